@@ -1,0 +1,98 @@
+"""Holds the import rule of docs/architecture.md: rooms import only from lower floors."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "trio_gw"
+
+# Each room, and the rooms it may import from beside its own folder and the ground.
+GROUND = {"errors"}
+FLOORS: dict[str, set[str]] = {
+    "errors": set(),
+    "config": set(),
+    "wire": set(),
+    "telemetry": set(),
+    "topics": set(),
+    "mapping": {"config"},
+    "routes": {"config", "mapping", "topics"},
+    "guard": {"config"},
+    "relay": {"wire"},
+    "proxy": {"config", "guard", "relay", "routes", "telemetry", "wire"},
+    "feed": {"config", "routes", "telemetry", "wire"},
+    "echo": {"proxy"},
+    "worker": {"config", "echo", "feed", "guard", "proxy", "routes", "telemetry"},
+    "cli": {"config", "echo", "feed", "guard", "routes", "telemetry", "worker"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+# A library has one door.
+DOORS: dict[str, set[str]] = {
+    "h11": {"wire/http.py"},
+    "httpx2": {"guard/keys.py"},
+    "jwt": {"guard/keys.py", "guard/testkey.py", "guard/tokens.py"},
+    "trio_websocket": {"echo.py"},
+    "watchfiles": {"feed/folder.py"},
+    "yaml": {"config/document.py", "config/nodes.py"},
+    "cryptography": {"guard/certificates.py", "guard/keys.py", "guard/testkey.py"},
+}
+
+# Values in, values out: no event loop and no clock.
+PURE = ("config", "wire", "topics", "mapping", "relay/lane.py", "errors")
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[str]:
+    """Name every module that a file imports, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            whole = module == "trio_gw" or (PACKAGE.parent / module.replace(".", "/")).is_dir()
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            found += names if whole and module.startswith("trio_gw") else [module]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    inside = path.relative_to(PACKAGE)
+    room = inside.parts[0].removesuffix(".py")
+    allowed = FLOORS[room] | GROUND | {room}
+    for name in imports(path):
+        if name.startswith("trio_gw."):
+            target = name.split(".")[1]
+            known = (PACKAGE / target).is_dir() or (PACKAGE / f"{target}.py").is_file()
+            assert not known or target in allowed, f"{inside} must not import {name}"
+        library = name.split(".")[0]
+        if library in DOORS:
+            assert inside.as_posix() in DOORS[library], f"{library} has another door than {inside}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_rooms_have_no_clock_and_no_loop(path: Path) -> None:
+    inside = path.relative_to(PACKAGE).as_posix()
+    if inside.startswith(PURE):
+        forbidden = {"trio", "time", "socket", "asyncio", "threading"}
+        assert not forbidden & set(imports(path))
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+def test_the_rule_can_fail(tmp_path: Path) -> None:
+    offender = tmp_path / "offender.py"
+    offender.write_text("from trio_gw.proxy.listener import bind\nimport trio_gw.feed.folder\n")
+    assert imports(offender) == ["trio_gw.proxy.listener", "trio_gw.feed.folder"]

@@ -1,0 +1,99 @@
+"""One API project as a value: what `api.yaml` and the AsyncAPI definition declared.
+
+Made by `config.project`, read by `routes`. Everything is frozen: a project is replaced, never
+edited.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One backend URL. `path` has no trailing slash; `query` comes without its `?`."""
+
+    scheme: Literal["ws", "wss"]
+    host: str
+    port: int
+    path: str = ""
+    query: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{host}:{self.port}{self.path}{query}"
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """The backends of one kind, production or sandbox; never empty."""
+
+    endpoints: tuple[Endpoint, ...]
+
+
+class UriMapping(msgspec.Struct, frozen=True):
+    """A topic's own backend path (spec: project-format §5.4).
+
+    `path` starts with `/`, has no trailing slash and may hold `{uri.var.<name>}` placeholders.
+    `query` is None when the mapping has no query part (the client's query is kept then), else
+    the decoded name and value pairs in their order.
+    """
+
+    path: str
+    query: tuple[tuple[str, str], ...] | None = None
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """One AsyncAPI channel; over WebSockets a channel *is* the connection.
+
+    `scopes` is None when the topic declares none; an empty tuple is declared but asks for
+    nothing (the difference matters when no oauth2 scheme exists, spec: project-format §5.3).
+    """
+
+    name: str
+    mapping: UriMapping | None = None
+    secured: bool = True
+    scopes: tuple[str, ...] | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """Where the project asks to be served; `vhost` empty means the environment's own."""
+
+    environment: str
+    vhost: str = ""
+
+
+class ApiProject(msgspec.Struct, frozen=True):
+    """One API, ready to be compiled into routes.
+
+    `folder` is the project's path as shown in messages. `oauth2` tells whether the definition
+    has a security scheme of type oauth2. `authorization_header` is lower-case and empty when
+    the gateway's default applies. An empty `deployments` means the environment `Default`.
+    """
+
+    folder: str
+    id: str
+    name: str
+    version: str
+    context: str
+    topics: tuple[Topic, ...]
+    production: Cluster | None = None
+    sandbox: Cluster | None = None
+    lifecycle: str = "PUBLISHED"
+    default_version: bool = False
+    tier: str = "Unlimited"
+    authorization_header: str = ""
+    organization: str = "carbon.super"
+    oauth2: bool = True
+    deployments: tuple[Deployment, ...] = ()
+
+    @property
+    def base_path(self) -> str:
+        """`<context>/<version>` (spec: project-format §7)."""
+        return f"{self.context}/{self.version}"
+
+    @property
+    def title(self) -> str:
+        """`<name>:<version>`, the name people use for it."""
+        return f"{self.name}:{self.version}"

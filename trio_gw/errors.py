@@ -1,0 +1,162 @@
+"""What can go wrong, and what each failure looks like to the people concerned.
+
+Three audiences, three types:
+
+* `Problem`: a fault in configuration, for the operator. It names the file, the line where
+  known, what is wrong and how to mend it. Never an exception: loaders collect them.
+* `Refusal`: a client turned away before the upgrade. It carries the HTTP answer.
+* `Ending`: how a relayed connection ended: who ended it, and with which close code.
+
+Everyone may import this module; it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class CloseCode(enum.IntEnum):
+    """The close codes the gateway itself puts on the wire (RFC 6455 §7.4.1, IANA registry)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    NO_STATUS = 1005  # Never on the wire: a Close frame without a code.
+    ABNORMAL = 1006  # Never on the wire: no Close frame at all.
+    INVALID_PAYLOAD = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    RESTART = 1012
+
+
+class Side(enum.StrEnum):
+    """The three sides an ending can come from."""
+
+    CLIENT = "client"
+    BACKEND = "backend"
+    GATEWAY = "gateway"
+
+
+class Phase(enum.StrEnum):
+    """The phases of one connection, in order (docs/life-of-a-connection.md)."""
+
+    HEAD = "head"
+    ROUTE = "route"
+    AUTHENTICATE = "authenticate"
+    ADMIT = "admit"
+    DIAL = "dial"
+    UPGRADE = "upgrade"
+    RELAY = "relay"
+    CLOSE = "close"
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """A fault in configuration: where it is, what is wrong and how to mend it.
+
+    `line` and `column` count from 1; 0 means unknown. A *warning* does not keep the file from
+    being used.
+    """
+
+    file: str
+    line: int
+    column: int
+    what: str
+    mend: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        mark = "warning: " if self.severity == "warning" else ""
+        tail = f"; {self.mend}" if self.mend else ""
+        return f"{place}: {mark}{self.what}{tail}"
+
+
+def has_errors(problems: Iterable[Problem]) -> bool:
+    """Tell whether any of these problems is more than a warning."""
+    return any(problem.severity == "error" for problem in problems)
+
+
+class UnusableError(Exception):
+    """Configuration that cannot be used at all; carries the problems that say why."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a relayed connection ended. `code` is a close code, 1006 if no Close frame was seen."""
+
+    by: Side
+    code: int
+    reason: str = ""
+
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON_TYPE: Headers = ((b"content-type", b"application/json"),)
+CHALLENGE: Headers = (
+    (
+        b"www-authenticate",
+        b'Bearer realm="Choreo Connect", error="invalid_token",'
+        b' error_description="The provided token is invalid"',
+    ),
+)
+
+
+class Refusal(Exception):
+    """A client turned away before the upgrade: the HTTP answer, and who is to blame.
+
+    `why` is for the log only and may say more than the body does, but never holds a secret.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        body: bytes,
+        *,
+        headers: Headers = JSON_TYPE,
+        by: Side = Side.CLIENT,
+        why: str = "",
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.body = body
+        self.headers = headers
+        self.by = by
+        self.why = why
+        super().__init__(f"{status} {code} {why}".strip())
+
+
+def _body(fields: dict[str, str]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def router_refusal(
+    status: int,
+    code: str,
+    message: str,
+    description: str,
+    *,
+    headers: Headers = (),
+    by: Side = Side.CLIENT,
+    why: str = "",
+) -> Refusal:
+    """Build a refusal made by routing or by the backend leg (spec: routing §9)."""
+    body = _body({"code": code, "message": message, "description": description}) + b"\n"
+    return Refusal(status, code, body, headers=(*JSON_TYPE, *headers), by=by, why=why or message)
+
+
+def auth_refusal(status: int, code: str, message: str, description: str, *, why: str) -> Refusal:
+    """Build a refusal made by authentication or authorisation (spec: security §6)."""
+    body = _body({"error_message": message, "code": code, "error_description": description})
+    return Refusal(status, code, body, headers=(*JSON_TYPE, *CHALLENGE), why=why)

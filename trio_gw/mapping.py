@@ -1,0 +1,76 @@
+"""The backend's path and query for a request: endpoint, URI mapping, client query.
+
+Compiled once per route from the topic's `x-uri-mapping` (spec: routing §5).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trio_gw.config.api import Endpoint, UriMapping
+
+_PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
+# Kept as written in a query value; everything else is escaped, so that neither a literal of the
+# mapping nor a path parameter can add a parameter of its own or end the request line.
+_QUERY_SAFE = "!$'()*,-./:;=?@_~%"
+
+
+class Target:
+    """Builds the request target for one topic's backend."""
+
+    __slots__ = ("_path", "_query")
+
+    def __init__(self, mapping: UriMapping | None) -> None:
+        # Alternating literal and parameter name, or None without a mapping.
+        self._path: list[str] | None = None
+        self._query: tuple[tuple[str, str, list[str]], ...] | None = None
+        if mapping is not None:
+            self._path = _PLACEHOLDER.split(mapping.path)
+            if mapping.query is not None:
+                self._query = tuple(
+                    (
+                        quote(name, safe=_QUERY_SAFE.replace("=", "").replace("%", "")),
+                        quote(value, safe=_QUERY_SAFE.replace("%", "")),
+                        _PLACEHOLDER.findall(value),
+                    )
+                    for name, value in mapping.query
+                )
+
+    def build(self, endpoint: Endpoint, parameters: Mapping[str, str], query: str) -> str:
+        """Build path and query.
+
+        `parameters` are the raw segments of the request path; `query` is the client's, kept
+        byte for byte unless the mapping brings its own. Without a mapping nothing of the topic
+        is appended to the endpoint's path but a single `/`.
+        """
+        path = self._path
+        if path is None:
+            mapped = "/"
+        elif len(path) == 1:
+            mapped = path[0]
+        else:
+            mapped = "".join(
+                parameters[piece] if index % 2 else piece for index, piece in enumerate(path)
+            )
+        if self._query is not None:
+            query = self._mapped_query(parameters) or query
+        joined = "&".join(part for part in (endpoint.query, query) if part)
+        return (endpoint.path + mapped or "/") + (f"?{joined}" if joined else "")
+
+    def _mapped_query(self, parameters: Mapping[str, str]) -> str:
+        parts: list[str] = []
+        for name, literal, placeholders in self._query or ():
+            if not placeholders:
+                parts.append(f"{name}={literal}")
+                continue
+            # The parameter replaces the whole value; of several the last known one counts, and
+            # a parameter without any known one is left out.
+            known = [parameters[p] for p in placeholders if p in parameters]
+            if known:
+                parts.append(f"{name}={quote(known[-1], safe=_QUERY_SAFE)}")
+        return "&".join(parts)

@@ -1,0 +1,218 @@
+"""One direction of a relayed connection, without I/O: bytes in, the same bytes out.
+
+A lane reads frame headers and nothing else (RFC 6455 §5.2). It passes every byte unchanged until
+
+* a Close frame has passed: nothing may follow it (§5.5.1);
+* the sender breaks the protocol: everything before the offending frame has passed, and a Close
+  that says why takes the place of the rest;
+* the gateway ends the connection: a Close frame of its own goes out at the next frame boundary,
+  so that no frame is ever cut in two.
+
+After that the lane is `finished`: it forwards nothing but goes on reading, to see the peer's own
+Close. A driver (`relay.pump`) moves the bytes; `proxy.sessions` calls `end`.
+
+Theory of operation. `_need` counts the bytes of the current frame still to come after its
+header. A chunk that ends inside a header, or inside a Close frame, has that tail *held* (at most
+131 bytes) until the rest arrives: a header is judged whole before its first byte passes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_gw.wire import frames
+from trio_gw.wire.frames import Close, ViolationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What a frame's first byte is, given whether a fragmented message is under way. One look-up in
+# a table of 256 replaces the tests for FIN, RSV and opcode on the hot path.
+_BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE = 0, 1, 2, 3, 4
+_Tables = tuple[bytes, bytes]
+
+
+def _tables(rsv: int) -> _Tables:
+    """Build the tables outside and inside a fragmented message; `rsv` holds the bits in use."""
+    outside, inside = bytearray(256), bytearray(256)
+    for first in range(256):
+        fin, used, opcode = first & frames.FIN, first & 0x70, first & 0x0F
+        kind = _LAST if fin else _MIDDLE
+        if opcode in (frames.TEXT, frames.BINARY) and not used & ~rsv:
+            outside[first] = kind
+        # RSV1 marks the first frame of a compressed message only (RFC 7692 §6).
+        elif opcode == frames.CONTINUATION and not used & ~(rsv & ~0x40 if rsv != 0x70 else rsv):
+            inside[first] = kind
+        elif opcode in (frames.PING, frames.PONG, frames.CLOSE) and fin and not used:
+            outside[first] = inside[first] = _CLOSE if opcode == frames.CLOSE else _CONTROL
+    return bytes(outside), bytes(inside)
+
+
+_TABLES: dict[int, _Tables] = {rsv: _tables(rsv) for rsv in (0, 0x40, 0x70)}
+
+
+class Lane:
+    """One direction. `masked` says whether its sender must mask (clients must, §5.1).
+
+    `frames` and `messages` count data frames and data messages begun and ended, `octets` all
+    bytes received: plain integers, read by whoever reports or sweeps.
+    """
+
+    __slots__ = (
+        "_held", "_inside", "_masked", "_need", "_outside", "_table", "close", "ending",
+        "finished", "frames", "messages", "octets", "over", "violation", "wake",
+    )  # fmt: skip
+
+    def __init__(self, *, masked: bool, rsv: int = 0) -> None:
+        self._masked = frames.MASK if masked else 0
+        self._outside, self._inside = _TABLES[rsv]
+        self._table = self._outside
+        self._need = 0
+        self._held = b""
+        self.close: Close | None = None  # the Close frame that the sender sent
+        self.violation: ViolationError | None = None
+        self.over = False  # nothing more to read: one of the two above is set
+        self.ending: Close | None = None  # the Close the gateway wants to send
+        self.finished = False
+        self.frames = self.messages = self.octets = 0
+        self.wake: Callable[[], None] | None = None  # set by the driver: look at `ending`
+
+    def feed(self, data: bytes | bytearray) -> bytes | bytearray | memoryview:
+        """Take received bytes; returns what of them, and of the held ones, is to be sent on."""
+        size = len(data)
+        self.octets += size
+        if size < self._need:  # Inside one frame: nothing to read. The usual case in bulk.
+            self._need -= size
+            return b"" if self.finished else data
+        if self.over:
+            return b""
+        if self._held:
+            data = b"".join((self._held, data))
+            self._held = b""
+            size = len(data)
+        passed = self._scan(data, size)
+        if self.finished:
+            return b""
+        self.finished = self.close is not None
+        return data if passed == size else memoryview(data)[:passed]
+
+    def _scan(self, data: bytes | bytearray, size: int) -> int:
+        """Read the frame headers in `data`; returns how many bytes of it may pass."""
+        at = self._need
+        table, inside, masked = self._table, self._inside, self._masked
+        while at < size:
+            if self.ending is not None and not self.finished:
+                break
+            start = at
+            first = data[start]
+            kind = table[first]
+            if kind == _BAD:
+                return self._refuse(start, self._what(first, table is inside))
+            if size - start < 2:
+                break
+            second = data[start + 1]
+            if second & 0x80 != masked:
+                return self._refuse(start, "frame is not masked" if masked else "frame is masked")
+            length = second & 0x7F
+            at = start + (6 if masked else 2)
+            if kind >= _CONTROL:
+                if length > frames.MAX_CONTROL:
+                    return self._refuse(start, "control frame longer than 125 bytes")
+                if kind == _CLOSE:
+                    at += length
+                    if at > size:
+                        at = start
+                        break
+                    return self._take_close(data, start, at)
+            else:
+                if length == 126:
+                    if size - start < 4:
+                        at = start
+                        break
+                    length = data[start + 2] << 8 | data[start + 3]
+                    at += 2
+                    if length < 126:
+                        return self._refuse(start, "frame length not in its shortest form")
+                elif length == 127:
+                    if size - start < 10:
+                        at = start
+                        break
+                    length = int.from_bytes(data[start + 2 : start + 10], "big")
+                    at += 8
+                    if length < 65536 or length >> 63:
+                        return self._refuse(start, "frame length not in its shortest form")
+                self.frames += 1
+                if kind == _LAST:
+                    self.messages += 1
+                    table = self._outside
+                else:
+                    table = inside
+            at += length
+        self._table = table
+        if at >= size:
+            self._need = at - size
+            return size
+        # A frame boundary with bytes behind it: the start of a header, or what came after the
+        # place where our own Close goes.
+        self._need = 0
+        self._held = bytes(data[at:])
+        return at
+
+    def _take_close(self, data: bytes | bytearray, start: int, end: int) -> int:
+        """Judge a whole Close frame; what follows it is of no use to anyone (§5.5.1)."""
+        self._need = 0
+        payload = data[start + (6 if self._masked else 2) : end]
+        if self._masked:
+            payload = frames.apply_mask(payload, data[start + 2 : start + 6])
+        try:
+            self.close = frames.parse_close(payload)
+        except ViolationError as violation:
+            return self._violated(start, violation)
+        self.over = True
+        return end
+
+    def _refuse(self, start: int, what: str) -> int:
+        return self._violated(start, ViolationError(what))
+
+    def _violated(self, start: int, violation: ViolationError) -> int:
+        self._need = 0
+        self.violation = violation
+        self.over = True
+        if self.ending is None:
+            self.ending = Close(violation.code, violation.what)
+        return start
+
+    def _what(self, first: int, inside: bool) -> str:
+        """Say what is wrong with a frame's first byte."""
+        opcode = first & 0x0F
+        if 3 <= opcode <= 7 or opcode > frames.PONG:
+            return f"reserved opcode {opcode}"
+        if opcode >= frames.CLOSE and not first & frames.FIN:
+            return "fragmented control frame"
+        if inside and opcode in (frames.TEXT, frames.BINARY):
+            return "new message inside a fragmented one"
+        if not inside and opcode == frames.CONTINUATION:
+            return "continuation without a message to continue"
+        return "RSV bit that no extension claims"
+
+    @property
+    def halted(self) -> bool:
+        """Tell whether the driver has to look at `over` or to `flush` before it reads on."""
+        return self.over or (self.ending is not None and not self.finished)
+
+    def end(self, code: int, reason: str) -> None:
+        """Ask for a Close of the gateway's own; the first call counts, a finished lane ignores it.
+
+        The driver is woken to `flush` it.
+        """
+        if self.ending is None and not self.finished:
+            self.ending = Close(code, reason)
+            if self.wake is not None:
+                self.wake()
+
+    def flush(self) -> bytes:
+        """Return the Close frame asked for by `end` once at a frame boundary, else nothing."""
+        if self.ending is None or self.finished or self._need:
+            return b""
+        self.finished = True
+        return frames.close_frame(*self.ending, masked=bool(self._masked))

@@ -1,0 +1,196 @@
+"""Drive two lanes over any pair of Trio streams: a task per direction.
+
+`carry` is what `proxy.connection` calls once the upgrade is done. It returns when both sides
+are closed, with the `Ending` that says who ended the connection and how. Backpressure is TCP's
+own: a direction reads its next chunk only when the last one has been taken by the other side,
+so memory is one chunk per direction however slow a peer is.
+
+How connections end. The first of these decides the `Ending`; from then on everything has
+`close_timeout` seconds:
+
+* a Close frame from one side goes to the other, whose own Close comes back (RFC 6455 §7.1.2);
+* a side that vanishes without a Close frame: the other is told (1001 to a backend, 1011 to a
+  client; 1014 would say more, but widely used clients take it for a protocol error);
+* a protocol violation: 1002 (or what the violation names) to both sides;
+* `Lane.end`, called on both lanes: the Close it names to both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, TypeGuard
+
+import trio
+
+from trio_gw.errors import CloseCode, Ending, Side
+
+if TYPE_CHECKING:
+    from trio_gw.relay.lane import Lane
+
+CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
+_OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
+async def carry(
+    client: trio.abc.Stream,
+    backend: trio.abc.Stream,
+    publish: Lane,
+    subscribe: Lane,
+    *,
+    early: tuple[bytes, bytes] = (b"", b""),
+    close_timeout: float,
+) -> Ending:
+    """Relay until the end; `early` holds bytes already received from client and backend.
+
+    `close_timeout` is in seconds. Both streams are closed when this returns or raises.
+    """
+    streams = {Side.CLIENT: client, Side.BACKEND: backend}
+    lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
+    relay = _Relay(streams, lanes, close_timeout)
+    return await relay.run({Side.CLIENT: early[0], Side.BACKEND: early[1]})
+
+
+def _is_tls(stream: trio.abc.Stream) -> TypeGuard[trio.SSLStream[trio.abc.Stream]]:
+    return isinstance(stream, trio.SSLStream)
+
+
+class _Relay:
+    """The state that the two directions share. A lane is indexed by the side it comes from."""
+
+    def __init__(
+        self, streams: dict[Side, trio.abc.Stream], lanes: dict[Side, Lane], close_timeout: float
+    ) -> None:
+        self.streams = streams
+        self.lanes = lanes
+        self.close_timeout = close_timeout
+        self.mute: set[Side] = set()  # sides that will not send any more
+        self.deaf: set[Side] = set()  # sides that cannot be sent to any more
+        self.ending: Ending | None = None
+        self.scope = trio.CancelScope()
+
+    async def run(self, early: dict[Side, bytes]) -> Ending:
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    for side in self.streams:
+                        nursery.start_soon(self._direct, side, early[side])
+                async with trio.open_nursery() as nursery:
+                    for side in self.streams:
+                        nursery.start_soon(self._part, side)
+        finally:
+            # Out of time or cancelled: no more goodbyes, but no descriptor is left behind.
+            for stream in self.streams.values():
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+        assert self.ending is not None
+        return self.ending
+
+    async def _direct(self, side: Side, early: bytes) -> None:
+        """Carry one direction until `side` has said its last: a Close, a violation, its end."""
+        lane, source = self.lanes[side], self.streams[side]
+        other = _OTHER[side]
+        sink = self.streams[other]
+        reading: trio.CancelScope | None = None
+
+        def wake() -> None:
+            assert lane.ending is not None
+            self._end(Ending(Side.GATEWAY, lane.ending.code, lane.ending.reason))
+            # Only a read may be broken off: a write cut short would leave half a frame.
+            if reading is not None:
+                reading.cancel()
+
+        lane.wake = wake
+        if early and (passed := lane.feed(early)):
+            await self._send(other, passed)
+        while True:
+            if lane.over:
+                self._spoke_last(side, lane)
+            if lane.ending is not None:
+                wake()
+                if close := lane.flush():
+                    await self._send(other, close)
+                    lane.feed(b"")  # what was held back may be the peer's own Close
+            if lane.over:
+                return
+            with trio.CancelScope() as scope:
+                while True:
+                    reading = scope
+                    try:
+                        data = await source.receive_some(CHUNK)
+                    except BROKEN:
+                        data = b""
+                        self._deafened(side)
+                    reading = None
+                    if not data:
+                        self._lost(side)
+                        await self._send(other, lane.flush())
+                        return
+                    if passed := lane.feed(data):
+                        try:
+                            await sink.send_all(passed)
+                        except BROKEN:
+                            self._deafened(other)
+                    if lane.halted:
+                        break
+            reading = None
+
+    async def _send(self, side: Side, data: bytes | bytearray | memoryview) -> None:
+        if data and side not in self.deaf:
+            try:
+                await self.streams[side].send_all(data)
+            except BROKEN:
+                self._deafened(side)
+
+    def _deafened(self, side: Side) -> None:
+        """Send no more to a side that cannot be reached; its last words may still be unread."""
+        self.deaf.add(side)
+        self.lanes[_OTHER[side]].finished = True
+
+    def _end(self, ending: Ending) -> None:
+        """Note how the connection ends; the first to say so counts and starts the deadline."""
+        if self.ending is None:
+            self.ending = ending
+            self.scope.deadline = trio.current_time() + self.close_timeout
+
+    def _spoke_last(self, side: Side, lane: Lane) -> None:
+        if lane.violation is not None:
+            what = f"{side}: {lane.violation.what}"
+            self._end(Ending(side, lane.violation.code, what))
+            self.lanes[_OTHER[side]].end(lane.violation.code, what)
+        elif lane.close is not None:
+            self._end(Ending(side, lane.close.code, lane.close.reason))
+
+    def _lost(self, side: Side) -> None:
+        """React to the end of what a side sends, before its Close frame."""
+        self.mute.add(side)
+        lane, opposite = self.lanes[side], self.lanes[_OTHER[side]]
+        self._end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
+        if opposite.close is not None:
+            # It went instead of answering a Close: answer in its place, with the same code.
+            lane.end(opposite.close.code, opposite.close.reason)
+        elif side is Side.CLIENT:
+            lane.end(CloseCode.GOING_AWAY, "client connection lost")
+        else:
+            lane.end(CloseCode.INTERNAL, "backend connection lost")
+        # It may only have stopped sending: tell it why the connection ends.
+        opposite.end(CloseCode.PROTOCOL_ERROR, "connection ended without a Close frame")
+
+    async def _part(self, side: Side) -> None:
+        """Close one connection so that the peer can still read the last frame sent to it.
+
+        Closing with unread bytes in the socket would reset it and destroy what is under way.
+        A client is left at once when both Close frames are through; a backend, which is the
+        server there, gets to close first (RFC 6455 §7.1.1).
+        """
+        stream = self.streams[side]
+        handshaken = self.lanes[side].close is not None and self.lanes[_OTHER[side]].finished
+        if side not in self.mute and not (handshaken and side is Side.CLIENT):
+            with contextlib.suppress(*BROKEN):
+                transport = stream.transport_stream if _is_tls(stream) else stream
+                if not handshaken and isinstance(transport, trio.abc.HalfCloseableStream):
+                    await transport.send_eof()
+                while await transport.receive_some(CHUNK):
+                    pass
+        with contextlib.suppress(*BROKEN):
+            await stream.aclose()

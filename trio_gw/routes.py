@@ -1,0 +1,262 @@
+"""The route table: compiled once from all projects, swapped whole, then only read.
+
+`compile_table` turns projects into a `RouteTable`; `RouteTable.match` finds the route for a
+request; `Live` is the hinge between *feed*, which swaps tables in, and *proxy*, which reads
+`live.table` once per connection and keeps the route it found for life.
+
+Order (spec: routing §3, with a stable order where the reference has none). Within one vhost,
+APIs that are not the default version come first, then default versions; among each group the
+longest base path first. Within an API: `topics.sort_key`. A request that matches a base path
+but none of its topics goes on to the next candidate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import trio
+
+from trio_gw.errors import Problem
+from trio_gw.mapping import Target
+from trio_gw.topics import TopicMatcher, parameters_of, sort_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
+    from trio_gw.config.settings import Environment
+
+DEFAULT_ENVIRONMENT = "Default"
+DEFAULT_VHOST = "localhost"
+
+
+class Route:
+    """One topic of one API, ready to serve. Compared by identity; never changed."""
+
+    __slots__ = ("api", "parameters", "target", "topic")
+
+    def __init__(self, api: ApiProject, topic: Topic) -> None:
+        self.api = api
+        self.topic = topic
+        self.parameters = parameters_of(topic.name)
+        self.target = Target(topic.mapping)
+
+    @property
+    def secured(self) -> bool:
+        """Tell whether a credential is asked for; prototypes ask for none (spec: routing §11)."""
+        return self.topic.secured and self.api.lifecycle != "PROTOTYPED"
+
+    @property
+    def pattern(self) -> str:
+        """The full path pattern as people write it: `/ctx/1.0.0/rooms/{id}`."""
+        return self.api.base_path.rstrip("/") + self.topic.name
+
+    def cluster(self, kind: str) -> Cluster | None:
+        """Return the backends for `production` or `sandbox`."""
+        return self.api.production if kind == "production" else self.api.sandbox
+
+    def backend_target(self, match: Match, endpoint: Endpoint, query: str) -> str:
+        """Build the path and query asked of the backend (spec: routing §5)."""
+        return self.target.build(endpoint, match.parameters, query)
+
+
+class Match(NamedTuple):
+    """A route, and the raw text of the request's path parameters by name."""
+
+    route: Route
+    parameters: Mapping[str, str]
+
+
+class _Api:
+    """One project's compiled routes; kept from table to table while the project is the same."""
+
+    __slots__ = ("matcher", "project", "routes")
+
+    def __init__(self, project: ApiProject) -> None:
+        self.project = project
+        topics = sorted(project.topics, key=lambda topic: sort_key(topic.name))
+        self.routes = tuple(Route(project, topic) for topic in topics)
+        self.matcher = TopicMatcher([topic.name for topic in topics])
+
+    def match(self, rest: str) -> Match | None:
+        if (found := self.matcher.match(rest)) is None:
+            return None
+        rank, texts = found
+        route = self.routes[rank]
+        return Match(route, dict(zip(route.parameters, texts, strict=True)))
+
+
+class _Vhost:
+    """The APIs of one host name, by the base paths they answer at."""
+
+    __slots__ = ("bases", "depth")
+
+    def __init__(self) -> None:
+        # base path → (is the default version's group, API)
+        self.bases: dict[str, tuple[bool, _Api]] = {}
+        self.depth = 0
+
+    def add(self, base: str, api: _Api) -> _Api | None:
+        """Claim a base path; returns the API that holds it already, if one does."""
+        holder = self.bases.get(base)
+        if holder is not None:
+            return holder[1]
+        self.bases[base] = (api.project.default_version, api)
+        self.depth = max(self.depth, base.count("/"))
+        return None
+
+    def match(self, path: str) -> Match | None:
+        """Find the route for a raw path. Bounded by the deepest base path, not by the path."""
+        candidates: list[tuple[bool, int, _Api]] = []
+        end = 0
+        for _ in range(self.depth + 1):
+            if (found := self.bases.get(path[:end])) is not None:
+                candidates.append((found[0], -end, found[1]))
+            if end == len(path):
+                break
+            end = path.find("/", end + 1)
+            end = len(path) if end < 0 else end
+        candidates.sort(key=lambda candidate: candidate[:2])
+        for _, start, api in candidates:
+            if (match := api.match(path[-start:])) is not None:
+                return match
+        return None
+
+
+class RouteTable:
+    """An immutable set of routes."""
+
+    def __init__(
+        self, vhosts: dict[str, _Vhost], default: str, apis: dict[str, _Api], digest: str
+    ) -> None:
+        self._vhosts = vhosts
+        self._default = default  # the vhost for hosts nobody claims; empty: none (404)
+        self._suffixes = sorted(
+            ((host[1:], vhost) for host, vhost in vhosts.items() if host.startswith("*.")),
+            key=lambda item: -len(item[0]),
+        )
+        self.apis = apis
+        self.digest = digest
+
+    def match(self, host: str, path: str) -> Match | None:
+        """Find the route for a host name (lower-case, no port) and a raw path without query."""
+        vhost = self._vhosts.get(host)
+        if vhost is None:
+            for suffix, candidate in self._suffixes:
+                if host.endswith(suffix):
+                    vhost = candidate
+                    break
+            else:
+                vhost = self._vhosts.get(self._default)
+        return None if vhost is None else vhost.match(path)
+
+    def rows(self) -> Iterator[tuple[str, str, Route]]:
+        """List every (vhost, base path, route) in the order in which they are tried."""
+        for host in sorted(self._vhosts):
+            bases = self._vhosts[host].bases
+            for base in sorted(bases, key=lambda base: (bases[base][0], -len(base), base)):
+                for route in bases[base][1].routes:
+                    yield host, base, route
+
+
+def default_base_path(project: ApiProject) -> str:
+    """Return the context without version, at which a default version answers too.
+
+    Only the version at the end of the base path is removed; the reference removes every
+    occurrence, a bug (spec: routing §4).
+    """
+    return project.context.rstrip("/")
+
+
+def compile_table(
+    projects: Sequence[ApiProject],
+    environments: Sequence[Environment],
+    *,
+    strict_vhosts: bool = False,
+    previous: RouteTable | None = None,
+) -> tuple[RouteTable, tuple[Problem, ...]]:
+    """Compile projects into a table; of two that claim one base path the earlier wins.
+
+    Always yields a table: what cannot be served is left out and named in the problems. Routes
+    of projects that are unchanged since `previous` are taken over from it.
+    """
+    vhost_of = {environment.name: environment.vhost.lower() for environment in environments}
+    vhost_of.setdefault(DEFAULT_ENVIRONMENT, DEFAULT_VHOST)
+    problems: list[Problem] = []
+    vhosts: dict[str, _Vhost] = {}
+    apis: dict[str, _Api] = {}
+    digest = hashlib.sha256(msgspec.json.encode((list(environments), strict_vhosts)))
+    for project in projects:
+        known = previous.apis.get(project.folder) if previous else None
+        api = known if known is not None and known.project == project else _Api(project)
+        hosts = _hosts(project, vhost_of, problems)
+        if not hosts:
+            what = "deployed nowhere: none of its environments is known here"
+            mend = "name the environment under [[environments]] in gateway.toml"
+            problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
+        for host in hosts:
+            _place(api, host, vhosts.setdefault(host, _Vhost()), problems)
+        apis[project.folder] = api
+        digest.update(msgspec.json.encode(api.project))
+    default = "" if strict_vhosts else vhost_of[DEFAULT_ENVIRONMENT]
+    return RouteTable(vhosts, default, apis, digest.hexdigest()), tuple(problems)
+
+
+def _hosts(
+    project: ApiProject, vhost_of: Mapping[str, str], problems: list[Problem]
+) -> tuple[str, ...]:
+    """Name the hosts a project is served on (spec: project-format §7.1)."""
+    if not project.deployments:
+        return (vhost_of[DEFAULT_ENVIRONMENT],)
+    hosts: dict[str, None] = {}
+    for deployment in project.deployments:
+        own = vhost_of.get(deployment.environment)
+        if own is None:
+            what = f"environment {deployment.environment!r} is not known here, so it is ignored"
+            mend = "name it under [[environments]] in gateway.toml"
+            problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
+        else:
+            hosts[deployment.vhost.lower() or own] = None
+    return tuple(hosts)
+
+
+def _place(api: _Api, host: str, vhost: _Vhost, problems: list[Problem]) -> None:
+    project = api.project
+    bases = [project.base_path.rstrip("/")]
+    if project.default_version:
+        bases.append(default_base_path(project))
+    for base in bases:
+        if (holder := vhost.add(base, api)) is not None and holder is not api:
+            what = (
+                f"base path {base or '/'} on {host} is already served by {holder.project.title}"
+                f" ({holder.project.folder})"
+            )
+            mend = "change the context or the version of one of them, or remove one"
+            problems.append(Problem(project.folder, 0, 0, what, mend))
+            if base == bases[0]:
+                return
+
+
+class Live:
+    """The current table. Swapped whole by one assignment; readers need no lock."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self.table = table
+        self.generation = 0
+        self._changed = trio.Event()
+
+    def swap(self, table: RouteTable) -> None:
+        """Make `table` the current one and wake who waits for a change."""
+        self.table = table
+        self.generation += 1
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def wait_changed(self) -> None:
+        """Return after the next swap."""
+        await self._changed.wait()
+
+
+EMPTY, _ = compile_table((), ())

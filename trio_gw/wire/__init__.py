@@ -1,0 +1,1 @@
+"""Protocols without I/O: HTTP heads, the WebSocket handshake, frame headers."""

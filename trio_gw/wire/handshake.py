@@ -1,0 +1,230 @@
+"""The WebSocket opening handshake, end to end (RFC 6455 §4). No I/O.
+
+The gateway does not terminate WebSocket: key, subprotocols and extensions go from the client to
+the backend and the answer comes back, so frames need no re-coding. What the gateway does is
+judge both halves strictly: a tunnel opens only for a request that can be nothing but an upgrade
+and an answer that proves the backend understood it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw.errors import router_refusal
+from trio_gw.wire.http import bad_backend, bad_request, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from trio_gw.wire.http import BackendAnswer, RequestHead
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_SEPARATED = re.compile(r'((?:[^,"]|"(?:[^"\\]|\\.)*")*)(?:,|$)')
+
+RSV1, ALL_RSV = 0x40, 0x70
+_DEFLATE = "permessage-deflate"
+
+HOP_BY_HOP = frozenset(
+    b"connection content-length keep-alive proxy-authenticate proxy-authorization"
+    b" proxy-connection te trailer transfer-encoding upgrade".split()
+)
+# Names a backend may trust because a gateway set them; a client's own are never passed on.
+_OURS = frozenset(
+    b"forwarded host x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix"
+    b" x-forwarded-proto x-forwarded-server x-jwt-assertion x-real-ip x-request-id".split()
+)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+
+
+class Upgrade(NamedTuple):
+    """What the client offered: its key, subprotocols and the names of its extensions."""
+
+    key: bytes
+    protocols: tuple[str, ...]
+    extensions: tuple[str, ...]
+
+
+class Accepted(NamedTuple):
+    """What the backend agreed to. `rsv` holds the RSV bits its extensions may use."""
+
+    protocol: str
+    rsv: int
+
+
+def is_upgrade(head: RequestHead) -> bool:
+    """Tell whether the request asks for a WebSocket at all, well-formed or not."""
+    return "websocket" in (token.lower() for token in tokens(head.values(b"upgrade")))
+
+
+def judge_request(head: RequestHead) -> Upgrade:
+    """Accept an upgrade request or raise the `Refusal` it deserves (RFC 6455 §4.2.1).
+
+    Anything but GET is 405; a body, a malformed key or a doubled field is 400; what is a valid
+    request but no WebSocket upgrade of version 13 is 426.
+    """
+    if head.method != "GET":
+        allow = ((b"allow", b"GET, OPTIONS"),)
+        raise bad_request("A topic is opened with GET (RFC 6455 section 4.1)", 405, allow)
+    if head.values(b"transfer-encoding") or any(
+        value.strip() != b"0" for value in head.values(b"content-length")
+    ):
+        raise bad_request("A WebSocket handshake has no body")
+    connection = {token.lower() for token in tokens(head.values(b"connection"))}
+    if not is_upgrade(head) or "upgrade" not in connection:
+        raise upgrade_required()
+    versions = head.values(b"sec-websocket-version")
+    if len(versions) > 1:
+        raise bad_request("More than one Sec-WebSocket-Version header")
+    if versions != [b"13"]:
+        raise upgrade_required((b"sec-websocket-version", b"13"))
+    keys = head.values(b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise bad_request("Sec-WebSocket-Key must be one base64 value of 16 bytes")
+    protocols = tokens(head.values(b"sec-websocket-protocol"))
+    if len(set(protocols)) != len(protocols) or not all(map(_TOKEN.fullmatch, protocols)):
+        raise bad_request("Malformed Sec-WebSocket-Protocol header")
+    extensions = _extension_names(head.values(b"sec-websocket-extensions"))
+    if extensions is None:
+        raise bad_request("Malformed Sec-WebSocket-Extensions header")
+    return Upgrade(keys[0], tuple(protocols), extensions)
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _extension_names(values: Collection[bytes]) -> tuple[str, ...] | None:
+    """Name the extensions of a Sec-WebSocket-Extensions field, or None when malformed."""
+    text = ",".join(value.decode("latin-1") for value in values)
+    names = []
+    for element in _HEADER_SEPARATED.findall(text):
+        if not element.strip(" \t"):
+            continue
+        name = element.partition(";")[0].strip(" \t")
+        if not _TOKEN.fullmatch(name):
+            return None
+        names.append(name)
+    return tuple(names)
+
+
+def upgrade_required(*headers: tuple[bytes, bytes]) -> Exception:
+    """Tell a plain HTTP client how to connect (RFC 9110 §15.5.22)."""
+    return router_refusal(
+        426,
+        "426",
+        "Upgrade Required",
+        "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13",
+        headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade"), *headers),
+        why="not a WebSocket upgrade",
+    )
+
+
+def backend_headers(
+    head: RequestHead,
+    *,
+    host: str,
+    drop: Collection[bytes],
+    added: Sequence[tuple[bytes, bytes]],
+) -> list[tuple[bytes, bytes]]:
+    """Build the headers of the upgrade request to the backend (spec: routing §6.1).
+
+    End-to-end headers pass, hop-by-hop ones do not, nor those in `drop` (credentials) and those
+    a backend would take for the gateway's word, underscore spellings included. `host` is the
+    endpoint's name, as in the reference without a port.
+    """
+    listed = {
+        token.lower().encode("latin-1")
+        for token in tokens(head.values(b"connection"))
+        if not token.lower().startswith("sec-websocket-")
+    }
+    headers = [
+        (b"host", host.encode("ascii")),
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+    ]
+    for name, value in head.headers:
+        plain = name.replace(b"_", b"-")
+        if (
+            plain in HOP_BY_HOP
+            or plain in _OURS
+            or plain in drop
+            or name in listed
+            or plain.startswith((b"x-envoy-", b"x-wso2-"))
+        ):
+            continue
+        headers.append((name, value))
+    headers += added
+    return headers
+
+
+def request_id(head: RequestHead) -> bytes:
+    """Return the client's own request id when it is a single, harmless one, else empty."""
+    values = head.values(b"x-request-id")
+    return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else b""
+
+
+def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
+    """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks)."""
+
+    def values(name: bytes) -> list[bytes]:
+        return [value for key, value in answer.headers if key == name]
+
+    if [token.lower() for token in tokens(values(b"upgrade"))] != ["websocket"]:
+        raise bad_backend("The backend's 101 does not upgrade to websocket")
+    if "upgrade" not in {token.lower() for token in tokens(values(b"connection"))}:
+        raise bad_backend("The backend's 101 has no Connection: Upgrade")
+    if values(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
+        raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
+    protocols = values(b"sec-websocket-protocol")
+    if len(protocols) > 1:
+        raise bad_backend("The backend chose more than one subprotocol")
+    protocol = protocols[0].decode("latin-1") if protocols else ""
+    if protocols and protocol not in upgrade.protocols:
+        raise bad_backend("The backend chose a subprotocol that was not offered")
+    extensions = _extension_names(values(b"sec-websocket-extensions"))
+    if extensions is None or not set(extensions) <= set(upgrade.extensions):
+        raise bad_backend("The backend chose an extension that was not offered")
+    if len(set(extensions)) != len(extensions):
+        raise bad_backend("The backend chose one extension twice")
+    # permessage-deflate owns RSV1 (RFC 7692 §6); what another one uses cannot be known here.
+    rsv = 0
+    for name in extensions:
+        rsv |= RSV1 if name == _DEFLATE else ALL_RSV
+    return Accepted(protocol, rsv)
+
+
+def accept_key(key: bytes) -> bytes:
+    """Compute Sec-WebSocket-Accept (RFC 6455 §4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def client_answer(answer: BackendAnswer) -> bytes:
+    """Build the 101 for the client from the backend's (spec: routing §6.2)."""
+    lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: Upgrade"]
+    lines += [name + b": " + value for name, value in end_to_end(answer)]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def end_to_end(answer: BackendAnswer) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a backend's answer that are meant for the client."""
+    listed = {
+        token.lower().encode("latin-1")
+        for name, value in answer.headers
+        if name == b"connection"
+        for token in tokens([value])
+    }
+    return [
+        (name, value)
+        for name, value in answer.headers
+        if name not in HOP_BY_HOP
+        and (name not in listed or name.startswith(b"sec-websocket-"))
+        and not name.startswith(b"x-envoy-")
+    ]

@@ -1,0 +1,301 @@
+"""Request and response heads, bounded and strict; small responses. No I/O.
+
+This is the one door to h11. In front of it stands a gate of our own, because h11 forgives what
+a gateway must not (bare LF, line folding, HTTP/1.0, bodies on an upgrade): whatever two parsers
+could read differently is refused here, before anything reaches a backend.
+
+Who calls it: `proxy.connection` reads client heads, `proxy.upstream` reads backend answers.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import h11
+
+from trio_gw.errors import Refusal, Side, router_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trio_gw.errors import Headers
+
+MAX_HEAD = 16 * 1024  # bytes; what h11, nginx and Tomcat settled near, and room for long JWTs
+MAX_TARGET = 8 * 1024  # bytes, the minimum RFC 9112 §3 recommends
+MAX_HEADERS = 100  # fields; browsers send about 20
+MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
+MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
+# What no head can hold: controls other than TAB, CR and LF.
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
+_BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
+_FOLDED = re.compile(rb"\r\n[ \t]")
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
+_ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
+_DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:[/\\]|$)")
+
+
+class RequestHead(NamedTuple):
+    """A request head that passed the gate. Header names are lower-case, in their order."""
+
+    method: str
+    path: str
+    query: str
+    host: str  # lower-case, without port
+    authority: bytes  # the Host header as sent
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of every field with this (lower-case) name."""
+        return [value for key, value in self.headers if key == name]
+
+
+def tokens(values: Iterable[bytes]) -> list[str]:
+    """Split comma-separated lists into their trimmed, non-empty elements (RFC 9110 §5.6.1)."""
+    joined = b",".join(values).decode("latin-1")
+    return [token for piece in joined.split(",") if (token := piece.strip(" \t"))]
+
+
+def bad_request(what: str, status: int = 400, headers: Headers = ()) -> Refusal:
+    """Refuse a request that could be read in more than one way, or not at all."""
+    reason = HTTPStatus(status).phrase
+    return router_refusal(status, str(status), reason, what, headers=headers, why=what)
+
+
+class RequestReader:
+    """Collects one request head, then if asked its body.
+
+    Feed it what was received; it raises `Refusal` as soon as the request cannot become valid,
+    so that nobody waits for the end of a line that never comes.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._body = bytearray()
+        self._line_seen = False
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD + 4)
+
+    def feed(self, data: bytes) -> RequestHead | None:
+        """Add bytes; returns the head once it is complete. The rest is then `leftover`."""
+        buffer = self._buffer
+        # What was there is known to be good but for its last bytes, halves of what comes now.
+        seen = max(len(buffer) - 3, 0)
+        buffer += data
+        end = buffer.find(b"\r\n\r\n", seen)
+        self._check_progress(seen, end + 4 if end >= 0 else len(buffer))
+        if end < 0:
+            return None
+        head = bytes(buffer[: end + 4])
+        del buffer[: end + 4]
+        return self._parse(head)
+
+    @property
+    def leftover(self) -> bytes:
+        """Bytes received after the head: the client's first frames, or a body."""
+        return bytes(self._buffer)
+
+    def _check_progress(self, seen: int, end: int) -> None:
+        head = self._buffer
+        if head[:1] == b"\x16":
+            raise bad_request("This is the plain port; TLS was received. Use ws:// or the TLS port")
+        if head and not 0x41 <= head[0] <= 0x7A:
+            raise bad_request("Not an HTTP request")
+        if _CONTROLS.search(head, seen, end):
+            raise bad_request("Control character in the request head")
+        if _BARE_NEWLINE.search(head, seen, end):
+            raise bad_request("Line ends must be CR LF")
+        if not self._line_seen:
+            line_end = head.find(b"\r\n", 0, end)
+            if (line_end if line_end >= 0 else end) > MAX_TARGET + 64:
+                raise bad_request(f"Request target longer than {MAX_TARGET} bytes", 414)
+            self._line_seen = line_end >= 0
+            if line_end >= 0 and not _REQUEST_LINE.fullmatch(head, 0, line_end):
+                raise bad_request("Malformed request line")
+        if end > MAX_HEAD:
+            raise bad_request(f"Request head longer than {MAX_HEAD} bytes", 431)
+
+    def _parse(self, head: bytes) -> RequestHead:
+        line, _, fields = head.partition(b"\r\n")
+        parts = _REQUEST_LINE.fullmatch(line)
+        assert parts is not None
+        method, target, version = parts.groups()
+        if version != b"HTTP/1.1":
+            raise bad_request("WebSockets need HTTP/1.1 (RFC 6455 section 4.1)", 505)
+        if len(target) > MAX_TARGET:
+            raise bad_request(f"Request target longer than {MAX_TARGET} bytes", 414)
+        if _FOLDED.search(head):
+            raise bad_request("Folded header lines are obsolete (RFC 9112 section 5.2)")
+        if fields.count(b"\r\n") - 1 > MAX_HEADERS:
+            raise bad_request(f"More than {MAX_HEADERS} header fields", 431)
+        self._http.receive_data(head)
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise bad_request(str(error).capitalize()) from None
+        assert type(event) is h11.Request
+        headers = tuple(event.headers)
+        authority = next(value for name, value in headers if name == b"host")
+        return RequestHead(
+            method.decode("ascii"),
+            *_path_and_query(method, target, authority),
+            _host_name(authority),
+            authority,
+            headers,
+        )
+
+    def feed_body(self, data: bytes) -> bytes | None:
+        """Add bytes of the body (give `leftover` first); returns it once it is whole.
+
+        Raises `Refusal` for a body that is malformed or longer than MAX_BODY.
+        """
+        self._http.receive_data(data)
+        try:
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return None
+                if type(event) is h11.EndOfMessage:
+                    return bytes(self._body)
+                if type(event) is h11.Data:
+                    self._body += event.data
+                    if len(self._body) > MAX_BODY:
+                        raise bad_request(f"Body longer than {MAX_BODY} bytes", 413)
+                elif type(event) is h11.ConnectionClosed:
+                    raise bad_request("The body ended early")
+        except h11.RemoteProtocolError as error:
+            raise bad_request(str(error).capitalize()) from None
+
+
+def _host_name(authority: bytes) -> str:
+    parts = _HOST.fullmatch(authority)
+    if parts is None or (parts[2] and int(parts[2]) > 65535):
+        raise bad_request("Malformed Host header")
+    return parts[1].decode("ascii").lower().rstrip(".")
+
+
+def _path_and_query(method: bytes, target: bytes, authority: bytes) -> tuple[str, str]:
+    if method == b"CONNECT":
+        raise bad_request("CONNECT is not offered", 405, ((b"allow", b"GET, OPTIONS"),))
+    if absolute := _ABSOLUTE.fullmatch(target):
+        if absolute[1].lower() != authority.lower():
+            raise bad_request("The request target names another host than the Host header")
+        target = absolute[2] or b"/"
+        if target[:1] == b"?":
+            target = b"/" + target
+    if not _TARGET.fullmatch(target):
+        raise bad_request("The request target holds a character that is not allowed in a URL")
+    path, _, query = target.partition(b"?")
+    if path[:1] != b"/" and (method, path) != (b"OPTIONS", b"*"):
+        raise bad_request("The request target must start with /")
+    if _BAD_ESCAPE.search(target):
+        raise bad_request("Malformed percent-escape in the request target")
+    if _DOT_SEGMENT.search(unquote_to_bytes(path)):
+        raise bad_request("The path must not hold . or .. segments")
+    return path.decode("ascii"), query.decode("ascii")
+
+
+def response(
+    status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, head_only: bool = False
+) -> bytes:
+    """Build a whole response that ends the connection."""
+    reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
+    lines = [f"HTTP/1.1 {status} {reason}".encode("ascii")]
+    options = [value for name, value in headers if name == b"connection"]
+    lines += [name + b": " + value for name, value in headers if name != b"connection"]
+    if status not in (204, 304):
+        lines.append(b"content-length: %d" % len(body))
+    lines.append(b"connection: " + b", ".join((*options, b"close")))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
+
+
+class BackendAnswer(NamedTuple):
+    """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
+
+    status: int
+    reason: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class ResponseReader:
+    """Sends one upgrade request and reads the backend's answer to it."""
+
+    def __init__(self) -> None:
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._interim = 0
+
+    def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Build the upgrade request."""
+        request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
+        head = self._http.send(request)
+        end = self._http.send(h11.EndOfMessage())
+        assert head is not None
+        assert end is not None
+        return head + end
+
+    def feed(self, data: bytes) -> BackendAnswer | None:
+        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
+
+        Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
+        """
+        self._http.receive_data(data)
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
+            if event is h11.NEED_DATA:
+                return None
+            if isinstance(event, (h11.InformationalResponse, h11.Response)):
+                if event.status_code == 101 or isinstance(event, h11.Response):
+                    return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise bad_backend("The backend sent too many interim answers")
+            else:
+                raise gone_backend("The backend closed the connection without an answer")
+
+    def feed_body(self, data: bytes) -> tuple[bytes, bool]:
+        """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.
+
+        A body cut short is whole as far as it came: the status is what matters.
+        """
+        self._http.receive_data(data)
+        return self.read_body()
+
+    def read_body(self) -> tuple[bytes, bool]:
+        """Return what of the body came with the head, as `feed_body` does."""
+        body = bytearray()
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError:
+                return bytes(body), True
+            if event is h11.NEED_DATA:
+                return bytes(body), False
+            if type(event) is not h11.Data:
+                return bytes(body), True
+            body += event.data
+
+    @property
+    def leftover(self) -> bytes:
+        """Bytes after a 101: the backend's first frames."""
+        return bytes(self._http.trailing_data[0])
+
+
+def bad_backend(why: str) -> Refusal:
+    """Refuse because the backend broke the protocol (spec: routing §9, UPE; as 502)."""
+    message = "HTTP protocol error in upstream request"
+    return router_refusal(502, "102515", message, why, by=Side.BACKEND, why=why)
+
+
+def gone_backend(why: str) -> Refusal:
+    """Refuse because the backend ended the connection (spec: routing §9, UC)."""
+    message = "Upstream connection termination"
+    return router_refusal(503, "102510", message, why, by=Side.BACKEND, why=why)
