@@ -1,0 +1,270 @@
+"""`api.yaml`: who an API is, where it answers and which backends it has.
+
+Called by `project`. Gives what the file declares; the AsyncAPI definition may still replace
+the endpoints. spec: project-format §4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trio_gw.config import endpoint
+from trio_gw.config.convert import convert
+from trio_gw.config.findings import WrongError
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import Endpoint
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Path
+
+_BASE_PATH = re.compile(r"/[a-zA-Z0-9~/_.-]*")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+# Headers that belong to the connection or to the upgrade (RFC 9110 §7.6.1, RFC 6455 §4.1): a
+# token in one of them would break the request, and the gateway removes the header it reads.
+_TAKEN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "origin",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class _Target(msgspec.Struct, frozen=True):
+    url: str | None = None
+
+
+class _EndpointConfig(msgspec.Struct, frozen=True):
+    # Of a target only the URL is read so far: its `config` (timeout, retry) comes with the
+    # failovers and the endpoint security, which are typed loosely until then.
+    production_endpoints: _Target | tuple[_Target, ...] | None = None
+    sandbox_endpoints: _Target | tuple[_Target, ...] | None = None
+    production_failovers: Any = None
+    sandbox_failovers: Any = None
+    endpoint_security: Any = None
+
+
+class _Data(msgspec.Struct, frozen=True, rename="camel"):
+    id: str = ""
+    name: str = ""
+    version: str = ""
+    context: str = ""
+    type: str = ""
+    life_cycle_status: str = "PUBLISHED"
+    is_default_version: bool = False
+    api_throttling_policy: str = ""
+    authorization_header: str = ""
+    organization_id: str = ""
+    endpoint_implementation_type: str = ""
+    endpoint_config: _EndpointConfig = _EndpointConfig()
+
+
+class _ApiYaml(msgspec.Struct, frozen=True):
+    data: _Data = _Data()
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """What an api.yaml declares. `kind` is its type in upper case."""
+
+    kind: str
+    id: str
+    name: str
+    version: str
+    context: str
+    lifecycle: str
+    default_version: bool
+    tier: str
+    authorization_header: str
+    organization: str
+    production: tuple[Endpoint, ...]
+    sandbox: tuple[Endpoint, ...]
+
+    @property
+    def title(self) -> str:
+        """The API in a message, even when it has no name (spec: project-format §4.3)."""
+        return _title(self.name, self.version)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is an API of another type than WebSocket."""
+        return self.kind not in ("", "WS")
+
+
+def read(findings: Findings) -> Declared:
+    """Read an api.yaml and check what a WebSocket API needs; faults go to `findings`.
+
+    spec: project-format §3, §4.1, §4.3, §4.4, §7.
+    """
+    data = convert(_ApiYaml, findings).data
+    kind = data.type.strip().upper()
+    declared = Declared(
+        kind=kind,
+        id=data.id or hashlib.sha1(f"{data.name}:{data.version}".encode()).hexdigest(),  # noqa: S324
+        name=data.name,
+        version=data.version,
+        context=data.context,
+        lifecycle=data.life_cycle_status.upper() or "PUBLISHED",
+        default_version=data.is_default_version,
+        tier=data.api_throttling_policy or "Unlimited",
+        authorization_header=_authorization_header(data, findings),
+        organization=data.organization_id or "carbon.super",
+        production=_cluster("production", data.endpoint_config.production_endpoints, findings),
+        sandbox=_cluster("sandbox", data.endpoint_config.sandbox_endpoints, findings),
+    )
+    if findings.document.value(("data",)) is None:
+        mend = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"
+        findings.error(("data",), "`data` is missing", mend)
+    _check_kind(declared, findings)
+    if declared.foreign:
+        return declared
+    _check_presence(data, findings)
+    _check_texts(data, findings)
+    _check_base_path(data, findings)
+    if data.endpoint_implementation_type.upper() == "INLINE":
+        findings.error(
+            ("data", "endpointImplementationType"),
+            "INLINE endpointImplementationType is not supported",
+            "write ENDPOINT, and give the backend in `endpointConfig`",
+        )
+    _warn_unused(data.endpoint_config, findings)
+    return declared
+
+
+def _check_kind(declared: Declared, findings: Findings) -> None:
+    if declared.foreign:
+        findings.error(
+            ("data", "type"),
+            f"the given API type is currently not supported. API type: {declared.kind[:80]}",
+            "this gateway serves WebSocket APIs: write `type: WS`, or remove the project",
+        )
+    elif not declared.kind and not findings.spoilt(("data", "type")):
+        findings.error(("data", "type"), "`data.type` is missing", "write `type: WS` below `data:`")
+
+
+def _check_presence(data: _Data, findings: Findings) -> None:
+    title = _title(data.name, data.version)
+    for key, value in (("name", data.name), ("version", data.version), ("context", data.context)):
+        if not value.strip() and not findings.spoilt(("data", key)):
+            findings.error(
+                ("data", key),
+                f"API {key.capitalize()} cannot be empty for {title}",
+                f"write `{key}: …` below `data:`",
+            )
+
+
+def _check_texts(data: _Data, findings: Findings) -> None:
+    for key, value in (
+        ("id", data.id),
+        ("name", data.name),
+        ("lifeCycleStatus", data.life_cycle_status),
+        ("apiThrottlingPolicy", data.api_throttling_policy),
+        ("organizationId", data.organization_id),
+    ):
+        if _CONTROL.search(value):
+            what = f"`{key}` holds a control character or a line break"
+            findings.error(("data", key), what, "write it as plain text on one line")
+
+
+def _check_base_path(data: _Data, findings: Findings) -> None:
+    for key, value, text in (
+        ("context", data.context, data.context),
+        ("version", data.version, f"/{data.version}"),
+    ):
+        if not value.strip() or findings.spoilt(("data", key)) or _BASE_PATH.fullmatch(text):
+            continue
+        mend = "use letters, digits and `~ / _ . -`"
+        if key == "context":
+            mend = f"begin with `/`; {mend}"
+        if "{version}" in value:
+            mend = "remove `{version}`: the version is always added after the context"
+        findings.error(
+            ("data", key),
+            "invalid basepath. Does not start with / or includes invalid characters:"
+            f" `{key}` is `{value[:80]}`",
+            mend,
+        )
+    if data.context.endswith("/"):
+        findings.warn(
+            ("data", "context"),
+            f"the context ends in `/`: clients must call `{data.context[:80]}/{data.version[:80]}`,"
+            " with both slashes",
+            "remove the `/` at the end",
+        )
+
+
+def _authorization_header(data: _Data, findings: Findings) -> str:
+    header = data.authorization_header.lower()
+    path = ("data", "authorizationHeader")
+    if header and not _TOKEN.fullmatch(header):
+        what = f"`{header[:80]}` is not a valid header name"
+        findings.error(path, what, "use letters, digits and hyphens, such as `Authorization`")
+    elif header in _TAKEN_HEADERS or header.startswith("sec-websocket-"):
+        what = f"the header `{header[:80]}` belongs to the connection and cannot carry a token"
+        findings.error(path, what, "choose another header, such as `Authorization`")
+    return header
+
+
+def _cluster(
+    side: str, targets: _Target | tuple[_Target, ...] | None, findings: Findings
+) -> tuple[Endpoint, ...]:
+    path: Path = ("data", "endpointConfig", f"{side}_endpoints")
+    if targets is None or findings.document.value(path) == {}:
+        return ()
+    places: list[tuple[Path, _Target]] = [(path, targets)] if isinstance(targets, _Target) else []
+    if isinstance(targets, tuple) and not findings.spoilt(path):
+        places = [((*path, index), target) for index, target in enumerate(targets)]
+    found = []
+    for at, target in places:
+        if findings.spoilt((*at, "url")):
+            continue
+        url = target.url or ""
+        try:
+            found.append(endpoint.parse(url))
+        except WrongError as error:
+            findings.wrong((*at, "url"), f"{side} endpoint", error)
+        if "#" in url:
+            what = f"{side} endpoint: what follows `#` in the URL is not sent"
+            findings.warn((*at, "url"), what, "remove it")
+    return tuple(found)
+
+
+def _warn_unused(config: _EndpointConfig, findings: Findings) -> None:
+    """Say what an operator would otherwise believe to be at work."""
+    path = ("data", "endpointConfig")
+    for side in ("production", "sandbox"):
+        if getattr(config, f"{side}_failovers"):
+            findings.warn(
+                (*path, f"{side}_failovers"),
+                f"`{side}_failovers` is not used yet",
+                f"list the backends in `{side}_endpoints` if they may share the traffic",
+            )
+    security = config.endpoint_security
+    for side in ("production", "sandbox"):
+        block = security.get(side) if isinstance(security, dict) else None
+        if isinstance(block, dict) and block.get("enabled") in (True, "true"):
+            findings.warn(
+                (*path, "endpoint_security", side),
+                f"`endpoint_security` is not used yet: {side} backends are called without it",
+                "let the backend accept the gateway's requests without credentials, or write"
+                " `enabled: false`",
+            )
+
+
+def _title(name: str, version: str) -> str:
+    return f"{name[:80] or 'unknownAPIName'} {version[:80] or 'unknownAPIVersion'}"

@@ -1,0 +1,60 @@
+"""The name of a channel, which is the pattern of a request path. Called by `asyncapi`.
+
+spec: project-format §5.5, routing §2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trio_gw.config.convert import MAX_TEXT
+
+if TYPE_CHECKING:
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Path
+
+_PARAMETER = re.compile(r"\{([^{}/]+)\}")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
+_UNMATCHED = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~|]")
+
+
+def parameters(name: str) -> frozenset[str]:
+    """Give the names of a channel's `{parameters}`."""
+    return frozenset(_PARAMETER.findall(name))
+
+
+def check(key: str, name: str, path: Path, findings: Findings) -> bool:
+    """Check a channel's key and the name it gives; tell whether it can be a topic.
+
+    What no topic can be made of is an error, what will hardly be meant a warning.
+    """
+    shown = repr(key[:80])
+    if len(name) > MAX_TEXT:
+        what = f"the channel {shown}… has more than {MAX_TEXT:,} characters"
+        findings.error(path, what, "shorten it")
+        return False
+    if not name.startswith("/"):
+        findings.error(
+            path,
+            f"the channel {shown} does not start with `/`",
+            f"write `/{name[:80]}`" if name.isprintable() and name else "begin with `/`",
+        )
+        return False
+    if _BLANK.search(name) or not name.isprintable():
+        what = f"the channel {shown} holds white space or a control character"
+        findings.error(path, what, "remove it, or write it percent-encoded as clients do")
+        return False
+    rest = _PARAMETER.sub("", name)
+    if "{" in rest or "}" in rest:
+        what = f"the channel {shown} has braces that are no parameter"
+        findings.error(path, what, "write a parameter as `{name}` within one path segment")
+        return False
+    odd = _UNMATCHED.search(rest)
+    if odd:
+        what = f"no request can match the channel {shown}: paths do not hold `{odd[0]}` as such"
+        findings.warn(path, what, "write it percent-encoded as clients do")
+    if "*" in rest.removesuffix("/*"):
+        what = f"`*` in the channel {shown} stands for itself: only `/*` at the end matches more"
+        findings.warn(path, what, "use a parameter such as `{name}`, or end with `/*`")
+    return True

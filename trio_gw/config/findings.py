@@ -1,0 +1,92 @@
+"""The problems found in one document, each at the place of the value it is about.
+
+`convert`, `apiyaml` and `asyncapi` add to it while they read; `project` collects the result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from trio_gw.errors import Problem
+
+if TYPE_CHECKING:
+    from trio_gw.config.document import Document
+    from trio_gw.config.nodes import Path
+
+MAX_FINDINGS = 100  # Nobody mends more in one go, and a hostile file could have thousands.
+
+
+def printable(text: str) -> str:
+    """Make a message fit for one line of a log, whatever it quotes from a file."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+class WrongError(Exception):
+    """A value that cannot be used: what is wrong with it, and how to mend it.
+
+    Raised by code that knows the value but not its place; whoever knows the place catches it.
+    """
+
+    def __init__(self, what: str, mend: str) -> None:
+        self.what = what
+        self.mend = mend
+        super().__init__(what)
+
+
+class Findings:
+    """Collects problems. A second problem with the same words at the same place is dropped."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._problems: dict[Problem, None] = {}
+        self._spoilt: set[Path] = set()
+        self._above: set[Path] = set()
+        self._left_off = 0
+
+    def error(self, path: Path, what: str, mend: str) -> None:
+        """Note a fault that keeps the project from being used."""
+        self._spoilt.add(path)
+        self._above.update(path[:end] for end in range(len(path)))
+        self._note(path, what, mend, "error")
+
+    def wrong(self, path: Path, subject: str, error: WrongError) -> None:
+        """Note a fault that was found away from its place."""
+        self.error(path, f"{subject}: {error.what}", error.mend)
+
+    def warn(self, path: Path, what: str, mend: str) -> None:
+        """Note a fault that the project can live with."""
+        self._note(path, what, mend, "warning")
+
+    def spoilt(self, path: Path) -> bool:
+        """Tell whether an error is known at, below or above this path.
+
+        Asked before saying that a value is missing: it may be there and wrong.
+        """
+        return path in self._above or any(
+            path[:end] in self._spoilt for end in range(len(path) + 1)
+        )
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All problems in the order of the file."""
+        found = sorted(self._problems, key=lambda problem: (problem.line, problem.column))
+        if self._left_off:
+            what = f"{self._left_off} more problems are not shown"
+            found.append(Problem(self.document.file, 0, 0, what, "mend those above first"))
+        return tuple(found)
+
+    def _note(
+        self,
+        path: Path,
+        what: str,
+        mend: str,
+        severity: Literal["error", "warning"],
+    ) -> None:
+        if len(self._problems) == MAX_FINDINGS:
+            self._left_off += 1
+            return
+        place = self.document.place(path)
+        what, mend = printable(what), printable(mend)
+        self._problems[Problem(self.document.file, *place, what, mend, severity)] = None

@@ -1,0 +1,83 @@
+"""`x-uri-mapping`: a topic's own backend path and query. Called by `asyncapi`.
+
+spec: project-format §5.4; how a mapping is applied: routing §5.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+from trio_gw.config.api import UriMapping
+from trio_gw.config.findings import WrongError
+
+PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
+
+_PATH = re.compile(r"[a-zA-Z0-9~/_.\-]*")
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def parse(text: str, parameters: frozenset[str]) -> UriMapping:
+    """Take a mapping apart and check it against the parameters of its channel.
+
+    The path gets a leading slash and loses one at its end; the query becomes decoded pairs, a
+    repeated name keeping its last value. Raises `WrongError`.
+    """
+    path, mark, query = text.partition("?")
+    if not path.strip():
+        raise WrongError(
+            "the mapping has no path",
+            "write a path such as `/rooms`, or remove `x-uri-mapping` to call the endpoint as"
+            " it is",
+        )
+    _check_placeholders(path, parameters)
+    rest = PLACEHOLDER.sub("", path)
+    if not _PATH.fullmatch(rest):
+        bad = next(character for character in rest if not _PATH.fullmatch(character))
+        raise WrongError(
+            f"the rewrite path includes the invalid character {bad!r}",
+            "use letters, digits and `~ / _ . -`; a channel parameter is written `{uri.var.name}`",
+        )
+    path = f"/{path.removeprefix('/').removesuffix('/')}"
+    return UriMapping(path, _pairs(query, parameters) if mark else None)
+
+
+def _check_placeholders(text: str, parameters: frozenset[str]) -> None:
+    for name in PLACEHOLDER.findall(text):
+        if name not in parameters:
+            known = ", ".join(f"`{{{each[:40]}}}`" for each in sorted(parameters)[:10])
+            mend = f"the channel has {known}" if known else "the channel has no parameters"
+            raise WrongError(f'invalid path param "{name[:80]}" in rewrite path', mend)
+
+
+def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...] | None:
+    pairs: dict[str, str] = {}
+    for part in filter(None, query.split("&")):
+        name, equals, value = part.partition("=")
+        if not name or not equals:
+            what = f"the query parameter `{part[:80]}` is not written `name=value`"
+            raise WrongError(what, "write `name=value`, or `name=` for an empty value")
+        if "{" in name:
+            what = f"a placeholder cannot be the name of a query parameter (`{part[:80]}`)"
+            raise WrongError(what, "write `name={uri.var.parameter}`")
+        _check_placeholders(value, parameters)
+        if "{" in PLACEHOLDER.sub("", value) or "}" in PLACEHOLDER.sub("", value):
+            what = f"the query parameter `{part[:80]}` holds a brace that is no placeholder"
+            raise WrongError(what, "write `{uri.var.name}`, or `%7B` and `%7D` for braces")
+        pairs[_decoded(name)] = _decoded(value)
+    return tuple(pairs.items()) or None
+
+
+def _decoded(text: str) -> str:
+    try:
+        if _BAD_PERCENT.search(text):
+            raise ValueError
+        decoded = urllib.parse.unquote_plus(text, errors="strict")
+    except ValueError:
+        what = f"`{text[:80]}` is not percent-encoded UTF-8"
+        raise WrongError(what, "write `%` as `%25`") from None
+    if _CONTROL.search(decoded):
+        what = f"`{text[:80]}` holds a control character"
+        raise WrongError(what, "remove it")
+    return decoded

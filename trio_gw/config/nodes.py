@@ -1,0 +1,294 @@
+"""The value tree of a configuration document, and the builder that grows it within bounds.
+
+`document` feeds the builder, event by event, from YAML or from JSON; `convert` reads the tree.
+Every node knows where it stands in the file and, for a plain scalar, how it was written, so
+that `version: 1.10` can still become the text `1.10`.
+
+A hostile file cannot hurt: nothing here is recursive while it grows, depth is bounded, and
+nodes are counted as often as aliases repeat them, so the tree can be walked freely afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from trio_gw.config.findings import printable
+from trio_gw.errors import Problem, UnusableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+MAX_DEPTH = 64  # Exported projects stay below 10; far below any recursion limit.
+MAX_NODES = 100_000  # A large exported API has about 5,000; aliases count at every use.
+
+Plain = bool | int | str | list["Plain"] | dict[str, "Plain"] | None
+Path = tuple[str | int, ...]
+
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLS = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INT = re.compile(r"[-+]?[0-9]{1,18}")  # Longer ones are serial numbers: text serves better.
+_COMMENT = re.compile(r"\s//|^//(?=\s)")
+
+
+class IncompleteError(UnusableError):
+    """A file that breaks off or makes no sense yet: perhaps it is still being copied."""
+
+
+class Scalar(msgspec.Struct, frozen=True):
+    """One value. `text` is the value as written; `value` what a plain (unquoted) one means."""
+
+    line: int
+    column: int
+    text: str
+    value: bool | int | str | None
+    plain: bool = False
+    size: int = 1
+    height: int = 0
+
+    def without_comment(self) -> Scalar:
+        """Give the scalar without a trailing `// …`, or itself when it has none.
+
+        Only plain scalars can have one, and white space must come before the slashes, which
+        keeps URLs whole (spec: project-format §10, mission §2).
+        """
+        found = _COMMENT.search(self.text) if self.plain else None
+        if found is None:
+            return self
+        return plain_scalar(self.line, self.column, self.text[: found.start()].rstrip())
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A mapping's value, with the place of its key."""
+
+    line: int
+    column: int
+    node: Scalar | Mapping | Sequence
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """Keys and values in the order of the file; keys are always text."""
+
+    line: int
+    column: int
+    entries: dict[str, Entry]
+    folded: dict[str, str]  # each key's first spelling, by the key without case
+    size: int = 1
+    height: int = 1
+
+    def find(self, name: str) -> Entry | None:
+        """Look a key up as written, else regardless of case (spec: project-format §2.1)."""
+        return self.entries.get(name) or self.entries.get(self.folded.get(name.casefold(), ""))
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """A list of nodes."""
+
+    line: int
+    column: int
+    items: tuple[Scalar | Mapping | Sequence, ...]
+    size: int = 1
+    height: int = 1
+
+
+Node = Scalar | Mapping | Sequence
+
+
+def plain_scalar(line: int, column: int, text: str) -> Scalar:
+    """Make an unquoted scalar: null, true and false, and whole numbers; the rest stays text.
+
+    Fractions, dates and `yes` stay text on purpose: version 1.10 is not 1.1.
+    """
+    value: bool | int | str | None = text
+    if text in _NULLS:
+        value = None
+    elif text in _BOOLS:
+        value = _BOOLS[text]
+    elif _INT.fullmatch(text):
+        value = int(text)
+    return Scalar(line, column, text, value, plain=True)
+
+
+def plain_value(node: Node) -> Plain:
+    """Turn a node into plain Python values."""
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Sequence):
+        return [plain_value(item) for item in node.items]
+    return {key: plain_value(entry.node) for key, entry in node.entries.items()}
+
+
+class _Open:
+    """A collection that is still being filled."""
+
+    def __init__(self, line: int, column: int, anchor: str | None, *, mapping: bool) -> None:
+        self.line = line
+        self.column = column
+        self.anchor = anchor
+        self.mapping = mapping
+        self.entries: dict[str, Entry] = {}
+        self.items: list[Node] = []
+        self.key: Scalar | None = None
+        self.merge: tuple[Scalar, Node] | None = None
+        self.size = 1
+        self.height = 1
+
+
+class Builder:
+    """Grows one tree from `scalar`, `open`, `close` and `alias` calls.
+
+    Every method raises `UnusableError` for what a document must not hold: too deep, too many
+    nodes, a key twice, a key that is a collection, an alias of nothing or of itself.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.root: Node | None = None
+        self._file = file
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, Node | None] = {}
+        self._count = 0
+
+    def refuse(
+        self, line: int, column: int, what: str, mend: str, *, incomplete: bool = False
+    ) -> NoReturn:
+        """Give up on the document; `incomplete` when more of it may still be on its way."""
+        kind = IncompleteError if incomplete else UnusableError
+        raise kind([Problem(self._file, line, column, printable(what), printable(mend))])
+
+    def scalar(self, node: Scalar, anchor: str | None = None) -> None:
+        """Add a scalar as the next item, key or value."""
+        self._counted(1, node.line, node.column)
+        if anchor is not None:
+            self._anchors[anchor] = node
+        self._add(node)
+
+    def open(self, line: int, column: int, anchor: str | None = None, *, mapping: bool) -> None:
+        """Begin a mapping or a list."""
+        self._counted(1, line, column)
+        if self._stack and self._stack[-1].mapping and self._stack[-1].key is None:
+            self._refuse_key(line, column)
+        if len(self._stack) >= MAX_DEPTH:
+            self._refuse_depth(line, column)
+        if anchor is not None:
+            self._anchors[anchor] = None  # Known, but not to be used before it is closed.
+        self._stack.append(_Open(line, column, anchor, mapping=mapping))
+
+    def close(self) -> None:
+        """End the innermost mapping or list."""
+        done = self._stack.pop()
+        node: Node
+        if done.mapping:
+            self._merge(done)
+            folded: dict[str, str] = {}
+            for key in done.entries:
+                folded.setdefault(key.casefold(), key)
+            node = Mapping(done.line, done.column, done.entries, folded, done.size, done.height)
+        else:
+            node = Sequence(done.line, done.column, tuple(done.items), done.size, done.height)
+        if done.anchor is not None:
+            self._anchors[done.anchor] = node
+        self._add(node)
+
+    def alias(self, anchor: str, line: int, column: int) -> None:
+        """Repeat the node of an anchor."""
+        if anchor not in self._anchors:
+            self.refuse(
+                line,
+                column,
+                f"the alias `*{anchor}` stands for nothing",
+                f"mark a value with `&{anchor}` further up, or write the value out",
+            )
+        node = self._anchors[anchor]
+        if node is None:
+            self.refuse(
+                line,
+                column,
+                f"the alias `*{anchor}` stands inside its own anchor, so the value has no end",
+                "write the value out",
+            )
+        self._counted(node.size, line, column)
+        if len(self._stack) + node.height > MAX_DEPTH:
+            self._refuse_depth(line, column)
+        self._add(node, (line, column))
+
+    def _add(self, node: Node, place: tuple[int, int] | None = None) -> None:
+        if not self._stack:
+            self.root = node
+            return
+        parent = self._stack[-1]
+        parent.size += node.size
+        parent.height = max(parent.height, node.height + 1)
+        if not parent.mapping:
+            parent.items.append(node)
+        elif parent.key is None:
+            line, column = place or (node.line, node.column)
+            if not isinstance(node, Scalar):
+                self._refuse_key(line, column)
+            parent.key = self._fresh_key(parent, node, line, column)
+        else:
+            key, parent.key = parent.key, None
+            if key.plain and key.text == "<<":
+                parent.merge = (key, node)
+            else:
+                parent.entries[key.text] = Entry(key.line, key.column, node)
+
+    def _fresh_key(self, parent: _Open, key: Scalar, line: int, column: int) -> Scalar:
+        first: Entry | Scalar | None = parent.entries.get(key.text)
+        if first is None and parent.merge and key.plain and key.text == "<<":
+            first = parent.merge[0]
+        if first is not None:
+            self.refuse(
+                line,
+                column,
+                f"the key `{key.text[:80]}` stands twice, on lines {first.line} and {line}",
+                "remove one of the two",
+            )
+        return Scalar(line, column, key.text, key.value, key.plain)
+
+    def _merge(self, done: _Open) -> None:
+        """Apply `<<`: keys written out win, then the earlier mapping of the list."""
+        if done.merge is None:
+            return
+        key, node = done.merge
+        sources: Items[Node] = node.items if isinstance(node, Sequence) else (node,)
+        for source in sources:
+            if not isinstance(source, Mapping):
+                self.refuse(
+                    key.line,
+                    key.column,
+                    "`<<` can only merge mappings",
+                    "give it an alias of a mapping, or a list of such aliases",
+                )
+            for name, entry in source.entries.items():
+                done.entries.setdefault(name, entry)
+
+    def _counted(self, nodes: int, line: int, column: int) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            self.refuse(
+                line,
+                column,
+                f"more than {MAX_NODES:,} values, counting each use of an alias",
+                "shorten the file, or write out what the aliases stand for",
+            )
+
+    def _refuse_depth(self, line: int, column: int) -> NoReturn:
+        self.refuse(
+            line,
+            column,
+            f"nested more than {MAX_DEPTH} levels deep",
+            "remove some of the nesting",
+        )
+
+    def _refuse_key(self, line: int, column: int) -> NoReturn:
+        self.refuse(
+            line,
+            column,
+            "a list or a mapping cannot be a key",
+            "use text as the key; put text that begins with a bracket in quotes",
+        )

@@ -1,0 +1,171 @@
+"""`gateway.toml` and the environment, as frozen values.
+
+Every key is optional; with no file at all the defaults below run the gateway. Settings are
+read once at start (`settings_file.load`); API projects are what changes while it runs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# One label of a host name. Underscores are not in RFC 1123, but containers are named with them.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`host:port` of each listener; empty turns it off, port 0 picks a free one."""
+
+    http: str = "localhost:9090"
+    https: str = "localhost:9095"
+    admin: str = "localhost:9843"
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The certificate chain and key of the TLS listener (PEM files).
+
+    The loader replaces the folder `certs` by the setting of that name when a path is not given.
+    """
+
+    cert: str = "certs/mg.pem"
+    key: str = "certs/mg.key"
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Deadlines in seconds."""
+
+    head: float = 10.0  # TLS handshake and request head together
+    connect: float = 20.0  # backend TCP and TLS
+    handshake: float = 60.0  # the backend's answer to the upgrade
+    idle: float = 300.0  # no byte in either direction
+    lifetime: float = 86400.0  # longest life of a connection
+    close: float = 5.0  # the peer's answer to a Close frame
+    drain: float = 5.0  # over which the Close frames of a shutdown are spread
+
+
+class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token issuer that is trusted, and where its keys are.
+
+    Exactly one of `certificate` (a PEM file) and `jwks` (a URL or a file) is set.
+    """
+
+    issuer: str
+    name: str = ""
+    certificate: str = ""
+    jwks: str = ""
+    algorithms: tuple[str, ...] = ("RS256",)
+    validate_subscription: bool = False
+    consumer_key_claim: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name people gave it, else the issuer text itself."""
+        return self.name or self.issuer
+
+
+class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user of `/testkey`. Its repr leaves the password out, so that no log can show it."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"User(username={self.username!r}, password=<hidden>)"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("username", self.username), ("password", "<hidden>")]
+
+
+class TestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The built-in token issuer at `/testkey`; `validity` in seconds."""
+
+    enabled: bool = True
+    issuer: str = "https://localhost:9095/testkey"
+    validity: int = 3600
+    users: tuple[User, ...] = (User("admin", "admin"),)
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A deployment environment and the host name its APIs answer on."""
+
+    name: str = "Default"
+    vhost: str = "localhost"
+
+
+MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="certs/mg.pem")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of `gateway.toml`. Relative paths are relative to `base`.
+
+    Without `[[issuers]]` the loader trusts the gateway's own test keys: `MGW`, following
+    `testkey.issuer` and `tls.cert`.
+    """
+
+    apis: str = "apis"
+    certs: str = "certs"
+    workers: int = 1
+    strict_vhosts: bool = False
+    forward_credentials: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    listen: Listen = Listen()
+    tls: Tls = Tls()
+    timeouts: Timeouts = Timeouts()
+    issuers: tuple[Issuer, ...] = (MGW,)
+    testkey: TestKey = TestKey()
+    environments: tuple[Environment, ...] = (Environment(),)
+
+    def path(self, base: Path, name: str) -> Path:
+        """Resolve a path of the settings against the folder of their file."""
+        return base / name
+
+
+def is_host_name(text: str) -> bool:
+    """Tell whether this is a host name or an IPv4 address in letters, digits, `-`, `_`, `.`."""
+    return len(text) <= 253 and _HOST_NAME.fullmatch(text) is not None
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `host:port`; the host is empty for every interface (`:9090`, `*:9090`).
+
+    An IPv6 address is written in brackets and comes back without them: `[::1]:9090`. Names are
+    not resolved. Raises ValueError with a text that says what is wrong.
+    """
+    host, colon, digits = text.rpartition(":")
+    if not colon:
+        raise ValueError("a port is missing")
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= 65535):
+        raise ValueError("the port is not a number from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError("the text in brackets is not an IPv6 address") from None
+    elif ":" in host:
+        raise ValueError("an IPv6 address is written in brackets, like [::1]:9090")
+    elif host == "*":
+        host = ""
+    elif host and not is_host_name(host):
+        raise ValueError("the host is neither a name nor an address")
+    return host, int(digits)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a listener on this host.
+
+    Nothing is resolved: `localhost`, 127.0.0.0/8 and ::1 are loopback, every other name is not.
+    """
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,288 @@
+"""Reading `gateway.toml` and the environment into `Settings`.
+
+Called by the command line, by `check` and `run` alike. It reads the one file it is given and
+collects every problem it can find before it gives up, each with the line of the key, or the
+name of the variable, that caused it.
+
+Four layers, the later wins: defaults, the file (with `${NAME}` taken from the environment),
+`TRIO_GW_<SECTION>_<KEY>` variables, and what is derived from other keys: `tls` follows `certs`,
+and without `[[issuers]]` the gateway trusts its own test keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import msgspec
+
+from trio_gw.config.settings import MGW, Settings
+from trio_gw.config.settings_rules import KeyPath, check, dotted
+from trio_gw.config.settings_schema import (
+    DROPPED,
+    every_key,
+    from_text,
+    is_struct,
+    kinds,
+    put,
+    resolve,
+    table_of,
+)
+from trio_gw.config.toml_lines import key_lines
+from trio_gw.errors import Problem, UnusableError, has_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "TRIO_GW_"
+# Not settings: the command line reads these itself.
+_NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG"})
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOML_END = " (at end of document)"
+_TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+}
+
+
+class LoadedSettings(msgspec.Struct, frozen=True):
+    """Settings that can be used, the folder their paths are relative to, and the warnings."""
+
+    settings: Settings
+    base: Path
+    problems: tuple[Problem, ...]
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> LoadedSettings:
+    """Read the settings from a file, or from defaults and environment alone if path is None.
+
+    Raises UnusableError with every problem found, warnings included.
+    """
+    loader = _Loader("settings" if path is None else str(path), environ)
+    document = {} if path is None else loader.read(path)
+    settings = loader.settings(document)
+    base = Path.cwd() if path is None else path.absolute().parent
+    return LoadedSettings(settings, base, tuple(loader.problems))
+
+
+class _Loader:
+    """One reading: collects problems and remembers which variable set which key."""
+
+    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+        self.file = file
+        self.environ = environ
+        self.problems: list[Problem] = []
+        self._lines: dict[KeyPath, int] = {}
+        self._variables: dict[KeyPath, str] = {}
+
+    def read(self, path: Path) -> dict[str, Any]:
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+            document = tomllib.loads(text)
+        except OSError as error:
+            self._give_up(f"the settings cannot be read: {error.strerror}", "name another file")
+        except UnicodeDecodeError:
+            self._give_up("the settings are not UTF-8 text", "save the file as UTF-8")
+        except RecursionError:
+            self._give_up("the settings are nested too deeply", "they need three levels at most")
+        except tomllib.TOMLDecodeError as error:
+            what, line, column = str(error), 0, 0
+            if place := _TOML_PLACE.search(what):
+                line, column = int(place[1]), int(place[2])
+                what = what[: place.start()]
+            elif what.endswith(_TOML_END):
+                line, what = len(text.splitlines()), what.removesuffix(_TOML_END)
+            self._give_up(f"not valid TOML: {what}", line=line, column=column)
+        self._lines = key_lines(text)
+        return document
+
+    def settings(self, document: dict[str, Any]) -> Settings:
+        expanded = {key: self._expand(value, (key,)) for key, value in document.items()}
+        given = {key: value for key, value in expanded.items() if value is not DROPPED}
+        values = self._clean_table(Settings, given, ())
+        own_issuers = "issuers" not in document
+        self._overlay(values)
+        _derive(values, own_issuers)
+        self._require(Settings, values, ())
+        self._stop_on_errors()
+        settings = msgspec.convert(values, Settings)
+        for fault in check(settings):
+            self._report(fault.path, fault.what, fault.mend, fault.severity)
+        self._stop_on_errors()
+        return settings
+
+    # --- the file ---
+
+    def _expand(self, value: object, path: KeyPath) -> object:
+        """Replace `${NAME}` in every string; `$${` stands for a literal `${`."""
+        if isinstance(value, dict):
+            children = {key: self._expand(child, (*path, key)) for key, child in value.items()}
+            return {key: child for key, child in children.items() if child is not DROPPED}
+        if isinstance(value, list):
+            items = [self._expand(child, (*path, index)) for index, child in enumerate(value)]
+            return DROPPED if any(item is DROPPED for item in items) else items
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        bad = False
+
+        def replacement(match: re.Match[str]) -> str:
+            nonlocal bad
+            if match[0] == "$${":
+                return "${"
+            name = match[1]
+            if not match[2] or not _VARIABLE_NAME.fullmatch(name):
+                what = f"{dotted(path)} has a `${{` that starts no variable name"
+                self._report(path, what, "write ${NAME}, or $${ for the text ${")
+            elif name in self.environ:
+                return self.environ[name]
+            else:
+                what = f"{dotted(path)} asks for the environment variable {name}, which is not set"
+                self._report(path, what, f"set {name}, or write $${{ for the text ${{")
+            bad = True
+            return ""
+
+        expanded = _VARIABLE.sub(replacement, value)
+        return DROPPED if bad else expanded
+
+    def _clean(self, kind: object, value: object, path: KeyPath) -> object:
+        """Return what fits the type, and report what does not."""
+        if is_struct(kind):
+            if isinstance(value, dict):
+                return self._clean_table(kind, value, path)
+            self._report(path, f"{dotted(path)} must be a table", f"write [{dotted(path)}]")
+            return DROPPED
+        if (item := table_of(kind)) is not None:
+            if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+                return [
+                    self._clean_table(item, one, (*path, index)) for index, one in enumerate(value)
+                ]
+            what = f"{dotted(path)} must be a list of tables"
+            self._report(path, what, f"write [[{dotted(path)}]]")
+            return DROPPED
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            self._report(path, f"{dotted(path)} must be {_KINDS.get(kind, 'a list of texts')}")
+            return DROPPED
+        return value
+
+    def _clean_table(
+        self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath
+    ) -> dict[str, Any]:
+        known = kinds(kind)
+        cleaned = {}
+        for key, value in table.items():
+            if key not in known:
+                self._unknown(path, key, list(known))
+            elif (kept := self._clean(known[key], value, (*path, key))) is not DROPPED:
+                cleaned[key] = kept
+        return cleaned
+
+    def _unknown(self, path: KeyPath, key: str, known: list[str]) -> None:
+        mend = "remove it"
+        if close := difflib.get_close_matches(key.lower(), known, n=1):
+            mend = f"did you mean {dotted((*path, close[0]))}?"
+        elif homes := [other for other in every_key(Settings) if other.rpartition(".")[2] == key]:
+            mend = f"did you mean {homes[0]}?"
+        self._report((*path, key), f"unknown key {dotted((*path, key))}", mend)
+
+    # --- the environment ---
+
+    def _overlay(self, values: dict[str, Any]) -> None:
+        found: list[tuple[KeyPath, Any, str]] = []
+        for name in sorted(self.environ):
+            if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+                continue
+            if (target := resolve(Settings, name.removeprefix(PREFIX))) is None:
+                self._unknown_variable(name)
+            else:
+                found.append((*target, name))
+        for path, kind, name in sorted(found, key=lambda one: one[0]):
+            self._variables[path] = name
+            value = from_text(kind, self.environ[name])
+            if value is DROPPED:
+                self._report(
+                    path, f"{dotted(path)} must be {_KINDS[kind].removesuffix(' in quotes')}"
+                )
+            elif not put(Settings, values, path, value):
+                what = f"{dotted(path)} leaves a gap in the list"
+                self._report(path, what, "number the entries 0, 1, 2 and so on")
+
+    def _unknown_variable(self, name: str) -> None:
+        index = re.search(r"_(\d+)_", name)
+        known = [
+            key.replace("[]", f".{index[1] if index else 0}").replace(".", "_").upper()
+            for key in every_key(Settings)
+        ]
+        close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), known, n=1)
+        mend = f"did you mean {PREFIX}{close[0]}?" if close else "unset it"
+        self.problems.append(Problem(name, 0, 0, "no setting has this variable", mend))
+
+    # --- both ---
+
+    def _require(self, kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath) -> None:
+        for field in msgspec.structs.fields(kind):
+            where = (*path, field.name)
+            if field.required and field.name not in values:
+                # A value that was dropped has had its problem already.
+                if where not in self._lines and where not in self._variables:
+                    self._report(where, f"{dotted(where)} is missing")
+            elif (item := table_of(field.type)) is not None:
+                for index, one in enumerate(values.get(field.name, ())):
+                    self._require(item, one, (*where, index))
+            elif is_struct(field.type):
+                self._require(field.type, values.get(field.name, {}), where)
+
+    def _place(self, path: KeyPath) -> tuple[str, int]:
+        for end in range(len(path), 0, -1):
+            part = path[:end]
+            if name := self._variables.get(part):
+                return name, 0
+            if line := self._lines.get(part):
+                return self.file, line
+            if isinstance(part[-1], int):  # an entry that only variables made
+                for other, name in self._variables.items():
+                    if other[:end] == part:
+                        return name, 0
+        return self.file, 0
+
+    def _report(
+        self,
+        path: KeyPath,
+        what: str,
+        mend: str = "",
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        file, line = self._place(path)
+        self.problems.append(Problem(file, line, 0, what, mend, severity))
+
+    def _give_up(self, what: str, mend: str = "", *, line: int = 0, column: int = 0) -> NoReturn:
+        raise UnusableError([Problem(self.file, line, column, what, mend)]) from None
+
+    def _stop_on_errors(self) -> None:
+        if has_errors(self.problems):
+            raise UnusableError(self.problems)
+
+
+def _derive(values: dict[str, Any], own_issuers: bool) -> None:
+    """Fill in the defaults that follow other keys."""
+    defaults = Settings()
+    tls = values.setdefault("tls", {})
+    folder = Path(values.get("certs", defaults.certs))
+    tls.setdefault("cert", str(folder / Path(defaults.tls.cert).name))
+    tls.setdefault("key", str(folder / Path(defaults.tls.key).name))
+    if own_issuers:
+        first = values.setdefault("issuers", [{}])[0]
+        first.setdefault("name", MGW.name)
+        issuer = values.get("testkey", {}).get("issuer", defaults.testkey.issuer)
+        first.setdefault("issuer", issuer)
+        if not first.get("jwks"):
+            first.setdefault("certificate", tls["cert"] or MGW.certificate)

@@ -1,0 +1,106 @@
+"""The keys that `Settings` has, read off its types, and how a variable's name finds one.
+
+Called by `settings_file`. One place knows how Structs, arrays of tables and plain values nest,
+so that a new setting needs a field and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args, get_origin
+
+import msgspec
+
+if TYPE_CHECKING:
+    from trio_gw.config.settings_rules import KeyPath
+
+DROPPED = object()
+"""Stands for a value that could not be read; its problem has been reported."""
+
+_INDEXED = re.compile(r"(0|[1-9]\d{0,3})_(.+)", re.DOTALL)
+
+
+def is_struct(kind: object) -> TypeGuard[type[msgspec.Struct]]:
+    """Tell whether this type is a table."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def table_of(kind: object) -> type[msgspec.Struct] | None:
+    """Return the Struct of an array of tables, None for any other type."""
+    item = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return item if is_struct(item) else None
+
+
+def kinds(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Map the keys of a table to their types."""
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def every_key(kind: type[msgspec.Struct], prefix: str = "") -> list[str]:
+    """List all keys below a Struct: `timeouts.idle`, `issuers[].jwks`."""
+    keys = []
+    for name, child in kinds(kind).items():
+        if is_struct(child):
+            keys += every_key(child, f"{prefix}{name}.")
+        elif (item := table_of(child)) is not None:
+            keys += every_key(item, f"{prefix}{name}[].")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def resolve(kind: type[msgspec.Struct], rest: str) -> tuple[KeyPath, Any] | None:
+    """Find the key that `TESTKEY_USERS_0_PASSWORD` means; names hold underscores themselves."""
+    for name, child in kinds(kind).items():
+        item = table_of(child)
+        if rest == name.upper() and item is None and not is_struct(child):
+            return (name,), child
+        if not rest.startswith(f"{name.upper()}_"):
+            continue
+        tail = rest[len(name) + 1 :]
+        where: KeyPath = (name,)
+        if item is not None:
+            if not (indexed := _INDEXED.fullmatch(tail)):
+                continue
+            child, tail, where = item, indexed[2], (name, int(indexed[1]))
+        elif not is_struct(child):
+            continue
+        if target := resolve(child, tail):
+            return (*where, *target[0]), target[1]
+    return None
+
+
+def from_text(kind: object, text: str) -> object:
+    """Read a variable's text as this type (lists comma separated), or return DROPPED."""
+    if kind is str:
+        return text
+    if get_origin(kind) is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return msgspec.convert(text.strip(), kind, strict=False)
+    except msgspec.ValidationError:
+        return DROPPED
+
+
+def put(kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath, value: object) -> bool:
+    """Set one value deep inside; False if its index is beyond the end of the list.
+
+    An absent list starts from its default, so that a variable can change one default entry.
+    """
+    name, rest = str(path[0]), path[1:]
+    if not rest:
+        values[name] = value
+        return True
+    field = next(one for one in msgspec.structs.fields(kind) if one.name == name)
+    item = table_of(field.type)
+    if item is None or not isinstance(index := rest[0], int):
+        return put(field.type, values.setdefault(name, {}), rest, value)
+    if name not in values:
+        # The default issuer follows other keys, so only its place is taken here.
+        values[name] = [{}] if name == "issuers" else msgspec.to_builtins(list(field.default))
+    entries = values[name]
+    if index > len(entries):
+        return False
+    if index == len(entries):
+        entries.append({})
+    return put(item, entries[index], rest[1:], value)
