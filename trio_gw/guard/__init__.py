@@ -1,0 +1,1 @@
+"""May this go on? Signing keys and tokens."""

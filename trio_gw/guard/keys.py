@@ -1,0 +1,290 @@
+"""The keys that token signatures are checked with, by issuer.
+
+Built once by `worker` (and by `check`, which only wants its problems). `tokens` asks `find`,
+which never waits; only a handshake whose key is not known yet waits in `wait_for`, together
+with all others of its issuer, for one fetch. JWKS URLs are fetched in the background by `run`:
+at start, before they grow old, and when a `kid` turns up that nobody knows. A server that is
+down changes nothing: the last good set stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+import httpx2
+import trio
+
+from trio_gw.errors import Problem, UnusableError
+from trio_gw.guard.certificates import algorithms_for, expiry, load_certificate
+from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
+
+if TYPE_CHECKING:
+    import datetime
+    import ssl
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from trio_gw.config.settings import Issuer
+    from trio_gw.guard.certificates import PublicKey
+
+logger = logging.getLogger("trio_gw.keys")
+
+WAIT_SECONDS = 5.0  # the longest a handshake waits for a key
+FETCH_SECONDS = 5.0  # for a whole fetch, redirects included
+COOL_DOWN = 30.0  # between two fetches that unknown key ids caused
+REFRESH_SECONDS = 300.0  # when the server names no max-age
+MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0  # what a server may ask for
+MAX_BACKOFF = 60.0  # between attempts while the server is down
+MAX_BYTES = 1 << 20  # of a JWKS document
+_MAX_REDIRECTS = 3
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})\b", re.IGNORECASE)
+
+
+class NotTrustedError(Exception):
+    """The issuer is unknown, or it does not sign with this algorithm, or not with this key."""
+
+
+class NoKeyError(Exception):
+    """The issuer is trusted, but no key of this id is known (yet)."""
+
+
+class _Trust:
+    """One issuer and its keys; the fetch state is used only if it has a URL."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.issuer = issuer
+        self.algorithms = frozenset(issuer.algorithms)
+        self.url = issuer.jwks if "://" in issuer.jwks else ""
+        self.keys: tuple[Key, ...] = ()
+        self.certificate: x509.Certificate | None = None
+        # Busy from the moment a fetch is due until it has ended; the first is due at once.
+        self.busy = True
+        self.asked = trio.Event()
+        self.ended = trio.Event()
+        self.next_ask = float("-inf")
+
+    def candidates(self, kid: str | None) -> tuple[Key, ...]:
+        if kid is None or self.certificate is not None:
+            return self.keys  # a certificate is the issuer's only key, whatever the token says
+        return tuple(key for key in self.keys if key.kid == kid)
+
+
+class KeyRing:
+    """All trusted issuers with their keys.
+
+    `generation` changes whenever the keys of any issuer do, so that results reached with keys
+    that are gone can be forgotten. `tls` replaces the system's trust for fetching JWKS.
+
+    Raises UnusableError with every file that cannot be used.
+    """
+
+    def __init__(
+        self, issuers: Iterable[Issuer], base: Path, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.generation = 0
+        self._tls = tls
+        self._base = base
+        self._trusts = {issuer.issuer: _Trust(issuer) for issuer in issuers}
+        problems: list[Problem] = []
+        for trust in self._trusts.values():
+            try:
+                if not trust.url:
+                    _load(trust, base)
+            except UnusableError as error:
+                problems += error.problems
+        if problems:
+            raise UnusableError(problems)
+
+    def warnings(self, now: datetime.datetime) -> list[Problem]:
+        """Return a warning for each issuer's certificate that is not valid at `now` (aware)."""
+        found = [
+            expiry(self._base / trust.issuer.certificate, trust.certificate, now)
+            for trust in self._trusts.values()
+            if trust.certificate is not None
+        ]
+        return [problem for problem in found if problem is not None]
+
+    def issuer(self, text: str) -> Issuer | None:
+        """Return the settings of the issuer with exactly this `iss` text, None if untrusted."""
+        trust = self._trusts.get(text)
+        return trust.issuer if trust is not None else None
+
+    def find(self, issuer: str, kid: str | None, alg: str) -> tuple[PublicKey, ...]:
+        """Return the keys to try, at least one (spec: security §3.3).
+
+        With a certificate `kid` is ignored; without `kid` every fitting key of a set is
+        returned. Raises NotTrustedError or NoKeyError.
+        """
+        trust = self._trusts.get(issuer)
+        if trust is None:
+            raise NotTrustedError("the issuer is not trusted")
+        if alg not in trust.algorithms:
+            raise NotTrustedError("the algorithm is not allowed for this issuer")
+        candidates = trust.candidates(kid)
+        if not candidates:
+            raise NoKeyError("no key of this id is known")
+        fitting = tuple(key.public for key in candidates if alg in key.algorithms)
+        if not fitting:
+            raise NotTrustedError("the key is not for this algorithm")
+        return fitting
+
+    async def wait_for(self, issuer: str, kid: str | None) -> None:
+        """Wait until a fetch that may bring this key has ended, for 5 seconds at most.
+
+        Asks for a fetch unless one is under way or an unknown id caused one just now. Returns
+        without saying whether the key came: call `find` again.
+        """
+        trust = self._trusts.get(issuer)
+        if trust is None or not trust.url:
+            return
+        with trio.move_on_after(WAIT_SECONDS):
+            while not trust.candidates(kid):
+                if not trust.busy:
+                    now = trio.current_time()
+                    if now < trust.next_ask:
+                        return
+                    trust.next_ask = now + COOL_DOWN
+                    trust.busy = True
+                    trust.asked.set()
+                await trust.ended.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the keys of all JWKS URLs fresh until cancelled; returns if there are none.
+
+        Reports as started before the first fetch: a JWKS server that is down must not keep the
+        gateway from serving other issuers.
+        """
+        remote = [trust for trust in self._trusts.values() if trust.url]
+        task_status.started()
+        if not remote:
+            return
+        async with (
+            httpx2.AsyncClient(verify=self._tls or True, timeout=FETCH_SECONDS) as client,
+            trio.open_nursery() as nursery,
+        ):
+            for trust in remote:
+                nursery.start_soon(self._keep_fresh, client, trust)
+
+    async def _keep_fresh(self, client: httpx2.AsyncClient, trust: _Trust) -> None:
+        failures = 0
+        while True:
+            trust.asked = trio.Event()
+            try:
+                data, delay = await _fetch(client, trust.url)
+                self._replace(trust, parse_key_set(data, trust.algorithms))
+            except (_FetchError, KeySetError) as error:
+                delay = min(2.0**failures, MAX_BACKOFF)
+                failures += 1
+                state = "keeping the last ones" if trust.keys else "there are none yet"
+                logger.log(
+                    logging.WARNING if failures == 1 else logging.DEBUG,
+                    "issuer %s: keys not fetched: %s; %s",
+                    trust.issuer.title,
+                    error,
+                    state,
+                )
+            else:
+                if failures:
+                    logger.info("issuer %s: keys fetched again", trust.issuer.title)
+                failures = 0
+            trust.busy = False
+            ended, trust.ended = trust.ended, trio.Event()
+            ended.set()
+            with trio.move_on_after(delay):
+                await trust.asked.wait()
+            trust.busy = True
+
+    def _replace(self, trust: _Trust, keys: tuple[Key, ...]) -> None:
+        if keys != trust.keys:
+            trust.keys = keys
+            self.generation += 1
+            logger.info("issuer %s: %d keys", trust.issuer.title, len(keys))
+
+
+def _load(trust: _Trust, base: Path) -> None:
+    """Read the issuer's keys from its file; raises UnusableError."""
+    issuer = trust.issuer
+    if issuer.certificate:
+        path = base / issuer.certificate
+        trust.certificate = load_certificate(path)
+        public = trust.certificate.public_key()
+        able = algorithms_for(public)
+        if not able & trust.algorithms:
+            what = f"the certificate's key fits none of the algorithms of issuer {issuer.title}"
+            mend = f"add to its algorithms one of {', '.join(sorted(able))}"
+            raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+        trust.keys = (Key(None, able & trust.algorithms, public),)  # type: ignore[arg-type]
+        return
+    path = base / issuer.jwks
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise KeySetError("it is larger than 1 MiB")
+        trust.keys = parse_key_set(data, trust.algorithms)
+    except OSError as error:
+        problem = f"the JWK set of issuer {issuer.title} cannot be read: {error.strerror}"
+        raise UnusableError([Problem(str(path), 0, 0, problem, "check the path")]) from None
+    except KeySetError as error:
+        problem = f"the JWK set of issuer {issuer.title} cannot be used: {error}"
+        mend = "put the issuer's JWK set there"
+        raise UnusableError([Problem(str(path), 0, 0, problem, mend)]) from None
+
+
+class _FetchError(Exception):
+    """A JWKS URL gave no document; says why."""
+
+
+async def _fetch(client: httpx2.AsyncClient, url: str) -> tuple[bytes, float]:
+    """Fetch a document and say after how many seconds to fetch it again."""
+    try:
+        with trio.fail_after(FETCH_SECONDS):
+            target = httpx2.URL(url)
+            for _ in range(_MAX_REDIRECTS + 1):
+                # Uncompressed, so that the size limit is one on memory as well.
+                headers = {"accept": "application/json", "accept-encoding": "identity"}
+                async with client.stream("GET", target, headers=headers) as response:
+                    if response.has_redirect_location:
+                        target = _redirected(target, response.headers["location"])
+                        continue
+                    return await _body(response), _lifetime(response)
+            raise _FetchError("too many redirects")
+    except trio.TooSlowError:
+        raise _FetchError(f"no answer within {FETCH_SECONDS:.0f} seconds") from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise _FetchError(f"{type(error).__name__} {error}".strip()) from None
+
+
+def _redirected(source: httpx2.URL, location: str) -> httpx2.URL:
+    target = source.join(location)
+    if (target.scheme, target.host, target.port) != (source.scheme, source.host, source.port):
+        raise _FetchError("it redirects to another server")
+    return target
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    if response.status_code != 200:
+        raise _FetchError(f"the server answered {response.status_code}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _FetchError("the server sent it compressed, unasked")
+    body = bytearray()
+    # Cancelled rather than left, because only that unwinds the generators below at once.
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_raw():
+            if len(body) + len(chunk) > MAX_BYTES:
+                scope.cancel()
+            else:
+                body += chunk
+    if scope.cancel_called:
+        raise _FetchError("it is larger than 1 MiB")
+    return bytes(body)
+
+
+def _lifetime(response: httpx2.Response) -> float:
+    """Read max-age (RFC 9111 §5.2.2.1), within our bounds."""
+    found = _MAX_AGE.search(response.headers.get("cache-control", ""))
+    return min(max(float(found[1]), MIN_REFRESH), MAX_REFRESH) if found else REFRESH_SECONDS
