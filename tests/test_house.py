@@ -34,10 +34,10 @@ FLOORS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/http.py"},
     "httpx2": {"guard/keys.py"},
-    "jwt": {"guard/keys.py", "guard/testkey.py", "guard/tokens.py"},
+    "jwt": {"guard/jwks.py", "guard/testkey.py", "guard/tokens.py"},
     "trio_websocket": {"echo.py"},
     "watchfiles": {"feed/folder.py"},
-    "yaml": {"config/document.py", "config/nodes.py"},
+    "yaml": {"config/document.py"},
     "cryptography": {"guard/certificates.py", "guard/keys.py", "guard/testkey.py"},
 }
 

@@ -1,0 +1,65 @@
+"""The command line: `trio-gw`, also `python -m trio_gw`. One file per command in `cli/`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import trio_gw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "serve the API projects of a folder",
+    "check": "find every fault in the settings and API projects, without serving",
+    "routes": "list what would be served, in the order it is tried",
+    "token": "print a test token signed with the gateway's own key",
+    "echo": "run a backend that sends every message back",
+}
+EPILOG = """\
+First steps:
+  trio-gw run                         serve ./apis on ws://localhost:9090
+  trio-gw run --to ws://localhost:80  no project needed: relay to one backend
+  trio-gw check                       what is wrong, where, and how to mend it
+
+Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml if it is there.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the whole command line; each command's file adds its own arguments."""
+    top = argparse.ArgumentParser(
+        prog="trio-gw",
+        description="A WebSocket API gateway: drop an API project into a folder, it is served.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"trio-gw {trio_gw.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
+        import_module(f"trio_gw.cli.{name}").arguments(sub)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 fine, 1 problems found, 2 usage)."""
+    options = parser().parse_args(arguments)
+    command = import_module(f"trio_gw.cli.{options.command}")
+    try:
+        code: int = command.main(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `trio-gw routes | head`
+        sys.stderr.close()
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`trio-gw check`: every fault in settings and projects, with file, line and remedy.
+
+Loads and compiles with the very code that `run` uses, so what passes here is served there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.config.settings import Settings
+from trio_gw.errors import Problem, UnusableError, has_errors
+from trio_gw.feed.catalog import compile_snapshots
+from trio_gw.feed.folder import load_once
+from trio_gw.guard.keys import KeyRing
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trio_gw.config.api import ApiProject
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    settings_argument(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        type=Path,
+        help="a project folder or a folder of projects (default: the settings' `apis`)",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Check; returns 1 if there is a fault, 0 else."""
+    problems: list[Problem] = []
+    settings, base = Settings(), Path.cwd()
+    try:
+        loaded = load_settings(options)
+        settings, base = loaded.settings, loaded.base
+        problems += loaded.problems
+        problems += _check_keys(settings, base)
+    except UnusableError as error:
+        problems += error.problems
+    projects: dict[str, ApiProject] = {}
+    paths: list[Path] = options.paths or [base / settings.apis]
+    for path in paths:
+        label = str(path) if options.paths else settings.apis
+        found, faults = load_once(path, label=label)
+        projects |= {project.folder: project for project in found.values()}
+        problems += faults
+    compiled = compile_snapshots(
+        [projects], settings.environments, strict_vhosts=settings.strict_vhosts
+    )
+    problems += compiled.problems
+    tell(dict.fromkeys(problems))
+    failed = has_errors(problems) or (options.strict and bool(problems))
+    if not failed:
+        topics = sum(1 for _ in compiled.table.rows())
+        print(f"fine: {len(projects)} API projects, {topics} topics", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _check_keys(settings: Settings, base: Path) -> list[Problem]:
+    """Look at the issuers' keys; the gateway's own is made at its first start if need be."""
+    made = (base / settings.tls.cert).exists() or (base / settings.tls.key).exists()
+    own = base / settings.tls.cert
+    issuers = [
+        issuer
+        for issuer in settings.issuers
+        if made or not issuer.certificate or base / issuer.certificate != own
+    ]
+    try:
+        KeyRing(issuers, base)
+    except UnusableError as error:
+        return list(error.problems)
+    return []

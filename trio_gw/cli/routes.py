@@ -1,0 +1,85 @@
+"""`trio-gw routes`: the route table as it would be served, in the order it is tried."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.errors import UnusableError, has_errors
+from trio_gw.feed.folder import load_once
+from trio_gw.routes import compile_table
+from trio_gw.telemetry.logs import escape
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trio_gw.config.api import Cluster
+    from trio_gw.routes import Route, RouteTable
+
+COLUMNS = ("HOST", "PATH", "API", "SECURITY", "PRODUCTION", "SANDBOX")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    settings_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the table; returns 1 when something that was dropped in cannot be served."""
+    try:
+        loaded = load_settings(options)
+    except UnusableError as error:
+        tell(error.problems)
+        return 1
+    settings = loaded.settings
+    projects, problems = load_once(loaded.base / settings.apis)
+    table, conflicts = compile_table(
+        [projects[name] for name in sorted(projects)],
+        settings.environments,
+        strict_vhosts=settings.strict_vhosts,
+    )
+    tell([*loaded.problems, *problems, *conflicts])
+    print(as_json(table) if options.json else as_text(table))
+    return 1 if has_errors([*problems, *conflicts]) else 0
+
+
+def _urls(cluster: Cluster | None) -> list[str]:
+    return [] if cluster is None else [str(endpoint) for endpoint in cluster.endpoints]
+
+
+def _row(host: str, base: str, route: Route) -> dict[str, Any]:
+    return {
+        "host": host,
+        "path": base + route.topic.name,
+        "api": route.api.title,
+        "id": route.api.id,
+        "folder": route.api.folder,
+        "secured": route.secured,
+        "scopes": list(route.topic.scopes or ()),
+        "production": _urls(route.api.production),
+        "sandbox": _urls(route.api.sandbox),
+    }
+
+
+def as_json(table: RouteTable) -> str:
+    """List the routes as JSON, one object each."""
+    return json.dumps([_row(*row) for row in table.rows()], indent=2)
+
+
+def as_text(table: RouteTable) -> str:
+    """List the routes as aligned columns."""
+    lines = [COLUMNS]
+    for row in (_row(*row) for row in table.rows()):
+        security = "token" if row["secured"] else "open"
+        if row["secured"] and row["scopes"]:
+            security = "scope " + " or ".join(row["scopes"])
+        backends = (" ".join(row[kind]) or "-" for kind in ("production", "sandbox"))
+        lines.append((row["host"], row["path"], row["api"], security, *backends))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        escape("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+        .rstrip()
+        for line in lines
+    )

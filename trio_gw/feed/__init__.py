@@ -1,0 +1,1 @@
+"""How configuration arrives: folders in, route tables out."""

@@ -1,0 +1,1 @@
+"""The data plane: accept, decide, connect, relay."""

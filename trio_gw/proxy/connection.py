@@ -1,0 +1,390 @@
+"""The life of one connection, phase by phase (docs/life-of-a-connection.md).
+
+Each phase is a method that returns a value or raises `Refusal`. Whatever ends the connection,
+one line is logged at its end: who, where to, how far it came, who ended it and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import ssl
+import time
+import uuid
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import Ending, Phase, Refusal, Side, router_refusal
+from trio_gw.guard.tokens import check_key_type
+from trio_gw.proxy.builtin import not_found
+from trio_gw.proxy.upstream import RefusedError
+from trio_gw.relay.lane import Lane
+from trio_gw.relay.pump import BROKEN, CHUNK, carry
+from trio_gw.wire import handshake
+from trio_gw.wire.http import RequestReader, response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.tokens import Tokens
+    from trio_gw.proxy.builtin import Builtin
+    from trio_gw.proxy.sessions import Session, Sessions
+    from trio_gw.proxy.upstream import Upstream
+    from trio_gw.routes import Live, Match
+    from trio_gw.wire.http import RequestHead
+
+log = logging.getLogger("trio_gw.connection")
+
+MAX_EARLY = 64 * 1024  # bytes a client may send before it has its 101
+LINGER = 1.0  # seconds a refused client has to read its answer
+ALLOW = ((b"allow", b"OPTIONS, GET"),)
+
+
+class ClientGoneError(Exception):
+    """The client hung up before the upgrade was done."""
+
+
+class Gateway:
+    """What all connections of this process share. Built by `worker`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        live: Live,
+        tokens: Tokens,
+        builtin: Builtin,
+        sessions: Sessions,
+        upstream: Upstream,
+        trusted: Sequence[IPv4Network | IPv6Network],
+    ) -> None:
+        self.settings = settings
+        self.live = live
+        self.tokens = tokens
+        self.builtin = builtin
+        self.sessions = sessions
+        self.upstream = upstream
+        self.trusted = tuple(trusted)
+
+    async def serve(self, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
+        """Serve one accepted connection to its end; never raises but when cancelled.
+
+        With `tls` the stream is a `trio.SSLStream` whose handshake is still to be made.
+        """
+        with self.sessions.open(peer) as session:
+            connection = _Connection(self, session, stream, tls=tls)
+            try:
+                await connection.run()
+            except Exception:
+                # A bug, not an outcome: this connection dies of it, loudly; no other one does.
+                error_id = secrets.token_hex(4)
+                log.exception("error %s while serving %s", error_id, peer)
+                session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
+                if session.phase is not Phase.RELAY:
+                    await connection.refuse(_internal_error(error_id))
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+                _record(session)
+
+
+class _Connection:
+    """One client connection."""
+
+    def __init__(
+        self, gateway: Gateway, session: Session, stream: trio.abc.Stream, *, tls: bool
+    ) -> None:
+        self.gateway = gateway
+        self.session = session
+        self.stream = stream
+        self.tls = tls
+        self.reader = RequestReader()
+
+    async def run(self) -> None:
+        session = self.session
+        try:
+            head = await self._read_head()
+            session.request = f"{head.method} {head.path}"
+            request_id = handshake.request_id(head)
+            session.request_id = request_id.decode() or uuid.uuid4().hex
+            if (match := await self._find_route(head)) is None:
+                return
+            upgrade = handshake.judge_request(head)
+            kind = await self._authenticate(head, match)
+            await self._open(head, match, kind, upgrade)
+        except ClientGoneError:
+            session.ending = Ending(Side.CLIENT, 0, "hung up")
+        except Refusal as refusal:
+            session.status = refusal.status
+            session.ending = Ending(refusal.by, 0, refusal.why)
+            await self.refuse(refusal)
+
+    # -- head ------------------------------------------------------------------------------
+
+    async def _read_head(self) -> RequestHead:
+        """TLS handshake and request head, together under one deadline."""
+        seconds = self.gateway.settings.timeouts.head
+        with trio.move_on_after(seconds):
+            if self.tls:
+                assert isinstance(self.stream, trio.SSLStream)
+                try:
+                    await self.stream.do_handshake()
+                except BROKEN as error:
+                    raise ClientGoneError from error
+            while True:
+                if (head := self.reader.feed(await self._receive())) is not None:
+                    return head
+        raise router_refusal(
+            408, "408", "Request Timeout", f"No complete request head within {seconds:g} seconds."
+        )
+
+    async def _receive(self) -> bytes:
+        try:
+            data = await self.stream.receive_some(CHUNK)
+        except BROKEN as error:
+            raise ClientGoneError from error
+        if not data:
+            raise ClientGoneError
+        return bytes(data)
+
+    # -- route -----------------------------------------------------------------------------
+
+    async def _find_route(self, head: RequestHead) -> Match | None:
+        """Find the route, or answer here what needs none: then None."""
+        session, gateway = self.session, self.gateway
+        session.phase = Phase.ROUTE
+        upgrading = handshake.is_upgrade(head)
+        if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
+            status, headers, body = await gateway.builtin.answer(head, self._read_body)
+            await self._answer(status, headers, body, head_only=head.method == "HEAD")
+            return None
+        match = gateway.live.table.match(head.host, head.path)
+        if match is None:
+            raise not_found() if gateway.builtin.state != "starting" else _starting()
+        session.route = match.route
+        if head.method == "OPTIONS":
+            await self._answer(204, ALLOW, b"")
+            return None
+        return match
+
+    def _is_system_host(self, head: RequestHead) -> bool:
+        return not self.gateway.settings.strict_vhosts or head.host == "localhost"
+
+    async def _read_body(self) -> bytes:
+        seconds = self.gateway.settings.timeouts.head
+        with trio.move_on_after(seconds):
+            body = self.reader.feed_body(self.reader.leftover)
+            while body is None:
+                body = self.reader.feed_body(await self._receive())
+            return body
+        raise router_refusal(
+            408, "408", "Request Timeout", f"No complete request body within {seconds:g} seconds."
+        )
+
+    # -- authenticate ----------------------------------------------------------------------
+
+    async def _authenticate(self, head: RequestHead, match: Match) -> str:
+        """Establish who calls and which backends that caller is for (spec: security §1)."""
+        session, route = self.session, match.route
+        session.phase = Phase.AUTHENTICATE
+        session.caller = await self.gateway.tokens.authenticate(
+            secured=route.secured,
+            scopes=route.topic.scopes,
+            oauth2=route.api.oauth2,
+            header=route.api.authorization_header,
+            topic=route.topic.name,
+            headers=head.headers,
+            now=time.time(),
+        )
+        return check_key_type(
+            session.caller,
+            has_production=route.api.production is not None,
+            has_sandbox=route.api.sandbox is not None,
+        )
+
+    # -- dial, upgrade, relay --------------------------------------------------------------
+
+    async def _open(
+        self, head: RequestHead, match: Match, kind: str, upgrade: handshake.Upgrade
+    ) -> None:
+        session, gateway = self.session, self.gateway
+        cluster = match.route.cluster(kind)
+        assert cluster is not None
+        endpoint = cluster.endpoints[0]
+        session.phase = Phase.DIAL
+        early = bytearray(self.reader.leftover)
+        async with contextlib.AsyncExitStack() as stack:
+            joined = failed = None
+            gone = False
+
+            async def watch() -> None:
+                # Nobody waits for a backend in the name of a client that has left; frames that
+                # come too early are kept, within bounds, for the relay.
+                nonlocal gone
+                try:
+                    while len(early) < MAX_EARLY:
+                        early.extend(await self._receive())
+                except ClientGoneError:
+                    gone = True
+                    nursery.cancel_scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                try:
+                    backend = await stack.enter_async_context(gateway.upstream.dial(endpoint))
+                    session.phase = Phase.UPGRADE
+                    target = match.route.backend_target(match, endpoint, head.query)
+                    headers = self._backend_headers(head, match, endpoint.host)
+                    joined = await gateway.upstream.upgrade(backend, target, headers, upgrade)
+                except (Refusal, RefusedError) as error:
+                    failed = error
+                nursery.cancel_scope.cancel()
+            if gone:
+                raise ClientGoneError
+            if isinstance(failed, RefusedError):
+                session.status = failed.answer.status
+                session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
+                await gateway.upstream.pass_refusal(failed, backend, self.stream)
+                await self._linger()
+                return
+            if failed is not None:
+                raise failed
+            assert joined is not None
+            session.status = 101
+            try:
+                await self.stream.send_all(handshake.client_answer(joined.answer))
+            except BROKEN as error:
+                raise ClientGoneError from error
+            publish = Lane(masked=True, rsv=joined.accepted.rsv)
+            subscribe = Lane(masked=False, rsv=joined.accepted.rsv)
+            session.relay(publish, subscribe)
+            session.ending = await carry(
+                self.stream,
+                backend,
+                publish,
+                subscribe,
+                early=(bytes(early), joined.early),
+                close_timeout=gateway.settings.timeouts.close,
+            )
+
+    def _backend_headers(
+        self, head: RequestHead, match: Match, host: str
+    ) -> list[tuple[bytes, bytes]]:
+        """Decide what the backend gets to see (spec: routing §6.1; mission §2)."""
+        route, settings = match.route, self.gateway.settings
+        drop: set[bytes] = set()
+        if route.secured and not settings.forward_credentials:
+            own = route.api.authorization_header or "authorization"
+            drop = {own.encode("ascii"), b"internal-key", b"apikey"}
+        peer = self.session.peer.encode("ascii")
+        scheme = b"https" if self.tls else b"http"
+        forwarded_for, forwarded_host = peer, head.authority
+        if self._from_trusted_proxy():
+            chain = head.values(b"x-forwarded-for")
+            forwarded_for = b", ".join((*chain, peer))
+            scheme = (head.values(b"x-forwarded-proto") or [scheme])[0]
+            forwarded_host = (head.values(b"x-forwarded-host") or [forwarded_host])[0]
+        added = (
+            (b"x-forwarded-for", forwarded_for),
+            (b"x-forwarded-host", forwarded_host),
+            (b"x-forwarded-proto", scheme),
+            (b"x-request-id", self.session.request_id.encode("ascii")),
+        )
+        return handshake.backend_headers(head, host=host, drop=drop, added=added)
+
+    def _from_trusted_proxy(self) -> bool:
+        if not self.gateway.trusted:
+            return False
+        address = ip_address(self.session.peer)
+        return any(address in network for network in self.gateway.trusted)
+
+    # -- answers ---------------------------------------------------------------------------
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Give a client its refusal."""
+        await self._answer(refusal.status, refusal.headers, refusal.body)
+
+    async def _answer(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        self.session.status = status
+        if self.session.request_id:
+            headers = (*headers, (b"x-request-id", self.session.request_id.encode("ascii")))
+        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
+            await self.stream.send_all(response(status, headers, body, head_only=head_only))
+        await self._linger()
+
+    async def _linger(self) -> None:
+        """Let the client read its answer: closing on unread input would reset the connection."""
+        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN, ssl.SSLError):
+            transport = self.stream
+            if isinstance(transport, trio.SSLStream):
+                transport = transport.transport_stream
+            if isinstance(transport, trio.abc.HalfCloseableStream):
+                await transport.send_eof()
+            while await transport.receive_some(CHUNK):
+                pass
+
+
+def _starting() -> Refusal:
+    return router_refusal(
+        503,
+        "503",
+        "Service Unavailable",
+        "The gateway is still loading its APIs. Try again in a moment.",
+        headers=((b"retry-after", b"1"),),
+        by=Side.GATEWAY,
+        why="still starting",
+    )
+
+
+def _internal_error(error_id: str) -> Refusal:
+    return router_refusal(
+        500,
+        "102500",
+        "Unclassified Validation Failure",
+        f"Error during validating the request. Error id {error_id}.",
+        by=Side.GATEWAY,
+        why=f"internal error {error_id}",
+    )
+
+
+def _record(session: Session) -> None:
+    """Log the one line about a connection."""
+    ending = session.ending or Ending(Side.GATEWAY, 0, "stopped")
+    publish, subscribe = session.publish, session.subscribe
+    seconds = trio.current_time() - session.opened_at
+    if publish is None or subscribe is None:
+        if session.request == "-" and not session.status:
+            return  # a port probe: it sent nothing
+        log.info(
+            "%s %s -> %d after %.3f s, phase %s%s",
+            session.peer,
+            session.request,
+            session.status,
+            seconds,
+            session.phase,
+            f": {ending.by} {ending.reason}" if session.ending else "",
+        )
+    else:
+        log.info(
+            "%s %s -> ended by %s %d %s after %.3f s, messages in %d out %d",
+            session.peer,
+            session.request,
+            ending.by,
+            ending.code,
+            ending.reason,
+            seconds,
+            publish.messages,
+            subscribe.messages,
+        )

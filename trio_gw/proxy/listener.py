@@ -1,0 +1,117 @@
+"""Listening sockets: bind, accept, hand each connection to a handler in a nursery.
+
+Serves any handler; `worker` gives it the gateway's. A name binds every address it stands for.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import Problem, UnusableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("trio_gw.listener")
+
+BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxconn
+PAUSE = 0.1  # seconds without accepting when descriptors or memory run out
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+_NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+
+
+async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
+    """Bind every address of `host` (empty: all interfaces) to one port; 0 picks a free one.
+
+    Raises `UnusableError` with a problem that names the setting `listen.<name>`.
+    """
+
+    def refuse(what: str, mend: str) -> UnusableError:
+        return UnusableError([Problem(f"listen.{name}", 0, 0, what, mend)])
+
+    where = f"{host or '*'}:{port}"
+    try:
+        addresses = await _addresses(host)
+    except OSError as error:
+        mend = "use a name or address of this machine, such as localhost or 0.0.0.0"
+        raise refuse(f"{where}: {error.strerror}", mend) from None
+    sockets: list[trio.socket.SocketType] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            try:
+                sockets.append(await _bind_one(family, address, port))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                missing = error  # not every machine has IPv6
+            else:
+                port = sockets[0].getsockname()[1]
+        if not sockets:
+            assert missing is not None
+            raise missing
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        mend = f"choose another port for listen.{name}, or turn the listener off with an empty text"
+        if error.errno == errno.EADDRINUSE:
+            mend = f"stop the program that holds the port, or {mend}"
+        raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None
+    return sockets
+
+
+async def _addresses(host: str) -> list[tuple[int, str]]:
+    """Find the (family, address) pairs of a host; `localhost` is loopback, whatever DNS says."""
+    if host.lower() == "localhost":  # RFC 6761 §6.3
+        return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+    found = await trio.socket.getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return [(family, str(address[0])) for family, _, _, _, address in found]
+
+
+async def _bind_one(family: int, address: str, port: int) -> trio.socket.SocketType:
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def accept_all(
+    sock: trio.socket.SocketType,
+    handler: Callable[[trio.SocketStream, str], Awaitable[None]],
+    connections: trio.Nursery,
+) -> None:
+    """Accept until cancelled, each connection as a task of `connections`; then stop listening.
+
+    `handler` gets the stream and the peer's address; it must not raise.
+    """
+    with sock:
+        while True:
+            try:
+                accepted, address = await sock.accept()
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    # Connections that end free descriptors; without the pause this would spin.
+                    log.error("cannot accept: %s; pausing", error.strerror)
+                    await trio.sleep(PAUSE)
+                continue  # a connection that was aborted before it was accepted
+            try:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                stream = trio.SocketStream(accepted)
+            except OSError:
+                accepted.close()
+                continue
+            connections.start_soon(handler, stream, str(address[0]))

@@ -1,0 +1,121 @@
+"""Who is connected: one `Session` per accepted connection, swept once a second.
+
+Idle time and maximum age are looked at here, for all connections in one pass, instead of a
+timer per frame. Ending a session asks its lanes for a Close frame; the driver does the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import CloseCode, Ending, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_gw.config.settings import Timeouts
+    from trio_gw.guard.tokens import Caller
+    from trio_gw.relay.lane import Lane
+    from trio_gw.routes import Route
+
+SWEEP = 1.0  # seconds between two looks at all sessions
+DRAIN_RATE = 200  # sessions ended a second at least, so that a small gateway stops at once
+
+
+class Session:
+    """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
+
+    __slots__ = (
+        "active_at", "caller", "ending", "octets", "opened_at", "peer", "phase", "publish",
+        "request", "request_id", "route", "status", "subscribe",
+    )  # fmt: skip
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.opened_at = self.active_at = trio.current_time()
+        self.phase = Phase.HEAD
+        self.request = "-"  # method and path, never the query: it may hold a token
+        self.request_id = ""
+        self.status = 0
+        self.octets = 0
+        self.route: Route | None = None
+        self.caller: Caller | None = None
+        self.ending: Ending | None = None
+        self.publish: Lane | None = None
+        self.subscribe: Lane | None = None
+
+    def relay(self, publish: Lane, subscribe: Lane) -> None:
+        """Note that bytes flow from here on, through these lanes."""
+        self.phase = Phase.RELAY
+        self.publish, self.subscribe = publish, subscribe
+        self.active_at = trio.current_time()
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Ask both lanes for a Close at their next frame boundary; before the relay: nothing."""
+        for lane in (self.publish, self.subscribe):
+            if lane is not None:
+                lane.end(code, reason)
+
+
+class Sessions:
+    """All sessions of this process."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._all: dict[int, Session] = {}
+        self._last_left = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._all.values()))
+
+    @contextlib.contextmanager
+    def open(self, peer: str) -> Iterator[Session]:
+        """Register a connection for as long as the context lasts."""
+        session = Session(peer)
+        self._all[id(session)] = session
+        try:
+            yield session
+        finally:
+            del self._all[id(session)]
+            if not self._all:
+                self._last_left.set()
+
+    async def sweep(self) -> None:
+        """Once a second, end what was idle too long or lives too long. Runs until cancelled."""
+        while True:
+            await trio.sleep(SWEEP)
+            self.look(trio.current_time())
+
+    def look(self, now: float) -> None:
+        """End every relayed session that is past a limit at `now` (Trio's clock, seconds)."""
+        for session in self:
+            publish, subscribe = session.publish, session.subscribe
+            if publish is None or subscribe is None:
+                continue
+            octets = publish.octets + subscribe.octets
+            if octets != session.octets:
+                session.octets, session.active_at = octets, now
+            if now - session.active_at >= self._timeouts.idle:
+                session.end(CloseCode.GOING_AWAY, f"idle for {self._timeouts.idle:g} s")
+            elif now - session.opened_at >= self._timeouts.lifetime:
+                session.end(CloseCode.GOING_AWAY, f"open for {self._timeouts.lifetime:g} s")
+
+    async def drain(self) -> None:
+        """End all sessions, spread so that the clients do not all return at once.
+
+        Returns when the last one has left; the caller sets the limit.
+        """
+        sessions = list(self)
+        window = min(self._timeouts.drain, len(sessions) / DRAIN_RATE)
+        for session in sessions:
+            session.end(CloseCode.RESTART, "gateway is shutting down")
+            await trio.sleep(window / len(sessions))
+        while self._all:
+            self._last_left = trio.Event()
+            await self._last_left.wait()

@@ -1,0 +1,217 @@
+"""One gateway process: builds the parts and runs them in one nursery.
+
+The composition root, and with the command line the only file that knows everyone. `run` is what
+`trio-gw run` calls and what tests start in their own nursery: it is ready when `started`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import ssl
+import time
+from functools import partial
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from trio_gw.config.api import ApiProject, Cluster, Topic
+from trio_gw.config.settings import parse_address
+from trio_gw.feed.catalog import Catalog
+from trio_gw.feed.folder import follow
+from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
+from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.testkey import TestKeys
+from trio_gw.guard.tokens import Tokens
+from trio_gw.proxy.builtin import Builtin
+from trio_gw.proxy.connection import Gateway
+from trio_gw.proxy.listener import accept_all, bind
+from trio_gw.proxy.sessions import Sessions
+from trio_gw.proxy.upstream import Upstream
+from trio_gw.routes import EMPTY, Live
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from trio_gw.config.api import Endpoint
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.certificates import KeyPair
+
+log = logging.getLogger("trio_gw")
+
+TRIAL = "trial"  # the origin of the one API of `run --to`
+FOLDER = "apis"
+
+
+class Addresses(NamedTuple):
+    """Where the traffic listeners are bound; None for one that is turned off."""
+
+    http: tuple[str, int] | None
+    https: tuple[str, int] | None
+
+
+class Running(NamedTuple):
+    """A gateway that serves: what its owner may look at."""
+
+    addresses: Addresses
+    live: Live
+    catalog: Catalog
+    sessions: Sessions
+    testkeys: TestKeys | None
+
+
+class Keys(NamedTuple):
+    """The gateway's own key material, and who may sign tokens."""
+
+    pair: KeyPair
+    ring: KeyRing
+    testkeys: TestKeys | None
+
+
+def load_keys(settings: Settings, base: Path) -> Keys:
+    """Read, and at the very first start make, the key material the settings name.
+
+    Raises `UnusableError`. Logs what was made and what is about to expire.
+    """
+    cert, key = base / settings.tls.cert, base / settings.tls.key
+    now = datetime.datetime.now(datetime.UTC)
+    if ensure_certificate(cert, key, now):
+        log.info(
+            "made a self-signed certificate for localhost: %s (key: %s); clients have to trust"
+            " it, or give your own under [tls] in gateway.toml",
+            cert,
+            key,
+        )
+    pair = load_pair(cert, key)
+    ring = KeyRing(settings.issuers, base)
+    warnings = ring.warnings(now)
+    if (expired := expiry(cert, pair.certificate, now)) is not None and expired not in warnings:
+        warnings.append(expired)
+    for problem in warnings:
+        log.warning("%s", problem)
+    testkeys = TestKeys(settings.testkey, pair) if settings.testkey.enabled else None
+    return Keys(pair, ring, testkeys)
+
+
+def trial_project(endpoint: Endpoint) -> ApiProject:
+    """Make the one open API of `trio-gw run --to`: every path goes to one backend."""
+    return ApiProject(
+        folder="--to",
+        id=TRIAL,
+        name=TRIAL,
+        version="",
+        context="",
+        topics=(Topic("/*", secured=False),),
+        production=Cluster((endpoint,)),
+    )
+
+
+async def run(
+    settings: Settings,
+    base: Path,
+    *,
+    trial: Endpoint | None = None,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
+
+    Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
+    Raises `UnusableError` when it cannot start.
+    """
+    keys = load_keys(settings, base)
+    origin = FOLDER if trial is None else TRIAL
+    live = Live(EMPTY)
+    catalog = Catalog(
+        live, settings.environments, origins=(origin,), strict_vhosts=settings.strict_vhosts
+    )
+    timeouts = settings.timeouts
+    sessions = Sessions(timeouts)
+    builtin = Builtin(keys.testkeys, time.time)
+    tokens = Tokens(keys.ring)
+    gateway = Gateway(
+        settings,
+        live=live,
+        tokens=tokens,
+        builtin=builtin,
+        sessions=sessions,
+        upstream=Upstream(connect_timeout=timeouts.connect, handshake_timeout=timeouts.handshake),
+        trusted=[ip_network(network, strict=False) for network in settings.trusted_proxies],
+    )
+    listeners = await _bind(settings)
+    context = _tls_context(base / settings.tls.cert, base / settings.tls.key)
+    async with trio.open_nursery() as nursery:
+        # A nursery of its own, so that accepting can end while connections are drained.
+        async with trio.open_nursery() as accepting:
+            for name, sockets in listeners.items():
+                for sock in sockets:
+                    handler = _handler(gateway, context if name == "https" else None)
+                    accepting.start_soon(accept_all, sock, handler, nursery)
+            await nursery.start(keys.ring.run)
+            nursery.start_soon(sessions.sweep)
+            if trial is None:
+                await nursery.start(partial(follow, base / settings.apis, catalog.publish))
+            else:
+                catalog.publish(origin, {TRIAL: trial_project(trial)})
+            await catalog.ready.wait()
+            builtin.state = "ready"
+            addresses = Addresses(_address(listeners, "http"), _address(listeners, "https"))
+            task_status.started(Running(addresses, live, catalog, sessions, keys.testkeys))
+            await (trio.Event() if stop is None else stop).wait()
+            builtin.state = "draining"
+            accepting.cancel_scope.cancel()
+        log.info("stopping: %d connections to end", len(sessions))
+        with trio.move_on_after(timeouts.drain + timeouts.close):
+            await sessions.drain()
+        nursery.cancel_scope.cancel()
+
+
+async def _bind(settings: Settings) -> dict[str, list[trio.socket.SocketType]]:
+    """Bind the traffic listeners. Raises `UnusableError` naming the first that cannot be."""
+    listeners: dict[str, list[trio.socket.SocketType]] = {}
+    try:
+        for name in ("http", "https"):
+            if text := getattr(settings.listen, name):
+                listeners[name] = await bind(name, *parse_address(text))
+    except BaseException:
+        for sock in (sock for sockets in listeners.values() for sock in sockets):
+            sock.close()
+        raise
+    return listeners
+
+
+def _address(
+    listeners: dict[str, list[trio.socket.SocketType]], name: str
+) -> tuple[str, int] | None:
+    sockets = listeners.get(name)
+    if not sockets:
+        return None
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        log.info("listening on %s://%s:%d", name, f"[{host}]" if ":" in host else host, port)
+    return sockets[0].getsockname()[0], sockets[0].getsockname()[1]
+
+
+def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """Make the TLS listener's context; only HTTP/1.1 is offered, WebSockets need it."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def _handler(
+    gateway: Gateway, context: ssl.SSLContext | None
+) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
+    async def plain(stream: trio.SocketStream, peer: str) -> None:
+        await gateway.serve(stream, peer)
+
+    async def tls(stream: trio.SocketStream, peer: str) -> None:
+        assert context is not None
+        secure = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        await gateway.serve(secure, peer, tls=True)
+
+    return plain if context is None else tls
