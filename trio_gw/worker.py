@@ -25,7 +25,8 @@ from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy.builtin import Builtin
-from trio_gw.proxy.connection import Gateway
+from trio_gw.proxy.connection import serve
+from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.listener import accept_all, bind
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.upstream import Upstream
@@ -138,7 +139,7 @@ async def run(
         builtin=builtin,
         sessions=sessions,
         upstream=Upstream(connect_timeout=timeouts.connect, handshake_timeout=timeouts.handshake),
-        trusted=[ip_network(network, strict=False) for network in settings.trusted_proxies],
+        trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
     )
     listeners = await _bind(settings)
     context = _tls_context(base / settings.tls.cert, base / settings.tls.key)
@@ -207,11 +208,11 @@ def _handler(
     gateway: Gateway, context: ssl.SSLContext | None
 ) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
     async def plain(stream: trio.SocketStream, peer: str) -> None:
-        await gateway.serve(stream, peer)
+        await serve(gateway, stream, peer)
 
     async def tls(stream: trio.SocketStream, peer: str) -> None:
         assert context is not None
         secure = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
-        await gateway.serve(secure, peer, tls=True)
+        await serve(gateway, secure, peer, tls=True)
 
     return plain if context is None else tls

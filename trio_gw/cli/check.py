@@ -50,7 +50,11 @@ def main(options: argparse.Namespace) -> int:
     paths: list[Path] = options.paths or [base / settings.apis]
     for path in paths:
         label = str(path) if options.paths else settings.apis
-        found, faults = load_once(path, label=label)
+        if _is_project(path):
+            name = path.resolve().name
+            found, faults = load_once(path.resolve().parent, label=str(path.parent), only={name})
+        else:
+            found, faults = load_once(path, label=label)
         projects |= {project.folder: project for project in found.values()}
         problems += faults
     compiled = compile_snapshots(
@@ -63,6 +67,15 @@ def main(options: argparse.Namespace) -> int:
         topics = sum(1 for _ in compiled.table.rows())
         print(f"fine: {len(projects)} API projects, {topics} topics", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _is_project(path: Path) -> bool:
+    """Tell a project folder from a folder of projects."""
+    try:
+        inside = {entry.name.lower() for entry in path.iterdir()}
+    except OSError:
+        return False
+    return bool(inside & {"definitions", "api.yaml", "api.yml", "api.json"})
 
 
 def _check_keys(settings: Settings, base: Path) -> list[Problem]:

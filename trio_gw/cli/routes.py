@@ -79,7 +79,8 @@ def as_text(table: RouteTable) -> str:
         lines.append((row["host"], row["path"], row["api"], security, *backends))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        escape("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-        .rstrip()
+        escape(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )

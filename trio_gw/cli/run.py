@@ -105,9 +105,7 @@ async def _gateway(
     *,
     task_status: trio.TaskStatus[worker.Running],
 ) -> None:
-    await worker.run(
-        loaded.settings, loaded.base, trial=trial, stop=stop, task_status=task_status
-    )
+    await worker.run(loaded.settings, loaded.base, trial=trial, stop=stop, task_status=task_status)
     scope.cancel()  # drained: nothing else may keep the process
 
 
@@ -135,9 +133,11 @@ def greeting(running: worker.Running) -> str:
 
 
 def _wscat(running: worker.Running, base: str) -> str:
-    """Write a wscat command for the first topic without parameters, or else for the first."""
+    """Write a wscat command for the topic that asks for least."""
     rows = list(running.live.table.rows())
-    _, prefix, route = next((row for row in rows if not row[2].parameters), rows[0])
+    _, prefix, route = min(
+        rows, key=lambda row: (len(row[2].parameters), len(row[2].topic.scopes or ()))
+    )
     scopes = sorted({scope for _, _, other in rows for scope in other.topic.scopes or ()})
     line = f"npx wscat -c {base}{_example_path(prefix, route)}"
     if route.secured and running.testkeys is not None:

@@ -27,7 +27,7 @@ from trio_gw.feed import store
 from trio_gw.feed.tracker import Tracker, examine, lost_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Container
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -83,14 +83,15 @@ async def follow(
     await folder.run(task_status=task_status)
 
 
-def load_once(root: Path, *, label: str = "apis") -> Snapshot:
-    """Load all projects of `root` as they are now, with the code that `follow` uses. Blocks.
+def load_once(root: Path, *, label: str = "apis", only: Container[str] | None = None) -> Snapshot:
+    """Load the projects of `root` as they are now, with the code that `follow` uses. Blocks.
 
-    For the command line. A root that cannot be listed is a problem.
+    For the command line; `only` names the projects to load, None means all. A root that cannot
+    be listed is a problem.
     """
     projects: dict[str, ApiProject] = {}
     try:
-        listing = store.scan(root, label=label)
+        listing = store.scan(root, label=label, only=only)
         problems = list(listing.problems)
         for name in listing.projects:
             reading = examine(root, name, label, b"")

@@ -6,9 +6,9 @@ WebSocket upgrades, so an API whose topics cover everything does not hide them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from trio_gw.errors import Refusal
+from trio_gw.proxy.refusals import not_found
 from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
@@ -24,12 +24,17 @@ Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 
 
 class Builtin:
-    """Answers the system paths. `state` starts as `starting`; `worker` moves it on."""
+    """Answers the system paths. `worker` moves `state` on."""
 
     def __init__(self, testkeys: TestKeys | None, clock: Callable[[], float]) -> None:
-        self.state = "starting"
+        self.state: Literal["starting", "ready", "draining"] = "starting"
         self._testkeys = testkeys
         self._clock = clock
+
+    @property
+    def starting(self) -> bool:
+        """Tell whether projects are still being loaded."""
+        return self.state == "starting"
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of the gateway's own."""
@@ -56,14 +61,3 @@ class Builtin:
             credentials[0] if credentials else None, await body(), self._clock()
         )
         return status, (*TEXT, NO_STORE), text.encode()
-
-
-def not_found() -> Refusal:
-    """Refuse a request that no route and no built-in path matches (spec: routing §9, NR)."""
-    return Refusal(
-        404,
-        "404",
-        b'{"code":"404","message":"Not Found",'
-        b'"description":"The requested resource is not available."}\n',
-        why="no route",
-    )

@@ -9,33 +9,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import ssl
 import time
 import uuid
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.errors import Ending, Phase, Refusal, Side, router_refusal
+from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.guard.tokens import check_key_type
-from trio_gw.proxy.builtin import not_found
+from trio_gw.proxy import forwarding, refusals
+from trio_gw.proxy.sessions import record
 from trio_gw.proxy.upstream import RefusedError
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.pump import BROKEN, CHUNK, carry
+from trio_gw.relay.pump import BROKEN, CHUNK, carry, hang_up
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ipaddress import IPv4Network, IPv6Network
 
-    from trio_gw.config.settings import Settings
-    from trio_gw.guard.tokens import Tokens
-    from trio_gw.proxy.builtin import Builtin
-    from trio_gw.proxy.sessions import Session, Sessions
-    from trio_gw.proxy.upstream import Upstream
-    from trio_gw.routes import Live, Match
+    from trio_gw.config.api import Endpoint
+    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.sessions import Session
+    from trio_gw.routes import Match
     from trio_gw.wire.http import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
@@ -47,50 +43,6 @@ ALLOW = ((b"allow", b"OPTIONS, GET"),)
 
 class ClientGoneError(Exception):
     """The client hung up before the upgrade was done."""
-
-
-class Gateway:
-    """What all connections of this process share. Built by `worker`."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        live: Live,
-        tokens: Tokens,
-        builtin: Builtin,
-        sessions: Sessions,
-        upstream: Upstream,
-        trusted: Sequence[IPv4Network | IPv6Network],
-    ) -> None:
-        self.settings = settings
-        self.live = live
-        self.tokens = tokens
-        self.builtin = builtin
-        self.sessions = sessions
-        self.upstream = upstream
-        self.trusted = tuple(trusted)
-
-    async def serve(self, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
-        """Serve one accepted connection to its end; never raises but when cancelled.
-
-        With `tls` the stream is a `trio.SSLStream` whose handshake is still to be made.
-        """
-        with self.sessions.open(peer) as session:
-            connection = _Connection(self, session, stream, tls=tls)
-            try:
-                await connection.run()
-            except Exception:
-                # A bug, not an outcome: this connection dies of it, loudly; no other one does.
-                error_id = secrets.token_hex(4)
-                log.exception("error %s while serving %s", error_id, peer)
-                session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
-                if session.phase is not Phase.RELAY:
-                    await connection.refuse(_internal_error(error_id))
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
-                _record(session)
 
 
 class _Connection:
@@ -139,9 +91,7 @@ class _Connection:
             while True:
                 if (head := self.reader.feed(await self._receive())) is not None:
                     return head
-        raise router_refusal(
-            408, "408", "Request Timeout", f"No complete request head within {seconds:g} seconds."
-        )
+        raise refusals.too_slow("head", seconds)
 
     async def _receive(self) -> bytes:
         try:
@@ -165,7 +115,7 @@ class _Connection:
             return None
         match = gateway.live.table.match(head.host, head.path)
         if match is None:
-            raise not_found() if gateway.builtin.state != "starting" else _starting()
+            raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
         session.route = match.route
         if head.method == "OPTIONS":
             await self._answer(204, ALLOW, b"")
@@ -182,9 +132,7 @@ class _Connection:
             while body is None:
                 body = self.reader.feed_body(await self._receive())
             return body
-        raise router_refusal(
-            408, "408", "Request Timeout", f"No complete request body within {seconds:g} seconds."
-        )
+        raise refusals.too_slow("body", seconds)
 
     # -- authenticate ----------------------------------------------------------------------
 
@@ -239,7 +187,7 @@ class _Connection:
                     backend = await stack.enter_async_context(gateway.upstream.dial(endpoint))
                     session.phase = Phase.UPGRADE
                     target = match.route.backend_target(match, endpoint, head.query)
-                    headers = self._backend_headers(head, match, endpoint.host)
+                    headers = self._backend_headers(head, match, endpoint)
                     joined = await gateway.upstream.upgrade(backend, target, headers, upgrade)
                 except (Refusal, RefusedError) as error:
                     failed = error
@@ -273,35 +221,23 @@ class _Connection:
             )
 
     def _backend_headers(
-        self, head: RequestHead, match: Match, host: str
+        self, head: RequestHead, match: Match, endpoint: Endpoint
     ) -> list[tuple[bytes, bytes]]:
-        """Decide what the backend gets to see (spec: routing §6.1; mission §2)."""
-        route, settings = match.route, self.gateway.settings
-        drop: set[bytes] = set()
-        if route.secured and not settings.forward_credentials:
-            own = route.api.authorization_header or "authorization"
-            drop = {own.encode("ascii"), b"internal-key", b"apikey"}
-        peer = self.session.peer.encode("ascii")
-        scheme = b"https" if self.tls else b"http"
-        forwarded_for, forwarded_host = peer, head.authority
-        if self._from_trusted_proxy():
-            chain = head.values(b"x-forwarded-for")
-            forwarded_for = b", ".join((*chain, peer))
-            scheme = (head.values(b"x-forwarded-proto") or [scheme])[0]
-            forwarded_host = (head.values(b"x-forwarded-host") or [forwarded_host])[0]
-        added = (
-            (b"x-forwarded-for", forwarded_for),
-            (b"x-forwarded-host", forwarded_host),
-            (b"x-forwarded-proto", scheme),
-            (b"x-request-id", self.session.request_id.encode("ascii")),
+        settings = self.gateway.settings
+        own = match.route.api.authorization_header
+        secured = match.route.secured and not settings.forward_credentials
+        return handshake.backend_headers(
+            head,
+            host=endpoint.host,
+            drop=forwarding.credentials(own) if secured else frozenset(),
+            added=forwarding.claims(
+                head,
+                peer=self.session.peer,
+                tls=self.tls,
+                request_id=self.session.request_id,
+                trusted=self.gateway.trusted,
+            ),
         )
-        return handshake.backend_headers(head, host=host, drop=drop, added=added)
-
-    def _from_trusted_proxy(self) -> bool:
-        if not self.gateway.trusted:
-            return False
-        address = ip_address(self.session.peer)
-        return any(address in network for network in self.gateway.trusted)
 
     # -- answers ---------------------------------------------------------------------------
 
@@ -325,66 +261,28 @@ class _Connection:
         await self._linger()
 
     async def _linger(self) -> None:
-        """Let the client read its answer: closing on unread input would reset the connection."""
-        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN, ssl.SSLError):
-            transport = self.stream
-            if isinstance(transport, trio.SSLStream):
-                transport = transport.transport_stream
-            if isinstance(transport, trio.abc.HalfCloseableStream):
-                await transport.send_eof()
-            while await transport.receive_some(CHUNK):
-                pass
+        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
+            await hang_up(self.stream)
 
 
-def _starting() -> Refusal:
-    return router_refusal(
-        503,
-        "503",
-        "Service Unavailable",
-        "The gateway is still loading its APIs. Try again in a moment.",
-        headers=((b"retry-after", b"1"),),
-        by=Side.GATEWAY,
-        why="still starting",
-    )
+async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
+    """Serve one accepted connection to its end; never raises but when cancelled.
 
-
-def _internal_error(error_id: str) -> Refusal:
-    return router_refusal(
-        500,
-        "102500",
-        "Unclassified Validation Failure",
-        f"Error during validating the request. Error id {error_id}.",
-        by=Side.GATEWAY,
-        why=f"internal error {error_id}",
-    )
-
-
-def _record(session: Session) -> None:
-    """Log the one line about a connection."""
-    ending = session.ending or Ending(Side.GATEWAY, 0, "stopped")
-    publish, subscribe = session.publish, session.subscribe
-    seconds = trio.current_time() - session.opened_at
-    if publish is None or subscribe is None:
-        if session.request == "-" and not session.status:
-            return  # a port probe: it sent nothing
-        log.info(
-            "%s %s -> %d after %.3f s, phase %s%s",
-            session.peer,
-            session.request,
-            session.status,
-            seconds,
-            session.phase,
-            f": {ending.by} {ending.reason}" if session.ending else "",
-        )
-    else:
-        log.info(
-            "%s %s -> ended by %s %d %s after %.3f s, messages in %d out %d",
-            session.peer,
-            session.request,
-            ending.by,
-            ending.code,
-            ending.reason,
-            seconds,
-            publish.messages,
-            subscribe.messages,
-        )
+    With `tls` the stream is a `trio.SSLStream` whose handshake is still to be made. The stream
+    is closed when this returns.
+    """
+    with gateway.sessions.open(peer) as session:
+        connection = _Connection(gateway, session, stream, tls=tls)
+        try:
+            await connection.run()
+        except Exception:
+            # A bug, not an outcome: this connection dies of it, loudly; no other one does.
+            error_id = secrets.token_hex(4)
+            log.exception("error %s while serving %s", error_id, peer)
+            session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
+            if session.phase is not Phase.RELAY:
+                await connection.refuse(refusals.internal_error(error_id))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+            record(session)

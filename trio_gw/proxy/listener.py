@@ -5,6 +5,7 @@ Serves any handler; `worker` gives it the gateway's. A name binds every address 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.listener")
 
 BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxconn
+FREE_PORT_TRIES = 10
 PAUSE = 0.1  # seconds without accepting when descriptors or memory run out
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
@@ -40,6 +42,20 @@ async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
     except OSError as error:
         mend = "use a name or address of this machine, such as localhost or 0.0.0.0"
         raise refuse(f"{where}: {error.strerror}", mend) from None
+    try:
+        for _ in range(FREE_PORT_TRIES - 1 if port == 0 else 0):
+            # A port that is free on one address may be taken on the next: then take another.
+            with contextlib.suppress(OSError):
+                return await _bind_all(addresses, port)
+        return await _bind_all(addresses, port)
+    except OSError as error:
+        mend = f"choose another port for listen.{name}, or turn the listener off with an empty text"
+        if error.errno == errno.EADDRINUSE:
+            mend = f"stop the program that holds the port, or {mend}"
+        raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None
+
+
+async def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[trio.socket.SocketType]:
     sockets: list[trio.socket.SocketType] = []
     missing: OSError | None = None
     try:
@@ -55,13 +71,10 @@ async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
         if not sockets:
             assert missing is not None
             raise missing
-    except OSError as error:
+    except BaseException:
         for sock in sockets:
             sock.close()
-        mend = f"choose another port for listen.{name}, or turn the listener off with an empty text"
-        if error.errno == errno.EADDRINUSE:
-            mend = f"stop the program that holds the port, or {mend}"
-        raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None
+        raise
     return sockets
 
 

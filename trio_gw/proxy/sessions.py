@@ -7,11 +7,12 @@ timer per frame. Ending a session asks its lanes for a Close frame; the driver d
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.errors import CloseCode, Ending, Phase
+from trio_gw.errors import CloseCode, Ending, Phase, Side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from trio_gw.guard.tokens import Caller
     from trio_gw.relay.lane import Lane
     from trio_gw.routes import Route
+
+log = logging.getLogger("trio_gw.connection")
 
 SWEEP = 1.0  # seconds between two looks at all sessions
 DRAIN_RATE = 200  # sessions ended a second at least, so that a small gateway stops at once
@@ -119,3 +122,46 @@ class Sessions:
         while self._all:
             self._last_left = trio.Event()
             await self._last_left.wait()
+
+
+def record(session: Session) -> None:
+    """Log the one line about a connection: who, where to, how far it came, who ended it, why.
+
+    A connection that sent nothing, such as a port probe, gets none; one that asked for a
+    built-in path, such as a health probe, only at level DEBUG.
+    """
+    seconds = trio.current_time() - session.opened_at
+    ending = session.ending
+    if session.publish is not None and session.subscribe is not None:
+        ending = ending or Ending(Side.GATEWAY, CloseCode.ABNORMAL, "stopped")
+        log.info(
+            "%s %s ended by %s: %s, after %.3f s, messages in %d, out %d",
+            session.peer,
+            session.request,
+            ending.by,
+            f"{ending.code} {ending.reason}".rstrip(),
+            seconds,
+            session.publish.messages,
+            session.subscribe.messages,
+        )
+    elif session.status:
+        level = logging.DEBUG if session.route is None and ending is None else logging.INFO
+        why = "" if ending is None else f", {ending.by}: {ending.reason}"
+        log.log(
+            level,
+            "%s %s answered %d in phase %s after %.3f s%s",
+            session.peer,
+            session.request,
+            session.status,
+            session.phase,
+            seconds,
+            why,
+        )
+    elif session.request != "-":
+        log.info(
+            "%s %s left in phase %s after %.3f s",
+            session.peer,
+            session.request,
+            session.phase,
+            seconds,
+        )

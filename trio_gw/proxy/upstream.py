@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.errors import Refusal, Side, router_refusal
+from trio_gw.proxy import refusals
 from trio_gw.relay.pump import BROKEN, CHUNK
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
 from trio_gw.wire.http import BackendAnswer, ResponseReader, gone_backend
@@ -62,7 +62,7 @@ class Upstream:
             try:
                 stream: trio.abc.Stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
             except OSError as error:
-                raise _unreachable(f"{endpoint}: {error.strerror or error}") from None
+                raise refusals.unreachable(f"{endpoint}: {error.strerror or error}") from None
             try:
                 if endpoint.scheme == "wss":
                     tls = trio.SSLStream(
@@ -75,12 +75,14 @@ class Upstream:
                     await tls.do_handshake()
             except BROKEN as error:
                 await trio.aclose_forcefully(stream)
-                raise _unreachable(f"{endpoint}: TLS: {error.__cause__ or error}") from None
+                raise refusals.unreachable(f"{endpoint}: TLS: {error.__cause__ or error}") from None
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
         if scope.cancelled_caught:
-            raise _unreachable(f"{endpoint}: no connection within {self._connect_timeout:g} s")
+            raise refusals.unreachable(
+                f"{endpoint}: no connection within {self._connect_timeout:g} s"
+            )
         try:
             yield stream
         finally:
@@ -109,14 +111,7 @@ class Upstream:
             except BROKEN as error:
                 raise gone_backend("The backend reset the connection") from error
         if scope.cancelled_caught:
-            raise router_refusal(
-                504,
-                "102504",
-                "Upstream connection timeout",
-                "upstream request timeout",
-                by=Side.BACKEND,
-                why=f"no answer to the upgrade within {self._handshake_timeout:g} s",
-            )
+            raise refusals.no_answer(self._handshake_timeout)
         assert answer is not None
         if answer.status != 101:
             raise RefusedError(answer, reader)
@@ -147,14 +142,3 @@ class Upstream:
                 if whole:
                     return
                 body, whole = reader.feed_body(bytes(await backend.receive_some(CHUNK)))
-
-
-def _unreachable(why: str) -> Refusal:
-    return router_refusal(
-        503,
-        "102503",
-        "Upstream connection failed",
-        "The backend could not be reached.",
-        by=Side.BACKEND,
-        why=why,
-    )

@@ -1,0 +1,412 @@
+"""The command line as people run it: a process, its output and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import trio
+from websockets.trio.client import connect
+
+from support.backends import start_echo
+from support.projects import api, asyncapi, write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parent.parent.parent
+OPEN = {"publish": {}, "x-auth-type": "None"}
+COMMANDS = ("run", "check", "routes", "token", "echo")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The tests' own environment, with the gateway on free ports."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_GW_")}
+    return {
+        **clean,
+        "TRIO_GW_LISTEN_HTTP": "localhost:0",
+        "TRIO_GW_LISTEN_HTTPS": "localhost:0",
+        "PYTHONWARNINGS": "error",
+        **more,
+    }
+
+
+def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "trio_gw", *arguments],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Serving:
+    """A `trio-gw run` or `echo` in its own process."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.out = self.err = ""
+
+    async def read_until(self, stream: str, text: str) -> str:
+        """Read `out` or `err` until it holds `text`; fails when that takes 20 s."""
+        pipe = self.process.stdout if stream == "out" else self.process.stderr
+        assert pipe is not None
+        with trio.fail_after(20):
+            while text not in getattr(self, stream):
+                data = await pipe.receive_some()
+                assert data, f"ended: {self.out}{self.err}"
+                setattr(self, stream, getattr(self, stream) + data.decode())
+        return str(getattr(self, stream))
+
+    async def rest(self) -> str:
+        """Read standard error to its end."""
+        assert self.process.stderr is not None
+        with trio.fail_after(20):
+            while data := await self.process.stderr.receive_some():
+                self.err += data.decode()
+        return self.err
+
+
+async def start(folder: Path, *arguments: str, **more: str) -> Serving:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "trio_gw", *arguments],
+        cwd=folder,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return Serving(process)
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[list[Serving]]:
+    """Processes put here are gone after the test."""
+    started: list[Serving] = []
+    yield started
+    for serving in started:
+        if serving.process.poll() is None:
+            serving.process.kill()
+        await serving.process.wait()
+        for pipe in (serving.process.stdout, serving.process.stderr):
+            assert pipe is not None
+            await pipe.aclose()
+
+
+def port_of(text: str, scheme: str = "http") -> int:
+    """Find the port in a log line about listening."""
+    line = next(line for line in text.splitlines() if f"listening on {scheme}://127" in line)
+    return int(line.rpartition(":")[2])
+
+
+# -- usage -----------------------------------------------------------------------------------
+
+
+def test_help_reads_well(tmp_path: Path) -> None:
+    done = gw(tmp_path, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for command in COMMANDS:
+        assert f"    {command} " in done.stdout
+    assert "First steps:" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(tmp_path: Path, command: str) -> None:
+    done = gw(tmp_path, command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: trio-gw {command}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("nonsense",), ("run", "--nonsense"), ("run", "--to"), ("echo", "--listen", "x")],
+    ids=str,
+)
+def test_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = gw(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("Traceback") == 0
+
+
+def test_version(tmp_path: Path) -> None:
+    done = gw(tmp_path, "--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "trio-gw")
+
+
+# -- check and routes ------------------------------------------------------------------------
+
+
+def test_check_of_the_sample() -> None:
+    done = gw(ROOT, "check", "apis")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "fine: 1 API projects, 3 topics\n"
+
+
+def test_check_names_file_line_and_remedy(tmp_path: Path) -> None:
+    write(tmp_path / "apis", "good", api("G", "/g", "ws://h:1"), asyncapi({"/t": OPEN}))
+    bad = write(tmp_path / "apis", "bad", api("B", "/b", "ws://h:1"), asyncapi({"/t": OPEN}))
+    (bad / "api.yaml").write_text(
+        "data:\n  name: B\n  version: 1.0.0\n  context: [b]\n  type: WS\n"
+    )
+    done = gw(tmp_path, "check")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("apis/bad/api.yaml:4: ") and "; " in line for line in lines), lines
+    assert not any("apis/good" in line for line in lines)
+
+
+@pytest.mark.parametrize("path", ["apis", "apis/one", "./apis/one", "apis/one/"])
+def test_check_of_a_path(tmp_path: Path, path: str) -> None:
+    project = write(tmp_path / "apis", "one", api("O", "o", "ws://h:1"), asyncapi({"/t": OPEN}))
+    done = gw(tmp_path, "check", path)
+    assert done.returncode == 1
+    assert "one/api.yaml:" in done.stderr
+    (project / "api.yaml").write_text(json.dumps(api("O", "/o", "ws://h:1")))
+    assert gw(tmp_path, "check", path).returncode == 0
+
+
+def test_check_finds_conflicts_between_projects(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        meta = api(f"Name{folder}", "/same", "ws://h:1")
+        write(tmp_path / "apis", folder, meta, asyncapi({"/t": OPEN}))
+    done = gw(tmp_path, "check")
+    assert done.returncode == 1
+    assert "apis/b: base path /same/1.0.0 on localhost is already served by Namea" in done.stderr
+
+
+def test_check_of_missing_folder(tmp_path: Path) -> None:
+    done = gw(tmp_path, "check", "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nowhere: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_check_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "apis").mkdir()
+    (tmp_path / "gateway.toml").write_text('strict_vhosts = true\n[listn]\nhttp = "x"\n')
+    done = gw(tmp_path, "check")
+    assert done.returncode == 1
+    assert "gateway.toml:2: " in done.stderr
+    assert "listen" in done.stderr
+
+
+def test_check_warnings_fail_only_when_strict(tmp_path: Path) -> None:
+    channels = {"/t": OPEN, "/unused": {}}
+    write(tmp_path / "apis", "one", api("O", "/o", "ws://h:1"), asyncapi(channels))
+    done = gw(tmp_path, "check")
+    assert done.returncode == 0
+    assert "warning: " in done.stderr
+    assert gw(tmp_path, "check", "--strict").returncode == 1
+
+
+def test_routes(tmp_path: Path) -> None:
+    channels = {"/rooms/{id}": {"publish": {"x-scopes": ["a", "b"]}}, "/news": OPEN}
+    write(tmp_path / "apis", "one", api("One", "/one", "ws://h:1/v2"), asyncapi(channels))
+    done = gw(tmp_path, "routes")
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["HOST", "PATH", "API", "SECURITY", "PRODUCTION", "SANDBOX"],
+        ["localhost", "/one/1.0.0/news", "One:1.0.0", "open", "ws://h:1/v2", "-"],
+        ["localhost", "/one/1.0.0/rooms/{id}", "One:1.0.0", "scope", "a", "or", "b",
+         "ws://h:1/v2", "-"],
+    ]  # fmt: skip
+    rows: list[dict[str, Any]] = json.loads(gw(tmp_path, "routes", "--json").stdout)
+    assert rows[1]["path"] == "/one/1.0.0/rooms/{id}"
+    assert rows[1]["scopes"] == ["a", "b"]
+    assert rows[1]["production"] == ["ws://h:1/v2"]
+
+
+def test_routes_with_a_broken_project(tmp_path: Path) -> None:
+    write(tmp_path / "apis", "good", api("G", "/g", "ws://h:1"), asyncapi({"/t": OPEN}))
+    (tmp_path / "apis" / "bad").mkdir()
+    done = gw(tmp_path, "routes", "--json")
+    assert done.returncode == 1
+    assert [row["path"] for row in json.loads(done.stdout)] == ["/g/1.0.0/t"]
+    assert "apis/bad" in done.stderr
+
+
+# -- token -----------------------------------------------------------------------------------
+
+
+def test_token(base: Path) -> None:
+    done = gw(base, "token", "--scope", "a", "--scope", "b:c", "--user", "me")
+    assert (done.returncode, done.stderr) == (0, "")
+    claims = jwt.decode(done.stdout.strip(), options={"verify_signature": False})
+    assert (claims["scope"], claims["sub"]) == ("a b:c", "me")
+
+
+def test_token_without_a_key(tmp_path: Path) -> None:
+    done = gw(tmp_path, "token")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "mg.pem" in done.stderr
+
+
+# -- run and echo ----------------------------------------------------------------------------
+
+
+async def test_run_with_no_file_at_all(tmp_path: Path, running: list[Serving]) -> None:
+    (tmp_path / "apis").mkdir()
+    serving = await start(tmp_path, "run")
+    running.append(serving)
+    log = await serving.read_until("err", "listening on https://127")
+    assert "made a self-signed certificate" in log
+    assert (tmp_path / "certs" / "mg.key").stat().st_mode & 0o777 == 0o600
+    serving.process.terminate()
+    with trio.fail_after(10):
+        assert await serving.process.wait() == 0
+    assert "Traceback" not in await serving.rest()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_run_echo_and_stop(base: Path, running: list[Serving], signum: int) -> None:
+    """The two of them in one process; a signal drains, and the exit code says all is well."""
+    echo = await start(base, "echo", "--listen", "localhost:0")
+    running.append(echo)
+    url = (await echo.read_until("out", "\n")).split()[-1]
+    write(base / "apis", "one", api("One", "/one", url), asyncapi({"/t": {"publish": {}}}))
+    serving = await start(base, "run", "--echo", "localhost:0")
+    running.append(serving)
+    out = await serving.read_until("out", "Bearer ")
+    await serving.read_until("out", '"\n')
+    assert "/one/1.0.0/t  (any valid token)" in out
+    line = next(line for line in serving.out.splitlines() if "npx wscat" in line)
+    address = line.split()[3]
+    token = line.split("Bearer ")[1].rstrip('"')
+    headers = {"Authorization": f"Bearer {token}"}
+    async with connect(address, additional_headers=headers, proxy=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        serving.process.send_signal(signum)
+        with trio.fail_after(10):
+            await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (1012, "gateway is shutting down")
+    with trio.fail_after(10):
+        assert await serving.process.wait() == 0
+    log = await serving.rest()
+    assert "Traceback" not in log
+    assert token not in log
+    assert "ended by gateway: 1012" in log
+
+
+async def test_second_signal_stops_at_once(base: Path, running: list[Serving]) -> None:
+    settings = "[timeouts]\ndrain = 60\nclose = 60\n"
+    (base / "gateway.toml").write_text(settings)
+    async with trio.open_nursery() as nursery:
+        backend = await start_echo(nursery)
+        write(base / "apis", "one", api("One", "/one", backend.url), asyncapi({"/t": OPEN}))
+        serving = await start(base, "run")
+        running.append(serving)
+        port = port_of(await serving.read_until("err", "listening on https://127"))
+        # A client that never answers the Close keeps the drain waiting.
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            await stream.send_all(
+                b"GET /one/1.0.0/t HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            with trio.fail_after(10):
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+                serving.process.terminate()
+                assert await stream.receive_some()
+                serving.process.terminate()
+                assert await serving.process.wait() == 0
+        assert "Traceback" not in await serving.rest()
+        nursery.cancel_scope.cancel()
+
+
+async def test_run_to(tmp_path: Path, running: list[Serving]) -> None:
+    async with trio.open_nursery() as nursery:
+        backend = await start_echo(nursery)
+        serving = await start(tmp_path, "run", "--to", backend.url)
+        running.append(serving)
+        out = await serving.read_until("out", "wscat")
+        port = port_of(await serving.read_until("err", "listening on https://127"))
+        assert f"ws://localhost:{port}" in out
+        for path in ("", "/", "/any/path?x=1"):
+            async with connect(f"ws://localhost:{port}{path}", proxy=None) as client:
+                await client.send("through")
+                assert await client.recv() == "through"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "words"),
+    [
+        (("--to", "ftp://x"), {}, "ftp"),
+        (("--to", "ws://"), {}, "--to"),
+        (("--to", "ws://h:1"), {"TRIO_GW_LISTEN_HTTP": "0.0.0.0:0"}, "loopback"),
+        (("--echo", "nonsense"), {}, "port"),
+    ],
+    ids=str,
+)
+def test_run_arguments_that_cannot_be(
+    tmp_path: Path, arguments: tuple[str, ...], more: dict[str, str], words: str
+) -> None:
+    users = {"TRIO_GW_TESTKEY_USERS_0_PASSWORD": "not-the-default"}
+    done = gw(tmp_path, "run", *arguments, **users, **more)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_run_on_a_port_in_use(base: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = gw(base, "run", TRIO_GW_LISTEN_HTTP=f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"listen.http: cannot listen on 127.0.0.1:{port}: ")
+
+
+def test_run_refuses_the_default_password_beyond_loopback(base: Path) -> None:
+    done = gw(base, "run", TRIO_GW_LISTEN_HTTP="0.0.0.0:0")
+    assert done.returncode == 1
+    assert "password" in done.stderr
+    assert "TRIO_GW_TESTKEY_USERS_0_PASSWORD" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_with_broken_settings(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[listen\n")
+    done = gw(tmp_path, "run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("gateway.toml:1: ")
+
+
+def test_run_without_its_folder_says_so_and_serves(base: Path) -> None:
+    """A missing `apis/` is no reason to die: it may be mounted later."""
+    (base / "apis").rmdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trio_gw", "run"],
+        cwd=base,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "listening on https://127" in line:
+                break
+        process.terminate()
+    assert process.returncode == 0
+    assert any("apis" in line and "error: " in line for line in lines), lines

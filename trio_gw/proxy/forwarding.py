@@ -1,0 +1,50 @@
+"""What the gateway claims about a client towards a backend, and what it keeps from it.
+
+A backend trusts these headers because a gateway set them, so a client's own are never passed on
+(`wire.handshake`), except for a chain from a proxy that the settings trust.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_gw.wire.http import RequestHead
+
+Network = IPv4Network | IPv6Network
+
+
+def credentials(authorization_header: str) -> frozenset[bytes]:
+    """Name the headers that hold a credential meant for the gateway (spec: mission §2)."""
+    own = authorization_header or "authorization"
+    return frozenset((own.encode("ascii"), b"internal-key", b"apikey"))
+
+
+def claims(
+    head: RequestHead, *, peer: str, tls: bool, request_id: str, trusted: Sequence[Network]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Build the X-Forwarded-* and X-Request-ID headers for the backend.
+
+    `peer` is the address of who connected. From a trusted proxy the chain it sent is extended,
+    and its word on scheme and host is taken.
+    """
+    addresses = [peer.encode("ascii")]
+    scheme, host = b"https" if tls else b"http", head.authority
+    if trusted and _is_in(peer, trusted):
+        addresses = [*head.values(b"x-forwarded-for"), *addresses]
+        scheme = (head.values(b"x-forwarded-proto") or [scheme])[0]
+        host = (head.values(b"x-forwarded-host") or [host])[0]
+    return (
+        (b"x-forwarded-for", b", ".join(addresses)),
+        (b"x-forwarded-host", host),
+        (b"x-forwarded-proto", scheme),
+        (b"x-request-id", request_id.encode("ascii")),
+    )
+
+
+def _is_in(peer: str, networks: Sequence[Network]) -> bool:
+    address = ip_address(peer.partition("%")[0])  # a link-local address names its interface
+    return any(address in network for network in networks)

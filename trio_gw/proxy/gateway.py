@@ -1,0 +1,26 @@
+"""What all connections of one process share. Built by `worker`, read by `connection`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.tokens import Tokens
+    from trio_gw.proxy.builtin import Builtin
+    from trio_gw.proxy.forwarding import Network
+    from trio_gw.proxy.sessions import Sessions
+    from trio_gw.proxy.upstream import Upstream
+    from trio_gw.routes import Live
+
+
+class Gateway(NamedTuple):
+    """The parts a connection needs. `trusted` are the proxies whose word is taken."""
+
+    settings: Settings
+    live: Live
+    tokens: Tokens
+    builtin: Builtin
+    sessions: Sessions
+    upstream: Upstream
+    trusted: tuple[Network, ...] = ()

@@ -1,0 +1,66 @@
+"""The refusals that the data plane itself makes (spec: routing §9)."""
+
+from __future__ import annotations
+
+from trio_gw.errors import Refusal, Side, router_refusal
+
+
+def not_found() -> Refusal:
+    """Refuse a request that no route and no built-in path matches (NR)."""
+    description = "The requested resource is not available."
+    return router_refusal(404, "404", "Not Found", description, why="no route")
+
+
+def starting() -> Refusal:
+    """Refuse a request that may have a route once all projects are loaded."""
+    return router_refusal(
+        503,
+        "503",
+        "Service Unavailable",
+        "The gateway is still loading its APIs. Try again in a moment.",
+        headers=((b"retry-after", b"1"),),
+        by=Side.GATEWAY,
+        why="still starting",
+    )
+
+
+def too_slow(what: str, seconds: float) -> Refusal:
+    """Refuse a client that did not send its request's head or body in time."""
+    description = f"No complete request {what} within {seconds:g} seconds."
+    return router_refusal(408, "408", "Request Timeout", description)
+
+
+def internal_error(error_id: str) -> Refusal:
+    """Refuse because of a bug; the id finds the traceback in the log (UAEX)."""
+    return router_refusal(
+        500,
+        "102500",
+        "Unclassified Validation Failure",
+        f"Error during validating the request. Error id {error_id}.",
+        by=Side.GATEWAY,
+        why=f"internal error {error_id}",
+    )
+
+
+def unreachable(why: str) -> Refusal:
+    """Refuse because the backend could not be connected to (UF); only the log says which."""
+    return router_refusal(
+        503,
+        "102503",
+        "Upstream connection failed",
+        "The backend could not be reached.",
+        by=Side.BACKEND,
+        why=why,
+    )
+
+
+def no_answer(seconds: float) -> Refusal:
+    """Refuse because the backend did not answer the upgrade in time (UT)."""
+    return router_refusal(
+        504,
+        "102504",
+        "Upstream connection timeout",
+        "upstream request timeout",
+        by=Side.BACKEND,
+        why=f"no answer to the upgrade within {seconds:g} s",
+    )
