@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+from trio_gw.errors import router_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 
 _PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
 # Kept as written in a query value; everything else is escaped, so that neither a literal of the
-# mapping nor a path parameter can add a parameter of its own or end the request line.
-_QUERY_SAFE = "!$'()*,-./:;=?@_~%"
+# mapping nor a path parameter can add a parameter of its own or end the request line. (Some
+# backends still take `;` for `&`.)
+_QUERY_SAFE = "!$'()*,-./:=?@_~%"
+# A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 
 
 class Target:
@@ -46,7 +51,9 @@ class Target:
 
         `parameters` are the raw segments of the request path; `query` is the client's, kept
         byte for byte unless the mapping brings its own. Without a mapping nothing of the topic
-        is appended to the endpoint's path but a single `/`.
+        is appended to the endpoint's path but a single `/`. Raises `Refusal` (400) when parameters
+        that are harmless in their own segments make up `..` in the mapped path: `{a}.json`, asked
+        for as `...json`.
         """
         path = self._path
         if path is None:
@@ -57,6 +64,9 @@ class Target:
             mapped = "".join(
                 parameters[piece] if index % 2 else piece for index, piece in enumerate(path)
             )
+            if _DOT_SEGMENT.search(unquote(mapped)):
+                what = "The path must not hold . or .. segments"
+                raise router_refusal(400, "400", "Bad Request", what)
         if self._query is not None:
             query = self._mapped_query(parameters) or query
         joined = "&".join(part for part in (endpoint.query, query) if part)

@@ -91,9 +91,11 @@ class _Api:
 class _Vhost:
     """The APIs of one host name, by the base paths they answer at."""
 
-    __slots__ = ("bases", "depth")
+    __slots__ = ("bases", "by_id", "by_title", "depth")
 
     def __init__(self) -> None:
+        self.by_id: dict[str, ApiProject] = {}
+        self.by_title: dict[tuple[str, str], ApiProject] = {}
         # base path → (is the default version's group, API)
         self.bases: dict[str, tuple[bool, _Api]] = {}
         self.depth = 0
@@ -177,12 +179,13 @@ def compile_table(
     strict_vhosts: bool = False,
     previous: RouteTable | None = None,
 ) -> tuple[RouteTable, tuple[Problem, ...]]:
-    """Compile projects into a table; of two that claim one base path the earlier wins.
+    """Compile projects into a table.
 
+    Of two that claim one id, one name and version, or one base path on a host, the earlier wins.
     Always yields a table: what cannot be served is left out and named in the problems. Routes
     of projects that are unchanged since `previous` are taken over from it.
     """
-    vhost_of = {environment.name: environment.vhost.lower() for environment in environments}
+    vhost_of = {environment.name: _host_name(environment.vhost) for environment in environments}
     vhost_of.setdefault(DEFAULT_ENVIRONMENT, DEFAULT_VHOST)
     problems: list[Problem] = []
     vhosts: dict[str, _Vhost] = {}
@@ -218,12 +221,36 @@ def _hosts(
             mend = "name it under [[environments]] in gateway.toml"
             problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
         else:
-            hosts[deployment.vhost.lower() or own] = None
+            hosts[_host_name(deployment.vhost) or own] = None
     return tuple(hosts)
+
+
+def _host_name(vhost: str) -> str:
+    """Write a vhost as the head of a request has it: lower-case, no final dot, IPv6 in brackets."""
+    name = vhost.lower().rstrip(".")
+    return f"[{name}]" if ":" in name else name
+
+
+def _conflict(project: ApiProject, host: str, vhost: _Vhost) -> Problem | None:
+    """Find out whether the host has this API already (spec: project-format §7.2)."""
+    if (other := vhost.by_id.setdefault(project.id, project)) is not project:
+        what = f"has the id {project.id} of {other.title} ({other.folder})"
+        mend = "remove one of them, or give one another `id`"
+    elif (
+        other := vhost.by_title.setdefault((project.organization, project.title), project)
+    ) is not project:
+        what = f"is {project.title}, as {other.folder} is"
+        mend = "remove one of them, or give one another `name` or `version`"
+    else:
+        return None
+    return Problem(project.folder, 0, 0, f"{what}; only that is served on {host}", mend)
 
 
 def _place(api: _Api, host: str, vhost: _Vhost, problems: list[Problem]) -> None:
     project = api.project
+    if (conflict := _conflict(project, host, vhost)) is not None:
+        problems.append(conflict)
+        return
     bases = [project.base_path.rstrip("/")]
     if project.default_version:
         bases.append(default_base_path(project))

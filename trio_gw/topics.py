@@ -23,7 +23,7 @@ _LETTERS = re.compile(r"[A-Za-z0-9_\s]+")
 _NEVER = 1 << 62
 
 
-def sort_key(channel: str) -> tuple[int, int, str, str]:
+def sort_key(channel: str) -> tuple[bool, bool, str, str, str]:
     """Order topics as the reference does (spec: routing §3): first match wins.
 
     Two differences, both where the reference is undefined or wrong: characters above `{` sort
@@ -32,7 +32,7 @@ def sort_key(channel: str) -> tuple[int, int, str, str]:
     """
     name = pattern_of(channel)
     reduced = "".join("z" if c > "{" and c != "}" else c for c in _LETTERS.sub("", name))
-    return name.endswith("/*"), "." not in name, reduced, name
+    return name.endswith("/*"), "." not in name, reduced, name, channel
 
 
 def pattern_of(channel: str) -> str:

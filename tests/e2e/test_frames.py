@@ -87,6 +87,7 @@ async def test_fragmented_message_with_pings_between(gateway: RunningGateway, tl
 
 async def test_permessage_deflate_end_to_end(gateway: RunningGateway, tls: bool) -> None:
     async with gateway.connect(PATH, tls=tls, compression="deflate") as client:
+        assert client.response is not None
         assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
         # The shared context makes later messages depend on every byte of earlier ones.
         for number in range(50):

@@ -96,10 +96,13 @@ async def test_accepts_with_the_peers_address(nursery: trio.Nursery) -> None:
 
 
 async def test_stops_listening_when_cancelled() -> None:
+    async def unused(stream: trio.SocketStream, peer: str) -> None:
+        raise AssertionError((stream, peer))
+
     (sock,) = await bind("http", "127.0.0.1", 0)
     address = sock.getsockname()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_all, sock, trio.sleep_forever, nursery)
+        nursery.start_soon(accept_all, sock, unused, nursery)
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     assert sock.fileno() == -1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
+import ssl
 import struct
 from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
+import trustme
 
 from support.conversation import KEY, Seen, frame, split_frames
 from trio_gw.relay.lane import Lane
@@ -41,6 +44,30 @@ async def tcp() -> Pair:
     far = await listeners[0].accept()
     await listeners[0].aclose()
     return near, far
+
+
+async def tls() -> Pair:
+    """A real connection with TLS; the gateway has the server's end, as before a client."""
+    near, far = await tcp()
+    server_context, client_context = _tls_contexts()
+    server = trio.SSLStream(far, server_context, server_side=True)
+    client = trio.SSLStream(
+        near, client_context, server_hostname="localhost", https_compatible=True
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.do_handshake)
+        nursery.start_soon(client.do_handshake)
+    return client, server
+
+
+@functools.cache
+def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
 
 
 class Peer:
@@ -139,6 +166,12 @@ class Relay:
         self.publish.end(code, reason)
         self.subscribe.end(code, reason)
 
+    async def took(self, peer: Peer, octets: int) -> None:
+        """Wait until the gateway has received this much from a peer."""
+        lane = self.publish if peer is self.client else self.subscribe
+        while lane.octets < octets:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
     async def ends(self, by: str, code: int, reason: str | None = None) -> None:
         """Wait for the end, and say who ended it and how."""
         await self.over.wait()
@@ -155,7 +188,7 @@ async def is_closed(stream: trio.abc.Stream) -> bool:
         return stream.socket.fileno() == -1
     for touch in (lambda: stream.send_all(b"x"), lambda: stream.receive_some(1)):
         try:
-            with trio.move_on_after(1):  # virtual seconds: an open stream blocks
+            with trio.move_on_after(1):  # an open stream blocks
                 await touch()
         except trio.ClosedResourceError:
             continue
@@ -170,7 +203,7 @@ async def relaying(
     *,
     early: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float = 5,
-    limit: float = 60,
+    limit: float = 30,
     end_first: int = 0,
 ) -> AsyncIterator[Relay]:
     """Run a relay; at the end of the context it must be over, with both streams closed.

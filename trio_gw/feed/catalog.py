@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.errors import Problem
 from trio_gw.routes import compile_table
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Environment
+    from trio_gw.errors import Problem
     from trio_gw.feed.ledger import Snapshot
     from trio_gw.routes import Live, RouteTable
 
@@ -39,7 +39,7 @@ class Compiled(NamedTuple):
     """A table, the APIs it serves by organization and title, and what is wrong between them."""
 
     table: RouteTable
-    served: dict[tuple[str, str], ApiProject]
+    served: dict[str, ApiProject]
     problems: tuple[Problem, ...]
 
 
@@ -61,7 +61,7 @@ class Catalog:
         self._environments = tuple(environments)
         self._strict_vhosts = strict_vhosts
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(origins)
-        self._served: dict[tuple[str, str], ApiProject] = {}
+        self._served: dict[str, ApiProject] = {}
 
     def publish(
         self,
@@ -112,7 +112,7 @@ class Catalog:
         for problem in sorted(before.difference(self.problems)):
             log.info("solved: %s", problem)
 
-    def _tell_changes(self, served: dict[tuple[str, str], ApiProject]) -> None:
+    def _tell_changes(self, served: dict[str, ApiProject]) -> None:
         before, self._served = self._served, served
         changes = (
             ("added", [api for key, api in served.items() if key not in before]),
@@ -133,32 +133,15 @@ def compile_snapshots(
 ) -> Compiled:
     """Compile the projects of several origins, the most important first. Pure, may be slow.
 
-    Also what the command line compiles with. Of two projects with the same id, or with the same
-    title in one organization, the first is served and the other is a problem.
+    Also what the command line compiles with. Within an origin the order is that of the folders'
+    names; it decides which of two projects in conflict is served.
     """
-    merged: list[ApiProject] = []
-    problems: list[Problem] = []
-    by_id: dict[str, ApiProject] = {}
-    by_title: dict[tuple[str, str], ApiProject] = {}
-    for snapshot in snapshots:
-        for _, project in sorted(snapshot.items()):
-            title = project.organization, project.title
-            if (other := by_id.get(project.id)) is not None:
-                what = f"has the id {project.id} of {other.title} ({other.folder})"
-                mend = "remove one of them, or give one another `id`"
-            elif (other := by_title.get(title)) is not None:
-                what = f"is {project.title}, as {other.folder} is"
-                mend = "remove one of them, or give one another `name` or `version`"
-            else:
-                by_id[project.id] = by_title[title] = project
-                merged.append(project)
-                continue
-            problems.append(Problem(project.folder, 0, 0, f"{what}; only that is served", mend))
-    table, conflicts = compile_table(
+    merged = [project for snapshot in snapshots for _, project in sorted(snapshot.items())]
+    table, problems = compile_table(
         merged, environments, strict_vhosts=strict_vhosts, previous=previous
     )
-    served = {(route.api.organization, route.api.title): route.api for *_, route in table.rows()}
-    return Compiled(table, served, (*problems, *conflicts))
+    served = {route.api.folder: route.api for *_, route in table.rows()}
+    return Compiled(table, served, problems)
 
 
 def _titles(apis: Sequence[ApiProject]) -> str:

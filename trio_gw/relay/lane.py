@@ -139,8 +139,10 @@ class Lane:
                         break
                     length = int.from_bytes(data[start + 2 : start + 10], "big")
                     at += 8
-                    if length < 65536 or length >> 63:
+                    if length < 65536:
                         return self._refuse(start, "frame length not in its shortest form")
+                    if length >> 63:
+                        return self._refuse(start, "frame length of more than 63 bits")
                 self.frames += 1
                 if kind == _LAST:
                     self.messages += 1

@@ -55,6 +55,30 @@ def _is_tls(stream: trio.abc.Stream) -> TypeGuard[trio.SSLStream[trio.abc.Stream
     return isinstance(stream, trio.SSLStream)
 
 
+async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
+    """Say nothing more and discard what comes until the peer hangs up too; the caller sets a limit.
+
+    Closing with unread bytes in the socket would reset the connection, and destroy the last
+    words on their way to the peer. With `wait_only` the peer is left to end it first. Raises one
+    of `BROKEN` when there is nobody to wait for.
+    """
+    if not wait_only:
+        await _send_eof(stream)
+    while await _transport(stream).receive_some(CHUNK):
+        pass
+
+
+async def _send_eof(stream: trio.abc.Stream) -> None:
+    transport = _transport(stream)
+    if isinstance(transport, trio.abc.HalfCloseableStream):
+        await transport.send_eof()
+
+
+def _transport(stream: trio.abc.Stream) -> trio.abc.Stream:
+    """Return what is below TLS, if there is any: TLS itself has no half-closed state."""
+    return stream.transport_stream if _is_tls(stream) else stream
+
+
 class _Relay:
     """The state that the two directions share. A lane is indexed by the side it comes from."""
 
@@ -83,7 +107,9 @@ class _Relay:
             for stream in self.streams.values():
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(stream)
-        assert self.ending is not None
+        if self.ending is None:
+            # One could not be sent to, and yet neither of them ended within the deadline.
+            return Ending(min(self.deaf), CloseCode.ABNORMAL, "connection lost")
         return self.ending
 
     async def _direct(self, side: Side, early: bytes) -> None:
@@ -113,6 +139,7 @@ class _Relay:
                     lane.feed(b"")  # what was held back may be the peer's own Close
             if lane.over:
                 return
+            data: bytes | bytearray | None = None
             with trio.CancelScope() as scope:
                 while True:
                     reading = scope
@@ -122,11 +149,11 @@ class _Relay:
                         data = b""
                         self._deafened(side)
                     reading = None
-                    if not data:
-                        self._lost(side)
-                        await self._send(other, lane.flush())
-                        return
-                    if passed := lane.feed(data):
+                    if not data or lane.ending is not None:
+                        break
+                    passed = lane.feed(data)
+                    data = None
+                    if passed:
                         try:
                             await sink.send_all(passed)
                         except BROKEN:
@@ -134,6 +161,18 @@ class _Relay:
                     if lane.halted:
                         break
             reading = None
+            # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
+            # scope above, and what is sent in a cancelled scope is lost.
+            if data:
+                await self._send(other, lane.feed(data))
+            elif data is not None:
+                self._lost(side)
+                await self._send(other, lane.flush())
+                if not lane.finished:
+                    # Lost inside a frame: no Close can be said, the end of the stream has to do.
+                    with contextlib.suppress(*BROKEN):
+                        await _send_eof(sink)
+                return
 
     async def _send(self, side: Side, data: bytes | bytearray | memoryview) -> None:
         if data and side not in self.deaf:
@@ -146,12 +185,18 @@ class _Relay:
         """Send no more to a side that cannot be reached; its last words may still be unread."""
         self.deaf.add(side)
         self.lanes[_OTHER[side]].finished = True
+        self._hurry()
 
     def _end(self, ending: Ending) -> None:
         """Note how the connection ends; the first to say so counts and starts the deadline."""
         if self.ending is None:
             self.ending = ending
-            self.scope.deadline = trio.current_time() + self.close_timeout
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Start the deadline, unless it runs already."""
+        deadline = trio.current_time() + self.close_timeout
+        self.scope.deadline = min(self.scope.deadline, deadline)
 
     def _spoke_last(self, side: Side, lane: Lane) -> None:
         if lane.violation is not None:
@@ -187,10 +232,6 @@ class _Relay:
         handshaken = self.lanes[side].close is not None and self.lanes[_OTHER[side]].finished
         if side not in self.mute and not (handshaken and side is Side.CLIENT):
             with contextlib.suppress(*BROKEN):
-                transport = stream.transport_stream if _is_tls(stream) else stream
-                if not handshaken and isinstance(transport, trio.abc.HalfCloseableStream):
-                    await transport.send_eof()
-                while await transport.receive_some(CHUNK):
-                    pass
+                await hang_up(stream, wait_only=handshaken)
         with contextlib.suppress(*BROKEN):
             await stream.aclose()

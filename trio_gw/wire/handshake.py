@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_SEPARATED = re.compile(r'((?:[^,"]|"(?:[^"\\]|\\.)*")*)(?:,|$)')
+# One element of Sec-WebSocket-Extensions (RFC 6455 §9.1), empty ones included. Possessive, so
+# that no header makes it slow.
+_EXTENSION = re.compile(
+    rf"[ \t]*+(?:({_TOKEN.pattern}+)(?:[ \t]*+;[ \t]*+{_TOKEN.pattern}+"
+    rf'(?:[ \t]*+=[ \t]*+(?:{_TOKEN.pattern}+|"(?:[^"\\]|\\.)*+"))?+)*+)?+[ \t]*+(?:,|$)'
+)
 
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
@@ -38,6 +43,8 @@ _OURS = frozenset(
     b"forwarded host x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix"
     b" x-forwarded-proto x-forwarded-server x-jwt-assertion x-real-ip x-request-id".split()
 )
+# Spellings that CGI and its heirs cannot tell apart: `X_Real.IP` arrives as HTTP_X_REAL_IP too.
+_PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 
 
@@ -105,13 +112,13 @@ def _extension_names(values: Collection[bytes]) -> tuple[str, ...] | None:
     """Name the extensions of a Sec-WebSocket-Extensions field, or None when malformed."""
     text = ",".join(value.decode("latin-1") for value in values)
     names = []
-    for element in _HEADER_SEPARATED.findall(text):
-        if not element.strip(" \t"):
-            continue
-        name = element.partition(";")[0].strip(" \t")
-        if not _TOKEN.fullmatch(name):
+    at = 0
+    while at < len(text):
+        if (element := _EXTENSION.match(text, at)) is None:
             return None
-        names.append(name)
+        if element[1]:
+            names.append(element[1])
+        at = element.end()
     return tuple(names)
 
 
@@ -137,25 +144,26 @@ def backend_headers(
     """Build the headers of the upgrade request to the backend (spec: routing §6.1).
 
     End-to-end headers pass, hop-by-hop ones do not, nor those in `drop` (credentials) and those
-    a backend would take for the gateway's word, underscore spellings included. `host` is the
-    endpoint's name, as in the reference without a port.
+    a backend would take for the gateway's word, in any spelling of their punctuation. `host` is
+    the endpoint's name, as in the reference without a port.
     """
+    dropped = {name.translate(_PLAIN) for name in drop}
     listed = {
         token.lower().encode("latin-1")
         for token in tokens(head.values(b"connection"))
         if not token.lower().startswith("sec-websocket-")
     }
     headers = [
-        (b"host", host.encode("ascii")),
+        (b"host", (f"[{host}]" if ":" in host else host).encode("ascii")),
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
     ]
     for name, value in head.headers:
-        plain = name.replace(b"_", b"-")
+        plain = name.translate(_PLAIN)
         if (
             plain in HOP_BY_HOP
             or plain in _OURS
-            or plain in drop
+            or plain in dropped
             or name in listed
             or plain.startswith((b"x-envoy-", b"x-wso2-"))
         ):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 16 * 1024  # bytes; what h11, nginx and Tomcat settled near, and room for long JWTs
 MAX_TARGET = 8 * 1024  # bytes, the minimum RFC 9112 §3 recommends
+MAX_LINE = MAX_TARGET + 64  # bytes of the request line: method, target, version
 MAX_HEADERS = 100  # fields; browsers send about 20
 MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
@@ -32,6 +33,7 @@ MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
 # What no head can hold: controls other than TAB, CR and LF.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
 # A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _FOLDED = re.compile(rb"\r\n[ \t]")
@@ -39,7 +41,8 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
-_DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:[/\\]|$)")
+# A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
+_DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 
 
 class RequestHead(NamedTuple):
@@ -102,22 +105,30 @@ class RequestReader:
         return bytes(self._buffer)
 
     def _check_progress(self, seen: int, end: int) -> None:
+        """Judge what is new of the head.
+
+        What follows the byte that makes the head too long is not looked at, so that the answer
+        never depends on how the bytes were cut up on their way.
+        """
         head = self._buffer
         if head[:1] == b"\x16":
             raise bad_request("This is the plain port; TLS was received. Use ws:// or the TLS port")
         if head and not 0x41 <= head[0] <= 0x7A:
             raise bad_request("Not an HTTP request")
-        if _CONTROLS.search(head, seen, end):
+        line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, MAX_LINE))
+        bound = min(end, MAX_LINE if line_end < 0 else MAX_HEAD + 1)
+        if _CONTROLS.search(head, seen, bound):
             raise bad_request("Control character in the request head")
-        if _BARE_NEWLINE.search(head, seen, end):
+        if _BARE_NEWLINE.search(head, seen, bound):
             raise bad_request("Line ends must be CR LF")
         if not self._line_seen:
-            line_end = head.find(b"\r\n", 0, end)
-            if (line_end if line_end >= 0 else end) > MAX_TARGET + 64:
+            if _NOT_IN_LINE.search(head, seen, bound if line_end < 0 else line_end):
+                raise bad_request("The request line holds a character that is not allowed there")
+            if line_end < 0 and end >= MAX_LINE:
                 raise bad_request(f"Request target longer than {MAX_TARGET} bytes", 414)
-            self._line_seen = line_end >= 0
             if line_end >= 0 and not _REQUEST_LINE.fullmatch(head, 0, line_end):
                 raise bad_request("Malformed request line")
+            self._line_seen = line_end >= 0
         if end > MAX_HEAD:
             raise bad_request(f"Request head longer than {MAX_HEAD} bytes", 431)
 
@@ -138,9 +149,11 @@ class RequestReader:
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise bad_request(str(error).capitalize()) from None
+            raise bad_request(_complaint(error)) from None
         assert type(event) is h11.Request
         headers = tuple(event.headers)
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+            raise bad_request("Both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
         authority = next(value for name, value in headers if name == b"host")
         return RequestHead(
             method.decode("ascii"),
@@ -155,7 +168,8 @@ class RequestReader:
 
         Raises `Refusal` for a body that is malformed or longer than MAX_BODY.
         """
-        self._http.receive_data(data)
+        if data:  # h11 would take none for the end of the connection
+            self._http.receive_data(data)
         try:
             while True:
                 event = self._http.next_event()
@@ -163,21 +177,28 @@ class RequestReader:
                     return None
                 if type(event) is h11.EndOfMessage:
                     return bytes(self._body)
-                if type(event) is h11.Data:
-                    self._body += event.data
-                    if len(self._body) > MAX_BODY:
-                        raise bad_request(f"Body longer than {MAX_BODY} bytes", 413)
-                elif type(event) is h11.ConnectionClosed:
-                    raise bad_request("The body ended early")
+                assert type(event) is h11.Data
+                self._body += event.data
+                if len(self._body) > MAX_BODY:
+                    raise bad_request(f"Body longer than {MAX_BODY} bytes", 413)
         except h11.RemoteProtocolError as error:
-            raise bad_request(str(error).capitalize()) from None
+            raise bad_request(_complaint(error)) from None
+
+
+def _complaint(error: h11.RemoteProtocolError) -> str:
+    """Say what h11 found wrong, without repeating the client's bytes to it."""
+    text = str(error).partition(": bytearray(")[0]
+    return text[:1].upper() + text[1:]
 
 
 def _host_name(authority: bytes) -> str:
     parts = _HOST.fullmatch(authority)
     if parts is None or (parts[2] and int(parts[2]) > 65535):
         raise bad_request("Malformed Host header")
-    return parts[1].decode("ascii").lower().rstrip(".")
+    name = parts[1].decode("ascii").lower().rstrip(".")
+    if not name:
+        raise bad_request("Malformed Host header")
+    return name
 
 
 def _path_and_query(method: bytes, target: bytes, authority: bytes) -> tuple[str, str]:
@@ -192,7 +213,7 @@ def _path_and_query(method: bytes, target: bytes, authority: bytes) -> tuple[str
     if not _TARGET.fullmatch(target):
         raise bad_request("The request target holds a character that is not allowed in a URL")
     path, _, query = target.partition(b"?")
-    if path[:1] != b"/" and (method, path) != (b"OPTIONS", b"*"):
+    if path[:1] != b"/" and (method, target) != (b"OPTIONS", b"*"):
         raise bad_request("The request target must start with /")
     if _BAD_ESCAPE.search(target):
         raise bad_request("Malformed percent-escape in the request target")
@@ -244,6 +265,8 @@ class ResponseReader:
 
         Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
         """
+        if not data:
+            raise gone_backend("The backend closed the connection without an answer")
         self._http.receive_data(data)
         while True:
             try:
@@ -252,14 +275,12 @@ class ResponseReader:
                 raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
             if event is h11.NEED_DATA:
                 return None
-            if isinstance(event, (h11.InformationalResponse, h11.Response)):
-                if event.status_code == 101 or isinstance(event, h11.Response):
-                    return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    raise bad_backend("The backend sent too many interim answers")
-            else:
-                raise gone_backend("The backend closed the connection without an answer")
+            assert isinstance(event, (h11.InformationalResponse, h11.Response))
+            if event.status_code == 101 or isinstance(event, h11.Response):
+                return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise bad_backend("The backend sent too many interim answers")
 
     def feed_body(self, data: bytes) -> tuple[bytes, bool]:
         """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.

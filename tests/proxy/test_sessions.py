@@ -1,0 +1,160 @@
+"""Sessions: who is looked at, what ends them, and the one line that is logged about each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from trio_gw.config.settings import Timeouts
+from trio_gw.errors import CloseCode, Ending, Phase, Side
+from trio_gw.proxy.sessions import Session, Sessions, record
+from trio_gw.relay.lane import Lane
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+PING = b"\x89\x80\x00\x00\x00\x00"
+
+
+def relayed(session: Session) -> tuple[Lane, Lane]:
+    """Give a session its lanes."""
+    publish, subscribe = Lane(masked=True), Lane(masked=False)
+    session.relay(publish, subscribe)
+    return publish, subscribe
+
+
+async def test_open_registers_for_as_long_as_it_lasts() -> None:
+    sessions = Sessions(Timeouts())
+    with sessions.open("::1") as session:
+        assert list(sessions) == [session]
+        assert session.phase is Phase.HEAD
+    assert len(sessions) == 0
+    with pytest.raises(ValueError, match="boom"), sessions.open("::1"):
+        raise ValueError("boom")
+    assert len(sessions) == 0
+
+
+async def test_idle_counts_from_the_last_byte_in_either_direction(
+    mock_clock: MockClock,
+) -> None:
+    sessions = Sessions(Timeouts(idle=10))
+    with sessions.open("::1") as session:
+        publish, subscribe = relayed(session)
+        start = trio.current_time()
+        sessions.look(start + 9)
+        publish.feed(PING)
+        sessions.look(start + 10)
+        subscribe.feed(b"\x81\x01x")
+        sessions.look(start + 18)
+        sessions.look(start + 27.9)
+        assert publish.ending is None
+        sessions.look(start + 28)
+        assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "idle for 10 s")
+
+
+async def test_lifetime_counts_from_the_start(mock_clock: MockClock) -> None:
+    sessions = Sessions(Timeouts(idle=10, lifetime=30))
+    with sessions.open("::1") as session:
+        publish, subscribe = relayed(session)
+        start = trio.current_time()
+        for second in range(30):
+            publish.feed(PING)
+            sessions.look(start + second)
+        assert publish.ending is None
+        sessions.look(start + 30)
+        assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "open for 30 s")
+
+
+async def test_a_handshake_is_not_swept(mock_clock: MockClock) -> None:
+    sessions = Sessions(Timeouts(idle=1, lifetime=1))
+    with sessions.open("::1") as session:
+        sessions.look(trio.current_time() + 100)
+        session.end(CloseCode.RESTART, "nothing to close yet")
+        assert session.publish is None
+
+
+async def test_sweep_runs_until_cancelled(autojump_clock: MockClock) -> None:
+    sessions = Sessions(Timeouts(idle=5))
+    with sessions.open("::1") as session:
+        publish, _ = relayed(session)
+        with trio.move_on_after(5.5):
+            await sessions.sweep()
+        assert publish.ending is not None
+
+
+async def test_drain_spreads_and_waits_for_the_last(autojump_clock: MockClock) -> None:
+    sessions = Sessions(Timeouts(drain=5))
+    ended: list[float] = []
+    start = trio.current_time()
+
+    async def one(task_status: trio.TaskStatus[None]) -> None:
+        with sessions.open("::1") as session:
+            publish, _ = relayed(session)
+            gone = trio.Event()
+            publish.wake = gone.set
+            task_status.started()
+            await gone.wait()
+            ended.append(trio.current_time() - start)
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2000):
+            await nursery.start(one)
+        await sessions.drain()
+        assert trio.current_time() - start == pytest.approx(6, abs=0.2)
+    assert len(ended) == 2000
+    # Even over the window: a tenth of them in each tenth of it.
+    for tenth in range(10):
+        share = [at for at in ended if tenth * 0.5 <= at < (tenth + 1) * 0.5]
+        assert 150 <= len(share) <= 250
+
+
+async def test_drain_of_nobody_is_immediate(autojump_clock: MockClock) -> None:
+    before = trio.current_time()
+    await Sessions(Timeouts(drain=100)).drain()
+    assert trio.current_time() == before
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(entry.levelno, entry.getMessage()) for entry in caplog.records]
+
+
+async def test_record(caplog: pytest.LogCaptureFixture, mock_clock: MockClock) -> None:
+    caplog.set_level(logging.DEBUG, "trio_gw.connection")
+    session = Session("192.0.2.7")
+    record(session)  # a port probe: no line
+    session.request = "GET /health"
+    record(session)  # hung up
+    session.status = 200
+    session.phase = Phase.ROUTE
+    record(session)  # a health probe
+    session.ending = Ending(Side.CLIENT, 0, "no route")
+    session.status = 404
+    record(session)
+    publish, _ = relayed(session)
+    publish.feed(b"\x81\x80\x00\x00\x00\x00" * 3)
+    session.ending = Ending(Side.BACKEND, 1000, "done")
+    record(session)
+    session.ending = None
+    record(session)
+    assert lines(caplog) == [
+        (logging.INFO, "192.0.2.7 GET /health left in phase head after 0.000 s"),
+        (logging.DEBUG, "192.0.2.7 GET /health answered 200 in phase route after 0.000 s"),
+        (
+            logging.INFO,
+            "192.0.2.7 GET /health answered 404 in phase route after 0.000 s, client: no route",
+        ),
+        (
+            logging.INFO,
+            "192.0.2.7 GET /health ended by backend: 1000 done, after 0.000 s,"
+            " messages in 3, out 0",
+        ),
+        (
+            logging.INFO,
+            "192.0.2.7 GET /health ended by gateway: 1006 stopped, after 0.000 s,"
+            " messages in 3, out 0",
+        ),
+    ]

@@ -1,0 +1,590 @@
+"""The opening handshake: what is asked, what is answered, and which headers go where."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from typing import Any
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.conversation import cuts
+from support.heads import HOST, KEY, MALFORMED, UPGRADE, head
+from trio_gw.errors import Refusal, Side
+from trio_gw.wire.handshake import (
+    Accepted,
+    Upgrade,
+    accept_key,
+    backend_headers,
+    client_answer,
+    end_to_end,
+    is_upgrade,
+    judge_answer,
+    judge_request,
+    request_id,
+)
+from trio_gw.wire.http import BackendAnswer, RequestHead, RequestReader, ResponseReader
+
+HEAD = RequestHead("GET", "/chat", "", "gw.example", b"gw.example", ())
+
+
+def request(*changes: bytes, without: str = "", line: bytes = b"GET /chat HTTP/1.1") -> bytes:
+    """Build a good upgrade request, then leave fields out by name and add others."""
+    kept = [field for field in UPGRADE if not without or not re.match(without.encode(), field)]
+    return head(line, *kept, *changes)
+
+
+def judged(data: bytes) -> Upgrade | Refusal:
+    """Judge a request as a connection does; the same at every cut."""
+    answers: list[Upgrade | Refusal] = []
+    for chunks in cuts(data):
+        reader = RequestReader()
+        try:
+            for chunk in chunks:
+                if (found := reader.feed(chunk)) is not None:
+                    answers.append(judge_request(found))
+                    break
+        except Refusal as refusal:
+            answers.append(refusal)
+    first = answers[0]
+    for answer in answers:
+        if isinstance(first, Refusal):
+            assert isinstance(answer, Refusal)
+            assert (answer.status, answer.headers, answer.body) == (
+                first.status,
+                first.headers,
+                first.body,
+            )
+        else:
+            assert answer == first
+    return first
+
+
+def accepted(data: bytes) -> Upgrade:
+    found = judged(data)
+    assert isinstance(found, Upgrade)
+    return found
+
+
+# --- requests -------------------------------------------------------------------------------
+
+
+def test_the_rfcs_own_example() -> None:
+    """RFC 6455 §1.3."""
+    assert accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    found = accepted(request(b"Sec-WebSocket-Protocol: chat, superchat"))
+    assert found == Upgrade(KEY, ("chat", "superchat"), ())
+
+
+DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+
+
+@pytest.mark.parametrize(
+    ("data", "protocols", "extensions"),
+    [
+        (request(), (), ()),
+        (request(b"upgrade: WebSocket", without="Upgrade"), (), ()),
+        (request(b"Upgrade: h2c, websocket", without="Upgrade"), (), ()),
+        (request(b"Connection: keep-alive, UPGRADE", without="Connection"), (), ()),
+        (request(b"Connection: keep-alive"), (), ()),
+        (request(b"Content-Length: 0"), (), ()),
+        (request(b"Sec-WebSocket-Protocol: a", b"Sec-WebSocket-Protocol: b"), ("a", "b"), ()),
+        (request(b"Sec-WebSocket-Protocol:"), (), ()),
+        (request(b"Sec-WebSocket-Protocol: bearer, a.b-c~"), ("bearer", "a.b-c~"), ()),
+        (request(DEFLATE), (), ("permessage-deflate",)),
+        (request(b"Sec-WebSocket-Extensions:"), (), ()),
+        (request(b"Sec-WebSocket-Extensions: , a ,, b;c;d = 1,"), (), ("a", "b")),
+        (request(b'Sec-WebSocket-Extensions: a; b="x, y; \\" z", c'), (), ("a", "c")),
+        (request(DEFLATE, DEFLATE), (), ("permessage-deflate",) * 2),
+    ],
+)
+def test_requests_that_are_accepted(
+    data: bytes, protocols: tuple[str, ...], extensions: tuple[str, ...]
+) -> None:
+    assert accepted(data) == Upgrade(KEY, protocols, extensions)
+
+
+def keyed(*keys: bytes) -> bytes:
+    return request(*(b"Sec-WebSocket-Key: " + key for key in keys), without="Sec-WebSocket-Key")
+
+
+def extending(value: bytes) -> bytes:
+    return request(b"Sec-WebSocket-Extensions: " + value)
+
+
+VERSION = b"Sec-WebSocket-Version: "
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        # methods
+        (request(line=b"POST /chat HTTP/1.1"), 405),
+        (request(line=b"PUT /chat HTTP/1.1"), 405),
+        (request(line=b"HEAD /chat HTTP/1.1"), 405),
+        (request(line=b"get /chat HTTP/1.1"), 405),
+        (request(b"Content-Length: 4", line=b"POST /chat HTTP/1.1"), 405),
+        # bodies
+        (request(b"Content-Length: 4") + b"body", 400),
+        (request(b"Content-Length: 00"), 400),
+        (request(b"Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
+        (request(b"Content-Length: 4", b"Transfer-Encoding: chunked"), 400),
+        # not an upgrade
+        (request(without="Upgrade"), 426),
+        (request(without="Connection"), 426),
+        (request(b"Upgrade: h2c", without="Upgrade"), 426),
+        (request(b"Upgrade: websockets", without="Upgrade"), 426),
+        (request(b"Upgrade: websocket/13", without="Upgrade"), 426),
+        (request(b"Connection: keep-alive", without="Connection"), 426),
+        (request(b"Connection: Upgrades", without="Connection"), 426),
+        (head(b"GET /chat HTTP/1.1", b"Accept: */*"), 426),
+        # versions
+        (request(without="Sec-WebSocket-Version"), 426),
+        (request(VERSION + b"8", without="Sec-WebSocket-Version"), 426),
+        (request(VERSION + b"1337", without="Sec-WebSocket-Version"), 426),
+        (request(VERSION + b"013", without="Sec-WebSocket-Version"), 426),
+        (request(VERSION + b"13, 8", without="Sec-WebSocket-Version"), 426),
+        (request(VERSION + b"13"), 400),
+        (request(VERSION + b"8"), 400),
+        # keys
+        (keyed(), 400),
+        (keyed(b""), 400),
+        (keyed(b"abcd"), 400),
+        (keyed(KEY, KEY), 400),
+        (keyed(KEY, b"AAAAAAAAAAAAAAAAAAAAAA=="), 400),
+        (keyed(KEY[:-1]), 400),
+        (keyed(KEY + b"="), 400),
+        (keyed(base64.b64encode(bytes(15))), 400),
+        (keyed(base64.b64encode(bytes(17))), 400),
+        (keyed(base64.b64encode(bytes(18))), 400),
+        (keyed(b"=" * 24), 400),
+        (keyed(b"dGhlIHNhbXBsZSBub25jZ!=="), 400),
+        (keyed(b"dGhl IHNhbXBsZSBub25jZQ="), 400),
+        (keyed(b"dGhlIHNhbXBsZSBub25jZQ\x80\x80"), 400),
+        (keyed(b"-_hlIHNhbXBsZSBub25jZQ=="), 400),
+        # subprotocols
+        (request(b"Sec-WebSocket-Protocol: a b"), 400),
+        (request(b"Sec-WebSocket-Protocol: a, a"), 400),
+        (request(b"Sec-WebSocket-Protocol: a", b"Sec-WebSocket-Protocol: a"), 400),
+        (request(b"Sec-WebSocket-Protocol: a/b"), 400),
+        (request(b"Sec-WebSocket-Protocol: \xe9"), 400),
+        (request(b'Sec-WebSocket-Protocol: "a"'), 400),
+        # extensions
+        (extending(b"a b"), 400),
+        (extending(b"a/b"), 400),
+        (extending(b";a"), 400),
+        (extending(b"a;"), 400),
+        (extending(b"a;;b"), 400),
+        (extending(b"a;=1"), 400),
+        (extending(b"a;b="), 400),
+        (extending(b"a;b=1=2"), 400),
+        (extending(b'a;b="'), 400),
+        (extending(b'a;b="x'), 400),
+        (extending(b'a;b="x\\"'), 400),
+        (extending(b'a;b="x"y'), 400),
+        (extending(b'"a"'), 400),
+        (extending(b'foo; a=", permessage-deflate'), 400),
+        (extending(b"\xe9"), 400),
+    ],
+)
+def test_requests_that_are_refused(data: bytes, status: int) -> None:
+    refusal = judged(data)
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == status
+    body = json.loads(refusal.body)
+    assert list(body) == ["code", "message", "description"]
+    headers = dict(refusal.headers)
+    if status == 405:
+        assert b"GET" in headers[b"allow"]
+    if status == 426:
+        # RFC 9110 §15.5.22; RFC 6455 §4.2.2: the version that would do.
+        assert headers[b"upgrade"] == b"websocket"
+        assert headers[b"connection"] == b"upgrade"
+
+
+def test_a_wrong_version_is_told_the_right_one() -> None:
+    for data in (
+        request(without="Sec-WebSocket-Version"),
+        request(VERSION + b"8", without="Sec-WebSocket-Version"),
+    ):
+        refusal = judged(data)
+        assert isinstance(refusal, Refusal)
+        assert dict(refusal.headers)[b"sec-websocket-version"] == b"13"
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_no_malformed_head_is_an_upgrade(kind: str) -> None:
+    data, status = MALFORMED[kind]
+    refusal = judged(data) if len(data) < 2000 else None
+    with pytest.raises(Refusal) as caught:
+        RequestReader().feed(data)
+    assert caught.value.status == status
+    assert refusal is None or refusal.args == caught.value.args
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_every_key_of_16_bytes(nonce: bytes) -> None:
+    key = base64.b64encode(nonce)
+    fields = (
+        (b"upgrade", b"websocket"),
+        (b"connection", b"upgrade"),
+        (b"sec-websocket-key", key),
+        (b"sec-websocket-version", b"13"),
+    )
+    assert judge_request(HEAD._replace(headers=fields)).key == key
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a" * 16_000 + b'"',
+        b'"' * 16_001,
+        b'a;b="' + b"x" * 16_000,
+        b'a;b="' + b'\\"' * 8000,
+        b"a" + b";b" * 8000 + b"=",
+        b" " * 16_000 + b'"',
+        b"a," * 8000 + b'"',
+        b"," * 16_000 + b'"',
+    ],
+)
+def test_no_extensions_field_makes_it_slow(value: bytes) -> None:
+    fields = (
+        (b"upgrade", b"websocket"),
+        (b"connection", b"upgrade"),
+        (b"sec-websocket-key", KEY),
+        (b"sec-websocket-version", b"13"),
+        (b"sec-websocket-extensions", value),
+    )
+    began = time.perf_counter()
+    with pytest.raises(Refusal):
+        judge_request(HEAD._replace(headers=fields))
+    assert time.perf_counter() - began < 1, "milliseconds are enough"
+
+
+@pytest.mark.parametrize(
+    ("value", "asks"),
+    [(b"websocket", True), (b"WEBSOCKET", True), (b"h2c, websocket", True), (b"h2c", False)],
+)
+def test_is_upgrade(value: bytes, asks: bool) -> None:
+    assert is_upgrade(HEAD._replace(headers=((b"upgrade", value),))) is asks
+    assert not is_upgrade(HEAD)
+
+
+# --- headers to the backend -----------------------------------------------------------------
+
+
+def forwarded(*fields: tuple[bytes, bytes], **options: Any) -> list[tuple[bytes, bytes]]:
+    """Return what of the client's headers reaches the backend."""
+    made = backend_headers(
+        HEAD._replace(headers=fields),
+        host=options.pop("host", "backend"),
+        drop=options.pop("drop", ()),
+        added=options.pop("added", ()),
+    )
+    assert made[:3] == [
+        (b"host", b"backend"),
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+    ]
+    return made[3:]
+
+
+def test_end_to_end_headers_pass_in_their_order() -> None:
+    fields = (
+        (b"origin", b"https://app.example"),
+        (b"cookie", b"a=1"),
+        (b"sec-websocket-key", KEY),
+        (b"sec-websocket-version", b"13"),
+        (b"sec-websocket-protocol", b"a"),
+        (b"sec-websocket-extensions", b"permessage-deflate"),
+        (b"cookie", b"b=2"),
+        (b"x-custom", b"\x80"),
+        (b"x_custom", b""),
+        (b"user-agent", b"wscat"),
+        (b"authorization", b"Bearer t"),
+    )
+    assert forwarded(*fields) == list(fields)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"connection", b"upgrade", b"keep-alive", b"te", b"trailer", b"transfer-encoding"),
+        *(b"content-length", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate"),
+        *(b"host", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+        *(b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"x-real-ip"),
+        *(b"x-jwt-assertion", b"x-request-id", b"x-wso2-cluster-header", b"x-wso2-anything"),
+        *(b"x-envoy-max-retries", b"x-envoy-original-path"),
+        # what CGI, WSGI and PHP make the same name of
+        *(b"x_forwarded_for", b"x_real-ip", b"x_jwt_assertion", b"x-wso2_cluster_header"),
+        *(b"x_envoy_max_retries", b"content_length", b"transfer_encoding", b"x.jwt.assertion"),
+        *(b"x~real~ip", b"x-jwt.assertion", b"proxy_connection", b"x_request_id"),
+    ],
+)
+def test_headers_that_only_the_gateway_may_set(name: bytes) -> None:
+    assert forwarded((b"a", b"1"), (name, b"spoofed"), (b"b", b"2")) == [
+        (b"a", b"1"),
+        (b"b", b"2"),
+    ]
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded", b"x-envoyage", b"wso2", b"hostname", b"teapot"])
+def test_headers_that_only_look_like_those(name: bytes) -> None:
+    assert forwarded((name, b"1")) == [(name, b"1")]
+
+
+def test_headers_that_connection_lists() -> None:
+    fields = ((b"connection", b"Upgrade, X-Hop ,"), (b"connection", b"close,x-two"))
+    assert forwarded(*fields, (b"x-hop", b"1"), (b"x-two", b"2"), (b"x-end", b"3")) == [
+        (b"x-end", b"3")
+    ]
+
+
+def test_connection_cannot_list_the_handshake_away() -> None:
+    """A client must not make the backend see another handshake than was judged."""
+    kept = [(b"sec-websocket-key", KEY), (b"sec-websocket-version", b"13")]
+    listed = b"Upgrade, Sec-WebSocket-Key, sec-websocket-version, Host"
+    assert forwarded((b"connection", listed), *kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("drop", "sent"),
+    [
+        ({b"authorization"}, b"authorization"),
+        ({b"internal-key"}, b"internal_key"),
+        ({b"x_auth"}, b"x_auth"),
+        ({b"x_auth"}, b"x-auth"),
+        ({b"x-auth"}, b"x.auth"),
+    ],
+)
+def test_credentials_are_dropped_in_every_spelling(drop: set[bytes], sent: bytes) -> None:
+    assert forwarded((sent, b"secret"), (b"a", b"1"), drop=drop) == [(b"a", b"1")]
+
+
+def test_what_the_gateway_adds_replaces_what_the_client_sent() -> None:
+    made = forwarded(
+        (b"x-request-id", b"theirs"), (b"a", b"1"), added=((b"x-request-id", b"ours"),)
+    )
+    assert made == [(b"a", b"1"), (b"x-request-id", b"ours")]
+
+
+def test_host_of_an_ipv6_endpoint_is_in_brackets() -> None:
+    made = backend_headers(HEAD, host="2001:db8::1", drop=(), added=())
+    assert made[0] == (b"host", b"[2001:db8::1]")
+
+
+def test_a_backend_gets_exactly_one_of_each_that_matters() -> None:
+    """As a third party reads it, for a client that sends everything twice in odd spellings."""
+    data = request(
+        b"Host_: evil",
+        b"Content_Length: 5",
+        b"X-Forwarded-For: 1",
+        b"Connection: X",
+        b"X: y",
+        b"Upgrade: h2c",
+    )
+    found = RequestReader().feed(data)
+    assert found is not None
+    headers = backend_headers(found, host="backend", drop=(), added=((b"x-forwarded-for", b"2"),))
+    wire = ResponseReader().request("/v2/", headers)
+    backend = h11.Connection(h11.SERVER)
+    backend.receive_data(wire)
+    event = backend.next_event()
+    assert isinstance(event, h11.Request)
+    names = [name for name, _ in event.headers]
+    for name in (b"host", b"upgrade", b"connection", b"sec-websocket-key", b"x-forwarded-for"):
+        assert names.count(name) == 1
+    assert b"content-length" not in names
+    assert b"x" not in names
+    assert type(backend.next_event()) is h11.EndOfMessage
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([b"abc-123"], b"abc-123"),
+        ([b"3f0c:1/a+b=._"], b"3f0c:1/a+b=._"),
+        ([b"x" * 128], b"x" * 128),
+        ([], b""),
+        ([b""], b""),
+        ([b"a", b"a"], b""),
+        ([b"x" * 129], b""),
+        ([b"a b"], b""),
+        ([b"a\tb"], b""),
+        ([b'"'], b""),
+        ([b"\x80"], b""),
+        ([b"a\n"], b""),
+        ([b"a,b"], b""),
+    ],
+)
+def test_request_ids(values: list[bytes], kept: bytes) -> None:
+    fields = tuple((b"x-request-id", value) for value in values)
+    assert request_id(HEAD._replace(headers=fields)) == kept
+
+
+# --- answers --------------------------------------------------------------------------------
+
+ASKED = Upgrade(KEY, ("a", "b"), ("permessage-deflate", "x-other"))
+PROOF = (b"sec-websocket-accept", accept_key(KEY))
+JOINED = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), PROOF)
+
+
+def answer(*fields: tuple[bytes, bytes], without: bytes = b"") -> BackendAnswer:
+    kept = tuple(field for field in JOINED if field[0] != without)
+    return BackendAnswer(101, b"Switching Protocols", (*kept, *fields))
+
+
+def chosen(value: bytes) -> tuple[bytes, bytes]:
+    return b"sec-websocket-extensions", value
+
+
+PROTOCOL = b"sec-websocket-protocol"
+
+
+@pytest.mark.parametrize(
+    ("said", "accepted"),
+    [
+        (answer(), Accepted("", 0)),
+        (answer((b"upgrade", b"WebSocket"), without=b"upgrade"), Accepted("", 0)),
+        (answer((b"connection", b"keep-alive, upgrade"), without=b"connection"), Accepted("", 0)),
+        (answer((PROTOCOL, b"b")), Accepted("b", 0)),
+        (answer(chosen(b"")), Accepted("", 0)),
+        (answer(chosen(b"permessage-deflate; server_no_context_takeover")), Accepted("", 0x40)),
+        (answer(chosen(b"x-other")), Accepted("", 0x70)),
+        (answer(chosen(b"x-other, permessage-deflate")), Accepted("", 0x70)),
+        (answer(chosen(b"x-other"), chosen(b"permessage-deflate")), Accepted("", 0x70)),
+    ],
+)
+def test_answers_that_are_accepted(said: BackendAnswer, accepted: Accepted) -> None:
+    assert judge_answer(ASKED, said) == accepted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(without=b"upgrade"),
+        answer((b"upgrade", b"h2c"), without=b"upgrade"),
+        answer((b"upgrade", b"websocket, h2c"), without=b"upgrade"),
+        answer((b"upgrade", b"websocket")),
+        answer(without=b"connection"),
+        answer((b"connection", b"close"), without=b"connection"),
+        answer(without=b"sec-websocket-accept"),
+        answer((b"sec-websocket-accept", b""), without=b"sec-websocket-accept"),
+        answer((b"sec-websocket-accept", accept_key(b"x")), without=b"sec-websocket-accept"),
+        answer((b"sec-websocket-accept", PROOF[1].lower()), without=b"sec-websocket-accept"),
+        answer((b"sec-websocket-accept", PROOF[1] + b"="), without=b"sec-websocket-accept"),
+        answer(PROOF),
+        answer((b"sec-websocket-accept", b"other")),
+        answer((PROTOCOL, b"c")),
+        answer((PROTOCOL, b"A")),
+        answer((PROTOCOL, b"")),
+        answer((PROTOCOL, b"a, b")),
+        answer((PROTOCOL, b"a"), (PROTOCOL, b"b")),
+        answer((PROTOCOL, b"a"), (PROTOCOL, b"a")),
+        answer(chosen(b"x-unasked")),
+        answer(chosen(b"permessage-deflate, x-unasked")),
+        answer(chosen(b"Permessage-Deflate")),
+        answer(chosen(b"permessage-deflate, permessage-deflate")),
+        answer(chosen(b"permessage-deflate"), chosen(b"permessage-deflate")),
+        answer(chosen(b"permessage deflate")),
+        answer(chosen(b'permessage-deflate; a="')),
+    ],
+)
+def test_answers_that_are_refused(said: BackendAnswer) -> None:
+    with pytest.raises(Refusal) as caught:
+        judge_answer(ASKED, said)
+    refusal = caught.value
+    assert (refusal.status, refusal.code, refusal.by) == (502, "102515", Side.BACKEND)
+
+
+def test_nothing_was_offered_so_nothing_can_be_chosen() -> None:
+    plain = Upgrade(KEY, (), ())
+    for said in (answer((PROTOCOL, b"a")), answer(chosen(b"permessage-deflate"))):
+        with pytest.raises(Refusal):
+            judge_answer(plain, said)
+
+
+@given(st.text("abcdefgh+/=", min_size=24, max_size=24))
+def test_the_accept_key_is_the_rfcs(key: str) -> None:
+    guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    digest = hashlib.new("sha1", (key + guid).encode(), usedforsecurity=False).digest()
+    assert accept_key(key.encode()) == base64.b64encode(digest)
+
+
+# --- headers to the client ------------------------------------------------------------------
+
+
+def test_the_clients_101() -> None:
+    said = answer(
+        (b"set-cookie", b"a=1"),
+        (b"content-length", b"5"),
+        (b"transfer-encoding", b"chunked"),
+        (b"set-cookie", b"b=2"),
+        (b"server", b"backend"),
+        (b"keep-alive", b"timeout=5"),
+        (b"x-envoy-upstream-service-time", b"7"),
+        (b"connection", b"x-hop, sec-websocket-accept"),
+        (b"x-hop", b"1"),
+    )
+    assert client_answer(said) == (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        b"sec-websocket-accept: " + PROOF[1] + b"\r\n"
+        b"set-cookie: a=1\r\nset-cookie: b=2\r\nserver: backend\r\n\r\n"
+    )
+
+
+def test_the_headers_of_a_refusal() -> None:
+    said = BackendAnswer(
+        401,
+        b"No",
+        (
+            (b"content-type", b"text/plain"),
+            (b"www-authenticate", b"Basic"),
+            (b"content-length", b"5"),
+            (b"connection", b"close, x-hop"),
+            (b"x-hop", b"1"),
+            (b"x-envoy-overloaded", b"true"),
+        ),
+    )
+    assert end_to_end(said) == [(b"content-type", b"text/plain"), (b"www-authenticate", b"Basic")]
+
+
+values = st.binary(max_size=20) | st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n ", b"\x00", b"a", b": ", b"\r\n\r\n", b"Set-Cookie: x"]),
+    max_size=5,
+).map(b"".join)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"X-A", b"Set-Cookie"]), values), max_size=4))
+@settings(max_examples=500)
+def test_no_backend_can_inject_a_header(fields: list[tuple[bytes, bytes]]) -> None:
+    """Whatever octets a backend sends: the client reads the headers that the gateway read."""
+    wire = b"HTTP/1.1 101 Switching Protocols\r\n" + b"".join(
+        b"%s: %s\r\n" % field for field in (*JOINED, *fields)
+    )
+    reader = ResponseReader()
+    reader.request("/", [(b"host", b"x"), (b"upgrade", b"websocket"), (b"connection", b"upgrade")])
+    try:
+        found = reader.feed(wire + b"\r\n")
+    except Refusal:
+        return
+    if found is None or found.status != 101:
+        return
+    made = client_answer(found)
+    assert made.count(b"\r\n\r\n") == 1
+    assert made.endswith(b"\r\n\r\n")
+    lines = made[:-4].split(b"\r\n")
+    assert not any(
+        {b"\r", b"\n", b"\x00"} & {line[i : i + 1] for i in range(len(line))} for line in lines
+    )
+    assert lines[3:] == [name + b": " + value for name, value in end_to_end(found)]
+
+
+def test_the_host_of_these_tests_is_good() -> None:
+    assert accepted(head(b"GET /chat HTTP/1.1", *UPGRADE, host=HOST)).key == KEY
