@@ -11,14 +11,28 @@ from typing import Literal
 import msgspec
 
 
+class BasicAuth(msgspec.Struct, frozen=True):
+    """The credential that backends of one cluster ask the gateway for. Its repr hides it."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"BasicAuth({self.username!r})"
+
+
 class Endpoint(msgspec.Struct, frozen=True):
-    """One backend URL. `path` has no trailing slash; `query` comes without its `?`."""
+    """One backend URL. `path` has no trailing slash; `query` comes without its `?`.
+
+    `trust` holds the PEM certificates that anchor TLS to it; empty means the system's.
+    """
 
     scheme: Literal["ws", "wss"]
     host: str
     port: int
     path: str = ""
     query: str = ""
+    trust: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -27,9 +41,18 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """The backends of one kind, production or sandbox; never empty."""
+    """The backends of one kind, production or sandbox; never empty (spec: project-format §4.4).
+
+    They share the load in turn; with `failover` the first healthy one gets all of it. `timeout`
+    is the time in seconds a backend has to answer the upgrade, None for the gateway's own
+    setting; `retries` says how often an answer that asks for it is tried again.
+    """
 
     endpoints: tuple[Endpoint, ...]
+    failover: bool = False
+    timeout: float | None = None
+    retries: int = 0
+    basic: BasicAuth | None = None
 
 
 class UriMapping(msgspec.Struct, frozen=True):
@@ -64,6 +87,14 @@ class Deployment(msgspec.Struct, frozen=True):
     vhost: str = ""
 
 
+class ClientCertificate(msgspec.Struct, frozen=True):
+    """A client certificate that the project names for mutual TLS; `pem` is the certificate."""
+
+    alias: str
+    pem: str
+    tier: str = ""
+
+
 class ApiProject(msgspec.Struct, frozen=True):
     """One API, ready to be compiled into routes.
 
@@ -87,6 +118,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     organization: str = "carbon.super"
     oauth2: bool = True
     deployments: tuple[Deployment, ...] = ()
+    client_certificates: tuple[ClientCertificate, ...] = ()
 
     @property
     def base_path(self) -> str:
