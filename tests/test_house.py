@@ -32,7 +32,7 @@ FLOORS: dict[str, set[str]] = {
 
 # A library has one door.
 DOORS: dict[str, set[str]] = {
-    "h11": {"wire/http.py"},
+    "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"guard/keys.py"},
     "jwt": {"guard/jwks.py", "guard/testkey.py", "guard/tokens.py"},
     "trio_websocket": {"echo.py"},

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 async def memory() -> Pair:
     """Streams without a limit: sending never blocks."""
+    await trio.lowlevel.checkpoint()
     return trio.testing.memory_stream_pair()
 
 
 async def lockstep() -> Pair:
     """Streams without a buffer: sending blocks until the other side has read it all."""
+    await trio.lowlevel.checkpoint()
     return trio.testing.lockstep_stream_pair()
 
 

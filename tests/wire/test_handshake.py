@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.conversation import cuts
 from support.heads import HOST, KEY, UPGRADE, head
 from trio_gw.errors import Refusal, Side
+from trio_gw.wire.answer import BackendAnswer, ResponseReader
 from trio_gw.wire.handshake import (
     Accepted,
     Upgrade,
@@ -29,7 +30,7 @@ from trio_gw.wire.handshake import (
     judge_request,
     request_id,
 )
-from trio_gw.wire.http import BackendAnswer, RequestHead, RequestReader, ResponseReader
+from trio_gw.wire.http import RequestHead, RequestReader
 
 HEAD = RequestHead("GET", "/chat", "", "gw.example", b"gw.example", ())
 

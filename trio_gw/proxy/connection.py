@@ -164,6 +164,7 @@ class _Connection:
         cluster = match.route.cluster(kind)
         assert cluster is not None
         endpoint = cluster.endpoints[0]
+        target = match.route.backend_target(match, endpoint, head.query)
         session.phase = Phase.DIAL
         early = bytearray(self.reader.leftover)
         async with contextlib.AsyncExitStack() as stack:
@@ -186,7 +187,6 @@ class _Connection:
                 try:
                     backend = await stack.enter_async_context(gateway.upstream.dial(endpoint))
                     session.phase = Phase.UPGRADE
-                    target = match.route.backend_target(match, endpoint, head.query)
                     headers = self._backend_headers(head, match, endpoint)
                     joined = await gateway.upstream.upgrade(backend, target, headers, upgrade)
                 except (Refusal, RefusedError) as error:

@@ -14,8 +14,8 @@ import trio
 
 from trio_gw.proxy import refusals
 from trio_gw.relay.pump import BROKEN, CHUNK
+from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
-from trio_gw.wire.http import BackendAnswer, ResponseReader, gone_backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -15,12 +15,14 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.errors import router_refusal
-from trio_gw.wire.http import bad_backend, bad_request, tokens
+from trio_gw.wire.answer import bad_backend
+from trio_gw.wire.http import bad_request, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from trio_gw.wire.http import BackendAnswer, RequestHead
+    from trio_gw.wire.answer import BackendAnswer
+    from trio_gw.wire.http import RequestHead
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

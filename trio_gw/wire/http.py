@@ -1,10 +1,8 @@
-"""Request and response heads, bounded and strict; small responses. No I/O.
+"""Request heads, bounded and strict; small responses. No I/O.
 
-This is the one door to h11. In front of it stands a gate of our own, because h11 forgives what
-a gateway must not (bare LF, line folding, HTTP/1.0, bodies on an upgrade): whatever two parsers
-could read differently is refused here, before anything reaches a backend.
-
-Who calls it: `proxy.connection` reads client heads, `proxy.upstream` reads backend answers.
+In front of h11 stands a gate of our own, because h11 forgives what a gateway must not (bare LF,
+line folding, HTTP/1.0, bodies on an upgrade): whatever two parsers could read differently is
+refused here, before anything reaches a backend. Called by `proxy.connection`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 
-from trio_gw.errors import Refusal, Side, router_refusal
+from trio_gw.errors import Refusal, router_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +26,6 @@ MAX_TARGET = 8 * 1024  # bytes, the minimum RFC 9112 §3 recommends
 MAX_LINE = MAX_TARGET + 64  # bytes of the request line: method, target, version
 MAX_HEADERS = 100  # fields; browsers send about 20
 MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
-MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
 # What no head can hold: controls other than TAB, CR and LF.
@@ -234,89 +231,3 @@ def response(
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"connection: " + b", ".join((*options, b"close")))
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
-
-
-class BackendAnswer(NamedTuple):
-    """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
-
-    status: int
-    reason: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-
-
-class ResponseReader:
-    """Sends one upgrade request and reads the backend's answer to it."""
-
-    def __init__(self) -> None:
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._interim = 0
-
-    def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Build the upgrade request."""
-        request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
-        head = self._http.send(request)
-        end = self._http.send(h11.EndOfMessage())
-        assert head is not None
-        assert end is not None
-        return head + end
-
-    def feed(self, data: bytes) -> BackendAnswer | None:
-        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
-
-        Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
-        """
-        if not data:
-            raise gone_backend("The backend closed the connection without an answer")
-        self._http.receive_data(data)
-        while True:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError as error:
-                raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
-            if event is h11.NEED_DATA:
-                return None
-            assert isinstance(event, (h11.InformationalResponse, h11.Response))
-            if event.status_code == 101 or isinstance(event, h11.Response):
-                return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise bad_backend("The backend sent too many interim answers")
-
-    def feed_body(self, data: bytes) -> tuple[bytes, bool]:
-        """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.
-
-        A body cut short is whole as far as it came: the status is what matters.
-        """
-        self._http.receive_data(data)
-        return self.read_body()
-
-    def read_body(self) -> tuple[bytes, bool]:
-        """Return what of the body came with the head, as `feed_body` does."""
-        body = bytearray()
-        while True:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError:
-                return bytes(body), True
-            if event is h11.NEED_DATA:
-                return bytes(body), False
-            if type(event) is not h11.Data:
-                return bytes(body), True
-            body += event.data
-
-    @property
-    def leftover(self) -> bytes:
-        """Bytes after a 101: the backend's first frames."""
-        return bytes(self._http.trailing_data[0])
-
-
-def bad_backend(why: str) -> Refusal:
-    """Refuse because the backend broke the protocol (spec: routing §9, UPE; as 502)."""
-    message = "HTTP protocol error in upstream request"
-    return router_refusal(502, "102515", message, why, by=Side.BACKEND, why=why)
-
-
-def gone_backend(why: str) -> Refusal:
-    """Refuse because the backend ended the connection (spec: routing §9, UC)."""
-    message = "Upstream connection termination"
-    return router_refusal(503, "102510", message, why, by=Side.BACKEND, why=why)

@@ -1,0 +1,172 @@
+"""What backends answer to an upgrade: heads at every cut, interim answers, refusals' bodies."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.conversation import cuts
+from trio_gw.errors import Refusal, Side
+from trio_gw.wire import answer
+from trio_gw.wire.answer import ResponseReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trio_gw.wire.answer import BackendAnswer
+
+
+ASKED = [
+    (b"host", b"backend"),
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade"),
+    (b"x", b"y"),
+]
+JOINED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+
+
+def asked() -> ResponseReader:
+    reader = ResponseReader()
+    reader.request("/v2/?a=1", ASKED)
+    return reader
+
+
+def test_the_request() -> None:
+    assert ResponseReader().request("/v2/?a=1", ASKED) == (
+        b"GET /v2/?a=1 HTTP/1.1\r\nhost: backend\r\nupgrade: websocket\r\n"
+        b"connection: Upgrade\r\nx: y\r\n\r\n"
+    )
+
+
+def check_blame(refusal: Refusal) -> None:
+    """A backend's fault is named as one (spec: routing §9)."""
+    assert refusal.by == Side.BACKEND
+    assert refusal.code == {502: "102515", 503: "102510"}[refusal.status]
+    assert json.loads(refusal.body)["code"] == refusal.code
+
+
+def answer_to(chunks: Iterable[bytes]) -> tuple[BackendAnswer | int, bytes]:
+    """Read the answer's head; returns it or the status of a refusal, and the frames behind it."""
+    reader = asked()
+    waiting = iter(chunks)
+    for chunk in waiting:
+        try:
+            found = reader.feed(chunk)
+        except Refusal as refusal:
+            check_blame(refusal)
+            return refusal.status, b""
+        if found is not None:
+            rest = reader.leftover if found.status == 101 else b""
+            return found, rest + b"".join(waiting)
+    raise AssertionError("no answer")
+
+
+@pytest.mark.parametrize("interim", [b"", CONTINUE, HINTS + CONTINUE, LIMIT])
+@pytest.mark.parametrize("frames", [b"", b"\x81\x05hello", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_joined_at_every_cut(interim: bytes, frames: bytes) -> None:
+    for chunks in cuts(interim + JOINED + frames):
+        found, rest = answer_to(chunks)
+        assert not isinstance(found, int)
+        assert (found.status, found.reason) == (101, b"Switching Protocols")
+        assert found.headers == ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"))
+        assert rest == frames
+
+
+def test_a_length_in_a_101_means_nothing() -> None:
+    found, rest = answer_to([JOINED[:-2] + b"Content-Length: 3\r\n\r\n" + b"\x81\x05hello"])
+    assert not isinstance(found, int)
+    assert (found.status, rest) == (101, b"\x81\x05hello")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x15\x03\x01\x00\x02\x02\x0a",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
+        b"220 smtp ready\r\n\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 99 Low\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+        b"HTTP/1.1 101 X\r\nX: a\x00b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        CONTINUE * (answer.MAX_INTERIM + 1),
+        CONTINUE * (answer.MAX_INTERIM + 1) + JOINED,
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 4000,
+        b"HTTP/1.1 200 " + b"x" * 20_000,
+    ],
+)
+def test_answers_that_are_not_http(data: bytes) -> None:
+    for chunks in ([data], [data[at : at + 1] for at in range(len(data))]):
+        assert answer_to(chunks)[0] == 502
+
+
+@pytest.mark.parametrize("part", [b"", b"HTTP/1.1 101", JOINED[:-2], CONTINUE, CONTINUE + b"HT"])
+def test_a_backend_that_goes_away_without_an_answer(part: bytes) -> None:
+    assert answer_to([part, b""] if part else [b""])[0] == 503
+
+
+def refusal_of(chunks: Iterable[bytes]) -> tuple[int, bytes, bool]:
+    """Read a backend's refusal: its status, its body, and whether it was whole before EOF."""
+    reader = asked()
+    waiting = iter(chunks)
+    while (found := reader.feed(next(waiting))) is None:
+        pass
+    body, whole = reader.read_body()
+    for chunk in waiting:
+        if whole:
+            break
+        more, whole = reader.feed_body(chunk)
+        body += more
+    before_eof = whole
+    if not whole:
+        more, whole = reader.feed_body(b"")
+        assert whole
+        body += more
+    return found.status, body, before_eof
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "body", "whole"),
+    [
+        (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\nhello", 401, b"hello", True),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\nhelloMORE", 401, b"hello", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, b"", True),
+        (b"HTTP/1.1 204 No\r\n\r\n", 204, b"", True),
+        (b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", 304, b"", True),
+        (
+            b"HTTP/1.1 426 Up\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5\r\nhello\r\n1;x\r\n!\r\n0\r\n\r\n",
+            426,
+            b"hello!",
+            True,
+        ),
+        (CONTINUE + b"HTTP/1.1 301 Go\r\nContent-Length: 1\r\n\r\nx", 301, b"x", True),
+        (b"HTTP/1.1 503 No\r\n\r\nuntil close", 503, b"until close", False),
+        (b"HTTP/1.0 403 No\r\n\r\nold", 403, b"old", False),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\nshort", 401, b"short", False),
+        (
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort",
+            500,
+            b"short",
+            False,
+        ),
+        (
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+            500,
+            b"hello",
+            True,
+        ),
+    ],
+)
+def test_refusals_of_backends_at_every_cut(
+    data: bytes, status: int, body: bytes, whole: bool
+) -> None:
+    for chunks in cuts(data):
+        assert refusal_of(chunks) == (status, body, whole)

@@ -1,0 +1,106 @@
+"""A backend's answer to the upgrade: its head, and the body of a refusal. No I/O.
+
+With `wire.http` the only door to h11. Backends are the operator's own and trusted more than
+clients, so h11's leniency stands; what must hold for a tunnel to open is judged in
+`wire.handshake`. Called by `proxy.upstream`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import h11
+
+from trio_gw.errors import Refusal, Side, router_refusal
+from trio_gw.wire.http import MAX_HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
+
+
+class BackendAnswer(NamedTuple):
+    """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
+
+    status: int
+    reason: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class ResponseReader:
+    """Sends one upgrade request and reads the backend's answer to it."""
+
+    def __init__(self) -> None:
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._interim = 0
+
+    def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Build the upgrade request."""
+        request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
+        head = self._http.send(request)
+        end = self._http.send(h11.EndOfMessage())
+        assert head is not None
+        assert end is not None
+        return head + end
+
+    def feed(self, data: bytes) -> BackendAnswer | None:
+        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
+
+        Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
+        """
+        if not data:
+            raise gone_backend("The backend closed the connection without an answer")
+        self._http.receive_data(data)
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
+            if event is h11.NEED_DATA:
+                return None
+            assert isinstance(event, (h11.InformationalResponse, h11.Response))
+            if event.status_code == 101 or isinstance(event, h11.Response):
+                return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise bad_backend("The backend sent too many interim answers")
+
+    def feed_body(self, data: bytes) -> tuple[bytes, bool]:
+        """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.
+
+        A body cut short is whole as far as it came: the status is what matters.
+        """
+        self._http.receive_data(data)
+        return self.read_body()
+
+    def read_body(self) -> tuple[bytes, bool]:
+        """Return what of the body came with the head, as `feed_body` does."""
+        body = bytearray()
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError:
+                return bytes(body), True
+            if event is h11.NEED_DATA:
+                return bytes(body), False
+            if type(event) is not h11.Data:
+                return bytes(body), True
+            body += event.data
+
+    @property
+    def leftover(self) -> bytes:
+        """Bytes after a 101: the backend's first frames."""
+        return bytes(self._http.trailing_data[0])
+
+
+def bad_backend(why: str) -> Refusal:
+    """Refuse because the backend broke the protocol (spec: routing §9, UPE; as 502)."""
+    message = "HTTP protocol error in upstream request"
+    return router_refusal(502, "102515", message, why, by=Side.BACKEND, why=why)
+
+
+def gone_backend(why: str) -> Refusal:
+    """Refuse because the backend ended the connection (spec: routing §9, UC)."""
+    message = "Upstream connection termination"
+    return router_refusal(503, "102510", message, why, by=Side.BACKEND, why=why)
