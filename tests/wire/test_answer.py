@@ -64,6 +64,9 @@ def answer_to(chunks: Iterable[bytes]) -> tuple[BackendAnswer | int, bytes]:
     raise AssertionError("no answer")
 
 
+LIMIT = CONTINUE * answer.MAX_INTERIM
+
+
 @pytest.mark.parametrize("interim", [b"", CONTINUE, HINTS + CONTINUE, LIMIT])
 @pytest.mark.parametrize("frames", [b"", b"\x81\x05hello", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_joined_at_every_cut(interim: bytes, frames: bytes) -> None:
