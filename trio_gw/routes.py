@@ -154,6 +154,11 @@ class RouteTable:
                 vhost = self._vhosts.get(self._default)
         return None if vhost is None else vhost.match(path)
 
+    def clusters(self) -> Iterator[Cluster]:
+        """List the backends of every API."""
+        for api in self.apis.values():
+            yield from filter(None, (api.project.production, api.project.sandbox))
+
     def rows(self) -> Iterator[tuple[str, str, Route]]:
         """List every (vhost, base path, route) in the order in which they are tried."""
         for host in sorted(self._vhosts):

@@ -24,10 +24,15 @@ from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
+from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin
 from trio_gw.proxy.connection import serve
+from trio_gw.proxy.cors import Cors
+from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.gateway import Gateway
+from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, bind
+from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.routes import EMPTY, Live
@@ -130,6 +135,10 @@ async def run(
     )
     timeouts = settings.timeouts
     sessions = Sessions(timeouts)
+    health = settings.health
+    balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
+    if settings.dns.refresh:
+        trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     builtin = Builtin(keys.testkeys, time.time)
     tokens = Tokens(keys.ring)
     gateway = Gateway(
@@ -138,7 +147,10 @@ async def run(
         tokens=tokens,
         builtin=builtin,
         sessions=sessions,
-        upstream=Upstream(connect_timeout=timeouts.connect, handshake_timeout=timeouts.handshake),
+        upstream=Upstream(
+            dialer=Dialer(), balancers=balancers, timeouts=timeouts, retry=settings.retry
+        ),
+        cors=Cors(settings.cors),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
     )
     listeners = await _bind(settings)
@@ -152,6 +164,7 @@ async def run(
                     accepting.start_soon(accept_all, sock, handler, nursery)
             await nursery.start(keys.ring.run)
             nursery.start_soon(sessions.sweep)
+            nursery.start_soon(watch, balancers, live, health)
             if trial is None:
                 await nursery.start(partial(follow, base / settings.apis, catalog.publish))
             else:

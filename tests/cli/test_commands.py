@@ -408,5 +408,6 @@ def test_run_without_its_folder_says_so_and_serves(base: Path) -> None:
             if "listening on https://127" in line:
                 break
         process.terminate()
+        lines += process.stderr.readlines()  # closing it early would break its log
     assert process.returncode == 0
     assert any("apis" in line and "error: " in line for line in lines), lines

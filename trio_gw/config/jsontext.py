@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BREAK = re.compile("\r\n|\r|\n")
 
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

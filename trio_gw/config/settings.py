@@ -99,6 +99,43 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vhost: str = "localhost"
 
 
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How backends are watched where there is a choice; times in seconds (spec: routing §8)."""
+
+    interval: float = 10.0
+    timeout: float = 1.0
+    unhealthy: int = 2  # failures in a row
+    healthy: int = 2  # good checks in a row
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which refusals of a backend are tried again, for APIs that ask for it."""
+
+    statuses: tuple[int, ...] = (504,)
+    limit: int = 5  # what an API may ask for at most
+    backoff: float = 0.025  # seconds before the first, doubled for each further one
+
+
+class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For how many seconds a backend's addresses are remembered; 0 asks every time."""
+
+    refresh: float = 5.0
+
+
+class Cors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What browsers are told about other origins (spec: security §9); `*` matches any text."""
+
+    enabled: bool = True
+    allow_origins: tuple[str, ...] = ("*",)
+    allow_methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
+    allow_headers: tuple[str, ...] = (
+        *("authorization", "Access-Control-Allow-Origin", "Content-Type", "SOAPAction"),
+        *("apikey", "testKey", "Internal-Key"),
+    )
+    expose_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+
+
 MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="certs/mg.pem")
 
 
@@ -121,6 +158,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuers: tuple[Issuer, ...] = (MGW,)
     testkey: TestKey = TestKey()
     environments: tuple[Environment, ...] = (Environment(),)
+    health: Health = Health()
+    retry: Retry = Retry()
+    dns: Dns = Dns()
+    cors: Cors = Cors()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

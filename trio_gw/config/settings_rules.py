@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ ALGORITHMS = frozenset(
 
 _DEFAULT_PASSWORD = "admin"  # noqa: S105 - known to everyone, hence the rule below
 _LISTENERS = ("http", "https", "admin")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ORIGIN = re.compile(r"\*|null|[A-Za-z*][A-Za-z0-9+.*-]*://[A-Za-z0-9.*_\[\]:-]+")
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -58,6 +61,8 @@ def check(settings: Settings) -> Iterator[Fault]:
     yield from _testkey(settings)
     yield from _default_password(settings)
     yield from _environments(settings)
+    yield from _backends(settings)
+    yield from _cors(settings)
 
 
 def _general(settings: Settings) -> Iterator[Fault]:
@@ -265,3 +270,50 @@ def _environments(settings: Settings) -> Iterator[Fault]:
                 'write it like "ws.example.com" or "*.example.com", without a port',
             )
     yield from _duplicates("environments", "name", [one.name for one in settings.environments])
+
+
+def _backends(settings: Settings) -> Iterator[Fault]:
+    for path, number, least in (
+        (("health", "interval"), settings.health.interval, 0.1),
+        (("health", "timeout"), settings.health.timeout, 0.01),
+        (("health", "unhealthy"), settings.health.unhealthy, 1),
+        (("health", "healthy"), settings.health.healthy, 1),
+        (("retry", "limit"), settings.retry.limit, 0),
+        (("retry", "backoff"), settings.retry.backoff, 0),
+        (("dns", "refresh"), settings.dns.refresh, 0),
+    ):
+        if not (math.isfinite(number) and number >= least):
+            yield Fault(path, f"{dotted(path)} must be {least} or more, and finite")
+    for index, status in enumerate(settings.retry.statuses):
+        if not 400 <= status <= 599:
+            yield Fault(
+                ("retry", "statuses", index),
+                f"retry.statuses: {status} is not the status of a refusal",
+                "use 400 to 599, such as 503 or 504",
+            )
+
+
+def _cors(settings: Settings) -> Iterator[Fault]:
+    for name in ("allow_methods", "allow_headers", "expose_headers"):
+        for index, text in enumerate(getattr(settings.cors, name)):
+            if not _TOKEN.fullmatch(text):
+                yield Fault(
+                    ("cors", name, index),
+                    f"cors.{name}: {text!r} is not a name as HTTP has them",
+                    "letters, digits and - only",
+                )
+    for index, origin in enumerate(settings.cors.allow_origins):
+        if not _ORIGIN.fullmatch(origin):
+            yield Fault(
+                ("cors", "allow_origins", index),
+                f"cors.allow_origins: {origin!r} is not an origin",
+                'write scheme and host, like "https://app.example", with * where any text may'
+                ' stand, or "null"',
+            )
+    if settings.cors.allow_credentials and "*" in settings.cors.allow_origins:
+        yield Fault(
+            ("cors", "allow_credentials"),
+            'cors.allow_credentials with cors.allow_origins = ["*"] lets every web page act'
+            " for its visitors",
+            "name the origins that may",
+        )

@@ -19,7 +19,6 @@ from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.guard.tokens import check_key_type
 from trio_gw.proxy import forwarding, refusals
 from trio_gw.proxy.sessions import record
-from trio_gw.proxy.upstream import RefusedError
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pump import BROKEN, CHUNK, carry, hang_up
 from trio_gw.wire import handshake
@@ -28,10 +27,12 @@ from trio_gw.wire.http import RequestReader, response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trio_gw.config.api import Endpoint
+    from trio_gw.config.api import Cluster, Endpoint
+    from trio_gw.errors import Headers
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
-    from trio_gw.routes import Match
+    from trio_gw.proxy.upstream import Backend, Question
+    from trio_gw.routes import Match, Route
     from trio_gw.wire.http import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
@@ -56,6 +57,7 @@ class _Connection:
         self.stream = stream
         self.tls = tls
         self.reader = RequestReader()
+        self.extra: Headers = ()  # for any answer on a topic: what CORS wants said
 
     async def run(self) -> None:
         session = self.session
@@ -117,8 +119,13 @@ class _Connection:
         if match is None:
             raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
         session.route = match.route
+        self.extra = gateway.cors.headers(head)
         if head.method == "OPTIONS":
-            await self._answer(204, ALLOW, b"")
+            preflight = gateway.cors.preflight(head)
+            if preflight is not None:
+                await self._answer(200, preflight, b"")
+            else:
+                await self._answer(204, ALLOW, b"")
             return None
         return match
 
@@ -160,15 +167,19 @@ class _Connection:
     async def _open(
         self, head: RequestHead, match: Match, kind: str, upgrade: handshake.Upgrade
     ) -> None:
-        session, gateway = self.session, self.gateway
-        cluster = match.route.cluster(kind)
+        session, gateway, route = self.session, self.gateway, match.route
+        cluster = route.cluster(kind)
         assert cluster is not None
-        endpoint = cluster.endpoints[0]
-        target = match.route.backend_target(match, endpoint, head.query)
+
+        def ask(endpoint: Endpoint) -> Question:
+            target = route.backend_target(match, endpoint, head.query)
+            return target, self._backend_headers(head, route, cluster, endpoint)
+
+        ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
         session.phase = Phase.DIAL
         early = bytearray(self.reader.leftover)
         async with contextlib.AsyncExitStack() as stack:
-            joined = failed = None
+            backend = failed = None
             gone = False
 
             async def watch() -> None:
@@ -185,59 +196,60 @@ class _Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
                 try:
-                    backend = await stack.enter_async_context(gateway.upstream.dial(endpoint))
-                    session.phase = Phase.UPGRADE
-                    headers = self._backend_headers(head, match, endpoint)
-                    joined = await gateway.upstream.upgrade(backend, target, headers, upgrade)
-                except (Refusal, RefusedError) as error:
-                    failed = error
+                    joining = gateway.upstream.join(cluster, ask, upgrade)
+                    backend = await stack.enter_async_context(joining)
+                except Refusal as refusal:
+                    failed = refusal
                 nursery.cancel_scope.cancel()
             if gone:
                 raise ClientGoneError
-            if isinstance(failed, RefusedError):
-                session.status = failed.answer.status
-                session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-                await gateway.upstream.pass_refusal(failed, backend, self.stream)
-                await self._linger()
-                return
             if failed is not None:
                 raise failed
-            assert joined is not None
-            session.status = 101
-            try:
-                await self.stream.send_all(handshake.client_answer(joined.answer))
-            except BROKEN as error:
-                raise ClientGoneError from error
-            publish = Lane(masked=True, rsv=joined.accepted.rsv)
-            subscribe = Lane(masked=False, rsv=joined.accepted.rsv)
-            session.relay(publish, subscribe)
-            session.ending = await carry(
-                self.stream,
-                backend,
-                publish,
-                subscribe,
-                early=(bytes(early), joined.early),
-                close_timeout=gateway.settings.timeouts.close,
-            )
+            assert backend is not None
+            session.phase = Phase.UPGRADE
+            await self._relay(backend, bytes(early))
+
+    async def _relay(self, backend: Backend, early: bytes) -> None:
+        session, gateway = self.session, self.gateway
+        session.status = backend.answer.status
+        if backend.accepted is None:
+            session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
+            await gateway.upstream.pass_refusal(backend, self.stream, self.extra)
+            await self._linger()
+            return
+        try:
+            await self.stream.send_all(handshake.client_answer(backend.answer, self.extra))
+        except BROKEN as error:
+            raise ClientGoneError from error
+        publish = Lane(masked=True, rsv=backend.accepted.rsv)
+        subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
+        session.relay(publish, subscribe)
+        session.ending = await carry(
+            self.stream,
+            backend.stream,
+            publish,
+            subscribe,
+            early=(early, backend.early),
+            close_timeout=gateway.settings.timeouts.close,
+        )
 
     def _backend_headers(
-        self, head: RequestHead, match: Match, endpoint: Endpoint
+        self, head: RequestHead, route: Route, cluster: Cluster, endpoint: Endpoint
     ) -> list[tuple[bytes, bytes]]:
-        settings = self.gateway.settings
-        own = match.route.api.authorization_header
-        secured = match.route.secured and not settings.forward_credentials
-        return handshake.backend_headers(
+        own = route.api.authorization_header
+        hidden = route.secured and not self.gateway.settings.forward_credentials
+        drop = forwarding.credentials(own) if hidden else frozenset()
+        claims = forwarding.claims(
             head,
-            host=endpoint.host,
-            drop=forwarding.credentials(own) if secured else frozenset(),
-            added=forwarding.claims(
-                head,
-                peer=self.session.peer,
-                tls=self.tls,
-                request_id=self.session.request_id,
-                trusted=self.gateway.trusted,
-            ),
+            peer=self.session.peer,
+            tls=self.tls,
+            request_id=self.session.request_id,
+            trusted=self.gateway.trusted,
         )
+        if cluster.basic is not None:
+            drop |= {b"authorization"}
+            claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
+        return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
 
     # -- answers ---------------------------------------------------------------------------
 
@@ -254,6 +266,7 @@ class _Connection:
         head_only: bool = False,
     ) -> None:
         self.session.status = status
+        headers = (*headers, *self.extra)
         if self.session.request_id:
             headers = (*headers, (b"x-request-id", self.session.request_id.encode("ascii")))
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):

@@ -6,12 +6,14 @@ A backend trusts these headers because a gateway set them, so a client's own are
 
 from __future__ import annotations
 
+import base64
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trio_gw.config.api import BasicAuth
     from trio_gw.wire.http import RequestHead
 
 Network = IPv4Network | IPv6Network
@@ -43,6 +45,12 @@ def claims(
         (b"x-forwarded-proto", scheme),
         (b"x-request-id", request_id.encode("ascii")),
     )
+
+
+def basic(credential: BasicAuth) -> bytes:
+    """Write the Authorization header that the backends of a cluster ask for (RFC 7617)."""
+    pair = f"{credential.username}:{credential.password}".encode()
+    return b"Basic " + base64.b64encode(pair)
 
 
 def _is_in(peer: str, networks: Sequence[Network]) -> bool:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.tokens import Tokens
     from trio_gw.proxy.builtin import Builtin
+    from trio_gw.proxy.cors import Cors
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.proxy.upstream import Upstream
@@ -23,4 +24,5 @@ class Gateway(NamedTuple):
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream
+    cors: Cors
     trusted: tuple[Network, ...] = ()

@@ -54,6 +54,18 @@ def unreachable(why: str) -> Refusal:
     )
 
 
+def no_healthy_backend(why: str) -> Refusal:
+    """Refuse because every backend was known to be down, and still is (UH)."""
+    return router_refusal(
+        503,
+        "102508",
+        "No healthy upstream",
+        "no healthy upstream",
+        by=Side.BACKEND,
+        why=why,
+    )
+
+
 def no_answer(seconds: float) -> Refusal:
     """Refuse because the backend did not answer the upgrade in time (UT)."""
     return router_refusal(

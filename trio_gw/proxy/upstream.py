@@ -1,139 +1,151 @@
-"""The backend's side of an upgrade: dial, TLS, ask, judge.
+"""The backend's side of an upgrade: choose, dial, ask, judge, and try the next if that helps.
 
-Failures become `Refusal`s with the codes of the reference's router (spec: routing §9); their
-bodies never name the backend, the log does.
+Failures become `Refusal`s with the codes of the reference's router (spec: routing §9). A
+handshake is tried again only while the client has not been answered: never after a 101.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from trio_gw.errors import Refusal
 from trio_gw.proxy import refusals
 from trio_gw.relay.pump import BROKEN, CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from trio_gw.config.api import Endpoint
+    from trio_gw.config.api import Cluster, Endpoint
+    from trio_gw.config.settings import Retry, Timeouts
+    from trio_gw.errors import Headers
+    from trio_gw.proxy.balancer import Balancers
+    from trio_gw.proxy.dial import Dialer
     from trio_gw.wire.handshake import Upgrade
 
+Question = tuple[str, "Sequence[tuple[bytes, bytes]]"]  # request target and headers
 
-class Joined(NamedTuple):
-    """A backend that agreed to the upgrade. `early` holds bytes that came right behind its 101."""
 
+class Backend(NamedTuple):
+    """A backend that has answered. `accepted` is None when it refused the upgrade.
+
+    `early` holds bytes that came right behind a 101: its first frames.
+    """
+
+    endpoint: Endpoint
+    stream: trio.abc.Stream
+    reader: ResponseReader
     answer: BackendAnswer
-    accepted: Accepted
-    early: bytes
+    accepted: Accepted | None
 
-
-class RefusedError(Exception):
-    """The backend answered the upgrade with something else than 101; its body is yet to come."""
-
-    def __init__(self, answer: BackendAnswer, reader: ResponseReader) -> None:
-        self.answer = answer
-        self.reader = reader
-        super().__init__(answer.status)
+    @property
+    def early(self) -> bytes:
+        return self.reader.leftover
 
 
 class Upstream:
-    """Dials endpoints. One per process; holds what all connections share."""
+    """Finds a backend for a handshake. One per process; holds what all connections share."""
 
-    def __init__(self, *, connect_timeout: float, handshake_timeout: float) -> None:
-        self._connect_timeout = connect_timeout
-        self._handshake_timeout = handshake_timeout
-        self._tls = ssl.create_default_context()
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
+    def __init__(
+        self, *, dialer: Dialer, balancers: Balancers, timeouts: Timeouts, retry: Retry
+    ) -> None:
+        self._dialer = dialer
+        self._balancers = balancers
+        self._timeouts = timeouts
+        self._retry = retry
 
     @contextlib.asynccontextmanager
-    async def dial(self, endpoint: Endpoint) -> AsyncIterator[trio.abc.Stream]:
-        """Connect, over TLS if the endpoint asks for it, trying all its addresses.
+    async def join(
+        self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: Upgrade
+    ) -> AsyncIterator[Backend]:
+        """Ask the cluster's endpoints for the upgrade until one answers.
 
-        Raises `Refusal` 503 (spec: routing §9, UF) when that fails or takes too long. The stream
-        is closed when the context ends.
+        `ask` gives request target and headers for an endpoint. An endpoint that cannot be
+        reached or goes away is followed by the next; an answer that asks for it (settings
+        `retry.statuses`) is tried again as often as the cluster wants. Raises `Refusal` when all
+        fail. The stream is closed when the context ends.
         """
-        with trio.move_on_after(self._connect_timeout) as scope:
+        balancer = self._balancers.of(cluster)
+        hopeless = not balancer.any_well
+        left = min(cluster.retries, self._retry.limit)
+        waiting = balancer.order()
+        pause = self._retry.backoff
+        failure: Refusal | None = None
+        while waiting:
+            endpoint = waiting.pop(0)
             try:
-                stream: trio.abc.Stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-            except OSError as error:
-                raise refusals.unreachable(f"{endpoint}: {error.strerror or error}") from None
+                backend = await self._try(endpoint, 1 + len(waiting), cluster, ask, upgrade)
+            except Refusal as refusal:
+                balancer.failed(endpoint)
+                failure = refusal
+                if refusal.status != 503:  # it was reached, and what it said is of no use
+                    break
+                continue
+            balancer.connected(endpoint)
             try:
-                if endpoint.scheme == "wss":
-                    tls = trio.SSLStream(
-                        stream,
-                        self._tls,
-                        server_hostname=endpoint.host,
-                        https_compatible=True,
-                    )
-                    stream = tls
-                    await tls.do_handshake()
-            except BROKEN as error:
-                await trio.aclose_forcefully(stream)
-                raise refusals.unreachable(f"{endpoint}: TLS: {error.__cause__ or error}") from None
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-        if scope.cancelled_caught:
-            raise refusals.unreachable(
-                f"{endpoint}: no connection within {self._connect_timeout:g} s"
-            )
+                if backend.accepted is not None or not self._again(backend, left):
+                    yield backend
+                    return
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(backend.stream)
+            left -= 1
+            waiting.append(endpoint)
+            await trio.sleep(pause)
+            pause *= 2
+        assert failure is not None
+        if hopeless and failure.status == 503:
+            raise refusals.no_healthy_backend(failure.why)
+        raise failure
+
+    def _again(self, backend: Backend, left: int) -> bool:
+        return left > 0 and backend.answer.status in self._retry.statuses
+
+    async def _try(
+        self,
+        endpoint: Endpoint,
+        remaining: int,
+        cluster: Cluster,
+        ask: Callable[[Endpoint], Question],
+        upgrade: Upgrade,
+    ) -> Backend:
+        """Make one attempt. With others `remaining` it gets its share of the time only."""
+        target, headers = ask(endpoint)
+        stream = await self._dialer.open(endpoint, self._timeouts.connect / remaining)
         try:
-            yield stream
-        finally:
+            seconds = min(cluster.timeout or self._timeouts.handshake, self._timeouts.handshake)
+            reader = ResponseReader()
+            answer = await _exchange(stream, reader, reader.request(target, headers), seconds)
+            accepted = judge_answer(upgrade, answer) if answer.status == 101 else None
+        except BaseException:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
-
-    async def upgrade(
-        self,
-        stream: trio.abc.Stream,
-        target: str,
-        headers: Sequence[tuple[bytes, bytes]],
-        upgrade: Upgrade,
-    ) -> Joined:
-        """Ask for the upgrade and judge the answer.
-
-        Raises `RefusedError` for any answer but 101, `Refusal` 502 for an answer that is invalid,
-        503 when the backend goes away, 504 when it takes too long (UPE, UC, UT).
-        """
-        reader = ResponseReader()
-        with trio.move_on_after(self._handshake_timeout) as scope:
-            try:
-                await stream.send_all(reader.request(target, headers))
-                answer = None
-                while answer is None:
-                    answer = reader.feed(bytes(await stream.receive_some(CHUNK)))
-            except BROKEN as error:
-                raise gone_backend("The backend reset the connection") from error
-        if scope.cancelled_caught:
-            raise refusals.no_answer(self._handshake_timeout)
-        assert answer is not None
-        if answer.status != 101:
-            raise RefusedError(answer, reader)
-        return Joined(answer, judge_answer(upgrade, answer), reader.leftover)
+            raise
+        return Backend(endpoint, stream, reader, answer, accepted)
 
     async def pass_refusal(
-        self, refused: RefusedError, backend: trio.abc.Stream, client: trio.abc.Stream
+        self, backend: Backend, client: trio.abc.Stream, extra: Headers = ()
     ) -> None:
         """Hand a backend's refusal to the client: status, headers and body, as it came.
+
+        Headers in `extra` replace the backend's of the same name.
 
         The client's connection is of no further use: whatever it sends next must never reach
         the backend.
         """
-        answer, reader = refused.answer, refused.reader
+        answer, reader = backend.answer, backend.reader
         lines = [b"HTTP/1.1 %d %s" % (answer.status, answer.reason)]
-        lines += [name + b": " + value for name, value in end_to_end(answer)]
+        lines += [name + b": " + value for name, value in end_to_end(answer, extra)]
         lengths = [value for name, value in answer.headers if name == b"content-length"]
         if lengths and not any(name == b"transfer-encoding" for name, _ in answer.headers):
             lines.append(b"content-length: " + lengths[0])
         lines.append(b"connection: close")
         head = b"\r\n".join(lines) + b"\r\n\r\n"
-        with trio.move_on_after(self._handshake_timeout), contextlib.suppress(*BROKEN):
+        with trio.move_on_after(self._timeouts.handshake), contextlib.suppress(*BROKEN):
             await client.send_all(head)
             body, whole = reader.read_body()
             while True:
@@ -141,4 +153,23 @@ class Upstream:
                     await client.send_all(body)
                 if whole:
                     return
-                body, whole = reader.feed_body(bytes(await backend.receive_some(CHUNK)))
+                body, whole = reader.feed_body(bytes(await backend.stream.receive_some(CHUNK)))
+
+
+async def _exchange(
+    stream: trio.abc.Stream, reader: ResponseReader, request: bytes, seconds: float
+) -> BackendAnswer:
+    """Send the upgrade request and read the answer's head within `seconds`.
+
+    Raises `Refusal`: 502 for an answer that is not HTTP, 503 when the backend goes away, 504
+    when it takes too long (UPE, UC, UT).
+    """
+    with trio.move_on_after(seconds):
+        try:
+            await stream.send_all(request)
+            while True:
+                if (answer := reader.feed(bytes(await stream.receive_some(CHUNK)))) is not None:
+                    return answer
+        except BROKEN as error:
+            raise gone_backend("The backend reset the connection") from error
+    raise refusals.no_answer(seconds)

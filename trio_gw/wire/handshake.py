@@ -21,17 +21,25 @@ from trio_gw.wire.http import bad_request, tokens
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from trio_gw.errors import Headers
     from trio_gw.wire.answer import BackendAnswer
     from trio_gw.wire.http import RequestHead
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# One element of Sec-WebSocket-Extensions (RFC 6455 §9.1), empty ones included. Possessive, so
-# that no header makes it slow.
-_EXTENSION = re.compile(
-    rf"[ \t]*+(?:({_TOKEN.pattern}+)(?:[ \t]*+;[ \t]*+{_TOKEN.pattern}+"
-    rf'(?:[ \t]*+=[ \t]*+(?:{_TOKEN.pattern}+|"(?:[^"\\]|\\.)*+"))?+)*+)?+[ \t]*+(?:,|$)'
-)
+# A lexeme of Sec-WebSocket-Extensions: a token, a quoted text, or punctuation. The alternatives
+# exclude one another, so that no header makes it slow.
+_LEXEME = re.compile(rf'[ \t]*(?:({_TOKEN.pattern})|("[^"\\]*(?:\\.[^"\\]*)*")|([,;=]))')
+# RFC 6455 §9.1 as a machine: what has been read, and what may follow. `T` is a token, `Q` quoted.
+_GRAMMAR = {
+    "": {"T": "name", ",": ""},
+    "name": {";": "semicolon", ",": ""},
+    "semicolon": {"T": "parameter"},
+    "parameter": {"=": "equals", ";": "semicolon", ",": ""},
+    "equals": {"T": "value", "Q": "value"},
+    "value": {";": "semicolon", ",": ""},
+}
+_COMPLETE = frozenset(("", "name", "parameter", "value"))
 
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
@@ -112,16 +120,20 @@ def _is_key(key: bytes) -> bool:
 
 def _extension_names(values: Collection[bytes]) -> tuple[str, ...] | None:
     """Name the extensions of a Sec-WebSocket-Extensions field, or None when malformed."""
-    text = ",".join(value.decode("latin-1") for value in values)
-    names = []
-    at = 0
+    text = ",".join(value.decode("latin-1") for value in values).rstrip(" \t")
+    names: list[str] = []
+    state, at = "", 0
     while at < len(text):
-        if (element := _EXTENSION.match(text, at)) is None:
+        if (lexeme := _LEXEME.match(text, at)) is None:
             return None
-        if element[1]:
-            names.append(element[1])
-        at = element.end()
-    return tuple(names)
+        token, quoted, punctuation = lexeme.groups()
+        if token and not state:
+            names.append(token)
+        kind = "T" if token else "Q" if quoted else punctuation
+        if (following := _GRAMMAR[state].get(kind)) is None:
+            return None
+        state, at = following, lexeme.end()
+    return tuple(names) if state in _COMPLETE else None
 
 
 def upgrade_required(*headers: tuple[bytes, bytes]) -> Exception:
@@ -216,25 +228,31 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def client_answer(answer: BackendAnswer) -> bytes:
-    """Build the 101 for the client from the backend's (spec: routing §6.2)."""
+def client_answer(answer: BackendAnswer, extra: Headers = ()) -> bytes:
+    """Build the 101 for the client from the backend's (spec: routing §6.2).
+
+    Headers in `extra` replace the backend's of the same name.
+    """
     lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: Upgrade"]
-    lines += [name + b": " + value for name, value in end_to_end(answer)]
+    lines += [name + b": " + value for name, value in end_to_end(answer, extra)]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def end_to_end(answer: BackendAnswer) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a backend's answer that are meant for the client."""
+def end_to_end(answer: BackendAnswer, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a backend's answer that are meant for the client, and `extra`."""
+    ours = {name for name, _ in extra}
     listed = {
         token.lower().encode("latin-1")
         for name, value in answer.headers
         if name == b"connection"
         for token in tokens([value])
     }
-    return [
+    passed = [
         (name, value)
         for name, value in answer.headers
         if name not in HOP_BY_HOP
+        and name not in ours
         and (name not in listed or name.startswith(b"sec-websocket-"))
         and not name.startswith(b"x-envoy-")
     ]
+    return [*passed, *extra]

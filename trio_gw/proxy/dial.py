@@ -1,0 +1,77 @@
+"""One connection to one backend endpoint: TCP to any of its addresses, TLS if it asks for it.
+
+Called by `upstream` for handshakes and by `health` for checks. Name and address of a backend are
+in the log only, never in what a client is told.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.proxy import refusals
+from trio_gw.relay.pump import BROKEN
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import Endpoint
+
+MAX_CONTEXTS = 1000  # TLS contexts with a trust of their own; far more than tables have
+
+
+class Dialer:
+    """Opens connections. One per process, for the TLS contexts."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+
+    async def open(self, endpoint: Endpoint, seconds: float) -> trio.abc.Stream:
+        """Connect within `seconds`; the caller closes the stream.
+
+        All addresses of the name are tried, IPv6 and IPv4, each a little later than the one
+        before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF).
+        """
+        with trio.move_on_after(seconds):
+            try:
+                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            except OSError as error:
+                raise refusals.unreachable(f"{endpoint}: {_reason(error)}") from None
+            if endpoint.scheme == "ws":
+                return stream
+            tls = trio.SSLStream(
+                stream,
+                self._context(endpoint.trust),
+                server_hostname=endpoint.host,
+                https_compatible=True,
+            )
+            try:
+                await tls.do_handshake()
+            except BROKEN as error:
+                await trio.aclose_forcefully(stream)
+                raise refusals.unreachable(f"{endpoint}: TLS: {error.__cause__ or error}") from None
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return tls
+        raise refusals.unreachable(f"{endpoint}: no connection within {seconds:g} s")
+
+    def _context(self, trust: tuple[str, ...]) -> ssl.SSLContext:
+        """Return the context that trusts these certificates, or the system's when none."""
+        context = self._contexts.get(trust)
+        if context is None:
+            context = ssl.create_default_context(cadata="\n".join(trust) or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            if len(self._contexts) >= MAX_CONTEXTS:
+                self._contexts.clear()
+            self._contexts[trust] = context
+        return context
+
+
+def _reason(error: OSError) -> str:
+    """Say why no address could be connected to; Trio keeps that in a group of its own."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(str(one) for one in cause.exceptions))
+    return error.strerror or str(error)

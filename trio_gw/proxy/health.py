@@ -1,0 +1,65 @@
+"""Active health checks: a TCP connect to each endpoint of every cluster that offers a choice.
+
+Started by `worker`; tells `balancer` what it found (spec: routing §8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import Endpoint
+    from trio_gw.config.settings import Health
+    from trio_gw.proxy.balancer import Balancer, Balancers
+    from trio_gw.routes import Live
+
+log = logging.getLogger("trio_gw.health")
+
+AT_ONCE = 64  # checks under way at one time
+
+
+async def watch(balancers: Balancers, live: Live, settings: Health) -> None:
+    """Check all endpoints every `interval` seconds, until cancelled."""
+    limit = trio.CapacityLimiter(AT_ONCE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_forget, balancers, live)
+        while True:
+            await trio.sleep(settings.interval)
+            async with trio.open_nursery() as checks:
+                for balancer in balancers.watched():
+                    for endpoint in balancer.cluster.endpoints:
+                        checks.start_soon(_check, balancer, endpoint, settings.timeout, limit)
+
+
+async def _forget(balancers: Balancers, live: Live) -> None:
+    """Drop the balancers of clusters that left the table."""
+    while True:
+        await live.wait_changed()
+        balancers.keep(live.table.clusters())
+
+
+async def _check(
+    balancer: Balancer, endpoint: Endpoint, seconds: float, limit: trio.CapacityLimiter
+) -> None:
+    before = balancer.well(endpoint)
+    connected = False
+    async with limit:
+        with trio.move_on_after(seconds), contextlib.suppress(OSError):
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            connected = True
+            await trio.aclose_forcefully(stream)
+    if connected:
+        balancer.checked(endpoint)
+    else:
+        balancer.failed(endpoint)
+    if (after := balancer.well(endpoint)) != before:
+        log.log(
+            logging.INFO if after else logging.WARNING,
+            "backend %s is %s",
+            endpoint,
+            "well again" if after else "down",
+        )

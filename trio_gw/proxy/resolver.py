@@ -1,0 +1,65 @@
+"""Host names to addresses, remembered for a few seconds (spec: routing §8).
+
+Installed as Trio's resolver, so every dial profits: without it each handshake would ask the
+system in a thread of its own. While DNS is down, the last addresses it gave keep being used.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import trio
+
+Found = list[Any]  # as `socket.getaddrinfo` gives it
+Question = tuple[Any, ...]
+
+MAX_NAMES = 10_000  # far more than any table has backends
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """Caches `getaddrinfo` for `refresh` seconds."""
+
+    def __init__(self, refresh: float) -> None:
+        self._refresh = refresh
+        self._known: dict[Question, tuple[float, Found]] = {}
+        self._asking: dict[Question, trio.Event] = {}
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - the name in the interface
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Found:
+        """Answer from memory while fresh; one lookup at a time per name, however many ask."""
+        question: Question = (host, port, family, type, proto, flags)
+        while (asking := self._asking.get(question)) is not None:
+            await asking.wait()
+        known = self._known.get(question)
+        if known is not None and trio.current_time() < known[0]:
+            await trio.lowlevel.checkpoint()
+            return known[1]
+        self._asking[question] = trio.Event()
+        try:
+            found: Found = await trio.to_thread.run_sync(_ask, question, abandon_on_cancel=True)
+        except OSError:
+            if known is None:
+                raise
+            found = known[1]
+        finally:
+            self._asking.pop(question).set()
+        if len(self._known) >= MAX_NAMES:
+            self._known.clear()
+        self._known[question] = trio.current_time() + self._refresh, found
+        return found
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:  # noqa: ANN401
+        """Not used by the gateway."""
+        raise NotImplementedError
+
+
+def _ask(question: Question) -> Found:
+    return socket.getaddrinfo(*question)
