@@ -1,7 +1,7 @@
 # Shared by the scripts here: make .venv hold what is needed, on a machine that may have nothing.
 # Usage: . scripts/lib.sh; ensure_venv run|test
 
-root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)}
 venv=$root/.venv
 
 say() { printf '%s\n' "$*" >&2; }

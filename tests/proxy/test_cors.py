@@ -1,0 +1,81 @@
+"""Origins that are allowed, and what they are told (spec: security §9)."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_gw.config.settings import Cors as Settings
+from trio_gw.proxy.cors import Cors
+from trio_gw.wire.http import RequestHead, RequestReader
+
+
+def request(*fields: str) -> RequestHead:
+    text = "\r\n".join(["OPTIONS / HTTP/1.1", "Host: x", *fields, "", ""])
+    head = RequestReader().feed(text.encode("latin-1"))
+    assert head is not None
+    return head
+
+
+def told(settings: Settings, *origins: str) -> dict[bytes, bytes]:
+    return dict(Cors(settings).headers(request(*(f"Origin: {origin}" for origin in origins))))
+
+
+def test_default_allows_every_origin() -> None:
+    assert told(Settings(), "http://test1.com") == {
+        b"access-control-allow-origin": b"http://test1.com"
+    }
+    assert told(Settings()) == {}
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://test1.com", True),
+        ("http://foo.wildcard.com", True),
+        ("http://a.b.wildcard.com", True),
+        ("http://wildcard.com", False),
+        ("http://test1.com.evil", False),
+        ("http://xtest1.com", False),
+        ("http://test1xcom", False),
+        ("https://test1.com", False),
+        ("http://foo.wildcard.com.evil", False),
+        ("null", False),
+    ],
+)
+def test_whole_origins_with_wildcards(origin: str, allowed: bool) -> None:
+    settings = Settings(allow_origins=("http://test1.com", "http://*.wildcard.com"))
+    expected = {b"access-control-allow-origin": origin.encode(), b"vary": b"origin"}
+    assert told(settings, origin) == (expected if allowed else {})
+
+
+def test_no_origins_no_cors() -> None:
+    assert told(Settings(allow_origins=()), "http://a") == {}
+    assert told(Settings(enabled=False), "http://a") == {}
+    assert told(Settings(), "http://a", "http://b") == {}
+    assert told(Settings(), "") == {}
+
+
+def test_credentials_and_exposed_headers() -> None:
+    settings = Settings(
+        allow_origins=("http://a",), expose_headers=("X-One", "X-Two"), allow_credentials=True
+    )
+    assert told(settings, "http://a") == {
+        b"access-control-allow-origin": b"http://a",
+        b"access-control-allow-credentials": b"true",
+        b"access-control-expose-headers": b"X-One, X-Two",
+        b"vary": b"origin",
+    }
+
+
+def test_preflight() -> None:
+    asked = ("Origin: http://a", "Access-Control-Request-Method: GET")
+    assert dict(Cors(Settings()).preflight(request(*asked)) or ()) == {
+        b"access-control-allow-methods": b"GET, PUT, POST, DELETE, PATCH, OPTIONS",
+        b"access-control-allow-headers": b"authorization, Access-Control-Allow-Origin,"
+        b" Content-Type, SOAPAction, apikey, testKey, Internal-Key",
+    }
+    only_b = Cors(Settings(allow_origins=("http://b",)))
+    assert only_b.preflight(request(*asked)) is None
+    assert Cors(Settings()).preflight(request(asked[0])) is None
+    assert Cors(Settings()).preflight(request(asked[1])) is None
+    assert Cors(Settings(enabled=False)).preflight(request(*asked)) is None
