@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -154,7 +156,7 @@ def test_version(tmp_path: Path) -> None:
 def test_check_of_the_sample() -> None:
     done = gw(ROOT, "check", "apis")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "fine: 1 API projects, 3 topics\n"
+    assert done.stderr == "fine: 1 API project with 3 topics can be served\n"
 
 
 def test_check_names_file_line_and_remedy(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_check_of_missing_folder(tmp_path: Path) -> None:
     done = gw(tmp_path, "check", "nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("nowhere: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.splitlines()[1:] == ["1 error; 0 API projects with 0 topics can be served"]
 
 
 def test_check_of_settings(tmp_path: Path) -> None:
@@ -203,6 +205,43 @@ def test_check_of_settings(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "gateway.toml:2: " in done.stderr
     assert "listen" in done.stderr
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    channels = {"/t": OPEN, "/unused": {}}
+    write(tmp_path / "apis", "one", api("O", "/o", "ws://h:1"), asyncapi(channels))
+    (tmp_path / "apis" / "two").mkdir()
+    done = gw(tmp_path, "check", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert (found["ok"], found["projects"], found["topics"]) == (False, 1, 1)
+    kinds = {(problem["file"], problem["severity"]) for problem in found["problems"]}
+    assert ("apis/one/Definitions/asyncapi.yaml", "warning") in kinds
+    assert ("apis/two", "error") in kinds
+    assert {"line", "column", "what", "mend"} < set(found["problems"][0])
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_check_in_colour_on_a_terminal(tmp_path: Path, no_color: str) -> None:
+    (tmp_path / "apis" / "one").mkdir(parents=True)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb") as terminal:
+        done = subprocess.run(
+            [sys.executable, "-m", "trio_gw", "check"],
+            cwd=tmp_path,
+            env=environment(TERM="xterm", NO_COLOR=no_color),
+            stderr=theirs,
+            timeout=60,
+            check=False,
+        )
+        os.close(theirs)
+        text = b""
+        with contextlib.suppress(OSError):  # what a terminal says when its other end is gone
+            while data := terminal.read1():
+                text += data
+    assert done.returncode == 1
+    assert (b"\x1b[31merror\x1b[0m: " in text) == (not no_color)
+    assert (b"\x1b" in text) == (not no_color)
 
 
 def test_check_warnings_fail_only_when_strict(tmp_path: Path) -> None:

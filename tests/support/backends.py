@@ -70,7 +70,8 @@ async def start_backend(
         await handler(connection)
 
     def start(task_status: trio.TaskStatus[Any]) -> Awaitable[None]:
-        return serve(recording, 0, host="127.0.0.1", task_status=task_status, **options)
+        where = {"port": 0, "host": "127.0.0.1"} | options
+        return serve(recording, task_status=task_status, **where)
 
     server = await nursery.start(lambda task_status: start(task_status))
     return Backend(server.listeners[0].socket.getsockname()[1], requests)

@@ -5,9 +5,12 @@ Loads and compiles with the very code that `run` uses, so what passes here is se
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
@@ -26,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     settings_argument(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument(
         "paths",
         metavar="PATH",
@@ -61,12 +65,34 @@ def main(options: argparse.Namespace) -> int:
         [projects], settings.environments, strict_vhosts=settings.strict_vhosts
     )
     problems += compiled.problems
-    tell(dict.fromkeys(problems))
+    problems = list(dict.fromkeys(problems))
+    topics = len({(route.api.folder, route.topic.name) for *_, route in compiled.table.rows()})
     failed = has_errors(problems) or (options.strict and bool(problems))
-    if not failed:
-        topics = sum(1 for _ in compiled.table.rows())
-        print(f"fine: {len(projects)} API projects, {topics} topics", file=sys.stderr)
+    if options.json:
+        report = {
+            "ok": not failed,
+            "projects": len(projects),
+            "topics": topics,
+            "problems": [msgspec.structs.asdict(problem) for problem in problems],
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        # Errors last: nearest to where the eye is.
+        tell(sorted(problems, key=lambda problem: problem.severity == "error"))
+        print(_summary(problems, len(projects), topics), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _summary(problems: list[Problem], projects: int, topics: int) -> str:
+    errors = sum(problem.severity == "error" for problem in problems)
+    counted = [
+        f"{number} {noun}{'s' if number != 1 else ''}"
+        for number, noun in ((errors, "error"), (len(problems) - errors, "warning"))
+        if number
+    ]
+    good = f"{projects} API project{'s' if projects != 1 else ''}"
+    good += f" with {topics} topic{'s' if topics != 1 else ''} can be served"
+    return f"{', '.join(counted)}; {good}" if counted else f"fine: {good}"
 
 
 def _is_project(path: Path) -> bool:

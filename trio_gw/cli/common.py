@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from trio_gw.config.settings_file import LoadedSettings, load
 from trio_gw.telemetry.logs import escape
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "gateway.toml"
 CONFIG_VARIABLE = "TRIO_GW_CONFIG"
+_BOLD, _RED, _GREEN, _YELLOW, _PLAIN = (f"\x1b[{code}m" for code in (1, 31, 32, 33, 0))
 
 
 def settings_argument(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +45,24 @@ def load_settings(options: argparse.Namespace) -> LoadedSettings:
 
 
 def tell(problems: Iterable[Problem]) -> None:
-    """Print problems on standard error, one line each."""
+    """Print problems on standard error, one line each; in colour on a terminal."""
+    colours = _wants_colour(sys.stderr)
     for problem in problems:
-        print(escape(str(problem)), file=sys.stderr)
+        print(coloured(problem) if colours else escape(str(problem)), file=sys.stderr)
+
+
+def _wants_colour(stream: TextIO) -> bool:
+    """Follow https://no-color.org, and what a terminal can do."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(problem: Problem) -> str:
+    """Write a problem as `str` does, with its parts told apart by colour."""
+    place = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    warning = problem.severity == "warning"
+    colour, word = (_YELLOW, "warning") if warning else (_RED, "error")
+    mend = f"; {_GREEN}{escape(problem.mend)}{_PLAIN}" if problem.mend else ""
+    return f"{_BOLD}{escape(place)}{_PLAIN}: {colour}{word}{_PLAIN}: {escape(problem.what)}{mend}"
 
 
 def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:
