@@ -70,7 +70,7 @@ async def start_backend(
         await handler(connection)
 
     def start(task_status: trio.TaskStatus[Any]) -> Awaitable[None]:
-        where = {"port": 0, "host": "127.0.0.1"} | options
+        where: dict[str, Any] = {"port": 0, "host": "127.0.0.1"} | options
         return serve(recording, task_status=task_status, **where)
 
     server = await nursery.start(lambda task_status: start(task_status))
