@@ -1,4 +1,4 @@
-"""The AsyncAPI 2.x definition: versions, channels, scopes, mappings, security and servers."""
+"""The AsyncAPI definition, version 2: channels, scopes, mappings, security and servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ OAUTH2 = "components: {securitySchemes: {any: {type: oauth2}}}\n"
 Problems = list[tuple[int, str, str]]
 
 
-def read(text: str) -> tuple[asyncapi.Definition, Problems]:
+def read(text: str, *, lone: bool = False) -> tuple[asyncapi.Definition, Problems]:
     findings = Findings(document.read(text.encode(), "Definitions/asyncapi.yaml"))
-    definition = asyncapi.read(findings)
+    definition = asyncapi.read(findings, lone=lone)
     for problem in findings.problems:
         assert problem.file == "Definitions/asyncapi.yaml"
         assert problem.mend
@@ -38,7 +38,24 @@ def channel(text: str, name: str = "/rooms/{roomID}") -> tuple[Topic, Problems]:
 # --- version ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["2.0.0", "2.6.0", "2", "2.0", "'2.4.0'", "2.0.0-rc1"])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "2.0.0",
+        "2.1.0",
+        "2.2.0",
+        "2.3.0",
+        "2.4.0",
+        "2.5.0",
+        "2.6.0",
+        "2",
+        "2.0",
+        "'2.4.0'",
+        "2.0.0-rc1",
+        "2.x",
+        "2.12345",
+    ],
+)
 def test_versions_that_are_read(version: str) -> None:
     definition, problems = read(f"asyncapi: {version}\nchannels: {{/a: {{publish: {{}}}}}}\n")
     assert [topic.name for topic in definition.topics] == ["/a"]
@@ -48,7 +65,10 @@ def test_versions_that_are_read(version: str) -> None:
 @pytest.mark.parametrize(
     ("head", "line", "words"),
     [
-        ("asyncapi: 3.0.0", 1, "AsyncAPI version '3.0.0' is not supported"),
+        ("asyncapi: 4.0.0", 1, "AsyncAPI version '4.0.0' is not supported"),
+        ("asyncapi: 5.0.0", 1, "AsyncAPI version '5.0.0' is not supported"),  # U11
+        ("asyncapi: 30.0.0", 1, "AsyncAPI version '30.0.0' is not supported"),
+        ("asyncapi: 2-0", 1, "AsyncAPI version '2-0' is not supported"),
         ("asyncapi: 1.2.0", 1, "AsyncAPI version '1.2.0' is not supported"),
         ("x: 1\nasyncapi: 20.0.0", 2, "AsyncAPI version '20.0.0' is not supported"),
         ("x: 1\nasyncapi: []", 2, "`asyncapi` must be text, this is a list"),
@@ -66,9 +86,9 @@ def test_other_versions_are_one_error(head: str, line: int, words: str) -> None:
 
 
 def test_the_remedy_for_a_wrong_version_says_which_are_read() -> None:
-    findings = Findings(document.read(b"asyncapi: 3.0.0\n", "f"))
+    findings = Findings(document.read(b"asyncapi: 4.0.0\n", "f"))
     asyncapi.read(findings)
-    assert "2.0.0 to 2.6.0" in findings.problems[0].mend
+    assert "2.x (2.0.0 to 2.6.0) and 3.x" in findings.problems[0].mend
 
 
 # --- channels --------------------------------------------------------------------------------
@@ -160,14 +180,6 @@ def test_a_channel_without_operations_is_discarded(text: str) -> None:
     assert "`/a` has neither `publish` nor `subscribe`: discarded" in what
 
 
-def test_a_reference_is_named_when_its_channel_is_discarded() -> None:
-    _, ((_, severity, what),) = channels(
-        "  /b: {publish: {}}\n  /a: {$ref: '#/components/channels/a'}\n"
-    )
-    assert severity == "warning"
-    assert "`$ref` is not followed" in what
-
-
 @pytest.mark.parametrize("text", ["", "channels:\n", "channels: {}\n"])
 def test_no_channels_is_an_error(text: str) -> None:
     definition, problems = read(f"asyncapi: 2.0.0\n{text}")
@@ -220,6 +232,46 @@ def test_what_subscribe_holds_beside_publish_is_not_read() -> None:
 
 def test_subscribe_without_extensions_beside_publish_is_fine() -> None:
     assert channels("  /a: {publish: {x-scopes: [p]}, subscribe: {message: {}}}\n")[1] == []
+
+
+def test_security_of_a_subscribe_that_does_not_speak_is_warned_about() -> None:
+    text = "  /a:\n    publish: {}\n    subscribe: {security: [{any: [a]}]}\n"
+    (topic,), ((line, severity, what),) = channels(text)
+    assert topic.scopes is None
+    assert (line, severity) == (5, "warning")
+    assert "the `security` of `subscribe` are not read" in what
+
+
+@pytest.mark.parametrize(
+    "line", ["x-scopes: [a]", "x-scopes: 3", "x-uri-mapping: /b", "X-Uri-Mapping: []"]
+)
+def test_mapping_and_scopes_of_a_channel_are_not_read_but_told(line: str) -> None:
+    (topic,), ((where, severity, what),) = channels(f"  /a:\n    {line}\n    publish: {{}}\n")
+    assert topic == Topic("/a")
+    assert (where, severity) == (4, "warning")
+    assert "of a channel is not read in AsyncAPI 2" in what
+
+
+@pytest.mark.parametrize(
+    ("trait", "told"),
+    [
+        ("{x-scopes: [a]}", True),
+        ("{security: [{any: [a]}]}", True),
+        ("{$ref: '#/components/operationTraits/t'}", True),
+        ("{$ref: '#/components/operationTraits/plain'}", False),
+        ("{$ref: '#/nowhere'}", False),
+        ("{$ref: './other.yaml'}", False),
+        ("{description: x}", False),
+        ("3", False),
+    ],
+)
+def test_traits_are_not_read_and_those_that_matter_are_told(trait: str, told: bool) -> None:
+    definition, problems = read(
+        f"asyncapi: 2.0.0\nchannels:\n  /a:\n    publish:\n      traits: [{trait}]\n"
+        "components: {operationTraits: {t: {x-auth-type: None}, plain: {summary: x}}}\n"
+    )
+    assert definition.topics == (Topic("/a"),)
+    assert [(line, severity) for line, severity, _ in problems] == [(5, "warning")] * told
 
 
 def test_subscribe_alone_speaks() -> None:
@@ -487,22 +539,82 @@ def servers(text: str) -> tuple[asyncapi.Definition, Problems]:
     return read(f"asyncapi: 2.0.0\nchannels: {{/a: {{publish: {{}}}}}}\nservers:\n{text}")
 
 
-def test_servers_give_endpoints_by_two_names_only() -> None:
+def test_servers_give_endpoints_by_two_names() -> None:
     definition, problems = servers(
         "  production: {url: 'wss://ws.ifelse.io:443', protocol: wss}\n"
         "  sandbox: {url: 'sandbox.example/v1'}\n"
-        "  staging: {url: 3}\n"
     )
     assert definition.production == Endpoint("wss", "ws.ifelse.io", 443)
     assert definition.sandbox == Endpoint("ws", "sandbox.example", 80, "/v1")
     assert problems == []
 
 
+def test_names_of_servers_match_regardless_of_case() -> None:
+    definition, problems = servers("  Production: {url: 'ws://p'}\n  SANDBOX: {url: 'ws://s'}\n")
+    assert definition.production == Endpoint("ws", "p", 80)
+    assert definition.sandbox == Endpoint("ws", "s", 80)
+    assert problems == []
+
+
+def test_one_server_in_two_spellings_is_an_error() -> None:
+    text = "  production: {url: 'ws://p'}\n  Production: {url: 'ws://q'}\n"
+    _, ((line, severity, what),) = servers(text)
+    assert (line, severity) == (5, "error")
+    assert "`production` on line 4 and `Production` on line 5" in what
+
+
+@pytest.mark.parametrize("lone", [True, False])
+def test_other_servers_are_named_in_one_warning_and_not_read(lone: bool) -> None:
+    text = (
+        "asyncapi: 2.0.0\nchannels: {/a: {publish: {}}}\nservers:\n"
+        "  production: {url: 'ws://p'}\n  staging: {url: 3}\n  dev: {$ref: './elsewhere'}\n"
+    )
+    definition, ((line, severity, what),) = read(text, lone=lone)
+    assert definition.production == Endpoint("ws", "p", 80)
+    assert (line, severity) == (5, "warning")
+    assert what.endswith("not used: `staging`, `dev`")
+
+
+def test_a_lone_server_is_production_where_nothing_else_is() -> None:
+    text = "asyncapi: 2.0.0\nchannels: {/a: {publish: {}}}\nservers: {dev: {url: 'ws://d/x'}}\n"
+    definition, problems = read(text, lone=True)
+    assert definition.production == Endpoint("ws", "d", 80, "/x")
+    assert definition.sandbox is None
+    assert problems == []
+    definition, ((line, severity, what),) = read(text)
+    assert definition.production is None
+    assert (line, severity) == (3, "warning")
+    assert "not used: `dev`" in what
+
+
+def test_two_servers_are_not_lone() -> None:
+    servers = "{dev: {url: 'ws://d'}, test: {url: 'ws://t'}}"
+    text = f"asyncapi: 2.0.0\nchannels: {{/a: {{publish: {{}}}}}}\nservers: {servers}\n"
+    definition, ((_, severity, what),) = read(text, lone=True)
+    assert definition.production is None
+    assert severity == "warning"
+    assert "`dev`, `test`" in what
+
+
+def test_a_lone_sandbox_stays_the_sandbox() -> None:
+    text = "asyncapi: 2.0.0\nchannels: {/a: {publish: {}}}\nservers: {sandbox: {url: 'ws://s'}}\n"
+    definition, problems = read(text, lone=True)
+    assert definition.production is None
+    assert definition.sandbox == Endpoint("ws", "s", 80)
+    assert problems == []
+
+
+def test_a_lone_server_that_is_no_websocket_is_an_error() -> None:
+    text = "asyncapi: 2.0.0\nchannels: {/a: {publish: {}}}\nservers: {mq: {url: 'mqtt://m'}}\n"
+    _, ((line, severity, what),) = read(text, lone=True)
+    assert (line, severity) == (3, "error")
+    assert "server `mq`: the scheme `mqtt` is not supported" in what
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "  staging: {url: 'ws://h'}\n", "  production:\n", "  production: {url: }\n",
-     "  production: {url: '  '}\n"],
-)  # fmt: skip
+    ["", "  production:\n", "  production: {url: }\n", "  production: {url: '  '}\n"],
+)
 def test_no_server_is_no_endpoint(text: str) -> None:
     definition, problems = servers(text)
     assert definition.production is None

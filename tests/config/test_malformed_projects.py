@@ -359,7 +359,7 @@ def test_an_api_of_another_type_is_told_once_whatever_its_definition_is() -> Non
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("asyncapi: 2.0.0", "asyncapi: 3.0.0", 1, "AsyncAPI version '3.0.0' is not supported"),
+        ("asyncapi: 2.0.0", "asyncapi: 4.0.0", 1, "AsyncAPI version '4.0.0' is not supported"),
         ("asyncapi: 2.0.0", "openapi: 3.0.0", 1, "this is an OpenAPI definition"),
         ("asyncapi: 2.0.0\n", "", 1, "the key `asyncapi` is missing"),
         ("    url: ws://backend.example", "    url: ws://{host}", 4, "has no default"),

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trio_gw.config import project
-from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic, UriMapping
+from trio_gw.config.api import (
+    ApiProject,
+    BasicAuth,
+    Cluster,
+    Deployment,
+    Endpoint,
+    Topic,
+    UriMapping,
+)
 
 if TYPE_CHECKING:
     from trio_gw.errors import Problem
@@ -94,6 +102,10 @@ def with_endpoints(text: str) -> str:
         "deployment_environments.yaml",
         "deployment_environments.json",
         "Chat/deployment_environments.yml",
+        "Endpoint-certificates/endpoint_certificates.yaml",
+        "Chat/Endpoint-certificates/backend.crt",
+        "Client-certificates/client_certificates.json",
+        "Client-certificates/partner.pem",
     ],
 )
 def test_wanted(path: str) -> None:
@@ -132,7 +144,8 @@ def test_wanted(path: str) -> None:
         "./api.yaml",
         "Definitions/.asyncapi.yaml",
         "api.yaml\n",
-        "Endpoint-certificates/endpoint_certificates.yaml",
+        "Endpoint-certificates/interceptors/a.crt",
+        "Endpoint-certificates/notes.txt",
     ],
 )
 def test_not_wanted(path: str) -> None:
@@ -316,7 +329,9 @@ def test_a_list_of_endpoints_is_one_cluster() -> None:
         )
     )
     assert found.production == Cluster(
-        (Endpoint("ws", "a", 80, "/x"), Endpoint("wss", "b", 1, "/y", "z=1"))
+        (Endpoint("ws", "a", 80, "/x"), Endpoint("wss", "b", 1, "/y", "z=1")),
+        timeout=30.0,
+        retries=2,
     )
     assert found.sandbox == Cluster((Endpoint("ws", "c", 80),))
 
@@ -334,8 +349,8 @@ def test_one_side_may_have_no_endpoints(nothing: str) -> None:
     assert found.sandbox == Cluster((Endpoint("ws", "s", 80),))
 
 
-def test_what_is_not_used_yet_is_warned_about() -> None:
-    _, problems = load(
+def test_failovers_and_credentials_belong_to_their_side() -> None:
+    found, problems = load(
         files(
             API + "    production_failovers: [{url: 'ws://f'}]\n"
             "    sandbox_failovers:\n      - url: ws://g\n"
@@ -344,12 +359,13 @@ def test_what_is_not_used_yet_is_warned_about() -> None:
             "      sandbox: {enabled: false}\n"
         )
     )
-    assert [(problem.line, problem.what.partition(":")[0]) for problem in problems] == [
-        (11, "`production_failovers` is not used yet"),
-        (13, "`sandbox_failovers` is not used yet"),
-        (15, "`endpoint_security` is not used yet"),
-    ]
-    assert "production" in problems[2].what
+    assert found.production == Cluster(
+        (PRODUCTION, Endpoint("ws", "f", 80)), failover=True, basic=BasicAuth("u", "p")
+    )
+    assert found.sandbox is None
+    ((line, what),) = [(problem.line, problem.what) for problem in problems]
+    assert line == 13
+    assert what == "`sandbox_failovers` without `sandbox_endpoints` is not used"
 
 
 @pytest.mark.parametrize(
@@ -358,7 +374,6 @@ def test_what_is_not_used_yet_is_warned_about() -> None:
         "    production_failovers: []\n    sandbox_failovers:\n",
         "    endpoint_security:\n",
         "    endpoint_security: {production: {enabled: false}, sandbox: }\n",
-        "    endpoint_security: []\n",
         "    implementation_status: prototyped\n    config: 3\n    algoCombo: x\n",
     ],
 )

@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -23,7 +25,6 @@ from trio_gw.feed.folder import Folder, follow, load_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from trio_gw.config.api import ApiProject
     from trio_gw.errors import Problem
@@ -573,13 +574,47 @@ async def test_a_link_out_of_the_root_is_not_watched_through(root: Path) -> None
     assert following.last.names == {"A", "Marker"}
 
 
-async def test_zip_files_are_named(root: Path) -> None:
+def pack(folder: Path, target: Path) -> None:
+    """Pack a project into a zip as exports have it, and move it into place."""
+    packed = target.with_name(f".{target.name}")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, Path(folder.name, path.relative_to(folder)))
+    packed.rename(target)
+
+
+async def test_a_zip_is_added_replaced_and_removed(root: Path, tmp_path: Path) -> None:
+    aside = tmp_path / "aside"
     async with followed(root) as following:
-        (root / "A.zip").write_bytes(b"PK")
+        pack(make(aside, "A"), root / "A.zip")
+        await following.wait_tier("A.zip", "Unlimited")
+        pack(make(aside, "A", "Gold"), root / "A.zip")
+        await following.wait_tier("A.zip", "Gold")
+        (root / "A.zip").unlink()
+        await following.wait(lambda snapshot: not snapshot.projects)
+    assert not [problem for snapshot in following.snapshots for problem in snapshot.problems]
+
+
+async def test_a_half_copied_zip_waits(root: Path, tmp_path: Path) -> None:
+    """A zip ends with its directory, so one that is still being copied cannot be read."""
+    pack(make(tmp_path / "aside", "A"), tmp_path / "A.zip")
+    whole = (tmp_path / "A.zip").read_bytes()
+    async with followed(root, grace=5.0) as following:
+        for quarter in range(1, 5):
+            (root / "A.zip").write_bytes(whole[: len(whole) * quarter // 4])
+            await following.mark(f"Marker{quarter}")
+        await following.wait_tier("A.zip", "Unlimited")
+    assert not [problem for snapshot in following.snapshots for problem in snapshot.problems]
+
+
+async def test_a_broken_zip_keeps_its_last_good_version(root: Path, tmp_path: Path) -> None:
+    async with followed(root) as following:
+        pack(make(tmp_path / "aside", "A"), root / "A.zip")
+        await following.wait_tier("A.zip", "Unlimited")
+        (root / "A.zip").write_bytes(b"PK\x05\x06 but no zip")
         snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
         assert snapshot.files == ["apis/A.zip"]
-        (root / "A.zip").unlink()
-        await following.wait(lambda snapshot: not snapshot.problems)
+        assert snapshot.names == {"A.zip"}
 
 
 # The root as a whole

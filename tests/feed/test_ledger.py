@@ -10,7 +10,7 @@ from trio_gw.errors import Problem
 from trio_gw.feed.ledger import Ledger, Reading, Verdict
 
 if TYPE_CHECKING:
-    from trio_gw.feed.store import Signature
+    from trio_gw.feed.walk import Signature
 
 QUIET = 1.0
 GRACE = 5.0

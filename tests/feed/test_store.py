@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.feed import store
+from trio_gw.feed import store, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def read(root: Path, name: str) -> store.Contents:
     return contents
 
 
-def signature(root: Path, name: str) -> store.Signature:
+def signature(root: Path, name: str) -> walk.Signature:
     return store.scan(root, label="apis").projects[name].signature
 
 
@@ -58,7 +59,6 @@ def test_every_directory_is_a_project_but_dot_names_and_files_are_not(root: Path
     (root / "README.md").write_text("read me")
     listing = store.scan(root, label="apis")
     assert set(listing.projects) == {"Echo"}
-    assert listing.problems == ()
     assert listing.place.path == str(root)
 
 
@@ -323,20 +323,20 @@ def test_a_project_of_many_large_files_is_cut(root: Path) -> None:
 def test_ten_thousand_entries_are_read_and_one_more_is_not(root: Path) -> None:
     make(root / "Echo")  # three entries: api.yaml, Definitions and what is in it
     (root / "Echo" / "many").mkdir()
-    for index in range(store.ENTRIES - 4):
+    for index in range(walk.ENTRIES - 4):
         (root / "Echo" / "many" / str(index)).touch()
     assert read(root, "Echo").problems == ()
     (root / "Echo" / "many" / "one more").touch()
     problem = only(read(root, "Echo").problems)
     assert problem.file == "apis/Echo"
-    assert f"more than {store.ENTRIES}" in problem.what
+    assert f"more than {walk.ENTRIES}" in problem.what
     assert problem.severity == "error"
 
 
 def test_deep_folders_are_not_entered(root: Path) -> None:
     make(root / "Echo")
     deep = root / "Echo"
-    for _ in range(store.DEPTH - 1):
+    for _ in range(walk.DEPTH - 1):
         deep = deep / "d"
     make(deep)
     assert len(read(root, "Echo").files) == 3
@@ -363,22 +363,65 @@ def test_a_name_with_a_newline_is_a_name(root: Path) -> None:
     assert read(root, "Ec\nho\x1b[31m").files["api.yaml"] == API
 
 
-def test_zip_files_are_named_once_and_in_every_scan(root: Path) -> None:
-    make(root / "Echo")
+def zipped(folder: Path, target: Path, top: str = "") -> None:
+    """Pack a folder into a zip, below a top folder if one is named."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            packed.write(path, os.path.join(top, path.relative_to(folder)))
+
+
+@pytest.mark.parametrize("top", ["", "Chat-1.0.0", "a/b/c"])
+def test_a_zip_is_a_project(root: Path, tmp_path: Path, top: str) -> None:
+    make(tmp_path / "Chat")
     make(root / "folder.zip")
-    (root / "Chat.ZIP").write_bytes(b"PK")
-    for names in (None, {"Echo"}):
-        problem = only(store.scan(root, label="apis", only=names).problems)
-        assert problem.file == "apis/Chat.ZIP"
-        assert problem.severity == "warning"
-    assert set(store.scan(root, label="apis").projects) == {"Echo", "folder.zip"}
+    zipped(tmp_path / "Chat", root / "Chat.ZIP", top)
+    listing = store.scan(root, label="apis")
+    assert set(listing.projects) == {"Chat.ZIP", "folder.zip"}
+    contents = read(root, "Chat.ZIP")
+    assert contents.problems == ()
+    assert contents.signature == listing.projects["Chat.ZIP"].signature
+    prefix = f"{top}/" if top else ""
+    assert contents.files == {
+        f"{prefix}{path}": data for path, data in read(root, "folder.zip").files.items()
+    }
+
+
+def test_a_broken_zip_is_a_problem(root: Path) -> None:
+    (root / "Chat.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    contents = read(root, "Chat.zip")
+    assert contents.files == {}
+    problem = only(contents.problems)
+    assert problem.file == "apis/Chat.zip"
+
+
+def test_a_zip_changes_with_its_file(root: Path, tmp_path: Path) -> None:
+    make(tmp_path / "Chat")
+    zipped(tmp_path / "Chat", root / "Chat.zip")
+    before = signature(root, "Chat.zip")
+    assert signature(root, "Chat.zip") == before
+    zipped(tmp_path / "Chat", root / "Chat.zip", "top")
+    assert signature(root, "Chat.zip") != before
+
+
+def test_links_to_zips(root: Path, tmp_path: Path) -> None:
+    make(tmp_path / "Chat")
+    zipped(tmp_path / "Chat", root / ".kept.zip")
+    zipped(tmp_path / "Chat", tmp_path / "outside.zip")
+    (root / "Chat.zip").symlink_to(".kept.zip")
+    (root / "Out.zip").symlink_to(tmp_path / "outside.zip")
+    (root / "plain").symlink_to(".kept.zip")
+    assert set(store.scan(root, label="apis").projects) == {"Chat.zip", "Out.zip"}
+    assert len(read(root, "Chat.zip").files) == 2
+    contents = read(root, "Out.zip")
+    assert contents.files == {}
+    assert "leads out" in only(contents.problems).what
 
 
 def test_a_file_that_changed_since_the_walk_is_not_steady(root: Path) -> None:
     make(root / "Echo")
-    walk = store._look(store._place(str(root)), "Echo", "apis")
-    assert walk is not None
-    first, second = walk.files
+    seen = walk.look(walk.place_of(str(root)), "Echo", "apis")
+    assert seen is not None
+    first, second = seen.files
     assert store._read_file(first) is not None
     rewrite_keeping_size_and_time(root / "Echo")
     (root / "Echo" / "Definitions" / "asyncapi.yaml").unlink()

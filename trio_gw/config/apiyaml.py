@@ -1,25 +1,22 @@
 """`api.yaml`: who an API is, where it answers and which backends it has.
 
-Called by `project`. Gives what the file declares; the AsyncAPI definition may still replace
-the endpoints. spec: project-format §4.
+Called by `project`. Gives what the file declares; the AsyncAPI definition and the environment
+may still replace the endpoints. The backends themselves are read by `backends`.
+spec: project-format §4.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from trio_gw.config import endpoint
+from trio_gw.config import backends, overrides
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import WrongError
 
 if TYPE_CHECKING:
-    from trio_gw.config.api import Endpoint
     from trio_gw.config.findings import Findings
-    from trio_gw.config.nodes import Path
 
 _BASE_PATH = re.compile(r"/[a-zA-Z0-9~/_.-]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -46,20 +43,6 @@ _TAKEN_HEADERS = frozenset(
 )
 
 
-class _Target(msgspec.Struct, frozen=True):
-    url: str | None = None
-
-
-class _EndpointConfig(msgspec.Struct, frozen=True):
-    # Of a target only the URL is read so far: its `config` (timeout, retry) comes with the
-    # failovers and the endpoint security, which are typed loosely until then.
-    production_endpoints: _Target | tuple[_Target, ...] | None = None
-    sandbox_endpoints: _Target | tuple[_Target, ...] | None = None
-    production_failovers: Any = None
-    sandbox_failovers: Any = None
-    endpoint_security: Any = None
-
-
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
     id: str = ""
     name: str = ""
@@ -72,7 +55,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     authorization_header: str = ""
     organization_id: str = ""
     endpoint_implementation_type: str = ""
-    endpoint_config: _EndpointConfig = _EndpointConfig()
+    endpoint_config: backends.EndpointConfig | None = None
 
 
 class _ApiYaml(msgspec.Struct, frozen=True):
@@ -92,8 +75,8 @@ class Declared(msgspec.Struct, frozen=True):
     tier: str
     authorization_header: str
     organization: str
-    production: tuple[Endpoint, ...]
-    sandbox: tuple[Endpoint, ...]
+    production: backends.Side
+    sandbox: backends.Side
 
     @property
     def title(self) -> str:
@@ -113,9 +96,10 @@ def read(findings: Findings) -> Declared:
     """
     data = convert(_ApiYaml, findings).data
     kind = data.type.strip().upper()
+    config = data.endpoint_config or backends.EndpointConfig()
     declared = Declared(
         kind=kind,
-        id=data.id or hashlib.sha1(f"{data.name}:{data.version}".encode()).hexdigest(),  # noqa: S324
+        id=data.id or overrides.fingerprint(data.name, data.version),
         name=data.name,
         version=data.version,
         context=data.context,
@@ -124,8 +108,8 @@ def read(findings: Findings) -> Declared:
         tier=data.api_throttling_policy or "Unlimited",
         authorization_header=_authorization_header(data, findings),
         organization=data.organization_id or "carbon.super",
-        production=_cluster("production", data.endpoint_config.production_endpoints, findings),
-        sandbox=_cluster("sandbox", data.endpoint_config.sandbox_endpoints, findings),
+        production=backends.read("production", config, findings),
+        sandbox=backends.read("sandbox", config, findings),
     )
     if findings.document.value(("data",)) is None:
         mend = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"
@@ -142,7 +126,6 @@ def read(findings: Findings) -> Declared:
             "INLINE endpointImplementationType is not supported",
             "write ENDPOINT, and give the backend in `endpointConfig`",
         )
-    _warn_unused(data.endpoint_config, findings)
     return declared
 
 
@@ -218,52 +201,6 @@ def _authorization_header(data: _Data, findings: Findings) -> str:
         what = f"the header `{header[:80]}` belongs to the connection and cannot carry a token"
         findings.error(path, what, "choose another header, such as `Authorization`")
     return header
-
-
-def _cluster(
-    side: str, targets: _Target | tuple[_Target, ...] | None, findings: Findings
-) -> tuple[Endpoint, ...]:
-    path: Path = ("data", "endpointConfig", f"{side}_endpoints")
-    if targets is None or findings.document.value(path) == {}:
-        return ()
-    places: list[tuple[Path, _Target]] = [(path, targets)] if isinstance(targets, _Target) else []
-    if isinstance(targets, tuple) and not findings.spoilt(path):
-        places = [((*path, index), target) for index, target in enumerate(targets)]
-    found = []
-    for at, target in places:
-        if findings.spoilt((*at, "url")):
-            continue
-        url = target.url or ""
-        try:
-            found.append(endpoint.parse(url))
-        except WrongError as error:
-            findings.wrong((*at, "url"), f"{side} endpoint", error)
-        if "#" in url:
-            what = f"{side} endpoint: what follows `#` in the URL is not sent"
-            findings.warn((*at, "url"), what, "remove it")
-    return tuple(found)
-
-
-def _warn_unused(config: _EndpointConfig, findings: Findings) -> None:
-    """Say what an operator would otherwise believe to be at work."""
-    path = ("data", "endpointConfig")
-    for side in ("production", "sandbox"):
-        if getattr(config, f"{side}_failovers"):
-            findings.warn(
-                (*path, f"{side}_failovers"),
-                f"`{side}_failovers` is not used yet",
-                f"list the backends in `{side}_endpoints` if they may share the traffic",
-            )
-    security = config.endpoint_security
-    for side in ("production", "sandbox"):
-        block = security.get(side) if isinstance(security, dict) else None
-        if isinstance(block, dict) and block.get("enabled") in (True, "true"):
-            findings.warn(
-                (*path, "endpoint_security", side),
-                f"`endpoint_security` is not used yet: {side} backends are called without it",
-                "let the backend accept the gateway's requests without credentials, or write"
-                " `enabled: false`",
-            )
 
 
 def _title(name: str, version: str) -> str:

@@ -2,36 +2,41 @@
 
 Called by the store, which asks `wanted` before it reads a file and gives what it has read to
 `load`. Nothing here raises for what the files hold: every fault is a `Problem`, and a project
-is told whole or not at all. spec: project-format §2, §6, §7.
+is told whole or not at all. spec: project-format §2, §6, §7, §8.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from trio_gw.config import apiyaml, asyncapi, document, endpoint
-from trio_gw.config.api import ApiProject, Cluster, Deployment
+from trio_gw.config import (
+    apiyaml,
+    asyncapi,
+    backends,
+    certificates,
+    document,
+    endpoint,
+    layout,
+    overrides,
+)
+from trio_gw.config.api import ApiProject, ClientCertificate, Deployment
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import Findings
+from trio_gw.config.findings import Findings, WrongError, printable
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import Problem, UnusableError, has_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from trio_gw.config.api import Endpoint
+    from trio_gw.config.api import Cluster
     from trio_gw.config.nodes import Path
 
-Kind = Literal["api", "asyncapi", "openapi", "deployments"]
-
-_API = re.compile(r"api\.(?:yaml|yml|json)", re.IGNORECASE)
-_ASYNCAPI = re.compile(r"asyncapi\.(?:yaml|yml|json)", re.IGNORECASE)
-_OPENAPI = re.compile(r"swagger\.[^.]+", re.IGNORECASE)
-_DEPLOYMENTS = re.compile(r"deployment_environments\.(?:yaml|yml|json)", re.IGNORECASE)
 _VHOST = re.compile(r"[A-Za-z0-9_.*-]{0,253}")
+_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -55,34 +60,31 @@ class _Deployments(msgspec.Struct, frozen=True):
     data: tuple[_Entry, ...] | None = None
 
 
+class _Held(NamedTuple):
+    """A folder of certificates: its files, the certificates of those that are good, its map."""
+
+    names: list[str]
+    found: dict[str, tuple[str, ...]]
+    map: Findings | None
+
+
 def wanted(path: str) -> bool:
     """Tell whether `load` reads the file at this relative POSIX path (spec: project-format §2)."""
-    return _kind(path) is not None
+    return layout.kind(path) is not None
 
 
-def load(files: Mapping[str, bytes], folder: str) -> Loaded:
+def load(
+    files: Mapping[str, bytes], folder: str, environ: Mapping[str, str] = _NO_ENVIRONMENT
+) -> Loaded:
     """Load a project from its files; `folder` is how messages name it. Never raises.
 
-    Paths that are not `wanted` are ignored. spec: project-format §2.2, §6.
+    Paths that are not `wanted` are ignored. `environ` may replace backends and credentials
+    (see `overrides`). spec: project-format §2.2, §6.
     """
     loading = _Loading(files, folder)
-    project = loading.run()
-    problems = tuple(sorted(loading.problems))
+    project = loading.run(environ)
+    problems = tuple(sorted(set(loading.problems)))
     return Loaded(None if has_errors(problems) else project, problems, loading.incomplete)
-
-
-def _kind(path: str) -> Kind | None:
-    *folders, name = path.split("/")
-    if any(part.startswith(".") or not part for part in (*folders, name)):
-        return None
-    if _DEPLOYMENTS.fullmatch(name):
-        return "deployments"
-    below = [part.casefold() for part in folders]
-    if below[-1:] == ["definitions"]:
-        if _ASYNCAPI.fullmatch(name):
-            return "asyncapi"
-        return "openapi" if _OPENAPI.fullmatch(name) else None
-    return "api" if _API.fullmatch(name) and "definitions" not in below else None
 
 
 class _Loading:
@@ -93,29 +95,38 @@ class _Loading:
         self.incomplete = False
         self._files = files
         self._folder = folder
-        self._names: dict[Kind, list[str]] = {}
+        self._names: dict[layout.Kind, list[str]] = {}
         for name in sorted(files):
-            kind = _kind(name)
+            kind = layout.kind(name)
             if kind is not None:
                 self._names.setdefault(kind, []).append(name)
 
-    def run(self) -> ApiProject | None:
+    def run(self, environ: Mapping[str, str]) -> ApiProject | None:
         api = self._read("api", "could not find api.yaml or api.json", "copy `api.yaml`")
         declared = apiyaml.read(api) if api else None
         if api and declared and declared.foreign:
             # Its definition follows other rules; complaining about it would mislead.
             self.problems += api.problems
             return None
-        kind: Kind = "openapi" if "asyncapi" not in self._names else "asyncapi"
+        kind: layout.Kind = "openapi" if "asyncapi" not in self._names else "asyncapi"
         source = self._read(
             kind if kind in self._names else "asyncapi",
             "there is no AsyncAPI definition; API version not specified or not supported",
             "copy it to `Definitions/asyncapi.yaml` or `Definitions/asyncapi.json`",
         )
-        definition = asyncapi.read(source) if source else None
+        lone = (
+            api is not None
+            and declared is not None
+            and not (declared.production.endpoints or api.spoilt(backends.CONFIG))
+        )
+        definition = asyncapi.read(source, lone=lone) if source else None
         deployments, placed = self._deployments()
+        clusters: dict[str, Cluster | None] = {}
         if api and declared and source and definition:
-            _check_endpoints(api, declared, source, definition)
+            sides = self._sides(api, declared, definition, environ)
+            _check_endpoints(api, declared, source, sides)
+            clusters = self._trusted(sides)
+        clients = self._clients()
         for findings in (api, source, deployments):
             self.problems += findings.problems if findings else ()
         if declared is None or definition is None:
@@ -127,8 +138,8 @@ class _Loading:
             version=declared.version,
             context=declared.context,
             topics=definition.topics,
-            production=_cluster(declared.production, definition.production),
-            sandbox=_cluster(declared.sandbox, definition.sandbox),
+            production=clusters.get("production"),
+            sandbox=clusters.get("sandbox"),
             lifecycle=declared.lifecycle,
             default_version=declared.default_version,
             tier=declared.tier,
@@ -136,21 +147,24 @@ class _Loading:
             organization=declared.organization,
             oauth2=definition.oauth2,
             deployments=placed,
+            client_certificates=clients,
         )
 
-    def _read(self, kind: Kind, missing: str = "", mend: str = "") -> Findings | None:
+    def _read(
+        self, kind: layout.Kind, missing: str = "", mend: str = "", below: str = ""
+    ) -> Findings | None:
         """Read the shallowest file of a kind; two equally shallow ones are a problem."""
-        names = self._names.get(kind, [])
+        names = [name for name in self._names.get(kind, ()) if name.startswith(below)]
         if not names:
             if missing:
                 self.incomplete = True
-                self.problems.append(Problem(self._folder, 0, 0, missing, mend))
+                self._note(missing, mend)
             return None
         depth = min(name.count("/") for name in names)
         first, *others = [name for name in names if name.count("/") == depth]
         if others:
             what = f"`{first}` and `{others[0]}` are the same kind of file"
-            self.problems.append(Problem(self._folder, 0, 0, what, "remove one of the two"))
+            self._note(what, "remove one of the two")
             return None
         try:
             return Findings(document.read(self._files[first], f"{self._folder}/{first}"))
@@ -158,6 +172,76 @@ class _Loading:
             self.incomplete = self.incomplete or isinstance(error, IncompleteError)
             self.problems += error.problems
             return None
+
+    def _note(self, what: str, mend: str, file: str = "") -> None:
+        place = f"{self._folder}/{file}" if file else self._folder
+        self.problems.append(Problem(place, 0, 0, printable(what), printable(mend)))
+
+    def _sides(
+        self,
+        api: Findings,
+        declared: apiyaml.Declared,
+        definition: asyncapi.Definition,
+        environ: Mapping[str, str],
+    ) -> dict[str, backends.Side]:
+        """Settle who is called: api.yaml, then the definition, then the environment (§6)."""
+        own = overrides.fingerprint(declared.name, declared.version)
+        given = overrides.Overrides(environ, own, self._folder)
+        sides = {}
+        for kind, side, server in (
+            ("production", declared.production, definition.production),
+            ("sandbox", declared.sandbox, definition.sandbox),
+        ):
+            sides[kind] = given.applied(kind, side if server is None else side.replaced(server))
+            basic = sides[kind].basic
+            if basic is not None and not basic.username and sides[kind].endpoints:
+                what = f"`endpoint_security` of {kind} has no user name"
+                mend = "write `username` and `password`, or `enabled: false`"
+                api.warn((*backends.CONFIG, "endpoint_security", kind), what, mend)
+        self.problems += given.problems
+        return sides
+
+    def _trusted(self, sides: dict[str, backends.Side]) -> dict[str, Cluster | None]:
+        """Give the endpoints the certificates that the project holds for them (§8)."""
+        held = self._certificates("endpoint", "certificate validation error")
+        trust = certificates.trust(held.found, held.map, held.names)
+        called = {each for side in sides.values() for each in side.endpoints}
+        for backend, path in trust.places.items():
+            if held.map is not None and backend not in called:
+                what = f"no endpoint of this API is `{backend}`, so its certificate is not used"
+                held.map.warn(path, what, "write the URL as `endpointConfig` or `servers` has it")
+        self.incomplete = self.incomplete or trust.missing
+        self.problems += held.map.problems if held.map else ()
+        return {kind: side.cluster(trust.of) for kind, side in sides.items()}
+
+    def _clients(self) -> tuple[ClientCertificate, ...]:
+        subject = "error while validating the client certificate"
+        held = self._certificates("client", subject)
+        clients = certificates.clients(held.found, held.map)
+        self.problems += held.map.problems if held.map else ()
+        return clients
+
+    def _certificates(self, purpose: layout.Purpose, subject: str) -> _Held:
+        """Read the folder of certificates for a purpose; `subject` begins its messages."""
+        files, maps = layout.CERTIFICATES[purpose]
+        names = (*self._names.get(files, ()), *self._names.get(maps, ()))
+        folder, *others = layout.certificate_folders(names) or [""]
+        if others:
+            what = f"`{folder}` and `{others[0]}` are the same kind of folder"
+            self._note(what, "remove one of the two")
+            return _Held([], {}, None)
+        held = _Held([], {}, self._read(maps, below=f"{folder}/"))
+        for path in self._names.get(files, ()):
+            if not path.startswith(f"{folder}/"):
+                continue
+            name = path.removeprefix(f"{folder}/")
+            held.names.append(name)
+            try:
+                held.found[name] = certificates.read(self._files[path], subject)
+            except WrongError as error:
+                self.incomplete = self.incomplete or isinstance(error, certificates.CutError)
+                self._note(error.what, error.mend, path)
+        return held
 
     def _deployments(self) -> tuple[Findings | None, tuple[Deployment, ...]]:
         """Read deployment_environments.yaml; which host that means is decided by the routes.
@@ -203,12 +287,13 @@ def _check_endpoints(
     api: Findings,
     declared: apiyaml.Declared,
     source: Findings,
-    definition: asyncapi.Definition,
+    sides: Mapping[str, backends.Side],
 ) -> None:
-    """Insist on a backend from either file; the reference insists on api.yaml alone."""
-    path = ("data", "endpointConfig")
-    some = declared.production or declared.sandbox or definition.production or definition.sandbox
-    if some or api.spoilt(path) or source.spoilt(("servers",)):
+    """Insist on a backend from anywhere; the reference insists on api.yaml alone."""
+    path = backends.CONFIG
+    if any(side.endpoints for side in sides.values()):
+        return
+    if api.spoilt(path) or source.spoilt(("servers",)):
         return
     api.error(
         path,
@@ -216,9 +301,3 @@ def _check_endpoints(
         "give `production_endpoints` a `url` below `endpointConfig:`, or the AsyncAPI definition"
         " a server named `production`",
     )
-
-
-def _cluster(declared: Iterable[Endpoint], override: Endpoint | None) -> Cluster | None:
-    """A server of the definition replaces the whole list of api.yaml (spec: §6)."""
-    endpoints = tuple(declared) if override is None else (override,)
-    return Cluster(endpoints) if endpoints else None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject
     from trio_gw.feed.ledger import Snapshot
+    from trio_gw.feed.walk import Place
 
 DEBOUNCE = 120  # milliseconds over which the library gathers events at most
 STEP = 30  # milliseconds without an event after which it hands them over
@@ -92,7 +93,7 @@ def load_once(root: Path, *, label: str = "apis", only: Container[str] | None = 
     projects: dict[str, ApiProject] = {}
     try:
         listing = store.scan(root, label=label, only=only)
-        problems = list(listing.problems)
+        problems: list[Problem] = []
         for name in listing.projects:
             reading = examine(root, name, label, b"")
             if reading is not None and reading.verdict is not None:
@@ -163,7 +164,7 @@ class Folder:
 class _Slot:
     """One running watch: its directories, and how to end it. `live` once it has begun."""
 
-    def __init__(self, places: frozenset[store.Place]) -> None:
+    def __init__(self, places: frozenset[Place]) -> None:
         self.places = places
         self.scope = trio.CancelScope()
         self.live = False
@@ -202,7 +203,7 @@ class Watches:
         used = [slot for slot in self._slots.values() if slot.places]
         return self.problem is None and bool(used) and all(slot.live for slot in used)
 
-    def cover(self, places: frozenset[store.Place], epoch: int) -> None:
+    def cover(self, places: frozenset[Place], epoch: int) -> None:
         """Watch these directories; all of them anew if the epoch is another one."""
         if epoch != self._epoch:
             self._epoch = epoch
@@ -219,7 +220,7 @@ class Watches:
             self._start("all", places)
             self._start("fresh", frozenset())
 
-    def _start(self, name: str, places: frozenset[store.Place]) -> None:
+    def _start(self, name: str, places: frozenset[Place]) -> None:
         self._slots[name].scope.cancel()
         slot = self._slots[name] = _Slot(places)
         if places:
@@ -290,7 +291,7 @@ class Watches:
         self._heard((), ())
 
 
-def _without(places: frozenset[store.Place], gone: set[str]) -> frozenset[store.Place]:
+def _without(places: frozenset[Place], gone: set[str]) -> frozenset[Place]:
     """Leave out the directories that are gone, and what was below them."""
     above = tuple(f"{path}/" for path in gone.intersection(place.path for place in places))
     return frozenset(place for place in places if not f"{place.path}/".startswith(above))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.feed.store import Signature
+    from trio_gw.feed.walk import Signature
 
 Snapshot = tuple[dict[str, "ApiProject"], tuple[Problem, ...]]
 

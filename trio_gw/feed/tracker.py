@@ -25,6 +25,7 @@ from trio_gw.config.project import load
 from trio_gw.errors import Problem, has_errors
 from trio_gw.feed import store
 from trio_gw.feed.ledger import Ledger, Reading, Verdict
+from trio_gw.feed.walk import Place, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +59,7 @@ class Tracker:
     def __init__(
         self, root: Path, *, quiet: float, grace: float, rescan: float, label: str
     ) -> None:
-        self.places: frozenset[store.Place] = frozenset()
+        self.places: frozenset[Place] = frozenset()
         self.epoch = 0
         self._root = root
         self._quiet = quiet
@@ -71,13 +72,12 @@ class Tracker:
         self._hints: set[str] = set()
         self._everywhere = True
         self._rescan_at = 0.0
-        self._identity: store.Place | None = None  # None: not there, or not looked at yet
+        self._identity: Place | None = None  # None: not there, or not looked at yet
         self._known_path = ""  # where the root really was when last seen
         self._may_return = False  # the root was made anew: it may still be being filled
         self._lost_since: float | None = None
         self._lost: Problem | None = None
-        self._beside: tuple[Problem, ...] = ()
-        self._places: dict[str, frozenset[store.Place]] = {}
+        self._places: dict[str, frozenset[Place]] = {}
         self._owners: dict[str, set[str]] = {}  # real directory → the projects it decides about
         self._moved = False  # `_places` changed
         self._scans = self._reads = self._loads = 0
@@ -131,7 +131,7 @@ class Tracker:
         """Return the good projects by name, and all current problems."""
         projects, problems = self._ledger.snapshot()
         lost = () if self._lost is None else (self._lost,)
-        return projects, lost + self._beside + problems
+        return projects, lost + problems
 
     async def _find_root(self) -> None:
         identity = await self._in_thread(partial(_identify, self._root))
@@ -179,7 +179,6 @@ class Tracker:
         path = self._identity.path
         listing = await self._in_thread(partial(store.scan, path, label=self._label, only=only))
         now = trio.current_time()
-        self._beside = listing.problems
         self._place("", frozenset((listing.place,)))
         changed = False
         for name in {*self._ledger, *listing.projects} if only is None else only:
@@ -200,7 +199,7 @@ class Tracker:
             self.places = frozenset().union(*self._places.values())
         return changed
 
-    def _place(self, name: str, places: frozenset[store.Place]) -> None:
+    def _place(self, name: str, places: frozenset[Place]) -> None:
         if self._places.get(name, frozenset()) != places:
             self._moved = True
             if places:
@@ -249,9 +248,9 @@ def examine(root: str | os.PathLike[str], name: str, label: str, known: bytes) -
     digest = _digest(contents)
     if digest == known or not contents.steady:
         return Reading(contents.signature, contents.steady, digest, None)
-    folder = f"{label}/{store.text(name)}"
+    folder = f"{label}/{text(name)}"
     try:
-        loaded = load(contents.files, folder)
+        loaded = load(contents.files, folder, os.environ)
     except Exception:
         # It promises never to raise. Should it do so, the other projects must not suffer.
         log.exception("loading %s failed", folder)
@@ -279,7 +278,7 @@ def _digest(contents: store.Contents) -> bytes:
     return digest.digest()
 
 
-def _identify(root: Path) -> store.Place:
+def _identify(root: Path) -> Place:
     real = os.path.realpath(root, strict=True)
     state = os.stat(real)
-    return store.Place(real, state.st_dev, state.st_ino)
+    return Place(real, state.st_dev, state.st_ino)

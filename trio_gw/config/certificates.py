@@ -1,0 +1,176 @@
+"""The certificates of a project: trust anchors for its backends, and those of its clients.
+
+Called by `project` with the bytes of each certificate file and with the map beside them.
+OpenSSL itself is asked whether it takes a certificate, so that no handshake finds out first.
+spec: project-format §8.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ssl
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trio_gw.config import endpoint
+from trio_gw.config.api import ClientCertificate, Endpoint
+from trio_gw.config.convert import convert
+from trio_gw.config.findings import WrongError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Path
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_END = b"-----END CERTIFICATE-----"
+_WHERE = "put the certificate file beside the map, with a name that ends in `.crt` or `.pem`"
+
+
+class CutError(WrongError):
+    """A certificate file that breaks off: perhaps it is still being copied."""
+
+
+class _Entry(msgspec.Struct, frozen=True, rename="camel"):
+    alias: str = ""
+    endpoint: str = ""
+    certificate: str = ""
+    tier_name: str = ""
+
+
+class _Map(msgspec.Struct, frozen=True):
+    data: tuple[_Entry, ...] | None = None
+
+
+class Trust(msgspec.Struct, frozen=True):
+    """Which certificates anchor TLS to which endpoint; `rest` to those that have none.
+
+    `places` tells where the map names each endpoint; `missing`, that it names a file which is
+    not there, or not yet.
+    """
+
+    own: dict[Endpoint, tuple[str, ...]] = {}
+    rest: tuple[str, ...] = ()
+    places: dict[Endpoint, Path] = {}
+    missing: bool = False
+
+    def of(self, backend: Endpoint) -> tuple[str, ...]:
+        """Give the certificates for an endpoint. Without TLS, and without any: none."""
+        return self.own.get(backend, self.rest) if backend.scheme == "wss" else ()
+
+
+def read(data: bytes, subject: str) -> tuple[str, ...]:
+    """Read the certificates of a PEM file, one text each; whatever else it holds is left out.
+
+    `subject` begins the message. Raises `WrongError` if there is none or one cannot be read,
+    `CutError` if the file breaks off.
+    """
+    found: dict[str, None] = {}
+    start = data.find(_BEGIN)
+    while start >= 0:
+        end = data.find(_END, start)
+        if end < 0:
+            raise CutError(f"{subject}: it breaks off in a certificate", "copy the whole file")
+        found[_normal(data[start + len(_BEGIN) : end], subject)] = None
+        start = data.find(_BEGIN, end)
+    if found:
+        return tuple(found)
+    if not data.strip(b"\0 \t\r\n"):
+        raise CutError(f"{subject}: it is empty", "copy the whole file, or remove it")
+    mend = "save it in PEM format: text from `-----BEGIN CERTIFICATE-----` on"
+    if data.startswith(b"\x30"):  # how every certificate in binary form begins
+        mend = "convert it: `openssl x509 -inform der -in old.crt -out new.crt`"
+    raise WrongError(f"{subject}: it is not in PEM format", mend)
+
+
+def _normal(body: bytes, subject: str) -> str:
+    try:
+        der = base64.b64decode(b"".join(body.split()), validate=True)
+        # A fresh context trusts nobody and opens nothing; it only judges what it is given.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
+    except (binascii.Error, ssl.SSLError, ValueError):
+        what = f"{subject}: it holds a certificate that cannot be read"
+        raise WrongError(what, "export the certificate again and replace the file") from None
+    return ssl.DER_cert_to_PEM_cert(der)
+
+
+def trust(
+    found: Mapping[str, tuple[str, ...]], findings: Findings | None, folder: Iterable[str]
+) -> Trust:
+    """Tell who trusts what, from the certificates by file name and the map, if there is one.
+
+    `folder` names all certificate files, also the unreadable ones. Faults go to `findings`.
+    """
+    own: dict[Endpoint, tuple[str, ...]] = {}
+    places: dict[Endpoint, Path] = {}
+    used: set[str] = set()
+    names = frozenset(folder)
+    missing = False
+    for path, entry in _entries(findings):
+        assert findings is not None
+        name = _named(entry.certificate, names)
+        if name is None:
+            missing = True
+            what = f"the certificate `{entry.certificate[:80]}` is not in the folder"
+            if not entry.certificate.strip():
+                what = "`certificate` is missing: which file is meant?"
+            findings.error((*path, "certificate"), what, _WHERE)
+            continue
+        used.add(name)
+        try:
+            backend = endpoint.parse(entry.endpoint)
+        except WrongError as error:
+            findings.warn((*path, "endpoint"), f"`endpoint`: {error.what}: not used", error.mend)
+            continue
+        own[backend] = tuple(dict.fromkeys(own.get(backend, ()) + found.get(name, ())))
+        places.setdefault(backend, (*path, "endpoint"))
+    rest = (pem for name in sorted(found.keys() - used) for pem in found[name])
+    return Trust(own, tuple(dict.fromkeys(rest)), places, missing)
+
+
+def clients(
+    found: Mapping[str, tuple[str, ...]], findings: Findings | None
+) -> tuple[ClientCertificate, ...]:
+    """Give the client certificates, those of the map first; nothing else uses them yet."""
+    certificates = []
+    used: set[str] = set()
+    for path, entry in _entries(findings):
+        assert findings is not None
+        name = _named(entry.certificate, found.keys())
+        if name is None:
+            what = f"the client certificate `{entry.certificate[:80]}` is not in the folder"
+            findings.warn((*path, "certificate"), what, _WHERE)
+            continue
+        used.add(name)
+        alias = entry.alias or _alias(name)
+        certificates.append(ClientCertificate(alias, "".join(found[name]), entry.tier_name))
+    certificates += [
+        ClientCertificate(_alias(name), "".join(found[name]))
+        for name in sorted(found.keys() - used)
+    ]
+    return tuple(certificates)
+
+
+def _entries(findings: Findings | None) -> list[tuple[Path, _Entry]]:
+    if findings is None:
+        return []
+    entries = convert(_Map, findings).data or ()
+    if findings.spoilt(("data",)):
+        return []  # Items were left out, and the indexes moved.
+    return [(("data", index), entry) for index, entry in enumerate(entries)]
+
+
+def _named(text: str, names: Iterable[str]) -> str | None:
+    """Find a file by its path in the folder, else by its name alone if only one has it."""
+    wanted = text.strip()
+    if wanted in names:
+        return wanted
+    fits = [name for name in names if name.rpartition("/")[2] == wanted]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _alias(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]

@@ -1,0 +1,182 @@
+"""What an operation and its channel say about a topic: mapping, scopes, security on or off.
+
+Called by `channels`, which knows which operation speaks. spec: project-format §5.1, §5.3, §5.4.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from trio_gw.config import channel_name, mapping, references, requirements
+from trio_gw.config.api import Topic, UriMapping
+from trio_gw.config.convert import convert
+from trio_gw.config.findings import WrongError
+from trio_gw.config.nodes import Mapping, Sequence
+
+if TYPE_CHECKING:
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Node, Path
+
+_NAMES = {
+    "mapping": "x-uri-mapping",
+    "scopes": "x-scopes",
+    "auth_type": "x-auth-type",
+    "disable_security": "x-wso2-disable-security",
+}
+
+
+class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
+    mapping: str | None = None
+    scopes: tuple[str, ...] | dict[str, str] | None = None
+    auth_type: str | None = None
+    disable_security: bool | None = None
+
+
+class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
+    """What AsyncAPI 2 reads of a channel; the rest is read of its operations only."""
+
+    mapping: Any = None
+    scopes: Any = None
+    auth_type: str | None = None
+    disable_security: bool | None = None
+
+
+class Rules(NamedTuple):
+    """What holds for every topic of a definition.
+
+    `server` are the scopes that the server asks for, and so each topic without its own.
+    """
+
+    schemes: requirements.Schemes
+    server: tuple[str, ...] | None
+
+
+def read(
+    name: str, channel: Path, operations: list[Path], rules: Rules, findings: Findings
+) -> Topic:
+    """Read a topic from its channel and the operations that speak for it, one or more.
+
+    Operations that do not agree are an error: one connection carries all of them.
+    """
+    topics = [_read(name, channel, each, rules, findings) for each in operations]
+    first = topics[0]
+    for path, other in zip(operations, topics, strict=True):
+        if other != first and not findings.spoilt(path):
+            findings.error(
+                path,
+                f"`{str(operations[0][-1])[:80]}` and `{str(path[-1])[:80]}` are one topic,"
+                f" `{name[:80]}`, but their mapping, scopes or security differ",
+                "give both the same `x-` keys and `security`",
+            )
+            break
+    return first
+
+
+def speaks(node: Node | None) -> bool:
+    """Tell whether an operation holds something that would be lost if it were not read."""
+    return isinstance(node, Mapping) and any(
+        key.casefold().startswith("x-") or key.casefold() == "security" for key in node.entries
+    )
+
+
+def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) -> Topic:
+    operation = convert(_Extensions, findings, at)
+    found_mapping, mapping_at = operation.mapping, at
+    found_scopes, scopes_at = operation.scopes, at
+    above: _Extensions | _Switches
+    if rules.schemes.version[0] == 2:
+        above = convert(_Switches, findings, channel)
+        for key, value in (("x-uri-mapping", above.mapping), ("x-scopes", above.scopes)):
+            if value is not None:
+                what = f"`{key}` of a channel is not read in AsyncAPI 2"
+                findings.warn((*channel, key), what, f"move it to `{at[-1]}`, one level down")
+    else:
+        above = convert(_Extensions, findings, channel)
+        if found_mapping is None:
+            found_mapping, mapping_at = above.mapping, channel
+        if found_scopes is None:
+            found_scopes, scopes_at = above.scopes, channel
+    _warn_traits(at, findings)
+    secured = _secured(operation, at, findings) & _secured(above, channel, findings)
+    scopes = _scopes(found_scopes, (*scopes_at, "x-scopes"), findings)
+    if scopes is not None and secured and not rules.schemes.oauth2:
+        findings.warn(
+            (*scopes_at, "x-scopes"),
+            "`x-scopes` without a security scheme of type oauth2: every handshake on"
+            f" `{name[:80]}` will be refused",
+            "add one below `components.securitySchemes` with `type: oauth2`, or remove `x-scopes`",
+        )
+    asked = _required(at, rules, findings)
+    if scopes is None:
+        scopes = asked or rules.server
+    target = _mapping(found_mapping, name, (*mapping_at, "x-uri-mapping"), findings)
+    return Topic(name, target, secured, scopes)
+
+
+def _required(at: Path, rules: Rules, findings: Findings) -> tuple[str, ...] | None:
+    """Read `security` of an operation, which AsyncAPI has since 2.4."""
+    if rules.schemes.version >= (2, 4):
+        return requirements.scopes(at, findings, rules.schemes)
+    if findings.document.node((*at, "security")) is not None:
+        what = "`security` of an operation is read from AsyncAPI 2.4 on, so it has no effect here"
+        mend = "write `asyncapi: 2.6.0` at the top of the file, or use `x-scopes`"
+        findings.warn((*at, "security"), what, mend)
+    return None
+
+
+def _warn_traits(at: Path, findings: Findings) -> None:
+    traits = findings.document.node((*at, "traits"))
+    root = findings.document.root
+    for index, item in enumerate(traits.items if isinstance(traits, Sequence) else ()):
+        if speaks(references.look(root, item)):
+            what = "`traits` are not read, and this one holds `x-` keys or `security`"
+            findings.warn((*at, "traits", index), what, "write them at the operation itself")
+
+
+def _secured(declared: _Extensions | _Switches, path: Path, findings: Findings) -> bool:
+    """Read the two switches of spec: project-format §5.1; only the exact `None` counts."""
+    written = declared.auth_type or ""
+    if written != "None" and written.lower() == "none":
+        what = f"`x-auth-type: {written}` does not switch security off"
+        findings.warn(
+            (*path, "x-auth-type"), what, "write `None` with a capital N to switch it off"
+        )
+    return declared.disable_security is not True and written != "None"
+
+
+def _scopes(
+    declared: tuple[str, ...] | dict[str, str] | None, path: Path, findings: Findings
+) -> tuple[str, ...] | None:
+    """Read a list of scopes, or the map of index to name that API Manager's tools may write."""
+    if declared is None:
+        return None
+    items: list[tuple[str | int, str]]
+    if not isinstance(declared, dict):
+        items = list(enumerate(declared))
+    else:
+        numbers = {key: int(key) for key in declared if re.fullmatch(r"[0-9]{1,9}", key)}
+        for key in declared.keys() - numbers.keys():
+            what = f"`x-scopes` is a mapping, but its key {key[:80]!r} is not a number"
+            findings.error((*path, key), what, "write a list: `x-scopes: [reader, writer]`")
+        items = [(key, declared[key]) for key in sorted(numbers, key=lambda key: numbers[key])]
+    for step, scope in items:
+        requirements.check(scope, "`x-scopes`", (*path, step), findings)
+    return tuple(dict.fromkeys(scope for _, scope in items))
+
+
+def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> UriMapping | None:
+    if text is None:
+        return None
+    try:
+        found = mapping.parse(text, channel_name.parameters(name))
+    except WrongError as error:
+        findings.wrong(path, "`x-uri-mapping`", error)
+        return None
+    for key, value in found.query or ():
+        if mapping.PLACEHOLDER.search(value) and not mapping.PLACEHOLDER.fullmatch(value):
+            what = f"`x-uri-mapping`: the text around the placeholder of `{key[:80]}` is not sent"
+            findings.warn(path, what, "leave only the placeholder, or move it to the path")
+    return found
