@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, get_args, get_origin
 import msgspec
 
 if TYPE_CHECKING:
-    from trio_gw.config.settings_rules import KeyPath
+    from trio_gw.config.rules.faults import KeyPath
 
 DROPPED = object()
 """Stands for a value that could not be read; its problem has been reported."""

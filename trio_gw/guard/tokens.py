@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jwt
 import msgspec
 
-from trio_gw.config.settings_rules import ALGORITHMS
+from trio_gw.config.rules.issuers import ALGORITHMS
 from trio_gw.errors import Refusal, auth_refusal
 from trio_gw.guard.compact import CompactToken, UnacceptableError, UndecodableError, is_date, parse
 from trio_gw.guard.keys import KeyRing, NoKeyError, NotTrustedError
