@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "serve the API projects of a folder",
     "check": "find every fault in the settings and API projects, without serving",
+    "init": "make an API project from an AsyncAPI document, or from nothing",
     "routes": "list what would be served, in the order it is tried",
     "token": "print a test token signed with the gateway's own key",
     "echo": "run a backend that sends every message back",
@@ -23,6 +24,8 @@ EPILOG = """\
 First steps:
   trio-gw run                         serve ./apis on ws://localhost:9090
   trio-gw run --to ws://localhost:80  no project needed: relay to one backend
+  trio-gw init --name Chat --backend wss://chat.example --topic /rooms/{id}
+                                      make an API project in ./apis
   trio-gw check                       what is wrong, where, and how to mend it
 
 Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml if it is there.

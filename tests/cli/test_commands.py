@@ -19,6 +19,7 @@ import trio
 from websockets.trio.client import connect
 
 from support.backends import start_echo
+from support.commands import environment, gw
 from support.projects import api, asyncapi, write
 
 if TYPE_CHECKING:
@@ -26,32 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 OPEN = {"publish": {}, "x-auth-type": "None"}
-COMMANDS = ("run", "check", "routes", "token", "echo")
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The tests' own environment, with the gateway on free ports."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_GW_")}
-    return {
-        **clean,
-        "TRIO_GW_LISTEN_HTTP": "localhost:0",
-        "TRIO_GW_LISTEN_HTTPS": "localhost:0",
-        "PYTHONWARNINGS": "error",
-        **more,
-    }
-
-
-def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in `folder`."""
-    return subprocess.run(
-        [sys.executable, "-m", "trio_gw", *arguments],
-        cwd=folder,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+COMMANDS = ("run", "check", "init", "routes", "token", "echo")
 
 
 class Serving:

@@ -1,0 +1,124 @@
+"""The text of a new project: read back by the loader, it says what was asked for, silently."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_gw.config import document, project, scaffold
+from trio_gw.config.findings import WrongError
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import ApiProject
+
+PLAN = scaffold.Plan("Chat", "1.0.0", "/chat", "wss://chat.example:8443/v2")
+
+
+def loaded(plan: scaffold.Plan, *topics: str) -> ApiProject:
+    """Load what is written; there must be nothing to say about it."""
+    files = {
+        "api.yaml": scaffold.api_yaml(plan).encode(),
+        "Definitions/asyncapi.yaml": scaffold.asyncapi_yaml(plan, list(topics)).encode(),
+    }
+    found = project.load(files, "new")
+    assert found.problems == ()
+    assert found.project is not None
+    return found.project
+
+
+def test_everything_arrives() -> None:
+    plan = scaffold.Plan("Chat", "1.10", "/a/chat", PLAN.production, "ws://sandbox.example/s")
+    made = loaded(plan, "/rooms/{room}", "/news", "/", "/all/*", "/{a}.json")
+    assert (made.title, made.base_path) == ("Chat:1.10", "/a/chat/1.10")
+    assert made.production is not None
+    assert made.sandbox is not None
+    assert [str(one) for one in made.production.endpoints] == ["wss://chat.example:8443/v2"]
+    assert [str(one) for one in made.sandbox.endpoints] == ["ws://sandbox.example:80/s"]
+    assert all(topic.secured and topic.scopes is None for topic in made.topics)
+    mapped = {topic.name: topic.mapping and topic.mapping.path for topic in made.topics}
+    assert mapped == {
+        "/rooms/{room}": "/rooms/{uri.var.room}",
+        "/news": "/news",
+        "/": None,  # the backend's own URL is that
+        "/all/*": None,  # no mapping can hand on what `*` matched
+        "/{a}.json": "/{uri.var.a}.json",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Chat", "true", "No", "1.0", "a: b", "# x", "Überblick", 'say "x"', "- a", "[a]", "a\\b"],
+)
+def test_names_that_yaml_would_read_otherwise(name: str) -> None:
+    made = loaded(scaffold.Plan(name, "2", "/c", PLAN.production), "/t")
+    assert (made.name, made.version) == (name, "2")
+
+
+@pytest.mark.parametrize("topic", ["/a'b", "/a,b", "/a&b", "/a:b", "/x=%7B", "/*/a/{b}:c"])
+def test_topics_that_yaml_would_read_otherwise(topic: str) -> None:
+    plan = PLAN
+    text = scaffold.asyncapi_yaml(plan, [topic])
+    assert list(document.read(text.encode(), "f").root.entries["channels"].node.entries) == [topic]  # type: ignore[union-attr]
+
+
+@given(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1).map(str.strip))
+def test_any_text_is_read_back(text: str) -> None:
+    found = document.read(f"key: {scaffold.scalar(text)}\n".encode(), "f")
+    assert found.value(("key",)) == text
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "context"),
+    [
+        ("My chat API", "MyChatAPI", "/my-chat-api"),
+        ("Streetlights Kafka API", "StreetlightsKafkaAPI", "/streetlights-kafka-api"),
+        ("chat", "Chat", "/chat"),
+        ("  ", "", "/"),
+        ("v2 rooms", "V2Rooms", "/v2-rooms"),
+    ],
+)
+def test_names_from_titles(title: str, name: str, context: str) -> None:
+    assert scaffold.name_from(title) == name
+    assert scaffold.context_from(name) == context
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("Chat", "Chat-1.0.0"), ("../x", "x-1.0.0"), ("a/b c", "a-b-c-1.0.0"), (".hid", "hid-1.0.0")],
+)
+def test_folders(name: str, folder: str) -> None:
+    assert scaffold.folder_from(scaffold.Plan(name, "1.0.0", "/c")) == folder
+
+
+# -- servers taken out -----------------------------------------------------------------------
+
+
+def without(text: str) -> str:
+    return scaffold.without_servers(text, document.read(text.encode(), "f"))
+
+
+def test_servers_become_comments() -> None:
+    text = "a: 1\nservers:\n  x: {url: y}\n\n# what follows\nchannels: {}\n"
+    assert without(text) == "a: 1\n# servers:\n#   x: {url: y}\n\n# what follows\nchannels: {}\n"
+
+
+def test_servers_at_the_end() -> None:
+    assert without("a: 1\nservers:\n  x: {}\n") == "a: 1\n# servers:\n#   x: {}\n"
+
+
+def test_servers_of_json_go() -> None:
+    assert json.loads(without('{"a": 1, "Servers": {"x": {}}}')) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["--- {servers: {x: {}}, channels: {}}\n", "servers: &s {x: {}}\nother: *s\n"],
+    ids=["flow", "anchor"],
+)
+def test_servers_that_cannot_be_taken_out(text: str) -> None:
+    with pytest.raises(WrongError, match="cannot be taken out"):
+        without(text)

@@ -1,0 +1,180 @@
+"""The text of a new API project: `api.yaml` and a definition, commented for whoever edits them.
+
+Called by the command `init`, which knows what was asked for and where it shall lie. What is
+written here is read back with `project.load` before it reaches a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trio_gw.config import channel_name, document, mapping
+from trio_gw.config.findings import WrongError
+from trio_gw.errors import UnusableError
+
+if TYPE_CHECKING:
+    from trio_gw.config.document import Document
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_PLAIN = re.compile(r"/[A-Za-z0-9~/_.{}*$!@;()=+-]*|wss?://[A-Za-z0-9~/_.:-]*[A-Za-z0-9~/_.-]")
+_NO_TEXT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
+
+_SECURITY = """\
+
+components:
+  securitySchemes:
+    oauth2:                       # `x-scopes` needs a scheme of this type
+      type: oauth2
+      flows:
+        clientCredentials:
+          tokenUrl: https://localhost:9095/testkey
+          scopes: {}
+"""
+
+KEYS = """\
+
+# What this gateway reads of a topic, below its operation (AsyncAPI 2: `publish`, else `subscribe`;
+# AsyncAPI 3: the operation with `action: receive`, else `send`):
+#   x-uri-mapping: /path?name={uri.var.parameter}    the backend's own path (else: its URL as it is)
+#   x-scopes: [chat:write]                           a token needs one of these
+#   x-auth-type: None                                no token at all; beside the operation, too
+"""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a new project shall be; an empty URL leaves that backend to the definition."""
+
+    name: str
+    version: str
+    context: str
+    production: str = ""
+    sandbox: str = ""
+
+
+def scalar(text: str) -> str:
+    """Write a text as YAML, in quotes where it would be read as something else."""
+    word = _WORD.fullmatch(text) and text.lower() not in _NO_TEXT
+    return text if word or _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def name_from(title: str) -> str:
+    """Make a project's name from a title: `My chat API` gives `MyChatAPI`."""
+    words = re.findall(r"[A-Za-z0-9]+", title)
+    return "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def context_from(name: str) -> str:
+    """Make a context from a name: `MyChatAPI` gives `/my-chat-api`."""
+    parts = re.findall(r"[A-Z]+[0-9]*(?![a-z])|[A-Z]?[a-z]*[0-9]*", name)
+    return "/" + "-".join(filter(None, parts)).lower()
+
+
+def folder_from(plan: Plan) -> str:
+    """Make a folder's name that any file system takes; never a hidden one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{plan.name}-{plan.version}").strip(".-") or "api"
+
+
+def api_yaml(plan: Plan) -> str:
+    """Write an `api.yaml`."""
+    base = f"{plan.context}/{plan.version}"
+    lines = [
+        "# Who the API is, and where it goes to; its topics stand in Definitions/.",
+        "type: api",
+        "version: v4.1.0",
+        "data:",
+        f"  name: {scalar(plan.name)}",
+        f"  version: {json.dumps(plan.version, ensure_ascii=False)}",
+        f"  context: {scalar(plan.context)}",
+        f"  # Clients connect to {base}/<topic>. With `true` they may leave the version out.",
+        "  isDefaultVersion: false",
+        "  type: WS",
+        "  lifeCycleStatus: PUBLISHED    # PROTOTYPED switches the check of tokens off",
+        "  apiThrottlingPolicy: Unlimited",
+    ]
+    if plan.production or plan.sandbox:
+        lines += ["  endpointConfig:", "    endpoint_type: ws"]
+        for kind, url in (("production", plan.production), ("sandbox", plan.sandbox)):
+            if url:
+                lines += [f"    {kind}_endpoints:", f"      url: {scalar(url)}"]
+        lines += [
+            "    # Several backends: a list of such `url:` entries takes turns, and",
+            "    # `production_failovers` are called while the first is down. Tokens of the key",
+            "    # type SANDBOX go to `sandbox_endpoints`.",
+        ]
+    else:
+        lines += ["  # The backend is named by `servers` in the definition."]
+    return "\n".join(lines) + "\n"
+
+
+def asyncapi_yaml(plan: Plan, topics: list[str]) -> str:
+    """Write an AsyncAPI definition with these topics, each handed on to the backend's own path."""
+    lines = [
+        "# The topics of the API. Each is one path that clients connect to, in both directions.",
+        "asyncapi: 2.6.0",
+        "info:",
+        f"  title: {scalar(plan.name)}",
+        f"  version: {json.dumps(plan.version, ensure_ascii=False)}",
+        "channels:",
+    ]
+    for topic in topics:
+        lines.append(f"  {scalar(topic)}:")
+        if names := sorted(channel_name.parameters(topic)):
+            lines.append("    parameters:")
+            for name in names:
+                lines += [f"      {scalar(name)}:", "        schema:", "          type: string"]
+        target = _mapping(topic)
+        lines.append(f"    publish:{'' if target else ' {}'}")
+        if target:
+            lines.append(f"      x-uri-mapping: {json.dumps(target, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n" + _SECURITY + KEYS
+
+
+def _mapping(topic: str) -> str:
+    """Map a topic to the same path at the backend; empty where no mapping can say that."""
+    names = channel_name.parameters(topic)
+    text = topic
+    for name in names:
+        text = text.replace(f"{{{name}}}", f"{{uri.var.{name}}}")
+    if text == "/" or text.endswith("/*"):
+        return ""
+    try:
+        mapping.parse(text, names)
+    except WrongError:
+        return ""
+    return text
+
+
+def without_servers(text: str, found: Document) -> str:
+    """Take `servers` out of a definition: as comments in YAML, away in JSON.
+
+    Raises `WrongError` where the text is laid out so that this cannot be done.
+    """
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        values = json.loads(text.lstrip("\ufeff"))
+        kept = {key: value for key, value in values.items() if key.casefold() != "servers"}
+        return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+    entry = found.root.find("servers")
+    assert entry is not None
+    first = entry.line
+    later = [each.line for each in found.root.entries.values() if each.line > first]
+    lines = text.splitlines()
+    end = min(later, default=len(lines) + 1) - 1
+    while end > first and lines[end - 1].strip().partition("#")[0] in ("", "...", "---"):
+        end -= 1  # blank lines, and the comment of what comes next
+    taken = [f"# {line}".rstrip() for line in lines[first - 1 : end]]
+    changed = "\n".join([*lines[: first - 1], *taken, *lines[end:]]) + "\n"
+    try:
+        again = document.read(changed.encode(), found.file)
+    except UnusableError:
+        again = found
+    expected = found.root.entries.keys() - {
+        key for key in found.root.entries if key.casefold() == "servers"
+    }
+    if again.root.entries.keys() != expected:
+        what = "`servers` cannot be taken out of this file"
+        raise WrongError(what, "remove `servers` from the file, or leave --backend out")
+    return changed
