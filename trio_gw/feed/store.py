@@ -25,7 +25,6 @@ from trio_gw.errors import Problem, UnusableError
 from trio_gw.feed import archive
 from trio_gw.feed.walk import (
     Found,
-    Place,
     Signature,
     Walk,
     look,
@@ -36,6 +35,8 @@ from trio_gw.feed.walk import (
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+
+    from trio_gw.watch.directories import Place
 
 FILE_BYTES = 2 << 20  # one octet more is read, so that the loader can say "too large"
 PROJECT_BYTES = 16 << 20  # all wanted files of one project together

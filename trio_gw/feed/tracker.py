@@ -25,7 +25,8 @@ from trio_gw.config.project import load
 from trio_gw.errors import Problem, has_errors
 from trio_gw.feed import store
 from trio_gw.feed.ledger import Ledger, Reading, Verdict
-from trio_gw.feed.walk import Place, text
+from trio_gw.feed.walk import text
+from trio_gw.watch.directories import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

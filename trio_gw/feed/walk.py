@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config.project import wanted
 from trio_gw.errors import Problem
+from trio_gw.watch.directories import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +26,6 @@ ENTRIES = 10_000  # directory entries of one project, dot-names included
 # size and modification time, and for a file that becomes readable again.
 Mark = tuple[str, int, int, int, int]
 Signature = tuple[tuple[Mark, ...], tuple[Problem, ...]]
-
-
-class Place(NamedTuple):
-    """A real directory whose entries decide what a project is: a place worth watching."""
-
-    path: str
-    device: int
-    inode: int
 
 
 class Found(NamedTuple):

@@ -1,0 +1,1 @@
+"""Watching files and directories: hints that something changed, and files loaded again."""
