@@ -34,7 +34,7 @@ FLOORS: dict[str, set[str]] = {
 # A library has one door.
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
-    "httpx2": {"guard/keys.py"},
+    "httpx2": {"guard/fetch.py"},
     "jwt": {"guard/jwks.py", "guard/testkey.py", "guard/tokens.py"},
     "trio_websocket": {"echo.py"},
     "watchfiles": {"watch/directories.py"},

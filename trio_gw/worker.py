@@ -21,7 +21,9 @@ from trio_gw.config.settings import parse_address
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder import follow
 from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
+from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.schemes import Guard
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy.balancer import Balancers
@@ -140,11 +142,17 @@ async def run(
     if settings.dns.refresh:
         trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     builtin = Builtin(keys.testkeys, time.time)
-    tokens = Tokens(keys.ring)
+    introspection = Introspection(settings.issuers)
+    guard = Guard(
+        Tokens(keys.ring),
+        introspection or None,
+        internal_key=_signer(settings, settings.internal_key.issuer),
+        api_key=_signer(settings, settings.api_key.issuer),
+    )
     gateway = Gateway(
         settings,
         live=live,
-        tokens=tokens,
+        guard=guard,
         builtin=builtin,
         sessions=sessions,
         upstream=Upstream(
@@ -163,6 +171,8 @@ async def run(
                     handler = _handler(gateway, context if name == "https" else None)
                     accepting.start_soon(accept_all, sock, handler, nursery)
             await nursery.start(keys.ring.run)
+            if introspection:
+                await nursery.start(introspection.run)
             nursery.start_soon(sessions.sweep)
             nursery.start_soon(watch, balancers, live, health)
             if trial is None:
@@ -180,6 +190,12 @@ async def run(
         with trio.move_on_after(timeouts.drain + timeouts.close):
             await sessions.drain()
         nursery.cancel_scope.cancel()
+
+
+def _signer(settings: Settings, name: str) -> str:
+    """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
+    found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
+    return found[0] if found else ""
 
 
 async def _bind(settings: Settings) -> dict[str, list[trio.socket.SocketType]]:

@@ -477,9 +477,52 @@ ISSUER = "[[issuers]]\nissuer = 'https://localhost:9095/testkey'\n"
         ),
         (ISSUER + "jwks = 'a'\nalgorithms = []", 4, "issuers[0].algorithms is empty"),
         (
-            ISSUER + "jwks = 'a'\nvalidate_subscription = true",
+            ISSUER + "jwks = 'a'\n[issuers.claims]\nscope = ''",
+            5,
+            "issuers[0].claims.scope is empty",
+        ),
+        (
+            ISSUER + "introspection_url = 'http://idp.example/i'\n"
+            "client_id = 'gw'\nclient_secret = 's'",
+            3,
+            "issuers[0].introspection_url uses http://, which lets anyone on the way read the"
+            " tokens",
+        ),
+        (
+            ISSUER + "introspection_url = 'https://idp.example/i'\nclient_id = 'gw'",
+            3,
+            "issuers[0].introspection_url needs client_secret",
+        ),
+        (
+            ISSUER + "jwks = 'a'\nclient_secret = 's'",
             4,
-            "subscription validation is not available in this version",
+            "issuers[0].client_secret is only used with introspection_url",
+        ),
+        (
+            "[internal_key]\nissuer = 'Publisher'",
+            2,
+            "internal_key.issuer: no entry of issuers has the name or issuer 'Publisher'",
+        ),
+        (
+            "[api_key]\nissuer = 'Keys'",
+            2,
+            "api_key.issuer: no entry of issuers has the name or issuer 'Keys'",
+        ),
+        (
+            ISSUER + "introspection_url = 'https://i/'\nclient_id = 'a'\nclient_secret = 'b'\n"
+            "[api_key]\nissuer = 'https://localhost:9095/testkey'",
+            7,
+            "api_key.issuer: the entry 'https://localhost:9095/testkey' has no keys of its own",
+        ),
+        (
+            "[internal_key]\nheader = 'Cookie'",
+            2,
+            "internal_key.header: 'Cookie' cannot be the name of a header for credentials",
+        ),
+        (
+            "authorization_header = 'a b'",
+            1,
+            "authorization_header: 'a b' cannot be the name of a header for credentials",
         ),
         ("[testkey]\nvalidity = 0", 2, "testkey.validity must be 1 second or more"),
         (

@@ -25,8 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from support.visits import visit
 from trio_gw.config.settings import Issuer
 from trio_gw.errors import Refusal, UnusableError
+from trio_gw.guard import fetch
 from trio_gw.guard import keys as keys_module
 from trio_gw.guard.jwks import KeySetError, parse_key_set
 from trio_gw.guard.keys import KeyRing, NoKeyError, NotTrustedError
@@ -741,15 +743,7 @@ def token(key: rsa.RSAPrivateKey, kid: str | None) -> bytes:
 
 async def authenticated(tokens: Tokens, value: bytes) -> str:
     try:
-        caller = await tokens.authenticate(
-            secured=True,
-            scopes=None,
-            oauth2=True,
-            header="",
-            topic="/t",
-            headers=[(b"authorization", value)],
-            now=1_900_000_000.0,
-        )
+        caller = await visit(tokens, [(b"authorization", value)], 1_900_000_000.0, scopes=None)
     except Refusal as refusal:
         return refusal.code
     return caller.subject
@@ -822,7 +816,7 @@ async def test_logs_name_the_issuer_and_no_token(
 
 
 def test_the_limits_are_the_documented_ones() -> None:
-    assert (keys_module.WAIT_SECONDS, keys_module.FETCH_SECONDS, keys_module.COOL_DOWN) == (
+    assert (keys_module.WAIT_SECONDS, fetch.FETCH_SECONDS, keys_module.COOL_DOWN) == (
         5,
         5,
         30,

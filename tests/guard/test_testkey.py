@@ -15,12 +15,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from support.visits import visit
 from trio_gw.config import settings as config
 from trio_gw.errors import Refusal
 from trio_gw.guard import testkey
+from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.certificates import KeyPair, ensure_certificate, load_pair
 from trio_gw.guard.keys import KeyRing
-from trio_gw.guard.tokens import Caller, Tokens, check_key_type
+from trio_gw.guard.tokens import Tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,14 +241,11 @@ async def test_t1_t2_the_token_opens_the_gate_but_no_sandbox(
     tokens = Tokens(KeyRing(config.Settings().issuers, folder))
 
     async def ask(token: str, now: float = NOW) -> Caller:
-        return await tokens.authenticate(
-            secured=True,
+        return await visit(
+            tokens,
+            [(b"authorization", f"Bearer {token}".encode())],
+            now,
             scopes=("read:pets", "other"),
-            oauth2=True,
-            header="",
-            topic="/t",
-            headers=[(b"authorization", f"Bearer {token}".encode())],
-            now=now,
         )
 
     _, token = minter.answer(basic("admin:admin"), b"scope=read:pets", NOW)

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from trio_gw.proxy.forwarding import claims, credentials
+from trio_gw.proxy.forwarding import claims, client_address
 from trio_gw.wire.http import RequestReader
 
 CHAIN = (
@@ -49,6 +49,25 @@ def test_a_trusted_proxy_that_says_nothing() -> None:
     assert told("10.1.2.3", ("10.0.0.0/8",), b"") == told("10.1.2.3", ())
 
 
-def test_credentials() -> None:
-    assert credentials("") == {b"authorization", b"internal-key", b"apikey"}
-    assert credentials("x-token") == {b"x-token", b"internal-key", b"apikey"}
+@pytest.mark.parametrize(
+    ("peer", "chain", "address"),
+    [
+        ("198.51.100.1", b"203.0.113.9", "198.51.100.1"),  # a stranger is not believed
+        ("10.0.0.1", b"203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", b"6.6.6.6, 203.0.113.9", "203.0.113.9"),  # nor what it says of itself
+        ("10.0.0.1", b"203.0.113.9, 10.0.0.7", "203.0.113.9"),
+        ("10.0.0.1", b"10.0.0.8, 10.0.0.7", "10.0.0.8"),
+        ("10.0.0.1", b"6.6.6.6, unknown, 10.0.0.7", "10.0.0.7"),
+        ("10.0.0.1", b"2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", b"", "10.0.0.1"),
+        ("10.0.0.1", None, "10.0.0.1"),
+    ],
+)
+def test_the_address_is_the_last_one_nobody_trusted_stands_at(
+    peer: str, chain: bytes | None, address: str
+) -> None:
+    fields = b"" if chain is None else b"X-Forwarded-For: " + chain + b"\r\n"
+    head = RequestReader().feed(b"GET / HTTP/1.1\r\nHost: gw:9090\r\n" + fields + b"\r\n")
+    assert head is not None
+    assert client_address(head, peer, [ip_network("10.0.0.0/8")]) == address
+    assert client_address(head, peer, []) == peer

@@ -67,17 +67,26 @@ class UriMapping(msgspec.Struct, frozen=True):
     query: tuple[tuple[str, str], ...] | None = None
 
 
+class ApiKeyPlace(msgspec.Struct, frozen=True):
+    """Where a topic takes an API key; `name` of a header is in lower case."""
+
+    place: Literal["header", "query"]
+    name: str
+
+
 class Topic(msgspec.Struct, frozen=True):
     """One AsyncAPI channel; over WebSockets a channel *is* the connection.
 
     `scopes` is None when the topic declares none; an empty tuple is declared but asks for
     nothing (the difference matters when no oauth2 scheme exists, spec: project-format §5.3).
+    `api_keys` is empty when the topic takes none.
     """
 
     name: str
     mapping: UriMapping | None = None
     secured: bool = True
     scopes: tuple[str, ...] | None = None
+    api_keys: tuple[ApiKeyPlace, ...] = ()
 
 
 class Deployment(msgspec.Struct, frozen=True):

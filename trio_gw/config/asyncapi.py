@@ -110,14 +110,14 @@ def _places(major: int, used: Iterable[Path]) -> Place:
 
 def _asked_by_servers(
     roles: dict[str, Path], findings: Findings, schemes: requirements.Schemes
-) -> tuple[str, ...] | None:
-    """Read the scopes that the servers ask for; production speaks for both."""
-    asked = {side: requirements.scopes(path, findings, schemes) for side, path in roles.items()}
+) -> requirements.Asked:
+    """Read what the servers ask for; production speaks for both."""
+    asked = {side: requirements.read(path, findings, schemes) for side, path in roles.items()}
     if "production" not in asked:
-        return asked.get("sandbox")
-    other = asked.get("sandbox")
-    if other is not None and other != asked["production"]:
-        what = "the scopes in `security` of the sandbox server differ from production's: not read"
+        return asked.get("sandbox", requirements.NOTHING)
+    other = asked.get("sandbox", requirements.NOTHING)
+    if other.given and other != asked["production"]:
+        what = "`security` of the sandbox server differs from production's: not read"
         mend = "give both servers the same `security`, or the topics `x-scopes` of their own"
         findings.warn((*roles["sandbox"], "security"), what, mend)
     return asked["production"]

@@ -1,8 +1,9 @@
-"""`security` in an AsyncAPI definition: the scopes that an operation or a server asks for.
+"""`security` in an AsyncAPI definition: what an operation or a server asks for.
 
-Called by `asyncapi` and `topic`. The reference system reads none of it, so nothing here can
-make a topic less protected than there: a topic without `x-scopes` may get scopes, that is all.
-`x-scopes` wins; then what the operation asks for; then what its server does.
+Called by `asyncapi` and `topic`. The reference system reads none of it. A topic without
+`x-scopes` may get scopes here, and any topic an API key as another way in, which works only if
+the settings name who signs API keys. `x-scopes` wins; then what the operation asks for; then
+what its server does.
 
 One matching scope lets a caller in, as with `x-scopes` (spec: security §3.6); where a document
 asks for several at once, a warning says so.
@@ -11,10 +12,11 @@ asks for several at once, a warning says so.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from trio_gw.config.api import ApiKeyPlace
 from trio_gw.config.convert import convert
 
 if TYPE_CHECKING:
@@ -23,19 +25,33 @@ if TYPE_CHECKING:
     from trio_gw.config.findings import Findings
     from trio_gw.config.nodes import Path
 
+API_KEY = "apikey"  # where the reference system has it
+_API_KEYS = ("httpApiKey", "apiKey")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
+# Fields that mean something else to the gateway.
+_TAKEN = frozenset(
+    (
+        *("authorization", "connection", "content-length", "host", "origin", "transfer-encoding"),
+        *("upgrade", "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version"),
+    )
+)
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
-class _Scheme(msgspec.Struct, frozen=True):
+class _Scheme(msgspec.Struct, frozen=True, rename={"place": "in"}):
     """A security scheme; `scopes` are those that AsyncAPI 3 writes there."""
 
     type: str = ""
     scopes: tuple[str, ...] | None = None
+    place: Any = None
+    name: Any = None
 
 
-class _Type(msgspec.Struct, frozen=True):
+class _Type(msgspec.Struct, frozen=True, rename={"place": "in"}):
     # AsyncAPI 2 has no `scopes` in a scheme, so one of any shape is nobody's fault.
     type: str = ""
+    place: Any = None
+    name: Any = None
 
 
 class _Components(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,27 +75,41 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 class Schemes(msgspec.Struct, frozen=True):
-    """The types of the security schemes by name, whether any is oauth2, and the version.
+    """The security schemes by name, whether any is oauth2, and the version.
 
     `oauth2` also counts the schemes that AsyncAPI 3 may hold where they are asked for.
     """
 
-    types: dict[str, str]
+    by_name: dict[str, _Type]
     oauth2: bool
     version: tuple[int, int]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What `security` asks for: scopes, None when there are none, or else one of the API keys.
+
+    `given` tells whether there was any `security` to read.
+    """
+
+    scopes: tuple[str, ...] | None = None
+    api_keys: tuple[ApiKeyPlace, ...] = ()
+    given: bool = False
+
+
+NOTHING = Asked()
 
 
 def schemes(findings: Findings, version: tuple[int, int], servers: Iterable[Path]) -> Schemes:
     """Read `components.securitySchemes`; `servers` are those that are backends."""
     found = convert(_Root, findings).components.security_schemes or {}
-    types = {name: scheme.type for name, scheme in found.items() if scheme is not None}
-    oauth2 = "oauth2" in types.values()
+    by_name = {name: scheme for name, scheme in found.items() if scheme is not None}
+    oauth2 = any(scheme.type == "oauth2" for scheme in by_name.values())
     if version[0] == 3 and not oauth2:
         operations = findings.document.value(("operations",))
         names = operations if isinstance(operations, dict) else ()
         places = (*servers, *(("operations", name) for name in names))
         oauth2 = any(_holds_oauth2(place, findings) for place in places)
-    return Schemes(types, oauth2, version)
+    return Schemes(by_name, oauth2, version)
 
 
 def _holds_oauth2(path: Path, findings: Findings) -> bool:
@@ -88,20 +118,21 @@ def _holds_oauth2(path: Path, findings: Findings) -> bool:
     return any(isinstance(item, dict) and item.get("type") == "oauth2" for item in items)
 
 
-def scopes(path: Path, findings: Findings, known: Schemes) -> tuple[str, ...] | None:
-    """Read the scopes that `security` of the value at a path asks for; None when none.
+def read(path: Path, findings: Findings, known: Schemes) -> Asked:
+    """Read what `security` of the value at a path asks for.
 
-    A requirement that names no scheme of type oauth2 has no effect and gets a warning.
+    A requirement that names no scheme of type oauth2 or of an API key has no effect and gets a
+    warning.
     """
     at = (*path, "security")
     if findings.document.node(at) is None:
-        return None
+        return NOTHING
     if known.version[0] == 2:
-        named = _named(path, at, findings, known)
+        scopes, keys = _named(path, at, findings, known)
     else:
-        named = _written(path, at, findings)
+        scopes, keys = _written(path, at, findings)
     found: dict[str, None] = {}
-    for place, asked in named:
+    for place, asked in scopes:
         for index, scope in enumerate(asked):
             check(scope, "`security`", (*place, index), findings)
         if len(set(asked)) > 1:
@@ -109,7 +140,7 @@ def scopes(path: Path, findings: Findings, known: Schemes) -> tuple[str, ...] | 
             mend = "name the one scope that matters, or one that stands for all of them"
             findings.warn(place, what, mend)
         found |= dict.fromkeys(asked)
-    return tuple(found) or None
+    return Asked(tuple(found) or None, tuple(dict.fromkeys(keys)), given=True)
 
 
 def check(scope: str, where: str, path: Path, findings: Findings) -> None:
@@ -119,27 +150,41 @@ def check(scope: str, where: str, path: Path, findings: Findings) -> None:
         findings.error(path, what, "write one scope name per item")
 
 
+_Scopes = list[tuple["Path", tuple[str, ...]]]
+
+
 def _named(
     path: Path, at: Path, findings: Findings, known: Schemes
-) -> list[tuple[Path, tuple[str, ...]]]:
-    found = []
+) -> tuple[_Scopes, list[ApiKeyPlace]]:
+    scopes: _Scopes = []
+    keys: list[ApiKeyPlace] = []
     for index, requirement in enumerate(convert(_Named, findings, path).security or ()):
         for name, asked in requirement.items():
             place = (*at, index, name)
-            if known.types.get(name) == "oauth2":
-                found.append((place, asked or ()))
+            scheme = known.by_name.get(name, _Type())
+            if scheme.type == "oauth2":
+                scopes.append((place, asked or ()))
+            elif scheme.type in _API_KEYS:
+                if len(requirement) > 1:
+                    what = f"`security` asks for `{name[:80]}` together with another credential"
+                    _no_effect(place, what, findings)
+                else:
+                    keys += _places(scheme, name, place, findings)
             elif not findings.spoilt(at):
                 what = f"`security` names `{name[:80]}`, which is no security scheme of type oauth2"
                 _no_effect(place, what, findings)
-    return found
+    return scopes, keys
 
 
-def _written(path: Path, at: Path, findings: Findings) -> list[tuple[Path, tuple[str, ...]]]:
-    found = []
+def _written(path: Path, at: Path, findings: Findings) -> tuple[_Scopes, list[ApiKeyPlace]]:
+    scopes: _Scopes = []
+    keys: list[ApiKeyPlace] = []
     for index, scheme in enumerate(convert(_Written, findings, path).security or ()):
         place = (*at, index)
         if scheme.type == "oauth2":
-            found.append(((*place, "scopes"), scheme.scopes or ()))
+            scopes.append(((*place, "scopes"), scheme.scopes or ()))
+        elif scheme.type in _API_KEYS:
+            keys += _places(scheme, scheme.type, place, findings)
         elif scheme.type:
             what = f"`security` names a scheme of type `{scheme.type[:80]}`, not oauth2"
             _no_effect(place, what, findings)
@@ -148,13 +193,30 @@ def _written(path: Path, at: Path, findings: Findings) -> list[tuple[Path, tuple
             what = "this item of `security` is no security scheme: it has no `type`"
             mend = "write `$ref: '#/components/securitySchemes/name'`, with `scopes` over there"
             findings.error(place, what, mend)
-    return found
+    return scopes, keys
 
 
-def _no_effect(path: Path, what: str, findings: Findings) -> None:
+def _places(
+    scheme: _Scheme | _Type, name: str, path: Path, findings: Findings
+) -> tuple[ApiKeyPlace, ...]:
+    """Read where a scheme has its API key; `apiKey` names no place on the web: the usual two."""
+    if scheme.type == "apiKey":
+        return (ApiKeyPlace("header", API_KEY), ApiKeyPlace("query", API_KEY))
+    key = scheme.name if isinstance(scheme.name, str) else ""
+    if scheme.place == "query" and key:
+        return (ApiKeyPlace("query", key),)
+    if scheme.place == "header" and _HEADER.fullmatch(key) and key.lower() not in _TAKEN:
+        return (ApiKeyPlace("header", key.lower()),)
+    what = f"the API key of `{name[:80]}` is in no place that is read"
+    _no_effect(path, what, findings, "write `in: header` or `in: query` with a `name`")
+    return ()
+
+
+def _no_effect(path: Path, what: str, findings: Findings, mend: str = "") -> None:
     findings.warn(
         path,
         f"{what}: no effect",
-        "a secured topic asks for an OAuth2 token in any case; for scopes name a scheme with"
+        mend
+        or "a secured topic asks for an OAuth2 token in any case; for scopes name a scheme with"
         " `type: oauth2`",
     )

@@ -50,10 +50,24 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain: float = 5.0  # over which the Close frames of a shutdown are spread
 
 
-class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token issuer that is trusted, and where its keys are.
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which claims of an issuer hold what the gateway wants to know.
 
-    Exactly one of `certificate` (a PEM file) and `jwks` (a URL or a file) is set.
+    `a.b` means the claim of that name, else the member `b` of the claim `a`.
+    """
+
+    subject: str = "sub"
+    scope: str = "scope"
+    key_type: str = "keytype"
+    application: str = "application"
+    token_id: str = "jti"  # noqa: S105 - the name of a claim
+
+
+class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token issuer that is trusted, and where its keys are. Its repr hides the secret.
+
+    At most one of `certificate` (a PEM file) and `jwks` (a URL or a file) is set; neither, if
+    its tokens are opaque and only its `introspection_url` can tell what they are worth.
     """
 
     issuer: str
@@ -61,13 +75,40 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str = ""
     jwks: str = ""
     algorithms: tuple[str, ...] = ("RS256",)
+    audience: tuple[str, ...] = ()  # one of them must be in the claim aud; empty: any
+    claims: Claims = Claims()
     validate_subscription: bool = False
     consumer_key_claim: str = ""
+    introspection_url: str = ""
+    client_id: str = ""
+    client_secret: str = ""
 
     @property
     def title(self) -> str:
         """The name people gave it, else the issuer text itself."""
         return self.name or self.issuer
+
+    def __repr__(self) -> str:
+        return f"Issuer(issuer={self.issuer!r}, name={self.name!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("issuer", self.issuer), ("name", self.name)]
+
+
+class InternalKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Test-console tokens (spec: security §4); off without `issuer`.
+
+    `issuer` is the name or the issuer text of the entry of `issuers` whose keys sign them.
+    """
+
+    issuer: str = ""
+    header: str = "Internal-Key"
+
+
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """API keys in the shape of a JWT, for topics that name such a scheme; off without `issuer`."""
+
+    issuer: str = ""
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,11 +192,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: int = 1
     strict_vhosts: bool = False
     forward_credentials: bool = False
+    authorization_header: str = "Authorization"
+    query_token: bool = False
     trusted_proxies: tuple[str, ...] = ()
     listen: Listen = Listen()
     tls: Tls = Tls()
     timeouts: Timeouts = Timeouts()
     issuers: tuple[Issuer, ...] = (MGW,)
+    internal_key: InternalKey = InternalKey()
+    api_key: ApiKey = ApiKey()
     testkey: TestKey = TestKey()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()

@@ -47,11 +47,11 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
 class Rules(NamedTuple):
     """What holds for every topic of a definition.
 
-    `server` are the scopes that the server asks for, and so each topic without its own.
+    `server` is what the server asks for, and so each topic that asks for nothing itself.
     """
 
     schemes: requirements.Schemes
-    server: tuple[str, ...] | None
+    server: requirements.Asked
 
 
 def read(
@@ -110,21 +110,24 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
             "add one below `components.securitySchemes` with `type: oauth2`, or remove `x-scopes`",
         )
     asked = _required(at, rules, findings)
+    api_keys = asked.api_keys
     if scopes is None:
-        scopes = asked or rules.server
+        # An API key knows no scopes, so a server's does not open what asks for some itself.
+        scopes = asked.scopes or rules.server.scopes
+        api_keys = asked.api_keys if asked.given else rules.server.api_keys
     target = _mapping(found_mapping, name, (*mapping_at, "x-uri-mapping"), findings)
-    return Topic(name, target, secured, scopes)
+    return Topic(name, target, secured, scopes, api_keys)
 
 
-def _required(at: Path, rules: Rules, findings: Findings) -> tuple[str, ...] | None:
+def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:
     """Read `security` of an operation, which AsyncAPI has since 2.4."""
     if rules.schemes.version >= (2, 4):
-        return requirements.scopes(at, findings, rules.schemes)
+        return requirements.read(at, findings, rules.schemes)
     if findings.document.node((*at, "security")) is not None:
         what = "`security` of an operation is read from AsyncAPI 2.4 on, so it has no effect here"
         mend = "write `asyncapi: 2.6.0` at the top of the file, or use `x-scopes`"
         findings.warn((*at, "security"), what, mend)
-    return None
+    return requirements.NOTHING
 
 
 def _warn_traits(at: Path, findings: Findings) -> None:

@@ -40,9 +40,10 @@ class CompactToken(msgspec.Struct, frozen=True):
         return "CompactToken(<hidden>)"
 
 
-def parse(token: bytes) -> CompactToken:
+def parse(token: bytes, *, lasting: bool = False) -> CompactToken:
     """Split and decode a token, refusing what needs no key to be refused.
 
+    `lasting` tokens may come without an expiry time.
     Raises UndecodableError or UnacceptableError; neither ever holds a part of the token.
     """
     parts = token.split(b".")
@@ -61,7 +62,8 @@ def parse(token: bytes) -> CompactToken:
     signature = _base64url(parts[2])
     if not signature or not isinstance(issuer, str):
         raise UnacceptableError("no issuer, or no signature in base64url")
-    if not is_date(claims.get("exp"), LAST_DATE):
+    endless = lasting and "exp" not in claims
+    if not endless and not is_date(claims.get("exp"), LAST_DATE):
         raise UnacceptableError("no usable expiry time")
     # Signed is what was sent, padding included (RFC 7515 §5.2 step 8).
     return CompactToken(alg, kid, issuer, claims, payload, token[: -len(parts[2]) - 1], signature)

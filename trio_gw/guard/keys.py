@@ -10,14 +10,14 @@ down changes nothing: the last good set stays.
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 
-import httpx2
 import trio
 
 from trio_gw.errors import Problem, UnusableError
+from trio_gw.guard import fetch
 from trio_gw.guard.certificates import algorithms_for, expiry, load_certificate
+from trio_gw.guard.fetch import MAX_BYTES, FetchError
 from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
 
 if TYPE_CHECKING:
@@ -34,14 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trio_gw.keys")
 
 WAIT_SECONDS = 5.0  # the longest a handshake waits for a key
-FETCH_SECONDS = 5.0  # for a whole fetch, redirects included
 COOL_DOWN = 30.0  # between two fetches that unknown key ids caused
 REFRESH_SECONDS = 300.0  # when the server names no max-age
 MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0  # what a server may ask for
 MAX_BACKOFF = 60.0  # between attempts while the server is down
-MAX_BYTES = 1 << 20  # of a JWKS document
-_MAX_REDIRECTS = 3
-_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})\b", re.IGNORECASE)
 
 
 class NotTrustedError(Exception):
@@ -163,20 +159,23 @@ class KeyRing:
         if not remote:
             return
         async with (
-            httpx2.AsyncClient(verify=self._tls or True, timeout=FETCH_SECONDS) as client,
+            fetch.client(self._tls) as client,
             trio.open_nursery() as nursery,
         ):
             for trust in remote:
                 nursery.start_soon(self._keep_fresh, client, trust)
 
-    async def _keep_fresh(self, client: httpx2.AsyncClient, trust: _Trust) -> None:
+    async def _keep_fresh(self, client: fetch.Client, trust: _Trust) -> None:
         failures = 0
         while True:
             trust.asked = trio.Event()
             try:
-                data, delay = await _fetch(client, trust.url)
+                data, max_age = await fetch.get(client, trust.url)
+                delay = REFRESH_SECONDS
+                if max_age is not None:
+                    delay = min(max(max_age, MIN_REFRESH), MAX_REFRESH)
                 self._replace(trust, parse_key_set(data, trust.algorithms))
-            except (_FetchError, KeySetError) as error:
+            except (FetchError, KeySetError) as error:
                 delay = min(2.0**failures, MAX_BACKOFF)
                 failures += 1
                 state = "keeping the last ones" if trust.keys else "there are none yet"
@@ -233,58 +232,3 @@ def _load(trust: _Trust, base: Path) -> None:
         problem = f"the JWK set of issuer {issuer.title} cannot be used: {error}"
         mend = "put the issuer's JWK set there"
         raise UnusableError([Problem(str(path), 0, 0, problem, mend)]) from None
-
-
-class _FetchError(Exception):
-    """A JWKS URL gave no document; says why."""
-
-
-async def _fetch(client: httpx2.AsyncClient, url: str) -> tuple[bytes, float]:
-    """Fetch a document and say after how many seconds to fetch it again."""
-    try:
-        with trio.fail_after(FETCH_SECONDS):
-            target = httpx2.URL(url)
-            for _ in range(_MAX_REDIRECTS + 1):
-                # Uncompressed, so that the size limit is one on memory as well.
-                headers = {"accept": "application/json", "accept-encoding": "identity"}
-                async with client.stream("GET", target, headers=headers) as response:
-                    if response.has_redirect_location:
-                        target = _redirected(target, response.headers["location"])
-                        continue
-                    return await _body(response), _lifetime(response)
-            raise _FetchError("too many redirects")
-    except trio.TooSlowError:
-        raise _FetchError(f"no answer within {FETCH_SECONDS:.0f} seconds") from None
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _FetchError(f"{type(error).__name__} {error}".strip()) from None
-
-
-def _redirected(source: httpx2.URL, location: str) -> httpx2.URL:
-    target = source.join(location)
-    if (target.scheme, target.host, target.port) != (source.scheme, source.host, source.port):
-        raise _FetchError("it redirects to another server")
-    return target
-
-
-async def _body(response: httpx2.Response) -> bytes:
-    if response.status_code != 200:
-        raise _FetchError(f"the server answered {response.status_code}")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise _FetchError("the server sent it compressed, unasked")
-    body = bytearray()
-    # Cancelled rather than left, because only that unwinds the generators below at once.
-    with trio.CancelScope() as scope:
-        async for chunk in response.aiter_raw():
-            if len(body) + len(chunk) > MAX_BYTES:
-                scope.cancel()
-            else:
-                body += chunk
-    if scope.cancel_called:
-        raise _FetchError("it is larger than 1 MiB")
-    return bytes(body)
-
-
-def _lifetime(response: httpx2.Response) -> float:
-    """Read max-age (RFC 9111 §5.2.2.1), within our bounds."""
-    found = _MAX_AGE.search(response.headers.get("cache-control", ""))
-    return min(max(float(found[1]), MIN_REFRESH), MAX_REFRESH) if found else REFRESH_SECONDS

@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.guard.tokens import check_key_type
 from trio_gw.proxy import forwarding, refusals
+from trio_gw.proxy.admission import admit
 from trio_gw.proxy.sessions import record
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pump import BROKEN, CHUNK, carry, hang_up
@@ -29,10 +28,11 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.errors import Headers
+    from trio_gw.proxy.admission import Admitted
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
-    from trio_gw.routes import Match, Route
+    from trio_gw.routes import Match
     from trio_gw.wire.http import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
@@ -69,8 +69,10 @@ class _Connection:
             if (match := await self._find_route(head)) is None:
                 return
             upgrade = handshake.judge_request(head)
-            kind = await self._authenticate(head, match)
-            await self._open(head, match, kind, upgrade)
+            session.phase = Phase.AUTHENTICATE
+            admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
+            session.caller = admitted.caller
+            await self._open(match, admitted)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
@@ -141,39 +143,16 @@ class _Connection:
             return body
         raise refusals.too_slow("body", seconds)
 
-    # -- authenticate ----------------------------------------------------------------------
-
-    async def _authenticate(self, head: RequestHead, match: Match) -> str:
-        """Establish who calls and which backends that caller is for (spec: security §1)."""
-        session, route = self.session, match.route
-        session.phase = Phase.AUTHENTICATE
-        session.caller = await self.gateway.tokens.authenticate(
-            secured=route.secured,
-            scopes=route.topic.scopes,
-            oauth2=route.api.oauth2,
-            header=route.api.authorization_header,
-            topic=route.topic.name,
-            headers=head.headers,
-            now=time.time(),
-        )
-        return check_key_type(
-            session.caller,
-            has_production=route.api.production is not None,
-            has_sandbox=route.api.sandbox is not None,
-        )
-
     # -- dial, upgrade, relay --------------------------------------------------------------
 
-    async def _open(
-        self, head: RequestHead, match: Match, kind: str, upgrade: handshake.Upgrade
-    ) -> None:
+    async def _open(self, match: Match, admitted: Admitted) -> None:
         session, gateway, route = self.session, self.gateway, match.route
-        cluster = route.cluster(kind)
+        cluster = route.cluster(admitted.kind)
         assert cluster is not None
 
         def ask(endpoint: Endpoint) -> Question:
-            target = route.backend_target(match, endpoint, head.query)
-            return target, self._backend_headers(head, route, cluster, endpoint)
+            target = route.backend_target(match, endpoint, admitted.head.query)
+            return target, self._backend_headers(admitted, cluster, endpoint)
 
         ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
         session.phase = Phase.DIAL
@@ -196,7 +175,7 @@ class _Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
                 try:
-                    joining = gateway.upstream.join(cluster, ask, upgrade)
+                    joining = gateway.upstream.join(cluster, ask, admitted.upgrade)
                     backend = await stack.enter_async_context(joining)
                 except Refusal as refusal:
                     failed = refusal
@@ -207,9 +186,9 @@ class _Connection:
                 raise failed
             assert backend is not None
             session.phase = Phase.UPGRADE
-            await self._relay(backend, bytes(early))
+            await self._relay(backend, admitted, bytes(early))
 
-    async def _relay(self, backend: Backend, early: bytes) -> None:
+    async def _relay(self, backend: Backend, admitted: Admitted, early: bytes) -> None:
         session, gateway = self.session, self.gateway
         session.status = backend.answer.status
         if backend.accepted is None:
@@ -217,8 +196,9 @@ class _Connection:
             await gateway.upstream.pass_refusal(backend, self.stream, self.extra)
             await self._linger()
             return
+        extra = (*self.extra, *admitted.chosen(backend.accepted.protocol))
         try:
-            await self.stream.send_all(handshake.client_answer(backend.answer, self.extra))
+            await self.stream.send_all(handshake.client_answer(backend.answer, extra))
         except BROKEN as error:
             raise ClientGoneError from error
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
@@ -234,11 +214,9 @@ class _Connection:
         )
 
     def _backend_headers(
-        self, head: RequestHead, route: Route, cluster: Cluster, endpoint: Endpoint
+        self, admitted: Admitted, cluster: Cluster, endpoint: Endpoint
     ) -> list[tuple[bytes, bytes]]:
-        own = route.api.authorization_header
-        hidden = route.secured and not self.gateway.settings.forward_credentials
-        drop = forwarding.credentials(own) if hidden else frozenset()
+        head, drop = admitted.head, admitted.drop
         claims = forwarding.claims(
             head,
             peer=self.session.peer,

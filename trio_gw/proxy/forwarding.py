@@ -19,10 +19,29 @@ if TYPE_CHECKING:
 Network = IPv4Network | IPv6Network
 
 
-def credentials(authorization_header: str) -> frozenset[bytes]:
-    """Name the headers that hold a credential meant for the gateway (spec: mission §2)."""
-    own = authorization_header or "authorization"
-    return frozenset((own.encode("ascii"), b"internal-key", b"apikey"))
+CREDENTIALS = frozenset((b"internal-key", b"apikey"))
+"""Headers that are meant for a gateway wherever they turn up (spec: mission §2)."""
+
+
+def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> str:
+    """Tell where a request comes from: the last address that no trusted proxy stands at.
+
+    Only what a trusted proxy wrote is believed, so the chain is read from its end.
+    """
+    if not trusted or not _is_in(peer, trusted):
+        return peer
+    chain = [
+        part.strip() for value in head.values(b"x-forwarded-for") for part in value.split(b",")
+    ]
+    address = peer
+    for part in reversed(chain):
+        try:
+            address = str(ip_address(part.decode("latin-1")))
+        except ValueError:
+            break
+        if not _is_in(address, trusted):
+            break
+    return address
 
 
 def claims(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
-    from trio_gw.guard.tokens import Tokens
+    from trio_gw.guard.schemes import Guard
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Cors
     from trio_gw.proxy.forwarding import Network
@@ -20,7 +20,7 @@ class Gateway(NamedTuple):
 
     settings: Settings
     live: Live
-    tokens: Tokens
+    guard: Guard
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio_gw.config.settings import Timeouts
-    from trio_gw.guard.tokens import Caller
+    from trio_gw.guard.caller import Caller
     from trio_gw.relay.lane import Lane
     from trio_gw.routes import Route
 

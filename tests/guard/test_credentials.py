@@ -1,0 +1,125 @@
+"""Where credentials are found, and what is left of a request without them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_gw.errors import Refusal
+from trio_gw.guard.credentials import Places, Presented, Rest, take
+
+QUERY = Places(query_token=True, api_key_parameters=("key",), api_key_headers=(b"x-key",))
+
+
+def test_headers_are_found_by_name() -> None:
+    places = Places(b"x-token", b"internal-key", (b"x-key",))
+    headers = [
+        (b"authorization", b"Bearer no"),
+        (b"x-token", b"Bearer yes"),
+        (b"internal-key", b"a.b.c"),
+        (b"x-key", b"d.e.f"),
+    ]
+    presented, rest = take(places, headers, "access_token=x&key=y", ("chat",))
+    assert presented == Presented((b"Bearer yes",), (b"a.b.c",), (b"d.e.f",))
+    assert rest == Rest("access_token=x&key=y", ("chat",), "")
+    assert places.headers == {b"x-token", b"internal-key", b"x-key"}
+
+
+def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
+    headers = [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
+    assert take(Places(), headers, "", ())[0].bearer == (b"Bearer a", b"Bearer b")
+
+
+@pytest.mark.parametrize(
+    ("offered", "token", "rest", "marker"),
+    [
+        (("bearer", "t"), b"Bearer t", (), "bearer"),
+        (("bearer", "t", "chat", "echo"), b"Bearer t", ("chat", "echo"), "bearer"),
+        (("chat", "bearer", "t"), b"Bearer t", ("chat",), "bearer"),
+        (("chat", "Bearer", "t", "echo"), b"Bearer t", ("chat", "echo"), "Bearer"),
+        (("bearer",), None, ("bearer",), ""),
+        (("chat", "bearer"), None, ("chat", "bearer"), ""),
+        (("bearers", "t"), None, ("bearers", "t"), ""),
+        ((), None, (), ""),
+    ],
+)
+def test_a_token_among_the_subprotocols(
+    offered: tuple[str, ...], token: bytes | None, rest: tuple[str, ...], marker: str
+) -> None:
+    presented, left = take(Places(), [], "", offered)
+    assert presented.bearer == (() if token is None else (token,))
+    assert left == Rest("", rest, marker)
+
+
+@pytest.mark.parametrize(
+    ("query", "token", "rest"),
+    [
+        ("access_token=t", b"Bearer t", ""),
+        ("a=1&access_token=t&b=%20", b"Bearer t", "a=1&b=%20"),
+        ("access%5Ftoken=t%2E", b"Bearer t.", ""),
+        ("access_token=", b"Bearer ", ""),
+        ("access_token", b"Bearer ", ""),
+        ("Access_Token=t", None, "Access_Token=t"),
+        ("xaccess_token=t", None, "xaccess_token=t"),
+        ("a=access_token=t", None, "a=access_token=t"),
+        ("&&a&=&", None, "&&a&=&"),
+        ("", None, ""),
+    ],
+)
+def test_a_token_in_the_query(query: str, token: bytes | None, rest: str) -> None:
+    presented, left = take(QUERY, [], query, ())
+    assert presented.bearer == (() if token is None else (token,))
+    assert left.query == rest
+
+
+def test_a_token_in_the_query_is_nothing_when_that_is_off() -> None:
+    presented, left = take(Places(), [], "access_token=t", ())
+    assert (presented, left.query) == (Presented(), "access_token=t")
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "protocols", "what"),
+    [
+        ([(b"authorization", b"Bearer a")], "", ("bearer", "t"), "access token"),
+        ([(b"authorization", b"")], "access_token=t", (), "access token"),
+        ([], "access_token=t", ("bearer", "t"), "access token"),
+        ([], "access_token=t&access_token=t", (), "access token"),
+        ([(b"x-key", b"k")], "key=k", (), "API key"),
+        ([(b"x-key", b"k"), (b"x-key", b"k")], "", (), "API key"),
+        ([], "key=k&k%65y=k", (), "API key"),
+    ],
+)
+def test_two_places_are_one_too_many(
+    headers: list[tuple[bytes, bytes]], query: str, protocols: tuple[str, ...], what: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        take(QUERY, headers, query, protocols)
+    assert caught.value.status == 400
+    assert what in json.loads(caught.value.body)["description"]
+
+
+def test_the_marker_twice_is_one_too_many() -> None:
+    with pytest.raises(Refusal) as caught:
+        take(Places(), [], "", ("bearer", "t", "Bearer", "u"))
+    assert caught.value.status == 400
+
+
+@given(
+    st.lists(st.sampled_from(["a=1", "key=k", "access_token=t", "", "k%65y=z", "b"])),
+    st.lists(st.sampled_from(["bearer", "Bearer", "t", "chat"]), unique=True),
+)
+def test_nothing_of_a_credential_is_left(pieces: list[str], offered: list[str]) -> None:
+    try:
+        presented, rest = take(QUERY, [], "&".join(pieces), offered)
+    except Refusal:
+        return
+    assert not {"key=k", "access_token=t", "k%65y=z"} & set(rest.query.split("&"))
+    assert len(presented.bearer) + len(presented.api_key) <= 2
+    if rest.marker:
+        assert set(rest.protocols) == set(offered) - {
+            rest.marker,
+            presented.bearer[0].removeprefix(b"Bearer ").decode(),
+        }

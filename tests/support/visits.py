@@ -1,0 +1,33 @@
+"""Handshakes as the guard sees them: a topic's demand, and headers with credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio_gw.guard.credentials import Places, take
+from trio_gw.guard.schemes import Demand, Guard, Visit, authenticate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trio_gw.guard.caller import Caller
+    from trio_gw.guard.tokens import Tokens
+
+
+async def visit(
+    guard: Tokens | Guard,
+    headers: Iterable[tuple[bytes, bytes]],
+    now: float,
+    *,
+    places: Places | None = None,
+    query: str = "",
+    protocols: tuple[str, ...] = (),
+    address: str = "192.0.2.1",
+    referers: tuple[bytes, ...] = (),
+    **demand: Any,
+) -> Caller:
+    """Authenticate a handshake on a topic that asks for this; it is `/t` unless told."""
+    presented, _ = take(places or Places(), headers, query, protocols)
+    asked = Demand(**({"topic": "/t"} | demand))
+    whole = guard if isinstance(guard, Guard) else Guard(guard)
+    return await authenticate(whole, asked, Visit(now, address, presented, referers))

@@ -1,0 +1,114 @@
+"""Where a handshake may hold its credentials, and taking them out of it.
+
+Called by `proxy.admission` before anything else sees the request. Pure. A credential has one
+place; the gateway uses it and nobody behind the gateway gets to see it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote_plus
+
+from trio_gw.guard import refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BEARER = "bearer"
+QUERY_TOKEN = "access_token"  # noqa: S105 - the parameter's name (RFC 6750 §2.3)
+
+
+class Places(NamedTuple):
+    """The places of one topic's credentials; header names are in lower case.
+
+    `api_keys` are headers and query parameters that may hold an API key.
+    """
+
+    bearer: bytes = b"authorization"
+    internal_key: bytes = b""
+    api_key_headers: tuple[bytes, ...] = ()
+    api_key_parameters: tuple[str, ...] = ()
+    query_token: bool = False
+
+    @property
+    def headers(self) -> frozenset[bytes]:
+        """All headers that may hold a credential here."""
+        return frozenset(filter(None, (self.bearer, self.internal_key, *self.api_key_headers)))
+
+
+class Presented(NamedTuple):
+    """What was found. `bearer` values are as in the header: scheme, blank, token."""
+
+    bearer: tuple[bytes, ...] = ()
+    internal_key: tuple[bytes, ...] = ()
+    api_key: tuple[bytes, ...] = ()
+
+
+class Rest(NamedTuple):
+    """What is left of the query and the offered subprotocols.
+
+    `marker` is the `bearer` among the subprotocols as the client wrote it, empty without a token
+    there.
+    """
+
+    query: str
+    protocols: tuple[str, ...]
+    marker: str
+
+
+def take(
+    places: Places,
+    headers: Iterable[tuple[bytes, bytes]],
+    query: str,
+    protocols: Sequence[str],
+) -> tuple[Presented, Rest]:
+    """Take the credentials out of a request; raises Refusal (400) if one is there twice.
+
+    Two headers of one name are left to the scheme, which takes neither.
+    """
+    by_name: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        by_name.setdefault(name, []).append(value)
+    marker, offered, rest = _split_protocols(protocols)
+    parameters = (QUERY_TOKEN,) if places.query_token else ()
+    tokens, query = _take_parameters(query, parameters)
+    sources = [by_name.get(places.bearer, []), offered, tokens]
+    if sum(map(bool, sources)) > 1 or len(tokens) > 1:
+        raise refusals.ambiguous("The request holds more than one access token")
+    bearer = [*sources[0], *(b"Bearer " + token for token in (*offered, *tokens))]
+    keys, query = _take_parameters(query, places.api_key_parameters)
+    for name in places.api_key_headers:
+        keys += by_name.get(name, [])
+    if len(keys) > 1:
+        raise refusals.ambiguous("The request holds more than one API key")
+    internal = by_name.get(places.internal_key, []) if places.internal_key else []
+    presented = Presented(tuple(bearer), tuple(internal), tuple(keys))
+    return presented, Rest(query, rest, marker)
+
+
+def _split_protocols(protocols: Sequence[str]) -> tuple[str, list[bytes], tuple[str, ...]]:
+    """Find `bearer, <token>` among the offers: what marks it, the token, the other offers.
+
+    A `bearer` at the very end has no token behind it: it is a subprotocol like any other.
+    """
+    for index, name in enumerate(protocols[:-1]):
+        if name.lower() == BEARER:
+            rest = (*protocols[:index], *protocols[index + 2 :])
+            if any(other.lower() == BEARER for other in rest):
+                raise refusals.ambiguous("The request offers the subprotocol bearer twice")
+            return name, [protocols[index + 1].encode("latin-1")], rest
+    return "", [], tuple(protocols)
+
+
+def _take_parameters(query: str, names: tuple[str, ...]) -> tuple[list[bytes], str]:
+    """Take parameters of these names out of a query; the others stay as they are written."""
+    if not names or not query:
+        return [], query
+    found, kept = [], []
+    for piece in query.split("&"):
+        name, _, value = piece.partition("=")
+        if unquote_plus(name) in names:
+            found.append(unquote_plus(value).encode())
+        else:
+            kept.append(piece)
+    return found, "&".join(kept) if found else query

@@ -1,0 +1,88 @@
+"""The refusals of authentication and authorisation, row by row (spec: security §6).
+
+Made by the other rooms of `guard`; `why` is for the log and never holds a part of a credential.
+"""
+
+from __future__ import annotations
+
+from trio_gw.errors import JSON_TYPE, Refusal, Side, auth_refusal, router_refusal
+
+HINT = "Make sure you have provided the correct security credentials"
+_FORBIDDEN = "Resource forbidden "
+
+
+def rejected(description: str, why: str) -> Refusal:
+    """Refuse with 900901 and a description of one's own; row B is one of these."""
+    return auth_refusal(401, "900901", "Invalid Credentials", description, why=why)
+
+
+def no_credential(why: str) -> Refusal:
+    """Row A: nothing that could be a credential here."""
+    return rejected(HINT, why)
+
+
+def invalid(why: str) -> Refusal:
+    """Row C: a token, but not a good one."""
+    return rejected(f"Invalid Credentials. {HINT}", why)
+
+
+def expired() -> Refusal:
+    """Refuse a token that was good once."""
+    # Ours: the reference system answers as for a bad signature (spec: mission §2).
+    message = "Access Token Expired"
+    text = f"{message}. Renew the access token and try again"
+    return auth_refusal(401, "900903", message, text, why="the token has expired")
+
+
+def inactive() -> Refusal:
+    """Refuse a token that its issuer does not vouch for (RFC 7662 §2.2)."""
+    message = "Access Token Inactive"
+    text = f"{message}. Generate a new access token and try again"
+    return auth_refusal(401, "900904", message, text, why="the issuer calls the token inactive")
+
+
+def no_key(why: str) -> Refusal:
+    """Row E: a trusted issuer, but no key that could check the signature."""
+    message = "Unclassified Authentication Failure"
+    return auth_refusal(401, "900900", message, message, why=why)
+
+
+def forbidden(why: str, description: str = _FORBIDDEN) -> Refusal:
+    """Row F: the credential itself says that it is not for this API."""
+    return auth_refusal(403, "900908", _FORBIDDEN, description, why=why)
+
+
+def not_subscribed(why: str) -> Refusal:
+    """Row G: nobody knows of a subscription."""
+    text = "User is NOT authorized to access the Resource. API Subscription validation failed."
+    return forbidden(why, text)
+
+
+def out_of_scope(topic: str) -> Refusal:
+    """Row H: none of the topic's scopes."""
+    return auth_refusal(
+        403,
+        "900910",
+        "The access token does not allow you to access the requested resource",
+        f"User is NOT authorized to access the Resource: {topic}. Scope validation failed.",
+        why="the token has none of the topic's scopes",
+    )
+
+
+def ambiguous(what: str) -> Refusal:
+    """Refuse two credentials where one is meant (RFC 6750 §2)."""
+    text = f"{what}: send the credential once, in one place"
+    return router_refusal(400, "400", "Bad Request", text, why=what)
+
+
+def unable(why: str) -> Refusal:
+    """Refuse for now: who could tell what a token is worth does not answer."""
+    answer = auth_refusal(
+        503,
+        "900900",
+        "Unclassified Authentication Failure",
+        "The token cannot be checked at the moment. Try again shortly",
+        why=why,
+    )
+    headers = (*JSON_TYPE, (b"retry-after", b"1"))
+    return Refusal(503, answer.code, answer.body, headers=headers, by=Side.GATEWAY, why=why)

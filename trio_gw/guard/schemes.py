@@ -1,0 +1,155 @@
+"""The credential schemes, one plain function each, and the order they are tried in.
+
+Called by `proxy.admission` once per handshake (spec: security §1, §2). A scheme returns the
+`Caller` it verified, or in words why it has no say in this request, or raises the `Refusal` that
+its credential deserves. The first that succeeds ends the search; if none does, the client gets
+the first refusal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from trio_gw.errors import Refusal
+from trio_gw.guard import apikeys, refusals
+from trio_gw.guard.caller import Application, Caller, Subscription, anonymous
+from trio_gw.guard.credentials import Presented
+from trio_gw.guard.tokens import API_KEY, INTERNAL_KEY, MAX_TOKEN, Tokens, Verified
+
+if TYPE_CHECKING:
+    from trio_gw.guard.introspection import Introspection
+
+
+class Demand(NamedTuple):
+    """What one topic asks of its callers, and which API it belongs to."""
+
+    topic: str
+    api: str = ""
+    version: str = ""
+    base_path: str = ""
+    secured: bool = True
+    scopes: tuple[str, ...] | None = None
+    oauth2: bool = True
+    api_key: bool = False
+
+
+class Visit(NamedTuple):
+    """One handshake: when (epoch seconds), where it comes from, and what it presents."""
+
+    now: float
+    address: str = ""
+    presented: Presented = Presented()
+    referers: tuple[bytes, ...] = ()
+
+
+class Guard(NamedTuple):
+    """Who can tell what a credential is worth.
+
+    `internal_key` and `api_key` are the issuers whose keys sign those, empty when they are off.
+    """
+
+    tokens: Tokens
+    introspection: Introspection | None = None
+    internal_key: str = ""
+    api_key: str = ""
+
+
+async def authenticate(guard: Guard, demand: Demand, visit: Visit) -> Caller:
+    """Return who is calling, or raise the Refusal to answer with (spec: security §6)."""
+    if not demand.secured:
+        return anonymous(visit.address)
+    reasons: list[str] = []
+    first: Refusal | None = None
+    for scheme in (internal_key, oauth2, api_key):
+        try:
+            found = await scheme(guard, demand, visit)
+        except Refusal as refusal:
+            first = first or refusal
+        else:
+            if isinstance(found, Caller):
+                return found
+            reasons.append(found)
+    raise first or refusals.no_credential("; ".join(filter(None, reasons)))
+
+
+async def internal_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+    """Take a test-console token (spec: security §4)."""
+    values = visit.presented.internal_key
+    if not guard.internal_key or not values:
+        return ""
+    if len(values) > 1 or not _has_three_parts(values[0]):
+        return "no usable Internal-Key"
+    found = await guard.tokens.verify(
+        values[0].strip(), visit.now, INTERNAL_KEY, guard.internal_key
+    )
+    # What the token was made for; its tiers mean nothing (security §4).
+    if (demand.base_path, demand.version) not in found.carried.by_context:
+        raise refusals.forbidden("the Internal-Key is for another API")
+    return msgspec.structs.replace(
+        found.caller,
+        application=Application("internal-key-app"),
+        subscription=Subscription("Unlimited"),
+    )
+
+
+async def oauth2(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+    """Take a bearer token (spec: security §3)."""
+    token = _bearer(visit.presented.bearer)
+    if isinstance(token, str):
+        return token
+    if demand.scopes is not None and not demand.oauth2:
+        return "the topic has scopes, but its API no oauth2 scheme"
+    if _has_three_parts(token):
+        found = await guard.tokens.verify(token, visit.now)
+    elif guard.introspection is not None:
+        found = await guard.introspection.verify(token, visit.now)
+    else:
+        return "not three parts"
+    caller = _subscribed(found, demand) if found.issuer.validate_subscription else found.caller
+    if demand.scopes and caller.scopes.isdisjoint(demand.scopes):
+        raise refusals.out_of_scope(demand.topic)
+    return caller
+
+
+async def api_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+    """Take an API key, which knows no scopes but may be bound to addresses and pages."""
+    values = visit.presented.api_key
+    if not guard.api_key or not demand.api_key or not values:
+        return ""
+    if len(values[0]) > MAX_TOKEN or not _has_three_parts(values[0]):
+        return "no usable API key"
+    found = await guard.tokens.verify(values[0].strip(), visit.now, API_KEY, guard.api_key)
+    apikeys.check(found.caller.claims(), visit.address, visit.referers)
+    return _subscribed(found, demand)
+
+
+def _subscribed(found: Verified, demand: Demand) -> Caller:
+    """Find the subscription to this API in the token itself (spec: security §3.5)."""
+    if not found.carried.declared:
+        # Looked up by consumer key where somebody knows subscriptions; here nobody does.
+        if not found.caller.consumer_key:
+            raise refusals.forbidden("the token names neither subscriptions nor a consumer key")
+        raise refusals.not_subscribed("the token carries no subscriptions")
+    subscription = found.carried.by_name.get((demand.api, demand.version))
+    if subscription is None:
+        raise refusals.forbidden("the token's subscriptions are to other APIs")
+    return msgspec.structs.replace(found.caller, subscription=subscription)
+
+
+def _bearer(values: tuple[bytes, ...]) -> bytes | str:
+    """Take the token out of the one credential, or say why there is none (security §3.1)."""
+    if len(values) != 1:
+        return "no credential" if not values else "two credential headers"
+    value = values[0]
+    if len(value) > MAX_TOKEN:
+        return "the credential is too long"
+    pieces = value.split()
+    if len(pieces) != 2 or not value.lstrip().lower().startswith(b"bearer"):
+        return "not a bearer credential"
+    return pieces[1]
+
+
+def _has_three_parts(value: bytes) -> bool:
+    return value.strip().rstrip(b".").count(b".") == 2
