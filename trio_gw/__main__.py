@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "serve the API projects of a folder",
     "check": "find every fault in the settings and API projects, without serving",
     "init": "make an API project from an AsyncAPI document, or from nothing",
+    "convert": "turn a Choreo Connect config.toml into gateway.toml",
     "routes": "list what would be served, in the order it is tried",
     "token": "print a test token signed with the gateway's own key",
     "echo": "run a backend that sends every message back",

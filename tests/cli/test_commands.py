@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 OPEN = {"publish": {}, "x-auth-type": "None"}
-COMMANDS = ("run", "check", "init", "routes", "token", "echo")
+COMMANDS = ("run", "check", "init", "convert", "routes", "token", "echo")
 
 
 class Serving:

@@ -1,0 +1,78 @@
+"""`trio-gw convert`: a Choreo Connect configuration as `gateway.toml`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trio_gw.cli.common import tell
+from trio_gw.config.choreo import convert
+from trio_gw.errors import Problem, UnusableError
+
+if TYPE_CHECKING:
+    import argparse
+
+MAX_SIZE = 1024 * 1024
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("file", metavar="config.toml", type=Path, help="Choreo Connect's own file")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write there, readable by you alone, instead of to standard output; never overwrites",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Convert; returns 1 when the file cannot be read or the output not be written."""
+    try:
+        made = convert(_read(options.file), str(options.file))
+        if options.output is not None:
+            _write(options.output, made.text)
+    except UnusableError as error:
+        tell(error.problems)
+        return 1
+    tell(made.problems)
+    if made.variables:
+        names = ", ".join(made.variables)
+        print(f"the settings ask for the environment variables {names}", file=sys.stderr)
+    if options.output is None:
+        sys.stdout.write(made.text)
+    return 0
+
+
+def _read(path: Path) -> str:
+    what = ""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        what, mend = f"the file cannot be read: {error.strerror}", "name another file"
+    except UnicodeDecodeError:
+        what, mend = "the file is not UTF-8 text", "save the file as UTF-8"
+    else:
+        if len(data) <= MAX_SIZE:
+            return text.replace("\r\n", "\n")
+        what, mend = f"the file has more than {MAX_SIZE:,} bytes", "is it the right one?"
+    raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file. It may hold passwords, so nobody else may read it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        what, mend = "this exists already", "name another file, or remove it"
+    except OSError as error:
+        what, mend = f"the file cannot be written: {error.strerror}", "name another place"
+    else:
+        return
+    raise UnusableError([Problem(str(path), 0, 0, what, mend)])
