@@ -11,6 +11,7 @@ import trio_gw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 COMMANDS = {
     "run": "serve the API projects of a folder",
@@ -19,6 +20,7 @@ COMMANDS = {
     "convert": "turn a Choreo Connect config.toml into gateway.toml",
     "routes": "list what would be served, in the order it is tried",
     "token": "print a test token signed with the gateway's own key",
+    "hash-password": "hash a password for the settings",
     "echo": "run a backend that sends every message back",
 }
 EPILOG = """\
@@ -47,14 +49,18 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
-        import_module(f"trio_gw.cli.{name}").arguments(sub)
+        _module(name).arguments(sub)
     return top
+
+
+def _module(command: str) -> ModuleType:
+    return import_module(f"trio_gw.cli.{command.replace('-', '_')}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 fine, 1 problems found, 2 usage)."""
     options = parser().parse_args(arguments)
-    command = import_module(f"trio_gw.cli.{options.command}")
+    command = _module(options.command)
     try:
         code: int = command.main(options)
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 OPEN = {"publish": {}, "x-auth-type": "None"}
-COMMANDS = ("run", "check", "init", "convert", "routes", "token", "echo")
+COMMANDS = ("run", "check", "init", "convert", "routes", "token", "hash-password", "echo")
 
 
 class Serving:
@@ -97,7 +97,7 @@ def test_help_reads_well(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     for command in COMMANDS:
-        assert f"    {command} " in done.stdout
+        assert f"\n    {command}" in done.stdout
     assert "First steps:" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
 

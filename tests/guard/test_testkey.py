@@ -7,18 +7,24 @@ import datetime
 import hashlib
 import hmac
 import json
+import threading
+import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+import trio
+import trio.testing
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from support.visits import visit
+from trio_gw.config import passwords
 from trio_gw.config import settings as config
 from trio_gw.errors import Refusal
-from trio_gw.guard import testkey
+from trio_gw.guard import attempts, testkey
 from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.certificates import KeyPair, ensure_certificate, load_pair
 from trio_gw.guard.keys import KeyRing
@@ -60,6 +66,18 @@ def minter(pair: KeyPair) -> testkey.TestKeys:
     return testkey.TestKeys(config.TestKey(users=USERS), pair)
 
 
+async def answer(
+    minter: testkey.TestKeys,
+    authorization: bytes | None,
+    body: bytes = b"",
+    now: float = NOW,
+    *,
+    address: str = "192.0.2.1",
+    at: float = 0.0,
+) -> tuple[int, str]:
+    return await minter.answer(authorization, body, now, address=address, at=at)
+
+
 def basic(text: str) -> bytes:
     return b"Basic " + base64.b64encode(text.encode())
 
@@ -70,8 +88,8 @@ def claims(token: str) -> dict[str, Any]:
     return decoded
 
 
-def test_t1_the_published_credentials_give_a_token(minter: testkey.TestKeys) -> None:
-    status, token = minter.answer(b"Basic YWRtaW46YWRtaW4=", b"scope=read:pets", NOW)
+async def test_t1_the_published_credentials_give_a_token(minter: testkey.TestKeys) -> None:
+    status, token = await answer(minter, b"Basic YWRtaW46YWRtaW4=", b"scope=read:pets", NOW)
     assert status == 200
     assert token.count(".") == 2
     assert not token.endswith("\n")
@@ -79,20 +97,20 @@ def test_t1_the_published_credentials_give_a_token(minter: testkey.TestKeys) -> 
 
 
 @pytest.mark.parametrize("user", USERS, ids=lambda user: user.username)
-def test_every_user_works(minter: testkey.TestKeys, user: config.User) -> None:
-    status, token = minter.answer(basic(f"{user.username}:{user.password}"), b"", NOW)
+async def test_every_user_works(minter: testkey.TestKeys, user: config.User) -> None:
+    status, token = await answer(minter, basic(f"{user.username}:{user.password}"), b"", NOW)
     assert status == 200
     assert claims(token)["sub"] == user.username
 
 
 @pytest.mark.parametrize("scheme", [b"basic ", b"BASIC ", b"Basic   "])
-def test_the_scheme_is_taken_in_any_case(minter: testkey.TestKeys, scheme: bytes) -> None:
-    assert minter.answer(scheme + b"YWRtaW46YWRtaW4=", b"", NOW)[0] == 200
-    assert minter.answer(scheme + b"YWRtaW46YWRtaW4", b"", NOW)[0] == 200
+async def test_the_scheme_is_taken_in_any_case(minter: testkey.TestKeys, scheme: bytes) -> None:
+    assert (await answer(minter, scheme + b"YWRtaW46YWRtaW4=", b"", NOW))[0] == 200
+    assert (await answer(minter, scheme + b"YWRtaW46YWRtaW4", b"", NOW))[0] == 200
 
 
-def test_no_header_is_told_to_send_one(minter: testkey.TestKeys) -> None:
-    assert minter.answer(None, b"scope=a", NOW) == (401, NO_HEADER)
+async def test_no_header_is_told_to_send_one(minter: testkey.TestKeys) -> None:
+    assert await answer(minter, None, b"scope=a", NOW) == (401, NO_HEADER)
 
 
 @pytest.mark.parametrize(
@@ -115,32 +133,32 @@ def test_no_header_is_told_to_send_one(minter: testkey.TestKeys) -> None:
         b"BasicYWRtaW46YWRtaW4=",
     ],
 )
-def test_wrong_credentials_and_other_schemes_are_refused(
+async def test_wrong_credentials_and_other_schemes_are_refused(
     minter: testkey.TestKeys, header: bytes
 ) -> None:
-    assert minter.answer(header, b"", NOW) == (401, WRONG)
+    assert await answer(minter, header, b"", NOW) == (401, WRONG)
 
 
 @pytest.mark.parametrize(
     "credentials", [b"", b"****", b"YWRtaW4=", b"YWRt aW46", b"YWRtaW46YWRtaW4\xff", b"A"]
 )
-def test_malformed_basic_credentials_are_an_error(
+async def test_malformed_basic_credentials_are_an_error(
     minter: testkey.TestKeys, credentials: bytes
 ) -> None:
-    assert minter.answer(b"Basic " + credentials, b"", NOW) == (400, MALFORMED)
+    assert await answer(minter, b"Basic " + credentials, b"", NOW) == (400, MALFORMED)
 
 
-def test_nothing_is_remembered_from_one_request_to_the_next(minter: testkey.TestKeys) -> None:
-    assert minter.answer(basic("admin:admin"), b"scope=a", NOW)[0] == 200
-    assert minter.answer(b"Bearer x", b"", NOW) == (401, WRONG)
-    assert minter.answer(b"Basic ****", b"", NOW) == (400, MALFORMED)
-    assert minter.answer(None, b"", NOW) == (401, NO_HEADER)
-    status, token = minter.answer(basic("admin:admin"), b"", NOW)
+async def test_nothing_is_remembered_from_one_request_to_the_next(minter: testkey.TestKeys) -> None:
+    assert (await answer(minter, basic("admin:admin"), b"scope=a", NOW))[0] == 200
+    assert await answer(minter, b"Bearer x", b"", NOW) == (401, WRONG)
+    assert await answer(minter, b"Basic ****", b"", NOW) == (400, MALFORMED)
+    assert await answer(minter, None, b"", NOW) == (401, NO_HEADER)
+    status, token = await answer(minter, basic("admin:admin"), b"", NOW)
     assert status == 200
     assert "scope" not in claims(token)
 
 
-def test_every_user_is_compared_on_every_attempt(
+async def test_every_user_is_compared_on_every_attempt(
     minter: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown user, a wrong password and a right one cost the same comparisons."""
@@ -153,10 +171,10 @@ def test_every_user_is_compared_on_every_attempt(
     monkeypatch.setattr(hmac, "compare_digest", counting)
     seen = []
     for text in ("nobody:x", "admin:x", "admin:admin", "last:pässword", "x" * 5000 + ":y"):
-        minter.answer(basic(text), b"", NOW)
+        await answer(minter, basic(text), b"", NOW)
         seen.append(list(compared))
         compared.clear()
-    assert seen == [[(32, 32)] * 2 * len(USERS)] * 5
+    assert seen == [[(32, 32)] * 3 * len(USERS)] * 5
 
 
 @pytest.mark.parametrize(
@@ -183,10 +201,10 @@ def test_every_user_is_compared_on_every_attempt(
         (b'scope="}{\\', '"}{\\'),
     ],
 )
-def test_the_scope_is_read_as_received(
+async def test_the_scope_is_read_as_received(
     minter: testkey.TestKeys, body: bytes, scope: str | None
 ) -> None:
-    status, token = minter.answer(basic("admin:admin"), body, NOW)
+    status, token = await answer(minter, basic("admin:admin"), body, NOW)
     assert status == 200
     assert claims(token).get("scope") == scope
     assert ("scope" in claims(token)) == (scope is not None)
@@ -248,7 +266,7 @@ async def test_t1_t2_the_token_opens_the_gate_but_no_sandbox(
             scopes=("read:pets", "other"),
         )
 
-    _, token = minter.answer(basic("admin:admin"), b"scope=read:pets", NOW)
+    _, token = await answer(minter, basic("admin:admin"), b"scope=read:pets", NOW)
     caller = await ask(token)
     assert (caller.subject, caller.issuer_name) == ("admin", "MGW")
     assert check_key_type(caller, True, False) == "production"
@@ -280,6 +298,195 @@ def test_a_key_that_is_not_rsa_signs_as_it_can(
     raw = base64.urlsafe_b64decode(signature + "==")
     signed = f"{header}.{payload}".encode()
     assert jwt.get_algorithm_by_name(alg).verify(signed, key.public_key(), raw)
+
+
+CHEAP = passwords.Cost(10, 8, 1)
+DEARER = passwords.Cost(11, 8, 1)
+
+
+def hashed(password: str, cost: passwords.Cost = CHEAP) -> str:
+    salt = hashlib.sha256(password.encode()).digest()[:16]
+    return str(passwords.ScryptHash(cost, salt, cost.derive(password.encode(), salt)))
+
+
+MIXED = (
+    config.User("plain", "one"),
+    config.User("hashed", hashed("zwö")),
+    config.User("dearer", hashed("three", DEARER)),
+    config.User("again", hashed("four")),
+)
+
+
+@pytest.fixture
+def mixed(pair: KeyPair) -> testkey.TestKeys:
+    return testkey.TestKeys(config.TestKey(users=MIXED), pair)
+
+
+async def test_hashed_and_plain_users_work_side_by_side(mixed: testkey.TestKeys) -> None:
+    for text in ("plain:one", "hashed:zwö", "dearer:three", "again:four"):
+        status, token = await answer(mixed, basic(text))
+        assert (status, claims(token)["sub"]) == (200, text.partition(":")[0])
+    for text in ("plain:zwö", "hashed:one", "dearer:four", "again:zwö", "nobody:one"):
+        assert await answer(mixed, basic(text), address=text) == (401, WRONG)
+
+
+async def test_the_hash_itself_is_no_password(mixed: testkey.TestKeys) -> None:
+    for user in MIXED[1:]:
+        assert await answer(mixed, basic(f"{user.username}:{user.password}")) == (401, WRONG)
+
+
+async def test_every_attempt_derives_and_compares_as_much(
+    mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is named, and whether the password is right: one key per cost, no more, no less."""
+    derived: list[tuple[int, int, int, int]] = []
+    compared: list[int] = []
+    real = hashlib.scrypt
+
+    def derive(password: bytes, *, salt: bytes, n: int, r: int, p: int, **rest: int) -> bytes:
+        derived.append((len(salt), n, r, p))
+        return real(password, salt=salt, n=n, r=r, p=p, **rest)
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(len(one))
+        return one == other
+
+    monkeypatch.setattr(hashlib, "scrypt", derive)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    seen = []
+    for text in ("nobody:x", "plain:x", "plain:one", "hashed:x", "hashed:zwö", "dearer:three"):
+        await answer(mixed, basic(text), address=text)
+        seen.append((sorted(derived), list(compared)))
+        derived.clear()
+        compared.clear()
+    costs = [(16, 1024, 8, 1), (16, 2048, 8, 1)]
+    assert seen == [(costs, [32] * (2 * len(MIXED) + len(MIXED)))] * 6
+
+
+async def test_an_unknown_user_takes_as_long_as_a_wrong_password(pair: KeyPair) -> None:
+    """Coarse: a key that is not derived at all would make a factor of hundreds."""
+    cost = passwords.Cost(14, 8, 2)
+    users = (config.User("hashed", hashed("right", cost)), config.User("plain", "right"))
+    keys = testkey.TestKeys(config.TestKey(users=users), pair)
+    best = {}
+    for name in ("hashed", "plain", "nobody"):
+        taken = []
+        for number in range(4):
+            begun = time.perf_counter()
+            assert await answer(keys, basic(f"{name}:x"), address=f"{name}{number}") == (401, WRONG)
+            taken.append(time.perf_counter() - begun)
+        best[name] = min(taken)
+    assert max(best.values()) < 10 * min(best.values()), best
+
+
+async def test_keys_are_derived_away_from_the_loop(
+    mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on while a key is being derived, and no two are at once."""
+    go_on = threading.Event()
+    inside: list[int] = []
+    most: list[int] = []
+    loop = threading.get_ident()
+    real = hashlib.scrypt
+
+    def derive(password: bytes, **rest: Any) -> bytes:
+        assert threading.get_ident() != loop
+        inside.append(1)
+        most.append(len(inside))
+        assert go_on.wait(20)
+        inside.pop()
+        return real(password, **rest)
+
+    monkeypatch.setattr(hashlib, "scrypt", derive)
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address=str(number)))
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()  # by the loop, which is not blocked
+    assert max(most) == 1
+
+
+async def test_attempts_that_would_queue_without_end_are_refused(
+    mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    real = hashlib.scrypt
+
+    def derive(password: bytes, **rest: Any) -> bytes:
+        assert go_on.wait(20)
+        return real(password, **rest)
+
+    monkeypatch.setattr(hashlib, "scrypt", derive)
+    async with trio.open_nursery() as nursery:
+        for number in range(testkey.MAX_WAITING + 1):
+            nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address=str(number)))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(Refusal) as caught:
+            await answer(mixed, basic("hashed:zwö"), address="last")
+        assert caught.value.status == 429
+        assert (b"retry-after", b"1") in caught.value.headers
+        go_on.set()
+    assert (await answer(mixed, basic("hashed:zwö"), address="last"))[0] == 200
+
+
+async def test_a_cancelled_attempt_leaves_the_thread_to_the_next(mixed: testkey.TestKeys) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await answer(mixed, basic("hashed:zwö"))
+    assert scope.cancelled_caught
+    assert (await answer(mixed, basic("hashed:zwö")))[0] == 200
+
+
+async def test_who_fails_often_has_to_wait(minter: testkey.TestKeys) -> None:
+    wrong, right = basic("admin:wrong"), basic("admin:admin")
+    for _ in range(attempts.FREE):
+        assert await answer(minter, wrong) == (401, WRONG)
+    for header in (wrong, right):
+        with pytest.raises(Refusal) as caught:
+            await answer(minter, header)
+        assert caught.value.status == 429
+        assert caught.value.headers == (
+            (b"content-type", b"text/plain"),
+            (b"cache-control", b"no-store"),
+            (b"retry-after", b"1"),
+        )
+        assert caught.value.body == b"Too many attempts. Please try again in 1 s."
+    # Others need not wait; nor does whoever waited.
+    assert (await answer(minter, right, address="192.0.2.2"))[0] == 200
+    assert (await answer(minter, right, at=1.0))[0] == 200
+
+
+async def test_only_failed_passwords_are_counted(minter: testkey.TestKeys) -> None:
+    for _ in range(3 * attempts.FREE):
+        assert await answer(minter, None) == (401, NO_HEADER)
+        assert await answer(minter, b"Bearer x") == (401, WRONG)
+        assert await answer(minter, b"Basic ****") == (400, MALFORMED)
+        assert (await answer(minter, basic("admin:admin")))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        basic("admin:" + "x" * 100_000),
+        basic("x" * 100_000 + ":admin"),
+        basic("admin:admin") + b"=" * 64,
+        basic("admin\0:admin"),
+        basic("admin:admin\0"),
+        basic("admin:admin\r\n"),
+        basic("a\N{COMBINING ACUTE ACCENT}dmin:admin"),
+        b"Basic " + b"A" * 100_001,
+        b"Basic YWRtaW46YWRtaW4=, Basic YWRtaW46YWRtaW4=",
+        b"Basic \x00\xff" * 50,
+        b"Basic\tYWRtaW46YWRtaW4=",
+    ],
+    ids=range(11),
+)
+async def test_huge_and_odd_headers_are_refused(
+    minter: testkey.TestKeys, mixed: testkey.TestKeys, header: bytes
+) -> None:
+    for keys in (minter, mixed):
+        status, text = await answer(keys, header)
+        assert (status, text) in ((401, WRONG), (400, MALFORMED))
 
 
 def test_no_password_is_kept_or_shown(minter: testkey.TestKeys) -> None:

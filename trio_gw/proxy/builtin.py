@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import trio
+
 from trio_gw.proxy.refusals import not_found
 from trio_gw.wire.http import bad_request
 
@@ -40,10 +42,13 @@ class Builtin:
         """Tell whether a path is one of the gateway's own."""
         return path in ("/health", "/ready") or (path == "/testkey" and bool(self._testkeys))
 
-    async def answer(self, head: RequestHead, body: Callable[[], Awaitable[bytes]]) -> Answer:
-        """Answer a request to one of them; `body` reads the request's body.
+    async def answer(
+        self, head: RequestHead, body: Callable[[], Awaitable[bytes]], client: str
+    ) -> Answer:
+        """Answer a request to one of them; `body` reads its body, `client` is who asks.
 
-        Raises `Refusal` when the body is malformed, or 404 while the path does not exist yet.
+        Raises `Refusal` when the body is malformed, when there were too many requests, or 404
+        while the path does not exist yet.
         """
         if head.path == "/health":
             return 200, TEXT, b'{"status": "healthy"}'
@@ -57,7 +62,11 @@ class Builtin:
         credentials = head.values(b"authorization")
         if len(credentials) > 1:
             raise bad_request("More than one Authorization header")
-        status, text = self._testkeys.answer(
-            credentials[0] if credentials else None, await body(), self._clock()
+        status, text = await self._testkeys.answer(
+            credentials[0] if credentials else None,
+            await body(),
+            self._clock(),
+            address=client,
+            at=trio.current_time(),
         )
         return status, (*TEXT, NO_STORE), text.encode()

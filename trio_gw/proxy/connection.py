@@ -114,7 +114,8 @@ class _Connection:
         session.phase = Phase.ROUTE
         upgrading = handshake.is_upgrade(head)
         if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
-            status, headers, body = await gateway.builtin.answer(head, self._read_body)
+            client = forwarding.client_address(head, session.peer, gateway.trusted)
+            status, headers, body = await gateway.builtin.answer(head, self._read_body, client)
             await self._answer(status, headers, body, head_only=head.method == "HEAD")
             return None
         match = gateway.live.table.match(head.host, head.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio_gw.config import passwords
 from trio_gw.config.rules.faults import Fault, dotted, duplicates
 from trio_gw.config.rules.general import LISTENERS
 from trio_gw.config.settings import is_loopback, parse_address
@@ -11,7 +12,8 @@ from trio_gw.config.settings import is_loopback, parse_address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.config.settings import Settings
+    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.settings import Settings, User
 
 _DEFAULT_PASSWORD = "admin"  # noqa: S105 - known to everyone, hence the rule below
 
@@ -35,8 +37,7 @@ def _testkey(settings: Settings) -> Iterator[Fault]:
             yield Fault(
                 (*path, "username"), f"{dotted(path)}.username is empty or has a colon in it"
             )
-        if not user.password:
-            yield Fault((*path, "password"), f"{dotted(path)}.password is empty")
+        yield from _password((*path, "password"), user)
     names = [user.username for user in testkey.users]
     yield from duplicates("testkey.users", "username", names)
     if not testkey.enabled:
@@ -59,6 +60,27 @@ def _testkey(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _password(path: KeyPath, user: User) -> Iterator[Fault]:
+    if not user.password:
+        yield Fault(path, f"{dotted(path)} is empty")
+    elif passwords.is_hash(user.password):
+        try:
+            passwords.parse(user.password)
+        except ValueError as error:
+            yield Fault(
+                path, f"{dotted(path)} is no usable hash: {error}", "run trio-gw hash-password"
+            )
+
+
+def _is_default(user: User) -> bool:
+    if not passwords.is_hash(user.password):
+        return user.password == _DEFAULT_PASSWORD
+    try:
+        return passwords.parse(user.password).matches(_DEFAULT_PASSWORD.encode())
+    except ValueError:
+        return False  # reported already
+
+
 def _default_password(settings: Settings) -> Iterator[Fault]:
     """Refuse default credentials where others can reach them (spec: mission §2)."""
     open_listeners = []
@@ -73,7 +95,7 @@ def _default_password(settings: Settings) -> Iterator[Fault]:
         return
     listeners = " and ".join(f"listen.{name}" for name in open_listeners)
     for index, user in enumerate(settings.testkey.users):
-        if user.password == _DEFAULT_PASSWORD:
+        if _is_default(user):
             yield Fault(
                 ("listen", open_listeners[0]),
                 f"{listeners} can be reached from other machines while the test-key user"

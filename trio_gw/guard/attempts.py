@@ -1,0 +1,84 @@
+"""Failed log-ins by address: who has failed often has to wait, twice as long each time.
+
+Used by `testkey`. No I/O and no clock. The table is bounded: when it is full, the address that
+has failed least recently is forgotten.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+
+FREE = 5  # failures before anyone has to wait
+LONGEST = 300.0  # seconds to wait at most
+FORGOTTEN = 3600.0  # seconds without a failure after which an address starts anew
+MAX_ADDRESSES = 4096
+
+
+class Attempts:
+    """Counts failures per address; `now` is in seconds of a clock that only goes forward."""
+
+    def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self._max = max_addresses
+        # By address: failures, when the next attempt may be made, when the last one failed.
+        self._failed: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def begin(self, address: str, now: float) -> float:
+        """Ask for an attempt; returns 0 if it may be made, else the seconds to wait first.
+
+        From an address that has used up its free failures only one attempt is let through at a
+        time: the next has to wait as if this one had failed already.
+        """
+        key = _key(address)
+        failures, until, last = self._failed.get(key, (0, 0.0, 0.0))
+        if failures and now - last >= FORGOTTEN:
+            del self._failed[key]
+            return 0.0
+        if until > now:
+            return until - now
+        if failures >= FREE:
+            self._failed[key] = failures, now + _penalty(failures + 1), last
+        return 0.0
+
+    def failed(self, address: str, now: float) -> None:
+        """Note that an attempt failed."""
+        key = _key(address)
+        failures, until, _ = self._failed.pop(key, (0, 0.0, 0.0))
+        failures += 1
+        if failures >= FREE:
+            until = max(until, now + _penalty(failures))
+        if len(self._failed) >= self._max:
+            self._failed.popitem(last=False)
+        self._failed[key] = failures, until, now
+
+    def succeeded(self, address: str) -> None:
+        """Note that an attempt succeeded: the next one need not wait.
+
+        The failures stay counted, or a user of the gateway could guess at another's password
+        without end by logging in in between.
+        """
+        key = _key(address)
+        if key in self._failed:
+            failures, _, last = self._failed[key]
+            self._failed[key] = failures, 0.0, last
+
+
+def _penalty(failures: int) -> float:
+    """Return the seconds to wait after so many failures: 1, 2, 4, 8, …"""
+    return min(LONGEST, 2.0 ** min(failures - FREE, 16))
+
+
+def _key(address: str) -> str:
+    """Name whom an address stands for: an IPv6 host has a network of addresses to itself."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
