@@ -37,6 +37,7 @@ from trio_gw.proxy.listener import accept_all, bind
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.upstream import Upstream
+from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
 
 if TYPE_CHECKING:
@@ -158,12 +159,14 @@ async def run(
         upstream=Upstream(
             dialer=Dialer(), balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
+        shuttle=Shuttle(),
         cors=Cors(settings.cors),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
     )
     listeners = await _bind(settings)
     context = _tls_context(base / settings.tls.cert, base / settings.tls.key)
     async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
             for name, sockets in listeners.items():

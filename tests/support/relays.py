@@ -14,8 +14,9 @@ import trio.testing
 import trustme
 
 from support.conversation import KEY, Seen, frame, split_frames
+from trio_gw.relay import pump
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.pump import carry
+from trio_gw.relay.shuttle import Shuttle
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ async def tcp() -> Pair:
     return near, far
 
 
+async def road() -> Pair:
+    """A real connection whose relay is driven by the shuttle, while the others get the pump."""
+    return await tcp()
+
+
 async def tls() -> Pair:
     """A real connection with TLS; the gateway has the server's end, as before a client."""
     near, far = await tcp()
@@ -70,6 +76,9 @@ def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return server, client
+
+
+ROADS = (road,)
 
 
 class Peer:
@@ -148,8 +157,10 @@ class Relay:
         self.ending: Ending | None = None
         self.over = trio.Event()
         self.scope = trio.CancelScope()
+        self.shuttle: Shuttle | None = None
 
     async def run(self, early: tuple[bytes, bytes], close_timeout: float) -> None:
+        carry = pump.carry if self.shuttle is None else self.shuttle.carry
         try:
             with self.scope:
                 self.ending = await carry(
@@ -217,9 +228,14 @@ async def relaying(
         if end_first:
             relay.end(end_first)
         async with trio.open_nursery() as nursery:
+            if client in ROADS:
+                relay.shuttle = Shuttle()
+                await nursery.start(relay.shuttle.run)
             nursery.start_soon(relay.run, early, close_timeout)
             yield relay
             await relay.over.wait()
+            assert not relay.shuttle, "a pair is still on the road"
+            nursery.cancel_scope.cancel()
         assert await is_closed(relay.near)
         assert await is_closed(relay.far)
         for peer in (relay.client, relay.backend):

@@ -19,7 +19,8 @@ from trio_gw.proxy import forwarding, refusals
 from trio_gw.proxy.admission import admit
 from trio_gw.proxy.sessions import record
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.pump import BROKEN, CHUNK, carry, hang_up
+from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.relay.turn import CHUNK
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
 
@@ -205,7 +206,7 @@ class _Connection:
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
         subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
         session.relay(publish, subscribe)
-        session.ending = await carry(
+        session.ending = await gateway.shuttle.carry(
             self.stream,
             backend.stream,
             publish,

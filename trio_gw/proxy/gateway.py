@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.proxy.upstream import Upstream
+    from trio_gw.relay.shuttle import Shuttle
     from trio_gw.routes import Live
 
 
@@ -24,5 +25,6 @@ class Gateway(NamedTuple):
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream
+    shuttle: Shuttle
     cors: Cors
     trusted: tuple[Network, ...] = ()

@@ -13,7 +13,8 @@ import trio
 
 from trio_gw.errors import Refusal
 from trio_gw.proxy import refusals
-from trio_gw.relay.pump import BROKEN, CHUNK
+from trio_gw.relay.pump import BROKEN
+from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
 

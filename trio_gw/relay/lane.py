@@ -13,7 +13,8 @@ Close. A driver (`relay.pump`) moves the bytes; `proxy.sessions` calls `end`.
 
 Theory of operation. `_need` counts the bytes of the current frame still to come after its
 header. A chunk that ends inside a header, or inside a Close frame, has that tail *held* (at most
-131 bytes) until the rest arrives: a header is judged whole before its first byte passes.
+`MAX_HELD` bytes) until the rest arrives: a header is judged whole before its first byte passes.
+Only a lane that has to `end` holds more: all that came behind the place where its Close goes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # a table of 256 replaces the tests for FIN, RSV and opcode on the hot path.
 _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE = 0, 1, 2, 3, 4
 _Tables = tuple[bytes, bytes]
+MAX_HELD = 6 + frames.MAX_CONTROL  # a masked Close frame but for its last byte, and one to spare
 
 
 def _tables(rsv: int) -> _Tables:
@@ -59,8 +61,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_held", "_inside", "_masked", "_need", "_outside", "_table", "close", "ending",
-        "finished", "frames", "messages", "octets", "over", "violation", "wake",
+        "_inside", "_masked", "_need", "_outside", "_table", "close", "ending", "finished",
+        "frames", "held", "messages", "octets", "over", "violation", "wake",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, rsv: int = 0) -> None:
@@ -68,7 +70,7 @@ class Lane:
         self._outside, self._inside = _TABLES[rsv]
         self._table = self._outside
         self._need = 0
-        self._held = b""
+        self.held = b""
         self.close: Close | None = None  # the Close frame that the sender sent
         self.violation: ViolationError | None = None
         self.over = False  # nothing more to read: one of the two above is set
@@ -79,26 +81,35 @@ class Lane:
 
     def feed(self, data: bytes | bytearray) -> bytes | bytearray | memoryview:
         """Take received bytes; returns what of them, and of the held ones, is to be sent on."""
+        if self.held:
+            data = b"".join((self.held, data))
         size = len(data)
-        self.octets += size
-        if size < self._need:  # Inside one frame: nothing to read. The usual case in bulk.
-            self._need -= size
-            return b"" if self.finished else data
-        if self.over:
-            return b""
-        if self._held:
-            data = b"".join((self._held, data))
-            self._held = b""
-            size = len(data)
-        passed = self._scan(data, size)
-        if self.finished:
-            return b""
-        self.finished = self.close is not None
+        passed = self.take(data, 0, size)
         return data if passed == size else memoryview(data)[:passed]
 
-    def _scan(self, data: bytes | bytearray, size: int) -> int:
-        """Read the frame headers in `data`; returns how many bytes of it may pass."""
-        at = self._need
+    def take(self, data: bytes | bytearray, at: int, size: int) -> int:
+        """Take `data[at:size]`, the held bytes in front; returns where what may pass ends.
+
+        The held bytes are in front again because whoever owns the buffer can put them there
+        without copying what was received.
+        """
+        begin = at
+        self.octets += size - at - len(self.held)
+        if size - at < self._need:  # Inside one frame: nothing to read. The usual case in bulk.
+            self._need -= size - at
+            return begin if self.finished else size
+        if self.over:
+            return begin
+        self.held = b""
+        passed = self._scan(data, at, size)
+        if self.finished:
+            return begin
+        self.finished = self.close is not None
+        return passed
+
+    def _scan(self, data: bytes | bytearray, at: int, size: int) -> int:
+        """Read the frame headers in `data[at:size]`; returns where what may pass ends."""
+        at += self._need
         table, inside, masked = self._table, self._inside, self._masked
         while at < size:
             if self.ending is not None and not self.finished:
@@ -157,7 +168,7 @@ class Lane:
         # A frame boundary with bytes behind it: the start of a header, or what came after the
         # place where our own Close goes.
         self._need = 0
-        self._held = bytes(data[at:])
+        self.held = bytes(data[at:size])
         return at
 
     def _take_close(self, data: bytes | bytearray, start: int, end: int) -> int:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, TypeGuard
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
+from trio_gw.relay.turn import CHUNK
 
 if TYPE_CHECKING:
     from trio_gw.relay.lane import Lane
 
-CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
 _OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
@@ -39,16 +39,21 @@ async def carry(
     subscribe: Lane,
     *,
     early: tuple[bytes, bytes] = (b"", b""),
+    unsent: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float,
 ) -> Ending:
     """Relay until the end; `early` holds bytes already received from client and backend.
 
-    `close_timeout` is in seconds. Both streams are closed when this returns or raises.
+    `unsent` holds bytes that have already been through the lanes, for client and backend; they
+    go first. `close_timeout` is in seconds. Both streams are closed when this returns or raises.
     """
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
     relay = _Relay(streams, lanes, close_timeout)
-    return await relay.run({Side.CLIENT: early[0], Side.BACKEND: early[1]})
+    return await relay.run(
+        {Side.CLIENT: early[0], Side.BACKEND: early[1]},
+        {Side.CLIENT: unsent[0], Side.BACKEND: unsent[1]},
+    )
 
 
 def _is_tls(stream: trio.abc.Stream) -> TypeGuard[trio.SSLStream[trio.abc.Stream]]:
@@ -93,12 +98,12 @@ class _Relay:
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
 
-    async def run(self, early: dict[Side, bytes]) -> Ending:
+    async def run(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Ending:
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
                     for side in self.streams:
-                        nursery.start_soon(self._direct, side, early[side])
+                        nursery.start_soon(self._direct, side, early[side], unsent[_OTHER[side]])
                 async with trio.open_nursery() as nursery:
                     for side in self.streams:
                         nursery.start_soon(self._part, side)
@@ -112,7 +117,7 @@ class _Relay:
             return Ending(min(self.deaf), CloseCode.ABNORMAL, "connection lost")
         return self.ending
 
-    async def _direct(self, side: Side, early: bytes) -> None:
+    async def _direct(self, side: Side, early: bytes, unsent: bytes) -> None:
         """Carry one direction until `side` has said its last: a Close, a violation, its end."""
         lane, source = self.lanes[side], self.streams[side]
         other = _OTHER[side]
@@ -127,6 +132,7 @@ class _Relay:
                 reading.cancel()
 
         lane.wake = wake
+        await self._send(other, unsent)
         if early and (passed := lane.feed(early)):
             await self._send(other, passed)
         while True:

@@ -13,8 +13,8 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, close, frame
-from support.relays import lockstep, memory, relaying, tcp, tls
-from trio_gw.relay.pump import CHUNK
+from support.relays import lockstep, memory, relaying, road, tcp, tls
+from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.frames import BINARY, CLOSE, CONTINUATION, TEXT
 
 if TYPE_CHECKING:
@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 
 NEVER = 3600  # seconds: a deadline that no test over loopback reaches
 
-anywhere = pytest.mark.parametrize("pair", [memory, tcp, tls], ids=["memory", "tcp", "tls"])
-below_tls = pytest.mark.parametrize("pair", [memory, tcp], ids=["memory", "tcp"])
+
+def kinds(*pairs: MakePair) -> pytest.MarkDecorator:
+    """Run a test over these kinds of connections; `road` is the shuttle's, the rest the pump's."""
+    return pytest.mark.parametrize("pair", pairs, ids=lambda pair: pair.__name__)
+
+
+anywhere = kinds(memory, tcp, tls, road)
+below_tls = kinds(memory, tcp, road)
+sockets = kinds(tcp, road)
 
 
 class Roles(NamedTuple):
@@ -317,8 +324,9 @@ async def test_lost_without_the_end_that_tls_asks_for(roles: Roles) -> None:
         await relay.ends(roles.by, 1006)
 
 
-async def test_reset_of_a_tcp_connection(roles: Roles) -> None:
-    async with relaying(tcp, close_timeout=NEVER) as relay:
+@sockets
+async def test_reset_of_a_tcp_connection(pair: MakePair, roles: Roles) -> None:
+    async with relaying(pair, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
         await one.says(b"last")
         await other.hears(b"last")
@@ -329,8 +337,11 @@ async def test_reset_of_a_tcp_connection(roles: Roles) -> None:
         await relay.ends(roles.by, 1006)
 
 
-async def test_reset_of_a_tcp_connection_that_is_being_sent_to(roles: Roles) -> None:
-    async with relaying(tcp, close_timeout=NEVER) as relay:
+@sockets
+async def test_reset_of_a_tcp_connection_that_is_being_sent_to(
+    pair: MakePair, roles: Roles
+) -> None:
+    async with relaying(pair, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
         lane = relay.subscribe if roles.by == "client" else relay.publish
         async with trio.open_nursery() as nursery:
@@ -352,8 +363,9 @@ async def _floods(peer: Peer) -> None:
         await peer.sends(bulk)
 
 
-async def test_reset_of_both_tcp_connections() -> None:
-    async with relaying(tcp, close_timeout=NEVER) as relay:
+@sockets
+async def test_reset_of_both_tcp_connections(pair: MakePair) -> None:
+    async with relaying(pair, close_timeout=NEVER) as relay:
         await relay.client.resets()
         await relay.backend.resets()
         await relay.over.wait()
@@ -518,9 +530,10 @@ async def test_end_while_a_send_is_blocked_that_goes_through_after_all(
         await relay.ends("gateway", 1012)
 
 
-async def test_end_while_a_tcp_send_is_blocked_cuts_no_frame() -> None:
+@sockets
+async def test_end_while_a_tcp_send_is_blocked_cuts_no_frame(pair: MakePair) -> None:
     bulk = frame(BINARY, bytes(1 << 20))
-    async with relaying(tcp, close_timeout=NEVER) as relay:
+    async with relaying(pair, close_timeout=NEVER) as relay:
         sent = 0
         async with trio.open_nursery() as nursery:
 
@@ -682,7 +695,7 @@ async def _chat_until_it_breaks(relay: Relay) -> None:
         assert relay.scope.cancel_called or relay.publish.ending
 
 
-@pytest.mark.parametrize("pair", [memory, lockstep, tcp, tls])
+@kinds(memory, lockstep, tcp, tls, road)
 async def test_cancelled_after_any_number_of_ticks(pair: MakePair) -> None:
     """`relaying` says for each of them that both streams are closed."""
     finished = 0
@@ -698,7 +711,7 @@ async def test_cancelled_after_any_number_of_ticks(pair: MakePair) -> None:
     assert finished < 120, "the sweep never met a relay under way"
 
 
-@pytest.mark.parametrize("pair", [memory, lockstep])
+@kinds(memory, lockstep)
 async def test_ended_after_any_number_of_ticks(pair: MakePair, autojump_clock: MockClock) -> None:
     """Whatever is under way: only whole frames arrive, the last of them a Close."""
     codes = set()

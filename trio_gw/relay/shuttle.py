@@ -1,0 +1,138 @@
+"""Drive all plain pairs of sockets from one epoll set: the fast road of the relay.
+
+Trio registers a socket anew for every wait and switches tasks for every wake-up; per message that
+costs more than the message. Here each socket is registered once, in an epoll set of the
+shuttle's own; one task waits for that set as for any readable object and serves what is ready
+(`relay.turn`), in bounded rounds, so that neither a bulk transfer nor ten thousand busy
+connections keep the rest of Trio from running.
+
+The shuttle knows only the middle of a connection's life. Whatever else happens (a Close frame, a
+violation, an end from either side, `Lane.end`) it drops the pair and hands it, with what is still
+unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings.
+
+A connection's own task sleeps meanwhile, in its own nursery and under its own deadlines; to
+cancel it is to drop the pair.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.relay import pump
+from trio_gw.relay.turn import Pair, Sockets
+
+if TYPE_CHECKING:
+    from trio_gw.errors import Ending
+    from trio_gw.relay.lane import Lane
+
+AT_ONCE = 256  # sockets served before other tasks get their turn
+BUSY = 4  # sockets ready in one round that make it likely that more are by now
+
+
+class Shuttle:
+    """The road of one process. `run` serves it; without it `carry` leaves all to `pump`."""
+
+    def __init__(self) -> None:
+        self._sockets: Sockets | None = None
+
+    def __len__(self) -> int:
+        """Count the pairs on the road."""
+        return 0 if self._sockets is None else len(self._sockets) // 2
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        sockets = self._sockets = Sockets()
+        try:
+            task_status.started()
+            while True:
+                await trio.lowlevel.wait_readable(sockets.fileno())
+                left = AT_ONCE
+                while left > 0:
+                    served = sockets.serve(left)
+                    if served < BUSY:
+                        break
+                    left -= served
+        finally:
+            self._sockets = None
+            for pair in sockets.pairs():
+                sockets.drop(pair)
+                pair.let_go()
+            sockets.close()
+
+    async def carry(
+        self,
+        client: trio.abc.Stream,
+        backend: trio.abc.Stream,
+        publish: Lane,
+        subscribe: Lane,
+        *,
+        early: tuple[bytes, bytes] = (b"", b""),
+        close_timeout: float,
+    ) -> Ending:
+        """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
+        unsent = (b"", b"")
+        if (
+            self._sockets is not None
+            and isinstance(client, trio.SocketStream)
+            and isinstance(backend, trio.SocketStream)
+        ):
+            unsent = bytes(subscribe.feed(early[1])), bytes(publish.feed(early[0]))
+            early = (b"", b"")
+            if not publish.halted and not subscribe.halted:
+                fds = client.socket.fileno(), backend.socket.fileno()
+                try:
+                    unsent = await _Ride(fds, (publish, subscribe), unsent).on(self._sockets)
+                except BaseException:
+                    for stream in (client, backend):
+                        with trio.CancelScope(shield=True):
+                            await trio.aclose_forcefully(stream)
+                    raise
+        return await pump.carry(
+            client,
+            backend,
+            publish,
+            subscribe,
+            early=early,
+            unsent=unsent,
+            close_timeout=close_timeout,
+        )
+
+
+class _Ride(Pair):
+    """A pair on the road, and the task that sleeps meanwhile."""
+
+    __slots__ = ("_sockets", "_task")
+
+    async def on(self, sockets: Sockets) -> tuple[bytes, bytes]:
+        """Sleep until the pair is let go; returns what client and backend still have to be sent."""
+        try:
+            sockets.add(self)
+        except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
+            sockets.drop(self)
+        else:
+            self._sockets = sockets
+            self._task = trio.lowlevel.current_task()
+            self.client.lane.wake = self.backend.lane.wake = self._leave
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return self.client.unsent, self.backend.unsent
+
+    def let_go(self) -> None:
+        self._unhook()
+        trio.lowlevel.reschedule(self._task)
+
+    def _leave(self) -> None:
+        """Let go because a lane wants to end."""
+        self._sockets.drop(self)
+        self.let_go()
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        """Drop the pair because its task was cancelled."""
+        self._sockets.drop(self)
+        self._unhook()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _unhook(self) -> None:
+        # From here until `pump` has its own hooks in place a lane is looked at before it is used.
+        self.client.lane.wake = self.backend.lane.wake = None

@@ -1,0 +1,185 @@
+"""What the shuttle does with the sockets that are ready: read, scan, send on. No loop, no wait.
+
+One epoll set holds both sockets of every pair, each registered once and level-triggered, so that
+nothing is lost by leaving something for the next round. All reads share one buffer; what a
+socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
+it is, the socket that sent it is not read: backpressure is TCP's own.
+
+Whatever is not plain relaying (an end, an error, a lane that halts) is not judged here: the pair
+is dropped, and its `let_go` is called. Nothing is lost by that: an end or an error shows again to
+the next who reads or writes, and what was received is on the lane or in `unsent`.
+
+This file is compiled where a C compiler is at hand; `turn.pxd` says with which types.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from trio_gw.relay.lane import MAX_HELD, Lane
+
+CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
+_ROOM = MAX_HELD  # in front of what is read, for what a lane held back
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_GONE = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
+
+
+class End:
+    """One socket of a pair. `lane` carries what it says to `other`."""
+
+    __slots__ = ("fd", "interest", "lane", "other", "pair", "unsent")
+
+    other: End
+
+    def __init__(self, fd: int, lane: Lane, pair: Pair, unsent: bytes) -> None:
+        self.fd = fd
+        self.lane = lane
+        self.pair = pair
+        self.interest = 0
+        self.unsent = unsent  # for this socket, from the other one
+
+
+class Pair:
+    """Two joined sockets. `let_go` is called when they are no longer watched."""
+
+    __slots__ = ("backend", "client")
+
+    def __init__(
+        self, fds: tuple[int, int], lanes: tuple[Lane, Lane], unsent: tuple[bytes, bytes]
+    ) -> None:
+        """Take client and backend, in this order; `unsent` is what each still has to be sent."""
+        self.client = End(fds[0], lanes[0], self, unsent[0])
+        self.backend = End(fds[1], lanes[1], self, unsent[1])
+        self.client.other, self.backend.other = self.backend, self.client
+
+    def let_go(self) -> None:
+        """Hear that this pair was dropped; it is someone else's from here on."""
+        raise NotImplementedError
+
+
+class Sockets:
+    """All pairs that are being relayed, in one epoll set."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._poll = self._epoll.poll
+        self._ends: dict[int, End] = {}
+        self._buffer = bytearray(_ROOM + CHUNK)
+        self._view = memoryview(self._buffer)
+        self._into = [self._view[_ROOM:]]
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when some socket is ready."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Give the epoll set back; nothing can be watched any more."""
+        self._epoll.close()
+        self._ends.clear()
+
+    def pairs(self) -> list[Pair]:
+        """List the pairs that are watched."""
+        return list({id(end.pair): end.pair for end in self._ends.values()}.values())
+
+    def add(self, pair: Pair) -> None:
+        """Watch a pair. Raises `OSError` or `ValueError` if the kernel does not want to."""
+        for end in (pair.client, pair.backend):
+            end.interest = _wanted(end)
+            self._epoll.register(end.fd, end.interest)
+            self._ends[end.fd] = end
+
+    def drop(self, pair: Pair) -> None:
+        """Stop watching a pair, if it is watched; says nothing to anyone.
+
+        Must come before its sockets are closed: their numbers may be in use again at once.
+        """
+        for end in (pair.client, pair.backend):
+            if self._ends.get(end.fd) is end:
+                del self._ends[end.fd]
+                self._epoll.unregister(end.fd)
+
+    def serve(self, most: int) -> int:
+        """Serve at most so many of the sockets that are ready, each once; returns how many."""
+        events = self._poll(0, most)
+        for fd, event in events:
+            end = self._ends.get(fd)
+            if end is None:  # dropped in this round, together with its other end
+                continue
+            if event & _OUT and end.unsent and not self._flush(end):
+                continue
+            if event & ~_OUT:
+                if end.other.unsent:
+                    # Not being read: its end can wait until its last words have been taken, but
+                    # it would be reported again and again.
+                    if event & _GONE:
+                        self._let_go(end)
+                else:
+                    self._carry(end)
+        return len(events)
+
+    def _carry(self, end: End) -> None:
+        """Read once from a socket, and send what may pass to the other one."""
+        try:
+            received = os.readv(end.fd, self._into)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        if not received:
+            self._let_go(end)
+            return
+        lane, start = end.lane, _ROOM
+        if lane.held:
+            start -= len(lane.held)
+            self._buffer[start:_ROOM] = lane.held
+        stop = lane.take(self._buffer, start, _ROOM + received)
+        if stop > start:
+            other = end.other
+            try:
+                start += os.write(other.fd, self._view[start:stop])
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    other.unsent = bytes(self._view[start:stop])
+                    self._let_go(end)
+                    return
+            if start < stop:
+                other.unsent = bytes(self._view[start:stop])
+                self._expect(end)
+                self._expect(other)
+        if lane.halted:
+            self._let_go(end)
+
+    def _flush(self, end: End) -> bool:
+        """Send what is left for a socket; returns whether its pair is still watched."""
+        try:
+            sent = os.write(end.fd, end.unsent)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._let_go(end)
+            return False
+        end.unsent = end.unsent[sent:]
+        if not end.unsent:
+            self._expect(end)
+            self._expect(end.other)
+        return True
+
+    def _expect(self, end: End) -> None:
+        """Watch a socket for what can be used of it just now."""
+        wanted = _wanted(end)
+        if wanted != end.interest:
+            end.interest = wanted
+            self._epoll.modify(end.fd, wanted)
+
+    def _let_go(self, end: End) -> None:
+        self.drop(end.pair)
+        end.pair.let_go()
+
+
+def _wanted(end: End) -> int:
+    return (0 if end.other.unsent else _IN) | (_OUT if end.unsent else 0)
