@@ -141,6 +141,13 @@ class RouteTable:
         )
         self.apis = apis
         self.digest = digest
+        self._topics: frozenset[tuple[str, str]] | None = None
+
+    def has(self, route: Route) -> bool:
+        """Tell whether this table still serves the topic that `route`, perhaps of another, has."""
+        if self._topics is None:
+            self._topics = frozenset((one.api.id, one.topic.name) for _, _, one in self.rows())
+        return (route.api.id, route.topic.name) in self._topics
 
     def match(self, host: str, path: str) -> Match | None:
         """Find the route for a host name (lower-case, no port) and a raw path without query."""

@@ -23,22 +23,25 @@ from trio_gw.feed.folder import follow
 from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.guard.schemes import Guard
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin
 from trio_gw.proxy.connection import serve
-from trio_gw.proxy.cors import Cors
+from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, bind
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
+from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
+from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -143,9 +146,11 @@ async def run(
     if settings.dns.refresh:
         trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     builtin = Builtin(keys.testkeys, time.time)
+    revocations = Revocations()
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),
+        revocations,
         introspection or None,
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
@@ -160,7 +165,7 @@ async def run(
             dialer=Dialer(), balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
         shuttle=Shuttle(),
-        cors=Cors(settings.cors),
+        cors=Policies(settings.cors),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
     )
     listeners = await _bind(settings)
@@ -176,7 +181,14 @@ async def run(
             await nursery.start(keys.ring.run)
             if introspection:
                 await nursery.start(introspection.run)
-            nursery.start_soon(sessions.sweep)
+            revoked = from_file(base / settings.revocations, revocations)
+            await nursery.start(keep_loaded, (revoked,))
+            expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
+            sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
+            nursery.start_soon(sweeper.run)
+            nursery.start_soon(sweeper.revoke, revocations)
+            if settings.evict:
+                nursery.start_soon(sweeper.evict, live)
             nursery.start_soon(watch, balancers, live, health)
             if trial is None:
                 await nursery.start(partial(follow, base / settings.apis, catalog.publish))

@@ -19,6 +19,7 @@ from trio_gw.errors import Refusal
 from trio_gw.guard.caller import Application, Subscription
 from trio_gw.guard.credentials import Places
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.revocations import Revocations
 from trio_gw.guard.schemes import Guard
 from trio_gw.guard.tokens import Tokens
 
@@ -74,8 +75,8 @@ class World:
             key = RSAAlgorithm.to_jwk(self.signers[issuer.issuer].public_key(), as_dict=True)
             (folder / issuer.jwks).write_text(json.dumps({"keys": [key]}))
         ring = KeyRing(issuers, folder)
-        self.guard = Guard(Tokens(ring), internal_key=PUBLISHER, api_key=KEYS)
-        self.off = Guard(Tokens(ring))
+        self.guard = Guard(Tokens(ring), Revocations(), internal_key=PUBLISHER, api_key=KEYS)
+        self.off = Guard(Tokens(ring), Revocations())
 
     def token(self, issuer: str, *, signer: str = "", drop: str = "", **claims: Any) -> bytes:
         """Sign a token; `signer` is whose key is used if not the issuer's."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trio_gw.config.settings import Cors as Settings
-from trio_gw.proxy.cors import Cors
+from trio_gw.config.cors import Cors as Settings
+from trio_gw.proxy.cors import Cors, Policies
 from trio_gw.wire.http import RequestHead, RequestReader
 
 
@@ -79,3 +79,33 @@ def test_preflight() -> None:
     assert Cors(Settings()).preflight(request(asked[0])) is None
     assert Cors(Settings()).preflight(request(asked[1])) is None
     assert Cors(Settings(enabled=False)).preflight(request(*asked)) is None
+
+
+@pytest.mark.parametrize(
+    ("origins", "admitted"),
+    [
+        ((), True),
+        (("http://a",), True),
+        (("HTTP://A",), False),  # browsers write it in lower case; nothing is guessed
+        (("http://a:80",), False),
+        (("http://a.evil",), False),
+        (("null",), False),
+        (("",), False),
+        (("http://a", "http://a"), False),
+    ],
+)
+def test_handshakes_of_foreign_pages_are_not_admitted(
+    origins: tuple[str, ...], admitted: bool
+) -> None:
+    head = request(*(f"Origin: {origin}" for origin in origins))
+    assert Cors(Settings(allow_origins=("http://a",))).admits(head) is admitted
+    assert Cors(Settings()).admits(head)
+    assert Cors(Settings(enabled=False, allow_origins=())).admits(head)
+
+
+def test_an_api_may_have_a_policy_of_its_own() -> None:
+    policies = Policies(Settings())
+    own = Settings(allow_origins=("http://a",))
+    assert policies.of(None).admits(request("Origin: http://b"))
+    assert not policies.of(own).admits(request("Origin: http://b"))
+    assert policies.of(own) is policies.of(Settings(allow_origins=("http://a",)))

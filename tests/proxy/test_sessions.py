@@ -37,52 +37,12 @@ async def test_open_registers_for_as_long_as_it_lasts() -> None:
     assert len(sessions) == 0
 
 
-async def test_idle_counts_from_the_last_byte_in_either_direction(
-    mock_clock: MockClock,
-) -> None:
-    sessions = Sessions(Timeouts(idle=10))
-    with sessions.open("::1") as session:
+async def test_an_end_before_the_relay_comes_with_it(mock_clock: MockClock) -> None:
+    with Sessions(Timeouts()).open("::1") as session:
+        session.end(CloseCode.POLICY, "token revoked")
+        session.end(CloseCode.RESTART, "gateway is shutting down")
         publish, subscribe = relayed(session)
-        start = trio.current_time()
-        sessions.look(start + 9)
-        publish.feed(PING)
-        sessions.look(start + 10)
-        subscribe.feed(b"\x81\x01x")
-        sessions.look(start + 18)
-        sessions.look(start + 27.9)
-        assert publish.ending is None
-        sessions.look(start + 28)
-        assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "idle for 10 s")
-
-
-async def test_lifetime_counts_from_the_start(mock_clock: MockClock) -> None:
-    sessions = Sessions(Timeouts(idle=10, lifetime=30))
-    with sessions.open("::1") as session:
-        publish, subscribe = relayed(session)
-        start = trio.current_time()
-        for second in range(30):
-            publish.feed(PING)
-            sessions.look(start + second)
-        assert publish.ending is None
-        sessions.look(start + 30)
-        assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "open for 30 s")
-
-
-async def test_a_handshake_is_not_swept(mock_clock: MockClock) -> None:
-    sessions = Sessions(Timeouts(idle=1, lifetime=1))
-    with sessions.open("::1") as session:
-        sessions.look(trio.current_time() + 100)
-        session.end(CloseCode.RESTART, "nothing to close yet")
-        assert session.publish is None
-
-
-async def test_sweep_runs_until_cancelled(autojump_clock: MockClock) -> None:
-    sessions = Sessions(Timeouts(idle=5))
-    with sessions.open("::1") as session:
-        publish, _ = relayed(session)
-        with trio.move_on_after(5.5):
-            await sessions.sweep()
-        assert publish.ending is not None
+        assert publish.ending == subscribe.ending == (CloseCode.POLICY, "token revoked")
 
 
 async def test_drain_spreads_and_waits_for_the_last(autojump_clock: MockClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio_gw.guard.credentials import Places, take
+from trio_gw.guard.revocations import Revocations
 from trio_gw.guard.schemes import Demand, Guard, Visit, authenticate
 
 if TYPE_CHECKING:
@@ -29,5 +30,5 @@ async def visit(
     """Authenticate a handshake on a topic that asks for this; it is `/t` unless told."""
     presented, _ = take(places or Places(), headers, query, protocols)
     asked = Demand(**({"topic": "/t"} | demand))
-    whole = guard if isinstance(guard, Guard) else Guard(guard)
+    whole = guard if isinstance(guard, Guard) else Guard(guard, Revocations())
     return await authenticate(whole, asked, Visit(now, address, presented, referers))

@@ -6,9 +6,12 @@ edited.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from trio_gw.config.cors import Cors
 
 
 class BasicAuth(msgspec.Struct, frozen=True):
@@ -109,7 +112,8 @@ class ApiProject(msgspec.Struct, frozen=True):
 
     `folder` is the project's path as shown in messages. `oauth2` tells whether the definition
     has a security scheme of type oauth2. `authorization_header` is lower-case and empty when
-    the gateway's default applies. An empty `deployments` means the environment `Default`.
+    the gateway's default applies. `cors` is None unless the API
+    has a policy of its own. An empty `deployments` means the environment `Default`.
     """
 
     folder: str
@@ -126,6 +130,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     authorization_header: str = ""
     organization: str = "carbon.super"
     oauth2: bool = True
+    cors: Cors | None = None
     deployments: tuple[Deployment, ...] = ()
     client_certificates: tuple[ClientCertificate, ...] = ()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trio_gw.config import backends, overrides
+from trio_gw.config import backends, cors, overrides
 from trio_gw.config.convert import convert
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     organization_id: str = ""
     endpoint_implementation_type: str = ""
     endpoint_config: backends.EndpointConfig | None = None
+    cors_configuration: cors.CorsConfiguration | None = None
 
 
 class _ApiYaml(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class Declared(msgspec.Struct, frozen=True):
     organization: str
     production: backends.Side
     sandbox: backends.Side
+    cors: cors.Cors | None = None
 
     @property
     def title(self) -> str:
@@ -110,6 +112,7 @@ def read(findings: Findings) -> Declared:
         organization=data.organization_id or "carbon.super",
         production=backends.read("production", config, findings),
         sandbox=backends.read("sandbox", config, findings),
+        cors=cors.read(data.cors_configuration, findings),
     )
     if findings.document.value(("data",)) is None:
         mend = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"

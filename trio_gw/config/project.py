@@ -145,6 +145,7 @@ class _Loading:
             tier=declared.tier,
             authorization_header=declared.authorization_header,
             organization=declared.organization,
+            cors=declared.cors,
             oauth2=definition.oauth2,
             deployments=placed,
             client_certificates=clients,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trio_gw.config.cors import Cors
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -163,20 +165,6 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh: float = 5.0
 
 
-class Cors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What browsers are told about other origins (spec: security §9); `*` matches any text."""
-
-    enabled: bool = True
-    allow_origins: tuple[str, ...] = ("*",)
-    allow_methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
-    allow_headers: tuple[str, ...] = (
-        *("authorization", "Access-Control-Allow-Origin", "Content-Type", "SOAPAction"),
-        *("apikey", "testKey", "Internal-Key"),
-    )
-    expose_headers: tuple[str, ...] = ()
-    allow_credentials: bool = False
-
-
 MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="certs/mg.pem")
 
 
@@ -195,6 +183,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     authorization_header: str = "Authorization"
     query_token: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    revocations: str = "certs/revoked.txt"
+    on_token_expiry: str = "close"  # noqa: S105 - or "ignore"
+    evict: bool = False
     listen: Listen = Listen()
     tls: Tls = Tls()
     timeouts: Timeouts = Timeouts()

@@ -26,6 +26,11 @@ def invalid(why: str) -> Refusal:
     return rejected(f"Invalid Credentials. {HINT}", why)
 
 
+def revoked() -> Refusal:
+    """Row D: a token that somebody took back."""
+    return rejected(f"Invalid JWT token. {HINT}", "the token is revoked")
+
+
 def expired() -> Refusal:
     """Refuse a token that was good once."""
     # Ours: the reference system answers as for a bad signature (spec: mission §2).

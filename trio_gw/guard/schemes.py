@@ -20,6 +20,7 @@ from trio_gw.guard.tokens import API_KEY, INTERNAL_KEY, MAX_TOKEN, Tokens, Verif
 
 if TYPE_CHECKING:
     from trio_gw.guard.introspection import Introspection
+    from trio_gw.guard.revocations import Revocations
 
 
 class Demand(NamedTuple):
@@ -51,6 +52,7 @@ class Guard(NamedTuple):
     """
 
     tokens: Tokens
+    revocations: Revocations
     introspection: Introspection | None = None
     internal_key: str = ""
     api_key: str = ""
@@ -84,6 +86,7 @@ async def internal_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | s
     found = await guard.tokens.verify(
         values[0].strip(), visit.now, INTERNAL_KEY, guard.internal_key
     )
+    _check_not_revoked(guard, found.caller)
     # What the token was made for; its tiers mean nothing (security §4).
     if (demand.base_path, demand.version) not in found.carried.by_context:
         raise refusals.forbidden("the Internal-Key is for another API")
@@ -107,6 +110,7 @@ async def oauth2(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
         found = await guard.introspection.verify(token, visit.now)
     else:
         return "not three parts"
+    _check_not_revoked(guard, found.caller)
     caller = _subscribed(found, demand) if found.issuer.validate_subscription else found.caller
     if demand.scopes and caller.scopes.isdisjoint(demand.scopes):
         raise refusals.out_of_scope(demand.topic)
@@ -121,8 +125,14 @@ async def api_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
     if len(values[0]) > MAX_TOKEN or not _has_three_parts(values[0]):
         return "no usable API key"
     found = await guard.tokens.verify(values[0].strip(), visit.now, API_KEY, guard.api_key)
+    _check_not_revoked(guard, found.caller)
     apikeys.check(found.caller.claims(), visit.address, visit.referers)
     return _subscribed(found, demand)
+
+
+def _check_not_revoked(guard: Guard, caller: Caller) -> None:
+    if guard.revocations.covers(caller.token_id, caller.subject, caller.consumer_key):
+        raise refusals.revoked()
 
 
 def _subscribed(found: Verified, demand: Demand) -> Caller:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,11 @@ class _Connection:
             if (match := await self._find_route(head)) is None:
                 return
             upgrade = handshake.judge_request(head)
+            if not self.gateway.cors.of(match.route.api.cors).admits(head):
+                raise refusals.foreign_origin()
             session.phase = Phase.AUTHENTICATE
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
-            session.caller = admitted.caller
+            session.caller, session.admitted_at = admitted.caller, time.time()
             await self._open(match, admitted)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
@@ -123,9 +126,10 @@ class _Connection:
         if match is None:
             raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
         session.route = match.route
-        self.extra = gateway.cors.headers(head)
+        cors = gateway.cors.of(match.route.api.cors)
+        self.extra = cors.headers(head)
         if head.method == "OPTIONS":
-            preflight = gateway.cors.preflight(head)
+            preflight = cors.preflight(head)
             if preflight is not None:
                 await self._answer(200, preflight, b"")
             else:

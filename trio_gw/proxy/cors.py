@@ -1,7 +1,9 @@
-"""What browsers are told about other origins (spec: security §9).
+"""Which web pages may use an API, and what their browsers are told (spec: security §9).
 
-Browsers do not apply CORS to WebSockets; the headers matter to pages that look at an API's plain
-answers, and to preflights. Compiled once from the settings.
+Browsers do not apply CORS to WebSockets: any page may open one, with the visitor's cookies. So a
+handshake whose `Origin` is not on the list is refused (RFC 6455 §10.2); clients that are no
+browsers send none. The headers matter to pages that look at an API's plain answers, and to
+preflights. Compiled once for the settings and once for each policy of an API's own.
 """
 
 from __future__ import annotations
@@ -10,15 +12,35 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trio_gw.config.settings import Cors as Settings
+    from trio_gw.config.cors import Cors as Settings
     from trio_gw.errors import Headers
     from trio_gw.wire.http import RequestHead
 
 PREFIX = b"access-control-"
+MAX_POLICIES = 1000  # far more than different ones there are in a table
+
+
+class Policies:
+    """The policy of the settings, and those that APIs have of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._default = Cors(settings)
+        self._own: dict[Settings, Cors] = {}
+
+    def of(self, own: Settings | None) -> Cors:
+        """Return the policy for an API, compiled at its first use."""
+        if own is None:
+            return self._default
+        policy = self._own.get(own)
+        if policy is None:
+            if len(self._own) >= MAX_POLICIES:
+                self._own.clear()
+            policy = self._own[own] = Cors(own)
+        return policy
 
 
 class Cors:
-    """The policy of all topics."""
+    """One policy."""
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.enabled
@@ -36,6 +58,13 @@ class Cors:
             exposed = ", ".join(settings.expose_headers).encode("ascii")
             common.append((PREFIX + b"expose-headers", exposed))
         self._common = tuple(common)
+
+    def admits(self, head: RequestHead) -> bool:
+        """Tell whether a handshake may go on: it comes from no page, or from one on the list."""
+        origins = head.values(b"origin")
+        if not origins or not self._enabled or self._any:
+            return True
+        return self._origin(head) is not None
 
     def headers(self, head: RequestHead) -> Headers:
         """Return the headers for any answer to this request; none for an origin not allowed."""

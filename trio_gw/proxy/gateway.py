@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.schemes import Guard
     from trio_gw.proxy.builtin import Builtin
-    from trio_gw.proxy.cors import Cors
+    from trio_gw.proxy.cors import Policies
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.proxy.upstream import Upstream
@@ -26,5 +26,5 @@ class Gateway(NamedTuple):
     sessions: Sessions
     upstream: Upstream
     shuttle: Shuttle
-    cors: Cors
+    cors: Policies
     trusted: tuple[Network, ...] = ()

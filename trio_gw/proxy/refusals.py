@@ -11,6 +11,12 @@ def not_found() -> Refusal:
     return router_refusal(404, "404", "Not Found", description, why="no route")
 
 
+def foreign_origin() -> Refusal:
+    """Refuse a handshake that a web page makes which is not on the list (RFC 6455 §10.2)."""
+    description = "Web pages of this origin may not use the API."
+    return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
+
+
 def starting() -> Refusal:
     """Refuse a request that may have a route once all projects are loaded."""
     return router_refusal(

@@ -1,13 +1,14 @@
-"""Who is connected: one `Session` per accepted connection, swept once a second.
+"""Who is connected: one `Session` per accepted connection, from its first byte to its last.
 
-Idle time and maximum age are looked at here, for all connections in one pass, instead of a
-timer per frame. Ending a session asks its lanes for a Close frame; the driver does the rest.
+Ending a session asks its lanes for a Close frame; the driver does the rest. Who ends one from
+outside, and why, is the business of `sweeper`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from trio_gw.errors import CloseCode, Ending, Phase, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from trio_gw.config.settings import Timeouts
     from trio_gw.guard.caller import Caller
@@ -24,16 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.connection")
 
-SWEEP = 1.0  # seconds between two looks at all sessions
-DRAIN_RATE = 200  # sessions ended a second at least, so that a small gateway stops at once
+END_RATE = 200  # sessions ended a second at least, so that few of them end at once
 
 
 class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
-        "active_at", "caller", "ending", "octets", "opened_at", "peer", "phase", "publish",
-        "request", "request_id", "route", "status", "subscribe",
+        "active_at", "admitted_at", "caller", "doomed", "ending", "octets", "opened_at", "peer",
+        "phase", "publish", "request", "request_id", "route", "status", "subscribe",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -46,6 +46,8 @@ class Session:
         self.octets = 0
         self.route: Route | None = None
         self.caller: Caller | None = None
+        self.admitted_at = 0.0  # epoch seconds of the moment the caller was let in
+        self.doomed: tuple[CloseCode, str] | None = None  # what `end` was called with
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
@@ -55,9 +57,19 @@ class Session:
         self.phase = Phase.RELAY
         self.publish, self.subscribe = publish, subscribe
         self.active_at = trio.current_time()
+        if self.doomed is not None:
+            self._end(*self.doomed)
 
     def end(self, code: CloseCode, reason: str) -> None:
-        """Ask both lanes for a Close at their next frame boundary; before the relay: nothing."""
+        """Ask both lanes for a Close at their next frame boundary, or as soon as there are lanes.
+
+        The first call counts.
+        """
+        if self.doomed is None:
+            self.doomed = code, reason
+            self._end(code, reason)
+
+    def _end(self, code: CloseCode, reason: str) -> None:
         for lane in (self.publish, self.subscribe):
             if lane is not None:
                 lane.end(code, reason)
@@ -89,36 +101,31 @@ class Sessions:
             if not self._all:
                 self._last_left.set()
 
-    async def sweep(self) -> None:
-        """Once a second, end what was idle too long or lives too long. Runs until cancelled."""
-        while True:
-            await trio.sleep(SWEEP)
-            self.look(trio.current_time())
+    async def end(
+        self,
+        sessions: Iterable[Session],
+        code: CloseCode,
+        reason: str,
+        *,
+        within: float | None = None,
+    ) -> None:
+        """End these, spread so that their clients do not all return in one moment.
 
-    def look(self, now: float) -> None:
-        """End every relayed session that is past a limit at `now` (Trio's clock, seconds)."""
-        for session in self:
-            publish, subscribe = session.publish, session.subscribe
-            if publish is None or subscribe is None:
-                continue
-            octets = publish.octets + subscribe.octets
-            if octets != session.octets:
-                session.octets, session.active_at = octets, now
-            if now - session.active_at >= self._timeouts.idle:
-                session.end(CloseCode.GOING_AWAY, f"idle for {self._timeouts.idle:g} s")
-            elif now - session.opened_at >= self._timeouts.lifetime:
-                session.end(CloseCode.GOING_AWAY, f"open for {self._timeouts.lifetime:g} s")
+        Takes `within` seconds at most (default: `timeouts.drain`), and no time for a few.
+        """
+        chosen = list(sessions)
+        random.shuffle(chosen)
+        window = min(self._timeouts.drain if within is None else within, len(chosen) / END_RATE)
+        for session in chosen:
+            session.end(code, reason)
+            await trio.sleep(window / len(chosen))
 
     async def drain(self) -> None:
         """End all sessions, spread so that the clients do not all return at once.
 
         Returns when the last one has left; the caller sets the limit.
         """
-        sessions = list(self)
-        window = min(self._timeouts.drain, len(sessions) / DRAIN_RATE)
-        for session in sessions:
-            session.end(CloseCode.RESTART, "gateway is shutting down")
-            await trio.sleep(window / len(sessions))
+        await self.end(self, CloseCode.RESTART, "gateway is shutting down")
         while self._all:
             self._last_left = trio.Event()
             await self._last_left.wait()

@@ -28,11 +28,18 @@ def _general(settings: Settings) -> Iterator[Fault]:
     for path, value in (
         (("apis",), settings.apis),
         (("certs",), settings.certs),
+        (("revocations",), settings.revocations),
         (("tls", "cert"), settings.tls.cert),
         (("tls", "key"), settings.tls.key),
     ):
         if not value:
             yield Fault(path, f"{dotted(path)} is empty", "name a path, or leave the key out")
+    if settings.on_token_expiry not in ("close", "ignore"):
+        yield Fault(
+            ("on_token_expiry",),
+            f"on_token_expiry: {settings.on_token_expiry!r} is no way to go on",
+            'use "close" to end a connection when its token expires, or "ignore"',
+        )
     if settings.workers < 1:
         yield Fault(("workers",), "workers is less than 1", "set workers = 1")
     elif settings.workers > 1:

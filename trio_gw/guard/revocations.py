@@ -1,0 +1,160 @@
+"""Tokens that are no longer accepted, although their signature and times say otherwise.
+
+Built once by `worker`, fed by sources: the file of the settings (`revocations`), later a control
+plane. `schemes` asks at every handshake, also for a token verified before; `proxy.sweeper` ends
+the connections of what is revoked while they are open.
+
+The file has one entry a line, `#` at its start or after a space begins a comment:
+
+    3f6c61c2-5b8e-4a44-9a2f-6f0f4e5d8c11    a token, by its claim `jti`
+    subject=alice                           every token of a subject (claim `sub`)
+    consumer_key=Xw9…                       every token of an application
+
+A token without `jti` is named by the hexadecimal SHA-256 of its text. Revoking is urgent and
+lifting is not: a file with a faulty line, or one that has gone, lifts nothing, and what it says
+legibly is in force all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from trio_gw.errors import Problem, UnusableError
+from trio_gw.watch.files import Reloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+log = logging.getLogger("trio_gw.revocations")
+
+FILE = "file"  # the origin of what the file says
+MAX_BYTES = 32 << 20  # some 800,000 token ids
+MAX_FAULTS = 20  # more would not help, and each is a line of the log
+_ENTRY = re.compile(r"(?:(token|subject|consumer_key)\s*=\s*)?(\S.{0,1023})")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """What one source has revoked. `tokens` are ids as in `Caller.token_id`."""
+
+    tokens: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+    consumer_keys: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.tokens) + len(self.subjects) + len(self.consumer_keys)
+
+    def __or__(self, other: Revoked) -> Revoked:
+        return Revoked(
+            self.tokens | other.tokens,
+            self.subjects | other.subjects,
+            self.consumer_keys | other.consumer_keys,
+        )
+
+
+NOTHING = Revoked()
+
+
+class Revocations:
+    """The current set, merged from all sources and swapped whole."""
+
+    def __init__(self) -> None:
+        self._by_origin: dict[str, Revoked] = {}
+        self._all = NOTHING
+        self._changed = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def of(self, origin: str) -> Revoked:
+        """Return what a source has revoked."""
+        return self._by_origin.get(origin, NOTHING)
+
+    def publish(self, origin: str, revoked: Revoked) -> bool:
+        """Replace what a source has revoked; tells whether that changed anything."""
+        if revoked == self.of(origin):
+            return False
+        self._by_origin[origin] = revoked
+        merged = NOTHING
+        for one in self._by_origin.values():
+            merged |= one
+        self._all = merged
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+        return True
+
+    def covers(self, token_id: str, subject: str, consumer_key: str) -> bool:
+        """Tell whether a token is revoked. Three look-ups, well under a microsecond."""
+        known = self._all
+        return (
+            token_id in known.tokens
+            or (bool(subject) and subject in known.subjects)
+            or (bool(consumer_key) and consumer_key in known.consumer_keys)
+        )
+
+    async def wait_changed(self) -> None:
+        """Return after the next change."""
+        await self._changed.wait()
+
+
+def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
+    """Read a revocation file: its entries, and a problem for each line that is none."""
+    found: Mapping[str, set[str]] = {"token": set(), "subject": set(), "consumer_key": set()}
+    problems: list[Problem] = []
+    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        text = _COMMENT.split(line, maxsplit=1)[0].strip()
+        if not text:
+            continue
+        entry = _ENTRY.fullmatch(text)
+        if entry is None or _CONTROL.search(text) or "\ufffd" in text:
+            what = "is no entry: it is too long, or holds a control character or no UTF-8"
+            mend = "write a token's jti, or subject=…, or consumer_key=…"
+            problems.append(Problem(file, number, 0, what, mend))
+        else:
+            found[entry[1] or "token"].add(entry[2])
+    revoked = Revoked(
+        frozenset(found["token"]), frozenset(found["subject"]), frozenset(found["consumer_key"])
+    )
+    return revoked, tuple(problems[:MAX_FAULTS])
+
+
+def from_file(path: Path, revocations: Revocations) -> Reloaded[Revoked]:
+    """Make the file a source, for `watch.files` to load when it changes."""
+
+    def load() -> Revoked:
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            if not revocations.of(FILE):
+                return NOTHING
+            what = "is gone; what it revoked stays revoked"
+            mend = "put it back, or an empty file if nothing is revoked any more"
+            raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
+        except OSError as error:
+            what = f"cannot be read ({error.strerror}); what it revoked stays revoked"
+            mend = "let the gateway's user read it"
+            raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
+        if len(data) > MAX_BYTES:
+            what = f"is larger than {MAX_BYTES >> 20} MiB, so it is not read"
+            mend = "leave out tokens that have expired by now"
+            raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+        revoked, problems = parse(data, str(path))
+        for problem in problems:
+            log.error("%s", problem)
+        return revocations.of(FILE) | revoked if problems else revoked
+
+    async def use(revoked: Revoked) -> bool:
+        changed = revocations.publish(FILE, revoked)
+        if changed:
+            log.info("%d tokens, subjects and applications are revoked", len(revoked))
+        return changed
+
+    return Reloaded("revoked tokens", (path,), load, use)
