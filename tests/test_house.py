@@ -45,11 +45,16 @@ FLOORS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"guard/fetch.py"},
-    "jwt": {"guard/jwks.py", "guard/testkey.py", "guard/tokens.py"},
+    "jwt": {"guard/jwks.py", "guard/assertion.py", "guard/testkey.py", "guard/tokens.py"},
     "trio_websocket": {"echo.py"},
     "watchfiles": {"watch/directories.py"},
     "yaml": {"config/document.py"},
-    "cryptography": {"guard/certificates.py", "guard/keys.py", "guard/testkey.py"},
+    "cryptography": {
+        "guard/assertion.py",
+        "guard/certificates.py",
+        "guard/keys.py",
+        "guard/signing.py",
+    },
 }
 
 # Values in, values out: no event loop and no clock.

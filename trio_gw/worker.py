@@ -20,6 +20,7 @@ from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.settings import parse_address
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder import follow
+from trio_gw.guard.assertion import Assertions
 from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.keys import KeyRing
@@ -28,7 +29,7 @@ from trio_gw.guard.schemes import Guard
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy.balancer import Balancers
-from trio_gw.proxy.builtin import Builtin
+from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.dial import Dialer
@@ -80,6 +81,7 @@ class Keys(NamedTuple):
     pair: KeyPair
     ring: KeyRing
     testkeys: TestKeys | None
+    assertions: Assertions | None
 
 
 def load_keys(settings: Settings, base: Path) -> Keys:
@@ -104,7 +106,16 @@ def load_keys(settings: Settings, base: Path) -> Keys:
     for problem in warnings:
         log.warning("%s", problem)
     testkeys = TestKeys(settings.testkey, pair) if settings.testkey.enabled else None
-    return Keys(pair, ring, testkeys)
+    return Keys(pair, ring, testkeys, _assertions(settings, base, pair))
+
+
+def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | None:
+    table = settings.backend_jwt
+    if not table.enabled:
+        return None
+    return Assertions(
+        table, load_pair(base / table.certificate, base / table.key) if table.key else own
+    )
 
 
 def trial_project(endpoint: Endpoint) -> ApiProject:
@@ -145,8 +156,12 @@ async def run(
     balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
     if settings.dns.refresh:
         trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
-    builtin = Builtin(keys.testkeys, time.time)
     revocations = Revocations()
+    public = None
+    if keys.assertions is not None:
+        window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
+        public = PublicKeys(keys.assertions.jwks, window)
+    builtin = Builtin(keys.testkeys, time.time, public)
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),
@@ -167,6 +182,7 @@ async def run(
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
+        assertions=keys.assertions,
     )
     listeners = await _bind(settings)
     context = _tls_context(base / settings.tls.cert, base / settings.tls.key)

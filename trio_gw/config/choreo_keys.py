@@ -76,8 +76,8 @@ def _apis(value: Any) -> str | None:  # noqa: ANN401
     return f"{value.rstrip('/')}/apis" if isinstance(value, str) and value else None
 
 
-def _rs256(value: Any) -> str | None:  # noqa: ANN401
-    return "RS256" if value == "SHA256withRSA" else None
+def _key_id(value: Any) -> str | None:  # noqa: ANN401
+    return {True: "kid", False: "x5t"}.get(value) if isinstance(value, bool) else None
 
 
 SECONDS = "it must be a number"
@@ -202,7 +202,10 @@ KEYS: dict[str, Rule] = {
     "enforcer.jwtGenerator.tokenTTL": To("backend_jwt.validity"),
     "enforcer.jwtGenerator.claimDialect": To("backend_jwt.dialect"),
     "enforcer.jwtGenerator.encoding": To("backend_jwt.encoding"),
-    "enforcer.jwtGenerator.signingAlgorithm": To("backend_jwt.algorithm", _rs256, "only RS256"),
+    "enforcer.jwtGenerator.signingAlgorithm": Drop("the kind of the key decides; RSA: RS256"),
+    "enforcer.jwtGenerator.useKidProperty": To("backend_jwt.key_id", _key_id),
+    "enforcer.jwtGenerator.jwksRatelimitQuota": To("backend_jwt.jwks_limit"),
+    "enforcer.jwtGenerator.jwksRatelimitTimeWindowInSeconds": To("backend_jwt.jwks_window"),
     "enforcer.jwtGenerator.keypair.*": Drop("`tls.key` signs the backend's tokens"),
     "enforcer.jwtGenerator.gatewayGeneratorImpl": JAVA,
     "enforcer.jwtGenerator.claimsExtractorImpl": JAVA,

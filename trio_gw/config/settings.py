@@ -135,6 +135,26 @@ class TestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: tuple[User, ...] = (User("admin", "admin"),)
 
 
+class BackendJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token that tells backends who calls (spec: security §7); `validity` in seconds.
+
+    Without `key` and `certificate` those of `[tls]` sign it. Its keys are served at
+    `/.wellknown/jwks`, `jwks_limit` times within `jwks_window` seconds.
+    """
+
+    enabled: bool = False
+    header: str = "X-JWT-Assertion"
+    issuer: str = "wso2.org/products/am"
+    validity: int = 3600
+    dialect: str = "http://wso2.org/claims"  # in front of the names of the gateway's claims
+    encoding: str = "base64"  # or base64url, as RFC 7515 has it
+    key: str = ""
+    certificate: str = ""
+    key_id: str = "kid"  # or x5t: how its head names the key
+    jwks_limit: int = 1000
+    jwks_window: float = 10.0
+
+
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A deployment environment and the host name its APIs answer on."""
 
@@ -193,6 +213,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     internal_key: InternalKey = InternalKey()
     api_key: ApiKey = ApiKey()
     testkey: TestKey = TestKey()
+    backend_jwt: BackendJwt = BackendJwt()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()
     retry: Retry = Retry()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.rules import backends, cors, general, issuers, testkey
+from trio_gw.config.rules import backend_jwt, backends, cors, general, issuers, testkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from trio_gw.config.rules.faults import Fault
     from trio_gw.config.settings import Settings
 
-_GROUPS = (general.check, issuers.check, testkey.check, backends.check, cors.check)
+_GROUPS = (
+    general.check,
+    issuers.check,
+    testkey.check,
+    backend_jwt.check,
+    backends.check,
+    cors.check,
+)
 
 
 def check(settings: Settings) -> Iterator[Fault]:

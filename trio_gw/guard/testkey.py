@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 import jwt
 import msgspec
 import trio
-from cryptography.hazmat.primitives import serialization
 
 from trio_gw.config import passwords
 from trio_gw.errors import Refusal, Side
 from trio_gw.guard.attempts import Attempts
-from trio_gw.guard.certificates import algorithms_for
+from trio_gw.guard.signing import algorithm_of, thumbprint
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import TestKey, User
@@ -69,10 +68,8 @@ class TestKeys:
         self._attempts = Attempts()
         self._deriving = trio.CapacityLimiter(1)
         self._key = pair.private_key
-        able = algorithms_for(pair.private_key.public_key())
-        # Of the six that an RSA key can do, the one that the reference system uses.
-        self._algorithm = "RS256" if "RS256" in able else min(able)
-        self._x5t = _thumbprint(pair)
+        self._algorithm = algorithm_of(pair)
+        self._x5t = thumbprint(pair)
 
     async def answer(
         self, authorization: bytes | None, body: bytes, now: float, *, address: str, at: float
@@ -175,13 +172,6 @@ def _slow_down(wait: float, why: str) -> Refusal:
 
 def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
-
-
-def _thumbprint(pair: KeyPair) -> str:
-    """Make `x5t` as the reference system does: base64url of the *hex* SHA-1, with padding."""
-    der = pair.certificate.public_bytes(serialization.Encoding.DER)
-    hexadecimal = hashlib.sha1(der, usedforsecurity=False).hexdigest()
-    return base64.urlsafe_b64encode(hexadecimal.encode()).decode()
 
 
 def _basic(credentials: bytes) -> tuple[bytes, bytes]:

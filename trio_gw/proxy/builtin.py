@@ -1,16 +1,19 @@
-"""The gateway's own endpoints on the traffic ports: `/health`, `/ready`, `/testkey`.
+"""The gateway's own endpoints on the traffic ports.
 
-They answer any method on their exact path (spec: routing §12), and only requests that are not
-WebSocket upgrades, so an API whose topics cover everything does not hide them.
+`/health`, `/ready` and `/testkey` answer any method on their exact path, `/.wellknown/jwks` only
+GET (spec: routing §12); all answer only requests that are not WebSocket upgrades, so an API
+whose topics cover everything does not hide them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import trio
 
-from trio_gw.proxy.refusals import not_found
+from trio_gw.errors import JSON_TYPE
+from trio_gw.proxy.refusals import not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
@@ -22,15 +25,49 @@ if TYPE_CHECKING:
 TEXT = ((b"content-type", b"text/plain"),)
 NO_STORE = (b"cache-control", b"no-store")
 
+JWKS = "/.wellknown/jwks"
+
 Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
+
+
+class Window:
+    """Lets so many requests through within so many seconds, then none until these are over."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._ends = -math.inf
+        self._left = 0
+
+    def admit(self, now: float) -> float:
+        """Return 0 for a request that may be answered, else the seconds to wait."""
+        if now >= self._ends:
+            self._ends, self._left = now + self._seconds, self._limit
+        if self._left:
+            self._left -= 1
+            return 0.0
+        return self._ends - now
+
+
+class PublicKeys(NamedTuple):
+    """What `/.wellknown/jwks` serves, and how often."""
+
+    jwks: bytes
+    window: Window
 
 
 class Builtin:
     """Answers the system paths. `worker` moves `state` on."""
 
-    def __init__(self, testkeys: TestKeys | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        testkeys: TestKeys | None,
+        clock: Callable[[], float],
+        public: PublicKeys | None = None,
+    ) -> None:
         self.state: Literal["starting", "ready", "draining"] = "starting"
         self._testkeys = testkeys
+        self._public = public
         self._clock = clock
 
     @property
@@ -40,7 +77,11 @@ class Builtin:
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of the gateway's own."""
-        return path in ("/health", "/ready") or (path == "/testkey" and bool(self._testkeys))
+        return (
+            path in ("/health", "/ready")
+            or (path == "/testkey" and self._testkeys is not None)
+            or (path == JWKS and self._public is not None)
+        )
 
     async def answer(
         self, head: RequestHead, body: Callable[[], Awaitable[bytes]], client: str
@@ -58,6 +99,8 @@ class Builtin:
             if self.state == "draining":
                 return 503, TEXT, b'{"status": "draining"}'
             raise not_found()
+        if head.path == JWKS:
+            return self._jwks(head)
         assert self._testkeys is not None
         credentials = head.values(b"authorization")
         if len(credentials) > 1:
@@ -70,3 +113,11 @@ class Builtin:
             at=trio.current_time(),
         )
         return status, (*TEXT, NO_STORE), text.encode()
+
+    def _jwks(self, head: RequestHead) -> Answer:
+        assert self._public is not None
+        if head.method != "GET":
+            raise only_get()
+        if wait := self._public.window.admit(trio.current_time()):
+            raise too_many(wait)
+        return 200, JSON_TYPE, self._public.jwks

@@ -230,10 +230,20 @@ class _Connection:
             request_id=self.session.request_id,
             trusted=self.gateway.trusted,
         )
+        # Backends believe this header, so only the gateway may send it, or nobody.
+        drop |= {self.gateway.settings.backend_jwt.header.lower().encode("ascii")}
+        if (made := self._assertion(admitted)) is not None:
+            claims = (*claims, made)
         if cluster.basic is not None:
             drop |= {b"authorization"}
             claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
         return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
+
+    def _assertion(self, admitted: Admitted) -> tuple[bytes, bytes] | None:
+        assertions, route = self.gateway.assertions, self.session.route
+        if assertions is None or route is None:
+            return None
+        return assertions.header(admitted.caller, route.api, time.time())
 
     # -- answers ---------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
+    from trio_gw.guard.assertion import Assertions
     from trio_gw.guard.schemes import Guard
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Policies
@@ -28,3 +29,4 @@ class Gateway(NamedTuple):
     shuttle: Shuttle
     cors: Policies
     trusted: tuple[Network, ...] = ()
+    assertions: Assertions | None = None

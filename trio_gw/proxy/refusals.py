@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trio_gw.errors import Refusal, Side, router_refusal
 
 
@@ -15,6 +17,26 @@ def foreign_origin() -> Refusal:
     """Refuse a handshake that a web page makes which is not on the list (RFC 6455 §10.2)."""
     description = "Web pages of this origin may not use the API."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
+
+
+def only_get() -> Refusal:
+    """Refuse another method than GET on a path of the gateway's own that has no other."""
+    description = "Only GET is answered here."
+    return router_refusal(
+        405, "405", "Method Not Allowed", description, headers=((b"allow", b"GET"),)
+    )
+
+
+def too_many(wait: float) -> Refusal:
+    """Refuse a request to a path of the gateway's own that is asked for too often."""
+    seconds = max(1, math.ceil(wait))
+    return router_refusal(
+        429,
+        "429",
+        "Too Many Requests",
+        f"Try again in {seconds} s.",
+        headers=((b"retry-after", b"%d" % seconds),),
+    )
 
 
 def starting() -> Refusal:

@@ -40,12 +40,13 @@ def check(settings: Settings) -> Iterator[Fault]:
     ):
         if name:
             yield from _signer(table, name, settings)
-    yield from _header(("internal_key", "header"), settings.internal_key.header)
+    yield from header(("internal_key", "header"), settings.internal_key.header)
     if settings.authorization_header.lower() != "authorization":
-        yield from _header(("authorization_header",), settings.authorization_header)
+        yield from header(("authorization_header",), settings.authorization_header)
 
 
-def _header(path: KeyPath, name: str) -> Iterator[Fault]:
+def header(path: KeyPath, name: str) -> Iterator[Fault]:
+    """Yield a fault if a header of this name cannot carry a credential."""
     if not _HEADER.fullmatch(name) or name.lower() in _TAKEN:
         yield Fault(
             path,

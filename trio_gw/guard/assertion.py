@@ -1,0 +1,130 @@
+"""The backend JWT: what the gateway tells backends about a caller, signed (spec: security §7).
+
+Called by `proxy.connection` for every handshake when `[backend_jwt]` is enabled; `jwks` is what
+`/.wellknown/jwks` serves, for backends to verify it with. No I/O and no clock.
+
+A token costs a signature, so it is used again for the same caller and API until shortly before
+it expires. The whole caller is the key of that cache, not its token's id: two issuers may give
+the same id, and a token that is renewed under its id may say something else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives import serialization
+
+from trio_gw.guard.signing import algorithm_of, thumbprint
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import ApiProject
+    from trio_gw.config.settings import BackendJwt
+    from trio_gw.guard.caller import Caller
+    from trio_gw.guard.certificates import KeyPair
+
+RENEWED = 5.0  # seconds before its expiry from which a token is made anew
+CACHE_SIZE = 1000
+_TENANT = "-1234"  # the number of `carbon.super`, the one tenant there is
+# What of the caller's token is about that token, or too large, and not told to backends.
+_NOT_COPIED = frozenset(
+    {
+        *("iss", "sub", "aud", "exp", "nbf", "iat", "jti"),
+        *("application", "tierInfo", "subscribedAPIs"),
+    }
+)
+
+_Key = tuple[str, str, str, "Caller"]
+
+
+class Assertions:
+    """Makes the header that tells a backend who calls."""
+
+    def __init__(self, settings: BackendJwt, pair: KeyPair, cache_size: int = CACHE_SIZE) -> None:
+        self._settings = settings
+        self._name = settings.header.lower().encode("ascii")
+        dialect = settings.dialect.rstrip("/")
+        self._prefix = f"{dialect}/" if dialect else ""
+        self._key = pair.private_key
+        self._algorithm_name = algorithm_of(pair)
+        self._algorithm: Any = jwt.get_algorithm_by_name(self._algorithm_name)
+        identity = {"kid": _key_id(pair), "x5t": thumbprint(pair)}
+        head = {"typ": "JWT", "alg": self._algorithm_name}
+        head[settings.key_id] = identity[settings.key_id]
+        self._head = self._encode(msgspec.json.encode(head))
+        public = self._algorithm.to_jwk(pair.private_key.public_key(), as_dict=True)
+        public.pop("key_ops", None)  # RFC 7517 §4.3: not together with `use`
+        key = {**public, "use": "sig", "alg": self._algorithm_name, **identity}
+        self.jwks = msgspec.json.encode({"keys": [key]})
+        # Oldest use first; the number is when it expires.
+        self._made: OrderedDict[_Key, tuple[bytes, int]] = OrderedDict()
+        self._cache_size = cache_size
+
+    def header(self, caller: Caller, api: ApiProject, now: float) -> tuple[bytes, bytes] | None:
+        """Return the header about this caller, None for one that no credential vouches for.
+
+        `now` is in epoch seconds.
+        """
+        if caller.anonymous:
+            return None
+        key = (api.name, api.base_path, api.version, caller)
+        found = self._made.get(key)
+        if found is None or found[1] - RENEWED <= now:
+            self._made.pop(key, None)
+            if len(self._made) >= self._cache_size:
+                self._made.popitem(last=False)
+            issued = int(now)
+            expires = issued + self._settings.validity
+            found = self._sign(self._claims(caller, api, issued, expires)), expires
+            self._made[key] = found
+        else:
+            self._made.move_to_end(key)
+        return self._name, found[0]
+
+    def _claims(self, caller: Caller, api: ApiProject, issued: int, expires: int) -> dict[str, Any]:
+        application = caller.application
+        told = {
+            "subscriber": application.owner or caller.subject,
+            "applicationid": application.id,
+            "applicationname": application.name,
+            "applicationtier": application.tier,
+            "applicationUUId": application.uuid,
+            "apiname": api.name,
+            "apicontext": api.base_path,
+            "version": api.version,
+            "tier": caller.subscription.tier,
+            "keytype": caller.key_type,
+            "usertype": "Application_User",
+            "enduser": caller.subject,
+            "enduserTenantId": _TENANT,
+        }
+        copied = {name: value for name, value in caller.claims().items() if name not in _NOT_COPIED}
+        # In this order: a claim of the caller's token never stands for one of the gateway's own.
+        return {
+            **copied,
+            **{self._prefix + name: value for name, value in told.items() if value},
+            "iss": self._settings.issuer,
+            "iat": issued,
+            "exp": expires,
+            "jti": str(uuid.uuid4()),
+        }
+
+    def _sign(self, claims: dict[str, Any]) -> bytes:
+        signed = self._head + b"." + self._encode(msgspec.json.encode(claims))
+        return signed + b"." + self._encode(self._algorithm.sign(signed, self._key))
+
+    def _encode(self, data: bytes) -> bytes:
+        urlsafe = self._settings.encoding == "base64url"
+        encoded = base64.urlsafe_b64encode(data) if urlsafe else base64.b64encode(data)
+        return encoded.rstrip(b"=")
+
+
+def _key_id(pair: KeyPair) -> str:
+    """Name the key by the SHA-256 of its certificate (RFC 7515 §4.1.8)."""
+    der = pair.certificate.public_bytes(serialization.Encoding.DER)
+    return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
