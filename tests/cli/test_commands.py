@@ -183,6 +183,16 @@ def test_check_of_settings(tmp_path: Path) -> None:
     assert "listen" in done.stderr
 
 
+def test_check_looks_at_the_key_of_the_backend_jwt(base: Path) -> None:
+    table = '[backend_jwt]\nenabled = true\nkey = "certs/none.key"\ncertificate = "certs/mg.pem"\n'
+    (base / "gateway.toml").write_text(table)
+    done = gw(base, "check")
+    assert done.returncode == 1
+    assert "certs/none.key" in done.stdout + done.stderr
+    (base / "gateway.toml").write_text(table.replace("none", "mg"))
+    assert "none.key" not in gw(base, "check").stderr
+
+
 def test_check_as_json(tmp_path: Path) -> None:
     channels = {"/t": OPEN, "/unused": {}}
     write(tmp_path / "apis", "one", api("O", "/o", "ws://h:1"), asyncapi(channels))

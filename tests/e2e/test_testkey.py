@@ -77,7 +77,17 @@ async def test_t1_t3_the_token_opens_the_api(gateway: RunningGateway, user: str,
     assert (refused.status, refused.json()["code"]) == (403, "900910")
 
 
-async def test_t2_the_token_opens_no_sandbox(gateway: RunningGateway) -> None:
+async def test_t2_a_sandbox_key_opens_no_production(gateway: RunningGateway) -> None:
+    good = (await post(gateway, basic("admin:admin"), b"scope=read:pets")).body.decode()
+    claims = jwt.decode(good, options={"verify_signature": False})
+    key = (gateway.base / "certs" / "mg.key").read_text()
+    token = jwt.encode({**claims, "keytype": "SANDBOX"}, key, algorithm="RS256")
+    refused = await gateway.ask(gateway.handshake("/pets/1.0.0/pets", token))
+    assert refused.status == 401
+    assert b"Sandbox key offered to an API with no sandbox endpoint" in refused.body
+
+
+async def test_the_token_opens_no_sandbox(gateway: RunningGateway) -> None:
     token = (await post(gateway, basic("admin:admin"))).body.decode()
     refused = await gateway.ask(gateway.handshake("/sand/1.0.0/any", token))
     assert refused.status == 401

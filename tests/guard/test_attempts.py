@@ -7,6 +7,14 @@ import pytest
 from trio_gw.guard.attempts import FORGOTTEN, FREE, LONGEST, Attempts
 
 
+def ask(attempts: Attempts, address: str = "a", at: float = 0.0) -> float:
+    """Ask for an attempt and end it at once."""
+    wait = attempts.begin(address, at)
+    if not wait:
+        attempts.end(address)
+    return wait
+
+
 def fail(attempts: Attempts, times: int, address: str = "a", at: float = 0.0) -> None:
     for _ in range(times):
         attempts.failed(address, at)
@@ -15,11 +23,11 @@ def fail(attempts: Attempts, times: int, address: str = "a", at: float = 0.0) ->
 def test_the_first_failures_are_free() -> None:
     attempts = Attempts()
     fail(attempts, FREE - 1)
-    assert attempts.begin("a", 0.0) == 0.0
+    assert ask(attempts, "a", 0.0) == 0.0
     attempts.failed("a", 0.0)
-    assert attempts.begin("a", 0.0) == 1.0
-    assert attempts.begin("a", 0.75) == 0.25
-    assert attempts.begin("b", 0.0) == 0.0
+    assert ask(attempts, "a", 0.0) == 1.0
+    assert ask(attempts, "a", 0.75) == 0.25
+    assert ask(attempts, "b", 0.0) == 0.0
 
 
 def test_each_wait_is_twice_the_last_up_to_the_longest() -> None:
@@ -27,10 +35,10 @@ def test_each_wait_is_twice_the_last_up_to_the_longest() -> None:
     fail(attempts, FREE)
     now, waits = 0.0, []
     for _ in range(12):
-        wait = attempts.begin("a", now)
+        wait = ask(attempts, "a", now)
         waits.append(wait)
         now += wait
-        assert attempts.begin("a", now) == 0.0
+        assert ask(attempts, "a", now) == 0.0
         attempts.failed("a", now)
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST, LONGEST, LONGEST]
 
@@ -38,36 +46,47 @@ def test_each_wait_is_twice_the_last_up_to_the_longest() -> None:
 def test_many_failures_do_not_overflow() -> None:
     attempts = Attempts()
     fail(attempts, 5000)
-    assert attempts.begin("a", 0.0) == LONGEST
+    assert ask(attempts, "a", 0.0) == LONGEST
 
 
 def test_attempts_at_once_do_not_get_around_the_wait() -> None:
     attempts = Attempts()
-    fail(attempts, FREE)
-    assert attempts.begin("a", 1.0) == 0.0  # this one is still being looked at
-    assert attempts.begin("a", 1.0) == 2.0
-    attempts.failed("a", 1.5)
-    assert attempts.begin("a", 1.5) == 2.0
+    fail(attempts, 2)
+    begun = [attempts.begin("a", 0.0) for _ in range(6)]
+    assert begun == [0, 0, 0, 1, 1, 1]  # with the two before, as many as are free
+    assert ask(attempts, "b") == 0
+    for _ in range(3):
+        attempts.failed("a", 0.0)
+        attempts.end("a")
+    assert attempts.begin("a", 0.5) == 0.5
+    assert attempts.begin("a", 1.0) == 0.0
+    assert attempts.begin("a", 1.0) == 1.0  # one at a time from now on
+    attempts.end("a")
+    assert attempts.begin("a", 1.0) == 0.0
 
 
 def test_a_success_ends_the_wait_but_not_the_count() -> None:
     attempts = Attempts()
     fail(attempts, FREE)
-    assert attempts.begin("a", 1.0) == 0.0
-    attempts.succeeded("a")
-    assert attempts.begin("a", 1.0) == 0.0
+    assert ask(attempts, "a", 1.0) == 0.0  # which succeeds
+    assert ask(attempts, "a", 1.0) == 0.0
     attempts.failed("a", 1.0)
-    assert attempts.begin("a", 1.0) == 2.0
-    attempts.succeeded("never failed")
-    assert len(attempts) == 1
+    assert ask(attempts, "a", 1.0) == 2.0
+
+
+def test_nothing_is_kept_of_attempts_that_are_over() -> None:
+    attempts = Attempts()
+    for number in range(1000):
+        assert ask(attempts, str(number)) == 0.0
+    assert len(attempts) == 0
 
 
 def test_a_quiet_address_is_forgotten() -> None:
     attempts = Attempts()
     fail(attempts, FREE + 20)
-    assert attempts.begin("a", FORGOTTEN - 1) == 0.0
+    assert ask(attempts, "a", FORGOTTEN - 1) == 0.0
     assert len(attempts) == 1
-    assert attempts.begin("a", FORGOTTEN) == 0.0
+    assert ask(attempts, "a", FORGOTTEN) == 0.0
     assert len(attempts) == 0
 
 
@@ -77,8 +96,8 @@ def test_the_table_is_bounded_and_keeps_who_failed_last() -> None:
         fail(attempts, FREE, f"10.0.{number // 256}.{number % 256}")
         fail(attempts, 1, "192.0.2.1")
         assert len(attempts) <= 3
-    assert attempts.begin("192.0.2.1", 0.0) == LONGEST
-    assert attempts.begin("10.0.0.0", 0.0) == 0.0
+    assert ask(attempts, "192.0.2.1", 0.0) == LONGEST
+    assert ask(attempts, "10.0.0.0", 0.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -97,4 +116,4 @@ def test_the_table_is_bounded_and_keeps_who_failed_last() -> None:
 def test_who_an_address_stands_for(one: str, other: str, same: bool) -> None:
     attempts = Attempts()
     fail(attempts, FREE, one)
-    assert (attempts.begin(other, 0.0) > 0) == same
+    assert (ask(attempts, other, 0.0) > 0) == same

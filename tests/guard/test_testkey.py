@@ -429,11 +429,63 @@ async def test_attempts_that_would_queue_without_end_are_refused(
     assert (await answer(mixed, basic("hashed:zwö"), address="last"))[0] == 200
 
 
+async def test_guesses_at_once_are_no_more_than_one_after_another(
+    mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    real = hashlib.scrypt
+    outcomes: list[int] = []
+
+    def derive(password: bytes, **rest: Any) -> bytes:
+        assert go_on.wait(20)
+        return real(password, **rest)
+
+    async def guess() -> None:
+        try:
+            outcomes.append((await answer(mixed, basic("hashed:guess")))[0])
+        except Refusal as refusal:
+            outcomes.append(refusal.status)
+
+    monkeypatch.setattr(hashlib, "scrypt", derive)
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(guess)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    assert sorted(outcomes) == [401] * attempts.FREE + [429] * (20 - attempts.FREE)
+
+
+async def test_nobody_waits_for_the_thread_without_end(
+    mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    real = hashlib.scrypt
+
+    def derive(password: bytes, **rest: Any) -> bytes:
+        assert go_on.wait(20)
+        return real(password, **rest)
+
+    monkeypatch.setattr(hashlib, "scrypt", derive)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address="first"))
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(testkey, "LONGEST_WAIT", 0.0)
+        with pytest.raises(Refusal) as caught:
+            await answer(mixed, basic("hashed:zwö"), address="second")
+        assert caught.value.status == 429
+        go_on.set()
+
+
 async def test_a_cancelled_attempt_leaves_the_thread_to_the_next(mixed: testkey.TestKeys) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await answer(mixed, basic("hashed:zwö"))
     assert scope.cancelled_caught
+    # Nor does it count as one that is under way.
+    for _ in range(2 * attempts.FREE):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await answer(mixed, basic("hashed:zwö"))
     assert (await answer(mixed, basic("hashed:zwö")))[0] == 200
 
 

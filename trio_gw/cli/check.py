@@ -17,6 +17,7 @@ from trio_gw.config.settings import Settings
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
+from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
 
 if TYPE_CHECKING:
@@ -105,7 +106,10 @@ def _is_project(path: Path) -> bool:
 
 
 def _check_keys(settings: Settings, base: Path) -> list[Problem]:
-    """Look at the issuers' keys; the gateway's own is made at its first start if need be."""
+    """Look at the keys of the issuers and of the backend JWT.
+
+    The gateway's own is made at its first start if need be.
+    """
     made = (base / settings.tls.cert).exists() or (base / settings.tls.key).exists()
     own = base / settings.tls.cert
     issuers = [
@@ -113,8 +117,15 @@ def _check_keys(settings: Settings, base: Path) -> list[Problem]:
         for issuer in settings.issuers
         if made or not issuer.certificate or base / issuer.certificate != own
     ]
+    problems: list[Problem] = []
     try:
         KeyRing(issuers, base)
     except UnusableError as error:
-        return list(error.problems)
-    return []
+        problems += error.problems
+    table = settings.backend_jwt
+    if table.enabled and table.key:
+        try:
+            load_pair(base / table.certificate, base / table.key)
+        except UnusableError as error:
+            problems += error.problems
+    return problems

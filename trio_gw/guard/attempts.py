@@ -22,29 +22,36 @@ class Attempts:
         self._max = max_addresses
         # By address: failures, when the next attempt may be made, when the last one failed.
         self._failed: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+        self._under_way: dict[str, int] = {}  # as bounded as the caller's attempts at once
 
     def __len__(self) -> int:
-        return len(self._failed)
+        return len(self._failed) + len(self._under_way)
 
     def begin(self, address: str, now: float) -> float:
         """Ask for an attempt; returns 0 if it may be made, else the seconds to wait first.
 
-        From an address that has used up its free failures only one attempt is let through at a
-        time: the next has to wait as if this one had failed already.
+        An attempt that may be made counts as a failure until it has ended, so that many at once
+        get nobody around the wait. Every one that may be made has to be ended with `end`.
         """
         key = _key(address)
         failures, until, last = self._failed.get(key, (0, 0.0, 0.0))
         if failures and now - last >= FORGOTTEN:
             del self._failed[key]
-            return 0.0
+            failures, until = 0, 0.0
         if until > now:
             return until - now
-        if failures >= FREE:
-            self._failed[key] = failures, now + _penalty(failures + 1), last
+        under_way = self._under_way.get(key, 0)
+        if under_way and failures + under_way >= FREE:
+            return 1.0
+        self._under_way[key] = under_way + 1
         return 0.0
 
     def failed(self, address: str, now: float) -> None:
-        """Note that an attempt failed."""
+        """Note that an attempt failed.
+
+        A success changes nothing: the failures stay counted, or a user of the gateway could
+        guess at another's password without end by logging in in between.
+        """
         key = _key(address)
         failures, until, _ = self._failed.pop(key, (0, 0.0, 0.0))
         failures += 1
@@ -54,16 +61,12 @@ class Attempts:
             self._failed.popitem(last=False)
         self._failed[key] = failures, until, now
 
-    def succeeded(self, address: str) -> None:
-        """Note that an attempt succeeded: the next one need not wait.
-
-        The failures stay counted, or a user of the gateway could guess at another's password
-        without end by logging in in between.
-        """
+    def end(self, address: str) -> None:
+        """Note that an attempt is over, whatever came of it."""
         key = _key(address)
-        if key in self._failed:
-            failures, _, last = self._failed[key]
-            self._failed[key] = failures, 0.0, last
+        self._under_way[key] -= 1
+        if not self._under_way[key]:
+            del self._under_way[key]
 
 
 def _penalty(failures: int) -> float:

@@ -42,6 +42,7 @@ _WRONG = "Wrong username or password. Please provide valid credentials."
 _MALFORMED = "Error occurred while processing the request."
 _TEXT: Headers = ((b"content-type", b"text/plain"), (b"cache-control", b"no-store"))
 MAX_WAITING = 32  # attempts that wait for the worker thread
+LONGEST_WAIT = 10.0  # seconds for which one does
 
 
 class _Account(msgspec.Struct, frozen=True):
@@ -92,11 +93,14 @@ class TestKeys:
             return 400, _MALFORMED
         if wait := self._attempts.begin(address, at):
             raise _slow_down(wait, "too many failed attempts")
-        user = await self._authenticated(username, password)
+        try:
+            user = await self._authenticated(username, password)
+            if user is None:
+                self._attempts.failed(address, at)
+        finally:
+            self._attempts.end(address)
         if user is None:
-            self._attempts.failed(address, at)
             return 401, _WRONG
-        self._attempts.succeeded(address)
         return 200, self.mint(user, _requested_scope(body), now)
 
     def mint(self, user: str, scope: str | None, now: float) -> str:
@@ -147,7 +151,10 @@ class TestKeys:
         def derive() -> dict[passwords.Cost, bytes]:
             return {cost: cost.derive(password, salt) for cost, salt in salts.items()}
 
-        return await trio.to_thread.run_sync(derive, limiter=self._deriving)
+        # Only the wait for the thread can run out: what has begun is soon done.
+        with trio.move_on_after(LONGEST_WAIT):
+            return await trio.to_thread.run_sync(derive, limiter=self._deriving)
+        raise _slow_down(LONGEST_WAIT, "too many attempts at once")
 
 
 def _account(user: User) -> _Account:
