@@ -1,17 +1,48 @@
-"""Fixtures for tests that talk to a running gateway."""
+"""Fixtures for tests that talk to a running gateway, and the search for secrets at the end."""
 
 from __future__ import annotations
 
 import datetime
+import logging
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.secrets import BOOK, Recorder
 from trio_gw.guard.certificates import ensure_certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_RECORDER = Recorder()
+
+
+@pytest.fixture(autouse=True)
+def _recorded() -> Iterator[None]:
+    """Keep every log record of this test, DEBUG included, for the search at the end."""
+    logger = logging.getLogger("trio_gw")
+    level = logger.level
+    logger.addHandler(_RECORDER)
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.removeHandler(_RECORDER)
+    logger.setLevel(level)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if anything that the gateways wrote holds a secret of the suite."""
+    if BOOK.leaks():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where."""
+    if leaks := BOOK.leaks():
+        terminalreporter.section("secrets in what the gateway wrote", red=True, bold=True)
+        for leak in leaks:
+            terminalreporter.line(leak)
 
 
 @pytest.fixture(scope="session")

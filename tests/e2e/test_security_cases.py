@@ -1,10 +1,11 @@
 """The reference's token cases on WebSocket handshakes (spec: upstream-tests §3 and §4), and the
-exact answers of the rows A, B, C, E, H and K (spec: security §6)."""
+exact answers of the rows A to C, E to H, K and N (spec: security §6)."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ import trio
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from support import issuers
 from support.backends import start_echo
 from support.gateway import Answer, RunningGateway, start_gateway
-from support.projects import api, asyncapi, write
+from support.projects import OAUTH2, api, asyncapi, write
+from trio_gw.guard.certificates import load_pair
+from trio_gw.proxy import admission
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +31,8 @@ CHALLENGE = (
     ' error_description="The provided token is invalid"'
 )
 ISSUER = "https://localhost:9443/oauth2/token"
+SELF = "https://self.example/token"
+PUBLISHER = "https://localhost:9443/publisher"
 BASIC = b"Authorization: Basic YWRtaW46YWRtaW4=\r\n"
 
 
@@ -66,6 +72,17 @@ H = (
         "User is NOT authorized to access the Resource: /scoped. Scope validation failed.",
     ),
 )
+FORBIDDEN = "Resource forbidden "
+F = 403, body(FORBIDDEN, "900908", FORBIDDEN)
+G = (
+    403,
+    body(
+        FORBIDDEN,
+        "900908",
+        "User is NOT authorized to access the Resource. API Subscription validation failed.",
+    ),
+)
+S_API = {"name": "S", "version": "1.0.0", "context": "/s/1.0.0", "subscriptionTier": "Gold"}
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +98,17 @@ async def gateway(nursery: trio.Nursery, base: Path, signer: rsa.RSAPrivateKey) 
         "/any": {"publish": {}},
         "/scoped": {"publish": {"x-scopes": ["write:pets", "read:pets"]}},
         "/open": {"publish": {}, "x-auth-type": "None"},
+        "/priced": {"publish": {"security": [{"key": []}]}},
+        "/asked": {"publish": {"security": [{"parameter": []}]}},
     }
     apis = base / "apis"
-    write(apis, "s", api("S", "/s", backend.url), asyncapi(channels))
+    schemes = {
+        **OAUTH2["securitySchemes"],
+        "key": {"type": "httpApiKey", "in": "header", "name": "X-Api-Key"},
+        "parameter": {"type": "httpApiKey", "in": "query", "name": "key"},
+    }
+    definition = asyncapi(channels, asyncapi="2.6.0", components={"securitySchemes": schemes})
+    write(apis, "s", api("S", "/s", backend.url), definition)
     meta = api("H", "/h", backend.url, authorizationHeader="authHeader")
     write(apis, "h", meta, asyncapi(channels))
     proto = api("P", "/p", backend.url, lifeCycleStatus="prototyped")
@@ -99,7 +124,11 @@ async def gateway(nursery: trio.Nursery, base: Path, signer: rsa.RSAPrivateKey) 
         issuers=[
             {"issuer": "https://localhost:9095/testkey", "certificate": "certs/mg.pem"},
             {"issuer": ISSUER, "jwks": "certs/jwks.json"},
+            {"issuer": SELF, "jwks": "certs/jwks.json", "validate_subscription": True},
+            {"issuer": PUBLISHER, "name": "Publisher", "jwks": "certs/jwks.json"},
         ],
+        internal_key={"issuer": "Publisher"},
+        api_key={"issuer": ISSUER},
     )
 
 
@@ -107,7 +136,7 @@ def sign(signer: rsa.RSAPrivateKey, kid: str = "k1", **claims: Any) -> str:
     """Sign a token of the second issuer, with `iat` in milliseconds as the reference's tests do."""
     now = int(time.time())
     payload = {"iss": ISSUER, "sub": "admin", "exp": now + 600, "iat": now * 1000, "jti": "1"}
-    return jwt.encode(payload | claims, signer, algorithm="RS256", headers={"kid": kid})
+    return issuers.sign(signer, payload | claims, kid=kid)
 
 
 def padded(token: str) -> str:
@@ -228,6 +257,86 @@ async def test_j8_to_j14_scopes(
     assert answer.status == status
     if status == 403:
         check(answer, H)
+
+
+async def test_j22_j23_rows_f_and_g_subscriptions(
+    gateway: RunningGateway, signer: rsa.RSAPrivateKey
+) -> None:
+    token = sign(signer, iss=SELF, subscribedAPIs=[S_API])
+    assert (await ask(gateway, "/s/1.0.0/any", f"Bearer {token}")).status == 101
+    check(await ask(gateway, "/h/1.0.0/any", f"Bearer {token}", "authHeader"), F)
+    unsubscribed = sign(signer, iss=SELF, azp="client")  # J28: nobody to look it up
+    check(await ask(gateway, "/s/1.0.0/any", f"Bearer {unsubscribed}"), G)
+
+
+async def test_j15_to_j18_internal_keys(gateway: RunningGateway, signer: rsa.RSAPrivateKey) -> None:
+    claims: dict[str, Any] = {"token_type": "InternalKey", "subscribedAPIs": [S_API]}
+    token = sign(signer, **claims)
+    for _ in range(2):
+        check(await ask(gateway, "/s/1.0.0/scoped", token[:-4], "Internal-Key"), C)
+        assert (await ask(gateway, "/s/1.0.0/scoped", token, "Internal-Key")).status == 101
+    check(await ask(gateway, "/s/1.0.0/any", sign(signer), "Internal-Key"), A)
+    expired = sign(signer, exp=int(time.time()) - 6, **claims)
+    check(await ask(gateway, "/s/1.0.0/any", expired, "Internal-Key"), C)
+    unlike = f"Internal key authentication failed.. {HINT}"
+    row = 401, body("Invalid Credentials", "900901", unlike)
+    check(await ask(gateway, "/s/1.0.0/any", "aaa.bbb.ccc", "Internal-Key"), row)
+    check(await ask(gateway, "/h/1.0.0/any", token, "Internal-Key"), F)
+    check(await ask(gateway, "/s/1.0.0/any", f"Bearer {token}"), C)
+
+
+async def test_j31_the_header_of_internal_keys_is_a_setting(
+    nursery: trio.Nursery, base: Path
+) -> None:
+    backend = await start_echo(nursery)
+    write(base / "apis", "s", api("S", "/s", backend.url), asyncapi({"/any": {"publish": {}}}))
+    pair = load_pair(base / "certs" / "mg.pem", base / "certs" / "mg.key")
+    gateway = await start_gateway(
+        nursery,
+        base,
+        internal_key={"issuer": "https://localhost:9095/testkey", "header": "apikey"},
+    )
+    claims = {"iss": "x", "exp": int(time.time()) + 60, "token_type": "InternalKey"}
+    token = issuers.sign(pair.private_key, claims | {"subscribedAPIs": [S_API]})
+    assert (await ask(gateway, "/s/1.0.0/any", token, "apikey")).status == 101
+    check(await ask(gateway, "/s/1.0.0/any", token, "Internal-Key"), A)
+    assert token not in str(backend.requests)
+    assert "apikey" not in backend.requests[0].headers
+
+
+async def test_j24_api_keys(gateway: RunningGateway, signer: rsa.RSAPrivateKey) -> None:
+    claims: dict[str, Any] = {"token_type": "apiKey", "subscribedAPIs": [S_API]}
+    key = sign(signer, permittedIP="127.0.0.0/8, ::1", **claims)
+    assert (await ask(gateway, "/s/1.0.0/priced", key, "X-Api-Key")).status == 101
+    assert (await ask(gateway, f"/s/1.0.0/asked?a=1&key={key}", None)).status == 101
+    check(await ask(gateway, f"/s/1.0.0/priced?key={key}", None), A)
+    check(await ask(gateway, "/s/1.0.0/asked", key, "X-Api-Key"), A)
+    check(await ask(gateway, "/s/1.0.0/any", key, "X-Api-Key"), A)
+    check(await ask(gateway, "/s/1.0.0/priced", sign(signer), "X-Api-Key"), A)
+    check(await ask(gateway, "/s/1.0.0/priced", key[:-4], "X-Api-Key"), C)
+    check(await ask(gateway, "/s/1.0.0/priced", "aaa.bbb.ccc", "X-Api-Key"), B)
+    elsewhere = sign(signer, permittedIP="203.0.113.0/24", **claims)
+    check(await ask(gateway, "/s/1.0.0/priced", elsewhere, "X-Api-Key"), F)
+    page = sign(signer, permittedReferer="https://app.example/*", **claims)
+    check(await ask(gateway, "/s/1.0.0/priced", page, "X-Api-Key"), F)
+    with_page = f"{page}\r\nReferer: https://app.example/x"
+    assert (await ask(gateway, "/s/1.0.0/priced", with_page, "X-Api-Key")).status == 101
+
+
+async def test_row_n_an_internal_failure(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is known to cause one, so this breaks a part on purpose.
+    monkeypatch.setattr(admission, "check_key_type", lambda *_, **__: 1 / 0)
+    answer = await ask(gateway, "/s/1.0.0/any", f"Bearer {gateway.token()}")
+    assert answer.status == 500
+    assert answer.headers["content-type"] == "application/json"
+    told = answer.json()
+    description = told.pop("description")
+    assert told == {"code": "102500", "message": "Unclassified Validation Failure"}
+    assert re.fullmatch(
+        r"Error during validating the request\. Error id [0-9a-f]{8}\.", description
+    )
 
 
 async def test_j19_j20_header_of_the_api(gateway: RunningGateway) -> None:

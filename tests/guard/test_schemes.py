@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from support.secrets import secret, wrote
 from support.visits import visit
 from trio_gw.config.settings import Claims, Issuer
 from trio_gw.errors import Refusal
@@ -82,7 +83,8 @@ class World:
         """Sign a token; `signer` is whose key is used if not the issuer's."""
         every = {"iss": issuer, "sub": "bob", "exp": int(NOW) + 600, "jti": "id-1"} | claims
         every.pop(drop, None)
-        return jwt.encode(every, self.signers[signer or issuer], algorithm="RS256").encode()
+        key = self.signers[signer or issuer]
+        return secret(jwt.encode(every, key, algorithm="RS256")).encode()
 
     async def ask(self, *headers: tuple[bytes, bytes], **options: Any) -> Caller:
         """Visit the API Chat 1.0.0, which takes API keys."""
@@ -96,6 +98,7 @@ class World:
         with pytest.raises(Refusal) as caught:
             await self.ask(*headers, **options)
         refusal = caught.value
+        wrote(f"{refusal} {refusal.body!r}", "refusal")
         body = json.loads(refusal.body)
         assert body.get("code") == refusal.code
         return refusal.status, refusal.code, body.get("error_description", body.get("description"))

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from support.secrets import secret, wrote
 from support.visits import visit
 from trio_gw.config.settings import Issuer
 from trio_gw.errors import Refusal
@@ -175,7 +176,9 @@ def sign(
         algorithm = jwt.get_algorithm_by_name(name)
     except NotImplementedError:
         algorithm = jwt.get_algorithm_by_name("RS256")
-    return signed + b"." + part(algorithm.sign(signed, key), padded=padded)
+    signature = part(algorithm.sign(signed, key), padded=padded)
+    secret(signature.decode())
+    return signed + b"." + signature
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +220,7 @@ async def refused(row: str, tokens: Tokens, *values: bytes, **options: Any) -> R
     refusal = caught.value
     status, code, message, description = ROWS[row]
     assert (refusal.status, refusal.code) == (status, code)
+    wrote(f"{refusal} {refusal.body!r}", "refusal")
     expected = {"error_message": message, "code": code, "error_description": description}
     assert refusal.body == json.dumps(expected, separators=(",", ":")).encode()
     assert refusal.headers == (
@@ -686,9 +690,9 @@ async def test_the_public_key_is_never_a_shared_secret(
     header = part(json.dumps({"alg": alg}).encode())
     for issuer in (ISSUER, CURVES):
         claims = part(json.dumps({"iss": issuer, "exp": int(NOW) + 60}).encode())
-        for secret in secrets:
+        for shared in secrets:
             signed = header + b"." + claims
-            signature = part(hmac.digest(secret, signed, alg.replace("HS", "sha")))
+            signature = part(hmac.digest(shared, signed, alg.replace("HS", "sha")))
             await refused("C", tokens, bearer(signed + b"." + signature))
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from support.secrets import wrote
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,7 +27,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in `folder`."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "trio_gw", *arguments],
         cwd=folder,
         env=environment(**more),
@@ -34,3 +36,7 @@ def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProces
         timeout=60,
         check=False,
     )
+    wrote(done.stderr, f"standard error of {arguments[:1]}")
+    if arguments[:1] != ("token",):
+        wrote(done.stdout, f"output of {arguments[:1]}")
+    return done

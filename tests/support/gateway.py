@@ -11,6 +11,7 @@ import trio
 from websockets.trio.client import ClientConnection, connect
 
 from support.backends import read_head
+from support.secrets import secret, wrote
 from trio_gw import worker
 from trio_gw.config.settings import Settings
 
@@ -33,6 +34,8 @@ class Answer:
             name.decode().lower(): value.decode("latin-1").strip()
             for name, _, value in (field.partition(b":") for field in fields)
         }
+        if self.status >= 400:
+            wrote(raw.decode("latin-1"), f"answer {self.status}")
 
     def json(self) -> Any:
         """Decode the body."""
@@ -62,7 +65,7 @@ class RunningGateway:
     def token(self, *scopes: str) -> str:
         """Mint a test token with these scopes."""
         assert self.running.testkeys is not None
-        return self.running.testkeys.mint("admin", " ".join(scopes) or None, time.time())
+        return secret(self.running.testkeys.mint("admin", " ".join(scopes) or None, time.time()))
 
     def trust(self) -> ssl.SSLContext:
         """Return a client context that trusts the gateway's certificate, and checks it."""
