@@ -40,6 +40,7 @@ from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.proxy.upstream import Upstream
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
 from trio_gw.watch.files import keep_loaded
@@ -272,7 +273,11 @@ def _handler(
 
     async def tls(stream: trio.SocketStream, peer: str) -> None:
         assert context is not None
-        secure = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        try:
+            secure = SecureStream(stream, context, server_side=True)
+        except OSError:  # it left before it was served
+            await trio.aclose_forcefully(stream)
+            return
         await serve(gateway, secure, peer, tls=True)
 
     return plain if context is None else tls

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, close, frame
-from support.relays import lockstep, memory, relaying, road, tcp, tls
+from support.relays import lockstep, memory, relaying, road, road_tls, tcp, tls
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.frames import BINARY, CLOSE, CONTINUATION, TEXT
 
@@ -26,11 +26,11 @@ NEVER = 3600  # seconds: a deadline that no test over loopback reaches
 
 
 def kinds(*pairs: MakePair) -> pytest.MarkDecorator:
-    """Run a test over these kinds of connections; `road` is the shuttle's, the rest the pump's."""
+    """Run a test over these kinds of connections: the shuttle drives roads, the pump the rest."""
     return pytest.mark.parametrize("pair", pairs, ids=lambda pair: pair.__name__)
 
 
-anywhere = kinds(memory, tcp, tls, road)
+anywhere = kinds(memory, tcp, tls, road, road_tls)
 below_tls = kinds(memory, tcp, road)
 sockets = kinds(tcp, road)
 
@@ -312,8 +312,9 @@ async def test_one_who_cannot_be_sent_to(roles: Roles, autojump_clock: MockClock
         await relay.ends(roles.by, 1006)
 
 
-async def test_lost_without_the_end_that_tls_asks_for(roles: Roles) -> None:
-    async with relaying(tls, close_timeout=NEVER) as relay:
+@kinds(tls, road_tls)
+async def test_lost_without_the_end_that_tls_asks_for(pair: MakePair, roles: Roles) -> None:
+    async with relaying(pair, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
         assert isinstance(one.stream, trio.SSLStream)
         await one.says(b"last")
@@ -695,7 +696,7 @@ async def _chat_until_it_breaks(relay: Relay) -> None:
         assert relay.scope.cancel_called or relay.publish.ending
 
 
-@kinds(memory, lockstep, tcp, tls, road)
+@kinds(memory, lockstep, tcp, tls, road, road_tls)
 async def test_cancelled_after_any_number_of_ticks(pair: MakePair) -> None:
     """`relaying` says for each of them that both streams are closed."""
     finished = 0

@@ -17,9 +17,10 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, close, frame
-from support.relays import Relay, relaying, road, tcp
+from support.relays import Relay, relaying, road, road_tls, tcp
 from trio_gw.relay import shuttle as shuttle_module
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import AT_ONCE, Shuttle
 from trio_gw.relay.turn import CHUNK, Pair, Sockets
 from trio_gw.wire.frames import BINARY, PING, TEXT
@@ -27,7 +28,7 @@ from trio_gw.wire.frames import BINARY, PING, TEXT
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.relays import Peer
+    from support.relays import MakePair, Peer
 
 NEVER = 3600
 
@@ -64,7 +65,15 @@ async def receive_exactly(peer: Peer, octets: int) -> bytes:
 # --- bytes ----------------------------------------------------------------------------------
 
 
-async def test_ten_thousand_messages_each_way() -> None:
+mixtures = pytest.mark.parametrize(
+    ("client", "backend"),
+    [(road, road), (road_tls, road), (road, road_tls), (road_tls, road_tls)],
+    ids=["plain", "tls client", "tls backend", "tls"],
+)
+
+
+@mixtures
+async def test_ten_thousand_messages_each_way(client: MakePair, backend: MakePair) -> None:
     dice = random.Random(1)
     payloads = [dice.randbytes(dice.randrange(200)) for _ in range(10_000)]
 
@@ -80,7 +89,7 @@ async def test_ten_thousand_messages_each_way() -> None:
         expected = b"".join(frame(BINARY, payload, key=key) for payload in payloads)
         assert await receive_exactly(peer, len(expected)) == expected
 
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(client, backend, close_timeout=NEVER) as relay:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talks, relay.client)
             nursery.start_soon(talks, relay.backend)
@@ -91,9 +100,10 @@ async def test_ten_thousand_messages_each_way() -> None:
         relay.scope.cancel()
 
 
-async def test_frames_cut_at_every_place() -> None:
+@mixtures
+async def test_frames_cut_at_every_place(client: MakePair, backend: MakePair) -> None:
     """Header and payload arrive apart, in every possible way: what is held back is not lost."""
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(client, backend, close_timeout=NEVER) as relay:
         for one, other in ((relay.client, relay.backend), (relay.backend, relay.client)):
             stream = b"".join(
                 (
@@ -113,8 +123,9 @@ async def test_frames_cut_at_every_place() -> None:
         relay.scope.cancel()
 
 
-async def test_frames_of_every_length_that_matters() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+@mixtures
+async def test_frames_of_every_length_that_matters(client: MakePair, backend: MakePair) -> None:
+    async with relaying(client, backend, close_timeout=NEVER) as relay:
         for size in (0, 125, 126, 65535, 65536, CHUNK - 14, CHUNK, 3 * CHUNK + 1):
             payload = random.Random(size).randbytes(size)
             await relay.client.says(payload)
@@ -129,9 +140,12 @@ async def test_frames_of_every_length_that_matters() -> None:
 
 def small_buffers(relay: Relay) -> None:
     for stream in (relay.near, relay.far, relay.client.stream, relay.backend.stream):
-        assert isinstance(stream, trio.SocketStream)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        assert isinstance(stream, trio.SocketStream | SecureStream)
+        sock = stream.tls if isinstance(stream, SecureStream) else stream.socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
 
 
 async def fill(relay: Relay, *peers: Peer) -> None:
@@ -147,9 +161,10 @@ async def fill(relay: Relay, *peers: Peer) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_full_buffers_in_both_directions() -> None:
+@mixtures
+async def test_full_buffers_in_both_directions(client: MakePair, backend: MakePair) -> None:
     """Nobody reads; then both do, and every byte is there in its place."""
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(client, backend, close_timeout=NEVER) as relay:
         small_buffers(relay)
         size = 4 << 20
         payload = random.Random(2).randbytes(size)
@@ -209,9 +224,12 @@ async def test_reset_while_both_directions_are_full() -> None:
         assert relay.ending.code == 1006
 
 
-async def test_what_was_not_yet_sent_comes_before_the_goodbye() -> None:
+@mixtures
+async def test_what_was_not_yet_sent_comes_before_the_goodbye(
+    client: MakePair, backend: MakePair
+) -> None:
     """The pump takes over with a chunk in hand, and the Close behind it."""
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(client, backend, close_timeout=NEVER) as relay:
         small_buffers(relay)
         payload = random.Random(3).randbytes(1 << 21)
         stream = frame(BINARY, payload) + close(1000, b"done")

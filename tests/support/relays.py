@@ -16,6 +16,7 @@ import trustme
 from support.conversation import KEY, Seen, frame, split_frames
 from trio_gw.relay import pump
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.wire import frames
 
@@ -40,7 +41,7 @@ async def lockstep() -> Pair:
     return trio.testing.lockstep_stream_pair()
 
 
-async def tcp() -> Pair:
+async def tcp() -> tuple[trio.SocketStream, trio.SocketStream]:
     """A real connection over loopback."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     near = await trio.testing.open_stream_to_socket_listener(listeners[0])
@@ -54,11 +55,16 @@ async def road() -> Pair:
     return await tcp()
 
 
+async def road_tls() -> Pair:
+    """A real connection with TLS whose relay is driven by the shuttle."""
+    return await tls()
+
+
 async def tls() -> Pair:
     """A real connection with TLS; the gateway has the server's end, as before a client."""
     near, far = await tcp()
-    server_context, client_context = _tls_contexts()
-    server = trio.SSLStream(far, server_context, server_side=True)
+    server_context, client_context = tls_contexts()
+    server = SecureStream(far, server_context, server_side=True)
     client = trio.SSLStream(
         near, client_context, server_hostname="localhost", https_compatible=True
     )
@@ -69,7 +75,8 @@ async def tls() -> Pair:
 
 
 @functools.cache
-def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return contexts of a server for localhost, and of a client that trusts it."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(server)
@@ -78,7 +85,7 @@ def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-ROADS = (road,)
+ROADS = (road, road_tls)
 
 
 class Peer:
@@ -195,8 +202,8 @@ class Relay:
 
 async def is_closed(stream: trio.abc.Stream) -> bool:
     """Tell whether our end of a stream was closed."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
+    if isinstance(stream, SecureStream):
+        return stream.tls.fileno() == -1
     if isinstance(stream, trio.SocketStream):
         return stream.socket.fileno() == -1
     for touch in (lambda: stream.send_all(b"x"), lambda: stream.receive_some(1)):

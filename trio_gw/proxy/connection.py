@@ -21,6 +21,7 @@ from trio_gw.proxy.admission import admit
 from trio_gw.proxy.sessions import record
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
@@ -91,7 +92,7 @@ class _Connection:
         seconds = self.gateway.settings.timeouts.head
         with trio.move_on_after(seconds):
             if self.tls:
-                assert isinstance(self.stream, trio.SSLStream)
+                assert isinstance(self.stream, SecureStream)
                 try:
                     await self.stream.do_handshake()
                 except BROKEN as error:
@@ -275,7 +276,7 @@ class _Connection:
 async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
     """Serve one accepted connection to its end; never raises but when cancelled.
 
-    With `tls` the stream is a `trio.SSLStream` whose handshake is still to be made. The stream
+    With `tls` the stream is a `SecureStream` whose handshake is still to be made. The stream
     is closed when this returns.
     """
     with gateway.sessions.open(peer) as session:

@@ -13,6 +13,7 @@ import trio
 
 from trio_gw.proxy import refusals
 from trio_gw.relay.pump import BROKEN
+from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
@@ -39,19 +40,16 @@ class Dialer:
                 raise refusals.unreachable(f"{endpoint}: {_reason(error)}") from None
             if endpoint.scheme == "ws":
                 return stream
-            tls = trio.SSLStream(
-                stream,
-                self._context(endpoint.trust),
-                server_hostname=endpoint.host,
-                https_compatible=True,
-            )
+            tls: SecureStream | None = None
             try:
+                context = self._context(endpoint.trust)
+                tls = SecureStream(stream, context, server_hostname=endpoint.host)
                 await tls.do_handshake()
             except BROKEN as error:
-                await trio.aclose_forcefully(stream)
+                await trio.aclose_forcefully(tls or stream)
                 raise refusals.unreachable(f"{endpoint}: TLS: {error.__cause__ or error}") from None
             except BaseException:
-                await trio.aclose_forcefully(stream)
+                await trio.aclose_forcefully(tls or stream)
                 raise
             return tls
         raise refusals.unreachable(f"{endpoint}: no connection within {seconds:g} s")

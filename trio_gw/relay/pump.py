@@ -18,11 +18,12 @@ How connections end. The first of these decides the `Ending`; from then on every
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
 if TYPE_CHECKING:
@@ -56,10 +57,6 @@ async def carry(
     )
 
 
-def _is_tls(stream: trio.abc.Stream) -> TypeGuard[trio.SSLStream[trio.abc.Stream]]:
-    return isinstance(stream, trio.SSLStream)
-
-
 async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
     """Say nothing more and discard what comes until the peer hangs up too; the caller sets a limit.
 
@@ -68,20 +65,20 @@ async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
     of `BROKEN` when there is nobody to wait for.
     """
     if not wait_only:
+        if isinstance(stream, SecureStream):
+            stream.say_goodbye()
         await _send_eof(stream)
-    while await _transport(stream).receive_some(CHUNK):
-        pass
+    if isinstance(stream, SecureStream):
+        while await stream.receive_raw():
+            pass
+    else:
+        while await stream.receive_some(CHUNK):
+            pass
 
 
 async def _send_eof(stream: trio.abc.Stream) -> None:
-    transport = _transport(stream)
-    if isinstance(transport, trio.abc.HalfCloseableStream):
-        await transport.send_eof()
-
-
-def _transport(stream: trio.abc.Stream) -> trio.abc.Stream:
-    """Return what is below TLS, if there is any: TLS itself has no half-closed state."""
-    return stream.transport_stream if _is_tls(stream) else stream
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        await stream.send_eof()
 
 
 class _Relay:

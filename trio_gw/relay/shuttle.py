@@ -1,4 +1,4 @@
-"""Drive all plain pairs of sockets from one epoll set: the fast road of the relay.
+"""Drive all pairs of sockets, TLS or not, from one epoll set: the fast road of the relay.
 
 Trio registers a socket anew for every wait and switches tasks for every wake-up; per message that
 costs more than the message. Here each socket is registered once, in an epoll set of the
@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.relay import pump
+from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import Pair, Sockets
 
 if TYPE_CHECKING:
+    import ssl
+
     from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
 
@@ -73,17 +76,15 @@ class Shuttle:
     ) -> Ending:
         """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
         unsent = (b"", b"")
-        if (
-            self._sockets is not None
-            and isinstance(client, trio.SocketStream)
-            and isinstance(backend, trio.SocketStream)
-        ):
+        near, far = _socket(client), _socket(backend)
+        if self._sockets is not None and near is not None and far is not None:
             unsent = bytes(subscribe.feed(early[1])), bytes(publish.feed(early[0]))
             early = (b"", b"")
             if not publish.halted and not subscribe.halted:
-                fds = client.socket.fileno(), backend.socket.fileno()
                 try:
-                    unsent = await _Ride(fds, (publish, subscribe), unsent).on(self._sockets)
+                    unsent = await _Ride((near, far), (publish, subscribe), unsent).on(
+                        self._sockets
+                    )
                 except BaseException:
                     for stream in (client, backend):
                         with trio.CancelScope(shield=True):
@@ -98,6 +99,13 @@ class Shuttle:
             unsent=unsent,
             close_timeout=close_timeout,
         )
+
+
+def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
+    """Return what the road needs of a stream, nothing if it cannot take it."""
+    if isinstance(stream, trio.SocketStream):
+        return stream.socket.fileno()
+    return stream.tls if isinstance(stream, SecureStream) else None
 
 
 class _Ride(Pair):

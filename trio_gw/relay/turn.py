@@ -5,6 +5,9 @@ nothing is lost by leaving something for the next round. All reads share one buf
 socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
 it is, the socket that sent it is not read: backpressure is TCP's own.
 
+TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a
+whole record, so that nothing decrypted stays where epoll cannot see it.
+
 Whatever is not plain relaying (an end, an error, a lane that halts) is not judged here: the pair
 is dropped, and its `let_go` is called. Nothing is lost by that: an end or an error shows again to
 the next who reads or writes, and what was received is on the lane or in `unsent`.
@@ -16,8 +19,10 @@ from __future__ import annotations
 
 import os
 import select
+import ssl
 
 from trio_gw.relay.lane import MAX_HELD, Lane
+from trio_gw.relay.secure import RECORD
 
 CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
 _ROOM = MAX_HELD  # in front of what is read, for what a lane held back
@@ -27,14 +32,18 @@ _GONE = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
 
 
 class End:
-    """One socket of a pair. `lane` carries what it says to `other`."""
+    """One socket of a pair, with `tls` around it or not. `lane` carries what it says to `other`."""
 
-    __slots__ = ("fd", "interest", "lane", "other", "pair", "unsent")
+    __slots__ = ("ended", "fd", "interest", "lane", "other", "pair", "tls", "unsent")
 
     other: End
 
-    def __init__(self, fd: int, lane: Lane, pair: Pair, unsent: bytes) -> None:
+    def __init__(
+        self, fd: int, tls: ssl.SSLSocket | None, lane: Lane, pair: Pair, unsent: bytes
+    ) -> None:
         self.fd = fd
+        self.tls = tls
+        self.ended = False  # TLS has told something that no epoll set will show again
         self.lane = lane
         self.pair = pair
         self.interest = 0
@@ -47,11 +56,21 @@ class Pair:
     __slots__ = ("backend", "client")
 
     def __init__(
-        self, fds: tuple[int, int], lanes: tuple[Lane, Lane], unsent: tuple[bytes, bytes]
+        self,
+        sockets: tuple[int | ssl.SSLSocket, int | ssl.SSLSocket],
+        lanes: tuple[Lane, Lane],
+        unsent: tuple[bytes, bytes],
     ) -> None:
-        """Take client and backend, in this order; `unsent` is what each still has to be sent."""
-        self.client = End(fds[0], lanes[0], self, unsent[0])
-        self.backend = End(fds[1], lanes[1], self, unsent[1])
+        """Take client and backend, in this order; `unsent` is what each still has to be sent.
+
+        A plain socket is given by its number.
+        """
+        self.client, self.backend = (
+            End(sock, None, lane, self, data)
+            if isinstance(sock, int)
+            else End(sock.fileno(), sock, lane, self, data)
+            for sock, lane, data in zip(sockets, lanes, unsent, strict=True)
+        )
         self.client.other, self.backend.other = self.backend, self.client
 
     def let_go(self) -> None:
@@ -125,8 +144,8 @@ class Sockets:
     def _carry(self, end: End) -> None:
         """Read once from a socket, and send what may pass to the other one."""
         try:
-            received = os.readv(end.fd, self._into)
-        except BlockingIOError:
+            received = os.readv(end.fd, self._into) if end.tls is None else self._decrypt(end)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError:
             received = 0
@@ -141,7 +160,10 @@ class Sockets:
         if stop > start:
             other = end.other
             try:
-                start += os.write(other.fd, self._view[start:stop])
+                if other.tls is None:
+                    start += os.write(other.fd, self._view[start:stop])
+                else:
+                    start += _encrypt(other.tls, self._view[start:stop])
             except OSError as error:
                 if not isinstance(error, BlockingIOError):
                     other.unsent = bytes(self._view[start:stop])
@@ -151,13 +173,35 @@ class Sockets:
                 other.unsent = bytes(self._view[start:stop])
                 self._expect(end)
                 self._expect(other)
-        if lane.halted:
+        if lane.halted or end.ended:
             self._let_go(end)
+
+    def _decrypt(self, end: End) -> int:
+        """Read the records that are there, as many as there is room for.
+
+        A second read is tried only behind a full record: bulk comes in rows of them. An end or
+        an error that this read meets is off the socket then, so it is noted.
+        """
+        assert end.tls is not None
+        received = got = end.tls.recv_into(self._into[0])
+        while got == RECORD and received <= CHUNK - RECORD:
+            try:
+                got = end.tls.recv_into(self._view[_ROOM + received :])
+            except ssl.SSLWantReadError:
+                break
+            except OSError:
+                got = 0
+            end.ended = not got
+            received += got
+        return received
 
     def _flush(self, end: End) -> bool:
         """Send what is left for a socket; returns whether its pair is still watched."""
         try:
-            sent = os.write(end.fd, end.unsent)
+            if end.tls is None:
+                sent = os.write(end.fd, end.unsent)
+            else:
+                sent = _encrypt(end.tls, memoryview(end.unsent))
         except BlockingIOError:
             return True
         except OSError:
@@ -183,3 +227,18 @@ class Sockets:
 
 def _wanted(end: End) -> int:
     return (0 if end.other.unsent else _IN) | (_OUT if end.unsent else 0)
+
+
+def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
+    """Write as much as the socket takes, record by record; returns how much that was."""
+    sent, size = 0, len(data)
+    while sent < size:
+        try:
+            sent += tls.send(data[sent:])
+        except ssl.SSLWantWriteError:
+            break
+        except OSError:
+            if not sent:
+                raise
+            break  # and the next write will say so
+    return sent

@@ -1,0 +1,143 @@
+"""TLS on a non-blocking socket, as a Trio stream: OpenSSL reads and writes the socket itself.
+
+Trio's own TLS stream moves every byte through two memory buffers; here there are none, and both
+drivers of the relay can use the socket: `pump` as a stream, `shuttle` in its epoll set.
+
+Theory of operation. OpenSSL does not read ahead: it takes one record off the socket at a time.
+Whoever reads with room for a whole one (`RECORD`) leaves nothing decrypted inside OpenSSL, where
+no epoll set could see it. A write that the socket did not take has to be tried again with the same
+bytes. Renegotiation, where reading would have to wait for writing, is not served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+RECORD = 16 * 1024  # bytes that one TLS record may hold (RFC 8446 §5.1)
+_CHUNK = 64 * 1024
+
+
+class SecureStream(trio.abc.HalfCloseableStream):
+    """A TLS connection; `do_handshake` comes first. At most one task sends, and one receives.
+
+    It is what HTTPS needs: the end of the TCP connection counts as the end of the stream.
+    `tls` is the socket, for what the handshake proved (`getpeercert`) and for the shuttle.
+    """
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """Take the socket out of `stream`, which is of no use any more.
+
+        Raises `OSError` when the connection is lost already; then there is only `stream` to close.
+        """
+        stream.socket.getpeername()
+        kind, family = stream.socket.type, stream.socket.family
+        with socket.socket(family, kind, fileno=stream.socket.detach()) as sock:
+            self.tls = context.wrap_socket(
+                sock,
+                server_side=server_side,
+                do_handshake_on_connect=False,
+                server_hostname=server_hostname,
+                session=session,
+            )
+        self.tls.setblocking(False)
+
+    async def do_handshake(self) -> None:
+        """Make the handshake. Raises `BrokenResourceError` with the reason as its cause."""
+        await self._retry(self.tls.do_handshake)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it, or fail."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                with view[sent:] as rest:
+                    sent += await self._retry(partial(self.tls.send, rest))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the socket takes bytes."""
+        self._check()
+        await trio.lowlevel.wait_writable(self.tls)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive what is there; nothing means the end. Give room for a `RECORD`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        data = await self._retry(partial(self.tls.recv, max_bytes or _CHUNK))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def receive_raw(self) -> int:
+        """Receive what is there and throw it away, encrypted as it is; 0 means the end."""
+        while True:
+            self._check()
+            try:
+                return len(socket.socket.recv(self.tls, _CHUNK))
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.tls)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        """End the TCP connection in this direction; TLS itself has no half-closed state."""
+        await trio.lowlevel.checkpoint()
+        self._check()
+        try:
+            # Not the method of the TLS socket, which would forget that there is TLS.
+            socket.socket.shutdown(self.tls, socket.SHUT_WR)
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    def say_goodbye(self) -> None:
+        """Send the end that TLS asks for, if the socket takes it; nothing can be said after it."""
+        with contextlib.suppress(OSError, ValueError):  # it would wait for the peer's: not here
+            self.tls.unwrap()
+
+    async def aclose(self) -> None:
+        """Close, with a goodbye, without waiting for the peer's."""
+        if self.tls.fileno() != -1:
+            trio.lowlevel.notify_closing(self.tls)
+            self.say_goodbye()
+            self.tls.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _retry(self, act: Callable[[], _T]) -> _T:
+        """Do something to the socket as soon as it can be done."""
+        while True:
+            self._check()
+            wait = trio.lowlevel.wait_readable
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLWantWriteError:
+                wait = trio.lowlevel.wait_writable
+            except (OSError, ValueError) as error:
+                raise trio.BrokenResourceError from error
+            try:
+                await wait(self.tls)
+            except trio.BusyResourceError as error:  # only a renegotiation gets here
+                raise trio.BrokenResourceError from error
+
+    def _check(self) -> None:
+        if self.tls.fileno() == -1:
+            raise trio.ClosedResourceError
