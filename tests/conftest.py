@@ -13,8 +13,10 @@ from support.secrets import BOOK, Recorder
 from trio_gw.guard.certificates import ensure_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from support.commands import Serving
 
 _RECORDER = Recorder()
 
@@ -62,3 +64,17 @@ def base(tmp_path: Path, own_certs: Path) -> Path:
     (tmp_path / "apis").mkdir()
     shutil.copytree(own_certs, tmp_path / "certs")
     return tmp_path
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[list[Serving]]:
+    """Processes put here are gone after the test."""
+    started: list[Serving] = []
+    yield started
+    for serving in started:
+        if serving.process.poll() is None:
+            serving.process.kill()
+        await serving.process.wait()
+        for pipe in (serving.process.stdout, serving.process.stderr):
+            assert pipe is not None
+            await pipe.aclose()

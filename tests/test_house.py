@@ -10,10 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"errors"}
+GROUND = {"errors", "counters", "supervisor"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "watch": set(),
+    "counters": set(),
+    "supervisor": set(),
     "config": set(),
     "wire": set(),
     "telemetry": set(),
@@ -25,18 +27,9 @@ FLOORS: dict[str, set[str]] = {
     "proxy": {"config", "guard", "relay", "routes", "telemetry", "wire"},
     "feed": {"config", "routes", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
-    "worker": {
-        "config",
-        "echo",
-        "feed",
-        "guard",
-        "proxy",
-        "relay",
-        "routes",
-        "telemetry",
-        "watch",
-    },
-    "cli": {"config", "echo", "feed", "guard", "routes", "telemetry", "worker"},
+    "worker": {"config", "echo", "feed", "guard", "proxy", "relay", "routes", "telemetry", "watch"},
+    "processes": {"config", "proxy", "telemetry", "worker"},
+    "cli": {"config", "echo", "feed", "guard", "processes", "routes", "telemetry", "worker"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -26,7 +26,7 @@ async def serve(
     host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve until cancelled; reports the port. Raises `UnusableError` when it cannot bind."""
-    sockets = await bind("echo", host, port)
+    sockets = bind("echo", host, port)
     async with trio.open_nursery() as nursery:
         for sock in sockets:
             nursery.start_soon(accept_all, sock, _connection, nursery)

@@ -33,6 +33,7 @@ from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.dial import Dialer
+from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, bind
@@ -46,6 +47,7 @@ from trio_gw.routes import EMPTY, Live
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
@@ -74,6 +76,9 @@ class Running(NamedTuple):
     catalog: Catalog
     sessions: Sessions
     testkeys: TestKeys | None
+
+
+Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
 
 
 class Keys(NamedTuple):
@@ -138,13 +143,17 @@ async def run(
     *,
     trial: Endpoint | None = None,
     stop: trio.Event | None = None,
+    fleet: Fleet | None = None,
+    sockets: Sockets | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
 
     Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
+    One of several workers is given its view of the `fleet`, and the listeners' bound `sockets`.
     Raises `UnusableError` when it cannot start.
     """
+    fleet = fleet or Fleet()
     keys = load_keys(settings, base)
     origin = FOLDER if trial is None else TRIAL
     live = Live(EMPTY)
@@ -162,7 +171,7 @@ async def run(
     if keys.assertions is not None:
         window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
         public = PublicKeys(keys.assertions.jwks, window)
-    builtin = Builtin(keys.testkeys, time.time, public)
+    builtin = Builtin(keys.testkeys, time.time, fleet, public)
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),
@@ -185,16 +194,23 @@ async def run(
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
         assertions=keys.assertions,
     )
-    listeners = await _bind(settings)
+    listeners = bind_all(settings) if sockets is None else sockets
     context = _tls_context(base / settings.tls.cert, base / settings.tls.key)
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
-            for name, sockets in listeners.items():
-                for sock in sockets:
-                    handler = _handler(gateway, context if name == "https" else None)
-                    accepting.start_soon(accept_all, sock, handler, nursery)
+            turn = None if sockets is None else fleet.turn
+
+            def accept() -> None:
+                for name in listeners:
+                    handler = _handler(gateway, fleet, context if name == "https" else None)
+                    for sock in listeners[name]:
+                        accepting.start_soon(accept_all, sock, handler, nursery, turn)
+
+            if not fleet.replaces:
+                fleet.state = State.STARTING
+                accept()
             await nursery.start(keys.ring.run)
             if introspection:
                 await nursery.start(introspection.run)
@@ -212,11 +228,17 @@ async def run(
             else:
                 catalog.publish(origin, {TRIAL: trial_project(trial)})
             await catalog.ready.wait()
-            builtin.state = "ready"
+            fleet.serves(live.table.digest)
+            nursery.start_soon(_tell_table, fleet, live)
+            if fleet.replaces:
+                accept()
+            fleet.state = State.READY
+            if sockets is None:
+                log_addresses(listeners)
             addresses = Addresses(_address(listeners, "http"), _address(listeners, "https"))
             task_status.started(Running(addresses, live, catalog, sessions, keys.testkeys))
             await (trio.Event() if stop is None else stop).wait()
-            builtin.state = "draining"
+            fleet.state = State.DRAINING
             accepting.cancel_scope.cancel()
         log.info("stopping: %d connections to end", len(sessions))
         with trio.move_on_after(timeouts.drain + timeouts.close):
@@ -230,30 +252,43 @@ def _signer(settings: Settings, name: str) -> str:
     return found[0] if found else ""
 
 
-async def _bind(settings: Settings) -> dict[str, list[trio.socket.SocketType]]:
+async def _tell_table(fleet: Fleet, live: Live) -> None:
+    """Let the other workers know which table this one serves. Runs until cancelled."""
+    while True:
+        fleet.serves(live.table.digest)
+        await live.wait_changed()
+
+
+def bind_all(settings: Settings) -> Sockets:
     """Bind the traffic listeners. Raises `UnusableError` naming the first that cannot be."""
-    listeners: dict[str, list[trio.socket.SocketType]] = {}
+    listeners: Sockets = {}
     try:
         for name in ("http", "https"):
             if text := getattr(settings.listen, name):
-                listeners[name] = await bind(name, *parse_address(text))
+                listeners[name] = bind(name, *parse_address(text))
     except BaseException:
-        for sock in (sock for sockets in listeners.values() for sock in sockets):
-            sock.close()
+        close_all(listeners)
         raise
     return listeners
 
 
-def _address(
-    listeners: dict[str, list[trio.socket.SocketType]], name: str
-) -> tuple[str, int] | None:
+def close_all(listeners: Sockets) -> None:
+    """Stop listening, as far as this process is concerned."""
+    for sock in (sock for sockets in listeners.values() for sock in sockets):
+        sock.close()
+
+
+def log_addresses(listeners: Sockets) -> None:
+    """Say where the gateway listens."""
+    for name, sockets in listeners.items():
+        for sock in sockets:
+            host, port = sock.getsockname()[:2]
+            log.info("listening on %s://%s:%d", name, f"[{host}]" if ":" in host else host, port)
+
+
+def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
     sockets = listeners.get(name)
-    if not sockets:
-        return None
-    for sock in sockets:
-        host, port = sock.getsockname()[:2]
-        log.info("listening on %s://%s:%d", name, f"[{host}]" if ":" in host else host, port)
-    return sockets[0].getsockname()[0], sockets[0].getsockname()[1]
+    return (sockets[0].getsockname()[0], sockets[0].getsockname()[1]) if sockets else None
 
 
 def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
@@ -266,10 +301,11 @@ def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 def _handler(
-    gateway: Gateway, context: ssl.SSLContext | None
+    gateway: Gateway, fleet: Fleet, context: ssl.SSLContext | None
 ) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
     async def plain(stream: trio.SocketStream, peer: str) -> None:
-        await serve(gateway, stream, peer)
+        with fleet.connection():
+            await serve(gateway, stream, peer)
 
     async def tls(stream: trio.SocketStream, peer: str) -> None:
         assert context is not None
@@ -278,6 +314,7 @@ def _handler(
         except OSError:  # it left before it was served
             await trio.aclose_forcefully(stream)
             return
-        await serve(gateway, secure, peer, tls=True)
+        with fleet.connection():
+            await serve(gateway, secure, peer, tls=True)
 
     return plain if context is None else tls

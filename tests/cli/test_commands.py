@@ -19,74 +19,15 @@ import trio
 from websockets.trio.client import connect
 
 from support.backends import start_echo
-from support.commands import environment, gw
+from support.commands import environment, gw, port_of, start
 from support.projects import api, asyncapi, write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from support.commands import Serving
 
 ROOT = Path(__file__).parent.parent.parent
 OPEN = {"publish": {}, "x-auth-type": "None"}
 COMMANDS = ("run", "check", "init", "convert", "routes", "token", "hash-password", "echo")
-
-
-class Serving:
-    """A `trio-gw run` or `echo` in its own process."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self.process = process
-        self.out = self.err = ""
-
-    async def read_until(self, stream: str, text: str) -> str:
-        """Read `out` or `err` until it holds `text`; fails when that takes 20 s."""
-        pipe = self.process.stdout if stream == "out" else self.process.stderr
-        assert pipe is not None
-        with trio.fail_after(20):
-            while text not in getattr(self, stream):
-                data = await pipe.receive_some()
-                assert data, f"ended: {self.out}{self.err}"
-                setattr(self, stream, getattr(self, stream) + data.decode())
-        return str(getattr(self, stream))
-
-    async def rest(self) -> str:
-        """Read standard error to its end."""
-        assert self.process.stderr is not None
-        with trio.fail_after(20):
-            while data := await self.process.stderr.receive_some():
-                self.err += data.decode()
-        return self.err
-
-
-async def start(folder: Path, *arguments: str, **more: str) -> Serving:
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "trio_gw", *arguments],
-        cwd=folder,
-        env=environment(**more),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    return Serving(process)
-
-
-@pytest.fixture
-async def running() -> AsyncIterator[list[Serving]]:
-    """Processes put here are gone after the test."""
-    started: list[Serving] = []
-    yield started
-    for serving in started:
-        if serving.process.poll() is None:
-            serving.process.kill()
-        await serving.process.wait()
-        for pipe in (serving.process.stdout, serving.process.stderr):
-            assert pipe is not None
-            await pipe.aclose()
-
-
-def port_of(text: str, scheme: str = "http") -> int:
-    """Find the port in a log line about listening."""
-    line = next(line for line in text.splitlines() if f"listening on {scheme}://127" in line)
-    return int(line.rpartition(":")[2])
 
 
 # -- usage -----------------------------------------------------------------------------------

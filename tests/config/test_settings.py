@@ -429,8 +429,8 @@ ISSUER = "[[issuers]]\nissuer = 'https://localhost:9095/testkey'\n"
         ("apis = ''", 1, "apis is empty"),
         ("certs = ''", 1, "certs is empty"),
         ("[tls]\ncert = ''", 2, "tls.cert is empty"),
-        ("workers = 0", 1, "workers is less than 1"),
-        ("workers = 2", 1, "more than one worker is not available in this version"),
+        ("workers = -1", 1, "workers must be 0 to 256"),
+        ("workers = 257", 1, "workers must be 0 to 256"),
         ("[timeouts]\nclose = 0", 2, "timeouts.close must be more than 0 seconds, and finite"),
         ("[timeouts]\nidle = -1", 2, "timeouts.idle must be more than 0 seconds, and finite"),
         ("[timeouts]\nidle = inf", 2, "timeouts.idle must be more than 0 seconds, and finite"),
@@ -676,7 +676,7 @@ def test_without_test_keys_their_issuer_may_be_unknown(file: Path) -> None:
 
 
 def test_warnings_come_along_with_errors(file: Path) -> None:
-    found = problems(file, "workers = 2\n[testkey]\nusers = []")
+    found = problems(file, "workers = -1\n[testkey]\nusers = []")
     assert [one.severity for one in found] == ["error", "warning"]
 
 

@@ -14,17 +14,17 @@ from trio_gw.errors import UnusableError
 from trio_gw.proxy.listener import accept_all, bind
 
 
-def names(sockets: list[trio.socket.SocketType]) -> list[tuple[str, int]]:
+def names(sockets: list[socket.socket]) -> list[tuple[str, int]]:
     return [sock.getsockname()[:2] for sock in sockets]
 
 
-def close(sockets: list[trio.socket.SocketType]) -> None:
+def close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
 
 
 async def test_localhost_binds_every_loopback_address_to_one_port() -> None:
-    sockets = await bind("http", "localhost", 0)
+    sockets = bind("http", "localhost", 0)
     bound = names(sockets)
     port = bound[0][1]
     assert port > 0
@@ -34,50 +34,51 @@ async def test_localhost_binds_every_loopback_address_to_one_port() -> None:
 
 
 async def test_no_host_is_every_interface() -> None:
-    sockets = await bind("http", "", 0)
+    sockets = bind("http", "", 0)
     assert {address for address, _ in names(sockets)} <= {"0.0.0.0", "::"}
     assert len({port for _, port in names(sockets)}) == 1
     close(sockets)
 
 
 async def test_port_in_use_is_said_and_nothing_stays_bound() -> None:
-    taken = await bind("http", "127.0.0.1", 0)
+    taken = bind("http", "127.0.0.1", 0)
     port = taken[0].getsockname()[1]
     with pytest.raises(UnusableError) as refused:
-        await bind("https", "localhost", port)
+        bind("https", "localhost", port)
     (problem,) = refused.value.problems
     assert problem.file == "listen.https"
     assert problem.what == f"cannot listen on localhost:{port}: Address already in use"
     assert problem.mend.startswith("stop the program that holds the port")
     close(taken)
-    close(await bind("http", "localhost", port))
+    close(bind("http", "localhost", port))
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 async def test_address_of_another_machine(host: str) -> None:
     with pytest.raises(UnusableError) as refused:
-        await bind("http", host, 0)
+        bind("http", host, 0)
     (problem,) = refused.value.problems
     assert host in problem.what
     assert problem.mend
 
 
 async def test_ipv4_only_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = trio.socket.socket
+    real = socket.socket
 
-    def without_ipv6(family: int, kind: int) -> trio.socket.SocketType:
+    def without_ipv6(family: int, kind: int) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, kind)
 
-    monkeypatch.setattr(trio.socket, "socket", without_ipv6)
-    sockets = await bind("http", "localhost", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", without_ipv6)
+        sockets = bind("http", "localhost", 0)
     assert [address for address, _ in names(sockets)] == ["127.0.0.1"]
     close(sockets)
 
 
 async def test_accepts_with_the_peers_address(nursery: trio.Nursery) -> None:
-    (sock,) = await bind("http", "127.0.0.1", 0)
+    (sock,) = bind("http", "127.0.0.1", 0)
     peers: list[str] = []
     seen = trio.Event()
 
@@ -99,7 +100,7 @@ async def test_stops_listening_when_cancelled() -> None:
     async def unused(stream: trio.SocketStream, peer: str) -> None:
         raise AssertionError((stream, peer))
 
-    (sock,) = await bind("http", "127.0.0.1", 0)
+    (sock,) = bind("http", "127.0.0.1", 0)
     address = sock.getsockname()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept_all, sock, unused, nursery)
@@ -113,7 +114,7 @@ async def test_stops_listening_when_cancelled() -> None:
 async def test_out_of_descriptors_pauses_and_recovers(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (sock,) = await bind("http", "127.0.0.1", 0)
+    (sock,) = bind("http", "127.0.0.1", 0)
     served = trio.Event()
 
     async def handler(stream: trio.SocketStream, _peer: str) -> None:

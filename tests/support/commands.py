@@ -1,4 +1,4 @@
-"""The command line in a process of its own."""
+"""`trio-gw` as people run it: a process, its output and its exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+
+import trio
 
 from support.secrets import wrote
 
@@ -40,3 +42,48 @@ def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProces
     if arguments[:1] != ("token",):
         wrote(done.stdout, f"output of {arguments[:1]}")
     return done
+
+
+class Serving:
+    """A `trio-gw run` or `echo` in its own process."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.out = self.err = ""
+
+    async def read_until(self, stream: str, text: str) -> str:
+        """Read `out` or `err` until it holds `text`; fails when that takes 20 s."""
+        pipe = self.process.stdout if stream == "out" else self.process.stderr
+        assert pipe is not None
+        with trio.fail_after(20):
+            while text not in getattr(self, stream):
+                data = await pipe.receive_some()
+                assert data, f"ended: {self.out}{self.err}"
+                setattr(self, stream, getattr(self, stream) + data.decode())
+        return str(getattr(self, stream))
+
+    async def rest(self) -> str:
+        """Read standard error to its end."""
+        assert self.process.stderr is not None
+        with trio.fail_after(20):
+            while data := await self.process.stderr.receive_some():
+                self.err += data.decode()
+        return self.err
+
+
+async def start(folder: Path, *arguments: str, **more: str) -> Serving:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "trio_gw", *arguments],
+        cwd=folder,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return Serving(process)
+
+
+def port_of(text: str, scheme: str = "http") -> int:
+    """Find the port in a log line about listening."""
+    line = next(line for line in text.splitlines() if f"listening on {scheme}://127" in line)
+    return int(line.rpartition(":")[2])

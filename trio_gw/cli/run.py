@@ -1,7 +1,12 @@
-"""`trio-gw run`: serve until told to stop. SIGTERM and Ctrl-C drain, a second one stops at once."""
+"""`trio-gw run`: serve until told to stop. SIGTERM and Ctrl-C drain, a second one stops at once.
+
+With several workers this process supervises them, and each of them does what follows from
+`_serve` on.
+"""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -10,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_gw
-from trio_gw import echo, worker
+from trio_gw import echo, processes, worker
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.findings import WrongError
@@ -20,10 +25,14 @@ from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings_file import LoadedSettings
+    from trio_gw.processes import Place
     from trio_gw.routes import Route
+
+log = logging.getLogger("trio_gw")
 
 ECHO = "localhost:2360"
 
@@ -59,10 +68,28 @@ def main(options: argparse.Namespace) -> int:
         print(f"trio-gw run: {error}", file=sys.stderr)
         return 2
     tell(loaded.problems)
-    logs.configure()
+    if processes.count(loaded.settings) == 1:
+        logs.configure()
+        return _run(loaded, trial, where, None)
+    try:
+        return processes.run(
+            loaded.settings, loaded.base, lambda place: _run(loaded, trial, where, place)
+        )
+    except UnusableError as error:
+        tell(error.problems)
+        return 1
+
+
+def _run(
+    loaded: LoadedSettings,
+    trial: Endpoint | None,
+    where: tuple[str, int] | None,
+    place: Place | None,
+) -> int:
+    """Serve in this process; `place` is its place among several workers."""
     code = 0
     try:
-        trio.run(_serve, loaded, trial, where)
+        trio.run(_serve, loaded, trial, where, place)
     except* UnusableError as group:
         tell(problems_in(group))
         code = 1
@@ -85,15 +112,27 @@ def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
 
 
 async def _serve(
-    loaded: LoadedSettings, trial: Endpoint | None, where: tuple[str, int] | None
+    loaded: LoadedSettings,
+    trial: Endpoint | None,
+    where: tuple[str, int] | None,
+    place: Place | None,
 ) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, stop, nursery.cancel_scope)
-        if where is not None:
+        first = place is None or place.number == 1
+        signals = [signal.SIGTERM]
+        if place is None:
+            signals.append(signal.SIGINT)
+        else:
+            nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
+        await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope)
+        if where is not None and first:
             await nursery.start(echo.serve, *where)
-        running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope)
-        if where is not None or trial is not None:
+        running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope, place)
+        if place is not None:
+            log.info("ready")
+        again = place is not None and place.fleet.replaces
+        if (where is not None or trial is not None) and first and not again:
             print(greeting(running), flush=True)
 
 
@@ -102,19 +141,47 @@ async def _gateway(
     trial: Endpoint | None,
     stop: trio.Event,
     scope: trio.CancelScope,
+    place: Place | None,
     *,
     task_status: trio.TaskStatus[worker.Running],
 ) -> None:
-    await worker.run(loaded.settings, loaded.base, trial=trial, stop=stop, task_status=task_status)
+    await worker.run(
+        loaded.settings,
+        loaded.base,
+        trial=trial,
+        stop=stop,
+        fleet=None if place is None else place.fleet,
+        sockets=None if place is None else place.sockets,
+        task_status=task_status,
+    )
     scope.cancel()  # drained: nothing else may keep the process
 
 
-async def _watch_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            if stop.is_set():
-                scope.cancel()
+async def _watch_signals(
+    signals: Sequence[signal.Signals],
+    stop: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    with trio.open_signal_receiver(*signals) as received:
+        task_status.started()
+        await anext(received)
+        stop.set()
+        await anext(received)
+        scope.cancel()
+
+
+async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:
+    """Do as the supervisor says; one that has gone wants a worker to stop, too."""
+    async with trio.lowlevel.FdStream(place.orders.descriptor) as orders:
+        if not await orders.receive_some(1):
+            log.error("the supervisor is gone: stopping")
             stop.set()
+            return
+        stop.set()
+        if await orders.receive_some(1):
+            scope.cancel()
 
 
 def greeting(running: worker.Running) -> str:

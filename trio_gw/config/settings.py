@@ -197,7 +197,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     apis: str = "apis"
     certs: str = "certs"
-    workers: int = 1
+    workers: int = 1  # processes; 0 is one for each core
     strict_vhosts: bool = False
     forward_credentials: bool = False
     authorization_header: str = "Authorization"

@@ -8,11 +8,12 @@ whose topics cover everything does not hide them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from trio_gw.errors import JSON_TYPE
+from trio_gw.proxy.fleet import State
 from trio_gw.proxy.refusals import not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trio_gw.guard.testkey import TestKeys
+    from trio_gw.proxy.fleet import Fleet
     from trio_gw.wire.http import RequestHead
 
 TEXT = ((b"content-type", b"text/plain"),)
@@ -57,15 +59,16 @@ class PublicKeys(NamedTuple):
 
 
 class Builtin:
-    """Answers the system paths. `worker` moves `state` on."""
+    """Answers the system paths."""
 
     def __init__(
         self,
         testkeys: TestKeys | None,
         clock: Callable[[], float],
+        fleet: Fleet,
         public: PublicKeys | None = None,
     ) -> None:
-        self.state: Literal["starting", "ready", "draining"] = "starting"
+        self._fleet = fleet
         self._testkeys = testkeys
         self._public = public
         self._clock = clock
@@ -73,7 +76,7 @@ class Builtin:
     @property
     def starting(self) -> bool:
         """Tell whether projects are still being loaded."""
-        return self.state == "starting"
+        return self._fleet.state in (State.ABSENT, State.STARTING, State.MISSING)
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of the gateway's own."""
@@ -94,11 +97,7 @@ class Builtin:
         if head.path == "/health":
             return 200, TEXT, b'{"status": "healthy"}'
         if head.path == "/ready":
-            if self.state == "ready":
-                return 200, TEXT, b'{"status": "ready"}'
-            if self.state == "draining":
-                return 503, TEXT, b'{"status": "draining"}'
-            raise not_found()
+            return await self._ready()
         if head.path == JWKS:
             return self._jwks(head)
         assert self._testkeys is not None
@@ -113,6 +112,16 @@ class Builtin:
             at=trio.current_time(),
         )
         return status, (*TEXT, NO_STORE), text.encode()
+
+    async def _ready(self) -> Answer:
+        """Speak for all workers; 404 until they have been ready once (spec: routing §12)."""
+        if self._fleet.state == State.DRAINING:
+            return 503, TEXT, b'{"status": "draining"}'
+        if self.starting:
+            raise not_found()
+        if await self._fleet.settled():
+            return 200, TEXT, b'{"status": "ready"}'
+        return 503, TEXT, b'{"status": "other workers are not ready, or serve other projects"}'
 
     def _jwks(self, head: RequestHead) -> Answer:
         assert self._public is not None

@@ -27,8 +27,11 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 
 
-async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
+def bind(name: str, host: str, port: int) -> list[socket.socket]:
     """Bind every address of `host` (empty: all interfaces) to one port; 0 picks a free one.
+
+    Called before anything is served, maybe before there is an event loop: a name is looked up
+    here and now.
 
     Raises `UnusableError` with a problem that names the setting `listen.<name>`.
     """
@@ -38,7 +41,7 @@ async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
 
     where = f"{host or '*'}:{port}"
     try:
-        addresses = await _addresses(host)
+        addresses = _addresses(host)
     except OSError as error:
         mend = "use a name or address of this machine, such as localhost or 0.0.0.0"
         raise refuse(f"{where}: {error.strerror}", mend) from None
@@ -46,8 +49,8 @@ async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
         for _ in range(FREE_PORT_TRIES - 1 if port == 0 else 0):
             # A port that is free on one address may be taken on the next: then take another.
             with contextlib.suppress(OSError):
-                return await _bind_all(addresses, port)
-        return await _bind_all(addresses, port)
+                return _bind_all(addresses, port)
+        return _bind_all(addresses, port)
     except OSError as error:
         mend = f"choose another port for listen.{name}, or turn the listener off with an empty text"
         if error.errno == errno.EADDRINUSE:
@@ -55,13 +58,13 @@ async def bind(name: str, host: str, port: int) -> list[trio.socket.SocketType]:
         raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None
 
 
-async def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[trio.socket.SocketType]:
-    sockets: list[trio.socket.SocketType] = []
+def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for family, address in addresses:
             try:
-                sockets.append(await _bind_one(family, address, port))
+                sockets.append(_bind_one(family, address, port))
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -78,24 +81,23 @@ async def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[trio.so
     return sockets
 
 
-async def _addresses(host: str) -> list[tuple[int, str]]:
+def _addresses(host: str) -> list[tuple[int, str]]:
     """Find the (family, address) pairs of a host; `localhost` is loopback, whatever DNS says."""
     if host.lower() == "localhost":  # RFC 6761 §6.3
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
-    found = await trio.socket.getaddrinfo(
-        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [(family, str(address[0])) for family, _, _, _, address in found]
 
 
-async def _bind_one(family: int, address: str, port: int) -> trio.socket.SocketType:
-    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+def _bind_one(family: int, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        await sock.bind((address, port))
+        sock.bind((address, port))
         sock.listen(BACKLOG)
+        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
@@ -103,28 +105,40 @@ async def _bind_one(family: int, address: str, port: int) -> trio.socket.SocketT
 
 
 async def accept_all(
-    sock: trio.socket.SocketType,
+    sock: socket.socket,
     handler: Callable[[trio.SocketStream, str], Awaitable[None]],
     connections: trio.Nursery,
+    turn: Callable[[socket.socket], Awaitable[None]] | None = None,
 ) -> None:
     """Accept until cancelled, each connection as a task of `connections`; then stop listening.
 
-    `handler` gets the stream and the peer's address; it must not raise.
+    `handler` gets the stream and the peer's address; it must not raise. Where other processes
+    accept from the same socket, `turn` returns when it is this one's turn to take what waits.
     """
     with sock:
         while True:
+            if turn is not None:
+                await trio.lowlevel.wait_readable(sock)
+                await turn(sock)
             try:
-                accepted, address = await sock.accept()
+                accepted, address = sock.accept()
+            except BlockingIOError:  # also when another process was faster
+                if turn is None:
+                    await trio.lowlevel.wait_readable(sock)
+                continue
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     # Connections that end free descriptors; without the pause this would spin.
                     log.error("cannot accept: %s; pausing", error.strerror)
                     await trio.sleep(PAUSE)
-                continue  # a connection that was aborted before it was accepted
+                else:  # a connection that was aborted before it was accepted
+                    await trio.lowlevel.checkpoint()
+                continue
             try:
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                stream = trio.SocketStream(accepted)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
             except OSError:
                 accepted.close()
-                continue
-            connections.start_soon(handler, stream, str(address[0]))
+            else:
+                connections.start_soon(handler, stream, str(address[0]))
+            await trio.lowlevel.checkpoint()

@@ -23,23 +23,30 @@ def escape(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00.123 trio_gw.feed: error: …`, in local time."""
+    """`2026-01-31 12:00:00.123 trio_gw.feed: error: …`, in local time.
+
+    Where there are several processes, the `name` of this one stands before the logger's.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self._name = f"{name} " if name else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as one line, plus a traceback if it carries one."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         level = _LEVELS.get(record.levelname, "")
         message = escape(record.getMessage())
-        line = f"{stamp}.{int(record.msecs):03d} {record.name}: {level}{message}"
+        line = f"{stamp}.{int(record.msecs):03d} {self._name}{record.name}: {level}{message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
 
 
-def configure(level: str = "INFO") -> None:
-    """Send the gateway's log lines to standard error from `level` on."""
+def configure(level: str = "INFO", name: str = "") -> None:
+    """Send the gateway's log lines to standard error from `level` on, with this process's name."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(LineFormatter(name))
     root = logging.getLogger("trio_gw")
     root.handlers[:] = [handler]
     root.setLevel(level)

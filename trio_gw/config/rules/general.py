@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import Settings
 
+MAX_WORKERS = 256
 LISTENERS = ("http", "https", "admin")
 
 
@@ -40,13 +41,11 @@ def _general(settings: Settings) -> Iterator[Fault]:
             f"on_token_expiry: {settings.on_token_expiry!r} is no way to go on",
             'use "close" to end a connection when its token expires, or "ignore"',
         )
-    if settings.workers < 1:
-        yield Fault(("workers",), "workers is less than 1", "set workers = 1")
-    elif settings.workers > 1:
+    if not 0 <= settings.workers <= MAX_WORKERS:
         yield Fault(
             ("workers",),
-            "more than one worker is not available in this version",
-            "set workers = 1; several workers come later",
+            f"workers must be 0 to {MAX_WORKERS}",
+            "set workers = 0 for one on each core, or leave it out for one",
         )
     for name in settings.timeouts.__struct_fields__:
         seconds = getattr(settings.timeouts, name)

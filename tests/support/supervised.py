@@ -1,0 +1,69 @@
+"""A program for tests of the supervisor: its children do what the command line says.
+
+    python -m support.supervised COUNT ACTION
+
+Every line it writes tells one event, written whole by whichever process it concerns.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from trio_gw import supervisor
+from trio_gw.supervisor import Orders, Supervisor
+from trio_gw.telemetry import logs
+
+
+def tell(*words: object) -> None:
+    """Write one line at once; several processes share the pipe."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def obey(index: int, orders: Orders) -> int:
+    """Wait for orders, until there are no more to come."""
+    signal.signal(signal.SIGHUP, lambda signum, frame: tell("hup", index))
+    tell("child", index, os.getpid())
+    while order := os.read(orders.descriptor, 1):
+        tell("order", index, order.decode())
+        if action != "linger":
+            return 0
+    tell("alone", index)
+    return 0
+
+
+def fail(index: int, orders: Orders) -> int:
+    """Be of no use: the second child cannot start."""
+    return obey(index, orders) if index == 0 else 3
+
+
+def crash(index: int, orders: Orders) -> int:
+    """Show a bug."""
+    raise RuntimeError(index, orders)
+
+
+def ignore(index: int, _orders: Orders) -> int:
+    """Hang."""
+    tell("child", index, os.getpid())
+    while True:
+        time.sleep(3600)
+
+
+action = sys.argv[2] if len(sys.argv) > 2 else ""
+
+if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        supervisor.SETTLED = float(sys.argv[3])
+    logs.configure(name="supervisor")
+    children = {"obey": obey, "linger": obey, "fail": fail, "crash": crash, "ignore": ignore}
+    code = Supervisor(
+        int(sys.argv[1]),
+        children[action],
+        ended=lambda index: tell("ended", index),
+        stopping=lambda: tell("stopping"),
+        patience=0.5 if action == "ignore" else 30,
+    ).supervise()
+    tell("exit", code, len(os.listdir("/proc/self/fd")))
+    sys.exit(code)

@@ -1,0 +1,50 @@
+"""Integers that several processes share: one anonymous mmap, made before they are forked.
+
+Each process has a column of its own and is the only one to write to it, so there is nothing to
+lock: an aligned integer of 64 bits is read and written whole. Anyone may read all columns. What
+the slots of a column mean is for the rooms that use them to say (`Slot`); `width` may ask for
+more of them than are named here.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+
+BYTES = 8  # of one integer
+
+
+class Slot(enum.IntEnum):
+    """What each integer at the beginning of a column holds."""
+
+    STATE = 0  # of the process: proxy.fleet.State
+    TABLE = 1  # the first bits of the digest of the route table it serves
+    OPEN = 2  # client connections now
+    ACCEPTED = 3  # client connections ever
+
+
+class Counters:
+    """`processes` columns of `width` integers each; all zero at first."""
+
+    def __init__(self, processes: int, width: int = len(Slot)) -> None:
+        assert processes > 0
+        assert width >= len(Slot)
+        self.processes = processes
+        self.width = width
+        # Shared and anonymous: gone with the last process that has it, however that one ends.
+        self._cells = memoryview(mmap.mmap(-1, processes * width * BYTES)).cast("q")
+
+    def column(self, process: int) -> memoryview:
+        """Return the integers of one process, to be written by that process alone."""
+        start = range(self.processes)[process] * self.width
+        return self._cells[start : start + self.width]
+
+    def row(self, slot: int) -> list[int]:
+        """Read one slot of every process, in their order."""
+        return self._cells[range(self.width)[slot] :: self.width].tolist()
+
+    def clear(self, process: int) -> None:
+        """Set a column to zero; for who has seen its process end."""
+        column = self.column(process)
+        for slot in range(self.width):
+            column[slot] = 0

@@ -1,0 +1,75 @@
+"""Several workers: what is made before they are forked, and what each of them is given.
+
+The listening sockets, the key material and the counters come first, in the process that will
+supervise; so whatever cannot be is said once, before there is any worker. Every worker then
+runs the whole gateway by itself: its own event loop, its own watch on the projects. What they
+share is the folder, the sockets and the counters.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw import worker
+from trio_gw.counters import Counters
+from trio_gw.proxy.fleet import Fleet, bury
+from trio_gw.supervisor import Orders, Supervisor
+from trio_gw.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trio_gw.config.settings import Settings
+
+GRACE = 5.0  # seconds beyond those that draining may take, before a worker is killed
+
+
+class Place(NamedTuple):
+    """What one worker of several needs to take part. The first has `number` 1."""
+
+    number: int
+    fleet: Fleet
+    sockets: worker.Sockets
+    orders: Orders
+
+
+def count(settings: Settings) -> int:
+    """Say how many workers the settings ask for; 0 there is one for each core."""
+    return settings.workers or len(os.sched_getaffinity(0))
+
+
+def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
+    """Run `serve` in as many processes as the settings ask for, until told to stop.
+
+    Returns the exit code. Raises `UnusableError` when the gateway cannot start.
+    """
+    logs.configure(name="supervisor")
+    worker.load_keys(settings, base)
+    sockets = worker.bind_all(settings)
+    worker.log_addresses(sockets)
+    counters = Counters(count(settings))
+
+    def child(index: int, orders: Orders) -> int:
+        logs.configure(name=f"worker {index + 1}")
+        # Until somebody wants it: what it asks for is no reason to end.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if index:
+            # All of them see the same projects come and go; one of them says so.
+            logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
+        return serve(Place(index + 1, Fleet(counters, index), sockets, orders))
+
+    try:
+        return Supervisor(
+            counters.processes,
+            child,
+            ended=lambda index: bury(counters, index),
+            # While anybody holds them, the kernel accepts what nobody will serve.
+            stopping=lambda: worker.close_all(sockets),
+            patience=settings.timeouts.drain + settings.timeouts.close + GRACE,
+        ).supervise()
+    finally:
+        worker.close_all(sockets)

@@ -1,0 +1,138 @@
+"""What the worker processes of one gateway know of each other, through shared counters.
+
+All of them accept from the same listening sockets, bound before they were forked. So a worker
+that dies takes nothing along but its own connections: what waits to be accepted is accepted by
+the others, at once. With a socket for each worker (SO_REUSEPORT) that queue would have to wait
+until it is started again; and the kernel deals by a hash of the addresses, which leaves workers
+far apart while connections are few, and for ever when some of them stay and others leave.
+
+`turn` keeps them together instead. A worker accepts at once while it has no more connections
+than the least loaded one, and a little slack: 2, or 2 % of them. Otherwise it leaves a waiting
+connection to the others, and looks again every millisecond; after `PATIENCE` it takes it anyway,
+and for a second has little patience, for those who have less must be busy or stuck. What counts
+are connections that are open, so a worker that lost many of them gets the next ones.
+
+Readiness is about all of them, too (`settled`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import select
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.counters import Counters, Slot
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+PATIENCE = 0.2  # seconds for which a connection is left to workers that have fewer
+HASTE, HASTY = 1.0, 0.005  # seconds with little patience, after it was in vain, and how much
+TICK = 0.001  # seconds between two looks at them
+SLACK, SLACK_PART = 2, 50  # connections more than the least loaded one: 2, or a fiftieth
+SETTLE = 2.0  # seconds for which `/ready` waits until all serve the same table
+_SETTLE_TICK = 0.02
+_TABLE_DIGITS = 15  # hexadecimal: what fits into an integer of 63 bits
+
+
+class State(enum.IntEnum):
+    """Where a worker is. Only one that is missing is not waited for: the others do its work."""
+
+    ABSENT = 0  # it has never been ready, and accepts nobody
+    STARTING = 1  # it accepts connections, and has not read the projects yet
+    READY = 2
+    DRAINING = 3
+    MISSING = 4  # it was ready once, and is being replaced
+
+
+class Fleet:
+    """All workers, as seen by the one with this `index`."""
+
+    def __init__(self, counters: Counters | None = None, index: int = 0) -> None:
+        self._counters = counters or Counters(1)
+        self._own = self._counters.column(index)
+        self._alone = self._counters.processes == 1
+        self._hasty_until = 0.0  # the others did not take what was left to them
+        # A replacement serves nobody before it is ready: the others are, so it can wait.
+        self.replaces = self._own[Slot.STATE] == State.MISSING
+
+    @property
+    def state(self) -> State:
+        """The state of this worker."""
+        return State(self._own[Slot.STATE])
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._own[Slot.STATE] = state
+
+    def serves(self, digest: str) -> None:
+        """Note the (hexadecimal) digest of the table that this worker serves from now on."""
+        self._own[Slot.TABLE] = int(digest[:_TABLE_DIGITS], 16)
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[None]:
+        """Count a connection, from its acceptance to its end."""
+        self._own[Slot.OPEN] += 1
+        self._own[Slot.ACCEPTED] += 1
+        try:
+            yield
+        finally:
+            self._own[Slot.OPEN] -= 1
+
+    # -- whose turn it is ----------------------------------------------------------------------
+
+    async def turn(self, sock: socket.socket) -> None:
+        """Return when this worker should try to accept what waits at a listening socket."""
+        if self._alone or self._is_next():
+            return
+        waits = select.poll()
+        waits.register(sock, select.POLLIN)
+        hasty = trio.current_time() < self._hasty_until
+        with trio.move_on_after(HASTY if hasty else PATIENCE) as waited:
+            while not self._is_next() and waits.poll(0):  # noqa: ASYNC110 - others set no event
+                await trio.sleep(TICK)
+        if waited.cancelled_caught and not hasty:
+            self._hasty_until = trio.current_time() + HASTE
+
+    def _is_next(self) -> bool:
+        least = min(self._of((State.STARTING, State.READY), Slot.OPEN), default=0)
+        return self._own[Slot.OPEN] <= least + max(SLACK, least // SLACK_PART)
+
+    # -- readiness -----------------------------------------------------------------------------
+
+    async def settled(self) -> bool:
+        """Tell whether all workers are ready, with the same table.
+
+        A change of the projects reaches them within a moment of each other, so for that they are
+        waited for, and only for that: nobody is turned away because of it.
+        """
+        if not self._all_ready():
+            return False
+        with trio.move_on_after(SETTLE):
+            while len(self._tables()) > 1:  # noqa: ASYNC110
+                await trio.sleep(_SETTLE_TICK)
+        return self._all_ready() and len(self._tables()) == 1
+
+    def _all_ready(self) -> bool:
+        states = self._counters.row(Slot.STATE)
+        return State.READY in states and set(states) <= {State.READY, State.MISSING}
+
+    def _tables(self) -> set[int]:
+        return set(self._of((State.READY,), Slot.TABLE))
+
+    def _of(self, states: tuple[State, ...], slot: Slot) -> list[int]:
+        """Read a slot of the workers that are in one of these states."""
+        rows = zip(self._counters.row(slot), self._counters.row(Slot.STATE), strict=True)
+        return [value for value, state in rows if state in states]
+
+
+def bury(counters: Counters, index: int) -> None:
+    """Note that a worker has ended; for the supervisor, the only one left to write this."""
+    was = counters.column(index)[Slot.STATE]
+    counters.clear(index)
+    if was not in (State.ABSENT, State.STARTING):
+        counters.column(index)[Slot.STATE] = State.MISSING

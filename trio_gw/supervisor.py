@@ -1,0 +1,255 @@
+"""Several processes that run the same function, and one that keeps them running.
+
+`supervise` forks `count` children and waits; it knows nothing of what they do, has no event loop
+and no threads, so it can fork again at any time. It holds no more than the children need to find
+when they are forked anew: what was opened before the first fork.
+
+* A child that ends is forked again, at once the first time, then after a pause that doubles;
+  one that has run for `SETTLED` seconds begins anew. If none has ever run that long and one of
+  them fails for the `GIVE_UP`th time in a row, the rest is stopped too: that is no accident.
+* SIGTERM and SIGINT stop all, the second one at once. Children get an *order* for that, a byte
+  on a pipe of their own, and not a signal: a terminal sends Ctrl-C to all of them, and systemd
+  its SIGTERM, so that they could not tell one wish from two. See `Orders`.
+* The pipe ends when the supervisor does, whatever killed it: no child outlives it for long.
+* SIGHUP is passed on. Whatever ends is reaped, also what the children leave behind when the
+  supervisor is the first process of a container.
+
+Signals are blocked and fetched one by one: no handler ever interrupts anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("trio_gw.supervisor")
+
+SETTLED = 10.0  # seconds after which a child is taken to work
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a child that failed again is forked
+GIVE_UP = 5  # failures in a row of one child, before any child has ever settled
+STOP = b"s"  # one order: stop; the second one: at once
+_SIGNALS = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
+class Orders(NamedTuple):
+    """What a child is told: a pipe to read. A byte is one wish to stop; its end is one, too."""
+
+    descriptor: int
+
+
+class _Child:
+    """One place among the children, and who has it now."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.pid = 0  # of the process, 0 if there is none
+        self.orders = -1  # our end of its pipe
+        self.born = 0.0
+        self.due = 0.0  # when to fork, if there is none
+        self.failures = 0  # in a row
+
+
+class Supervisor:
+    """Runs `child(index, orders)` in `count` processes; its result is their exit code.
+
+    `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop.
+    `patience` is the time in seconds they have then, before they are killed.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        child: Callable[[int, Orders], int],
+        *,
+        ended: Callable[[int], None] = lambda index: None,
+        stopping: Callable[[], None] = lambda: None,
+        patience: float = 30.0,
+    ) -> None:
+        self._run = child
+        self._children = [_Child(index) for index in range(count)]
+        self._ended = ended
+        self._stopping = stopping
+        self._patience = patience
+        self._wishes = 0  # to stop
+        self._kill_at = 0.0
+        self._code = 0
+        self._proven = False  # one has settled: the program as such works
+
+    def supervise(self) -> int:
+        """Fork, keep alive, return when all have been stopped: 0, or 1 if it had to give up.
+
+        Returns in this process only. Call it while there is one thread.
+        """
+        usual = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            while True:
+                now = time.monotonic()
+                if self._wishes == 0:
+                    self._settle(now)
+                    self._fork_due(now, usual)
+                elif not any(child.pid for child in self._children):
+                    return self._code
+                elif now >= self._kill_at:
+                    self._kill()
+                self._take(signal.sigtimedwait(_SIGNALS, self._pause(now)))
+        finally:
+            # Only after a bug is there still one to kill.
+            self._kill()
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+
+    def _pause(self, now: float) -> float:
+        """Say how long nothing but a signal can change anything."""
+        if self._wishes:
+            return max(0.01, self._kill_at - now)
+        times = [child.due - now for child in self._children if not child.pid]
+        if not self._proven:
+            times += [child.born + SETTLED - now for child in self._children if child.pid]
+        return max(0.0, min(times, default=3600.0))
+
+    def _settle(self, now: float) -> None:
+        self._proven = self._proven or any(
+            child.pid and now - child.born >= SETTLED for child in self._children
+        )
+
+    # -- forking -------------------------------------------------------------------------------
+
+    def _fork_due(self, now: float, usual: set[int | signal.Signals]) -> None:
+        for child in self._children:
+            if not child.pid and child.due <= now:
+                self._fork(child, now, usual)
+
+    def _fork(self, child: _Child, now: float, usual: set[int | signal.Signals]) -> None:
+        theirs, ours = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(theirs)
+            os.close(ours)
+            child.due = now + LONGEST_PAUSE
+            log.error("cannot start process %d: %s", child.index + 1, error.strerror)
+            return
+        if pid == 0:
+            self._be_child(child, Orders(theirs), ours, usual)
+        os.close(theirs)
+        child.pid, child.orders, child.born = pid, ours, now
+        log.info("process %d started (pid %d)", child.index + 1, pid)
+
+    def _be_child(
+        self, child: _Child, orders: Orders, ours: int, usual: set[int | signal.Signals]
+    ) -> None:
+        """Run the child's part; never returns."""
+        code = 70  # EX_SOFTWARE: a bug
+        try:
+            # While a sibling held the other end, the pipe would not end with the supervisor.
+            for descriptor in (ours, *(other.orders for other in self._children)):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            for signum in _SIGNALS:
+                signal.signal(signum, signal.SIG_DFL)
+            # A terminal sends it to all; the supervisor passes on what it means.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+            code = self._run(child.index, orders)
+        except Exception:
+            log.critical("process %d failed", child.index + 1, exc_info=True)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    # -- signals -------------------------------------------------------------------------------
+
+    def _take(self, info: signal.struct_siginfo | None) -> None:
+        """React to a signal, or to none within the time waited for one."""
+        self._reap()  # also after other signals: several SIGCHLD may have become one
+        if info is None:
+            return
+        if info.si_signo in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif info.si_signo == signal.SIGHUP:
+            for child in self._children:
+                if child.pid:
+                    os.kill(child.pid, signal.SIGHUP)
+
+    def _stop(self) -> None:
+        if self._wishes == 0:
+            self._stopping()
+        self._wishes += 1
+        self._kill_at = time.monotonic() + (self._patience if self._wishes == 1 else 5.0)
+        for child in self._children:
+            if child.pid:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(child.orders, STOP)
+
+    def _kill(self) -> None:
+        for child in self._children:
+            if child.pid:
+                log.error("process %d (pid %d) does not stop: killed", child.index + 1, child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+        self._kill_at = time.monotonic() + 5.0
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for child in self._children:
+                if child.pid == pid:
+                    self._mourn(child, status)
+
+    def _mourn(self, child: _Child, status: int) -> None:
+        now = time.monotonic()
+        how = os.waitstatus_to_exitcode(status)
+        pid, child.pid = child.pid, 0
+        os.close(child.orders)
+        child.orders = -1
+        self._ended(child.index)
+        if self._wishes:
+            log.info("process %d (pid %d) has stopped", child.index + 1, pid)
+            return
+        lived = now - child.born
+        child.failures = 1 if lived >= SETTLED else child.failures + 1
+        why = f"was killed by {_name(-how)}" if how < 0 else f"ended with code {how}"
+        if child.failures >= GIVE_UP and not self._proven:
+            log.critical(
+                "process %d %s, for the %dth time in a row: giving up",
+                child.index + 1,
+                why,
+                GIVE_UP,
+            )
+            self._code = 1
+            self._stop()
+            return
+        pause = 0.0
+        if child.failures > 1:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (child.failures - 2))
+        child.due = now + pause
+        log.error(
+            "process %d (pid %d) %s after %.1f s; starting it again in %.1f s",
+            child.index + 1,
+            pid,
+            why,
+            lived,
+            pause,
+        )
+
+
+def _name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
