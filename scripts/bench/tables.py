@@ -41,7 +41,7 @@ def path_of(project: ApiProject, topic: Topic) -> str:
 
 def main() -> None:
     """Print the table."""
-    print(f"\n| {TOPICS} topics | compile, ms | match, µs (median) | no match, µs |")
+    print(f"\n| {TOPICS} topics | compile, ms of processor | match, µs (median) | no match, µs |")
     print("|---|---:|---:|---:|")
     for name, kinds, apis in [
         *((kind, [kind], 1) for kind in KINDS),
@@ -52,9 +52,9 @@ def main() -> None:
         compiled, matched, missed = [], [], []
         pick = random.Random(1)
         for _ in range(ROUNDS):
-            start = time.perf_counter()
+            start = time.process_time()
             table, problems = compile_table(made, [Environment()])
-            compiled.append(time.perf_counter() - start)
+            compiled.append(time.process_time() - start)
             assert not problems
             paths = [
                 path_of(project, topic)
@@ -62,9 +62,9 @@ def main() -> None:
                 for topic in pick.choices(project.topics)
             ]
             for host, samples in (("localhost", paths), ("localhost", [p + "/no" for p in paths])):
-                start = time.perf_counter()
+                start = time.process_time()
                 hits = sum(table.match(host, path) is not None for path in samples)
-                spent = (time.perf_counter() - start) / len(samples)
+                spent = (time.process_time() - start) / len(samples)
                 (matched if samples is paths else missed).append(spent)
                 assert samples is not paths or hits == len(paths)
         cells = (

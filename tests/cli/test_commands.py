@@ -108,6 +108,17 @@ def test_check_finds_conflicts_between_projects(tmp_path: Path) -> None:
     assert "apis/b: base path /same/1.0.0 on localhost is already served by Namea" in done.stderr
 
 
+def test_check_finds_conflicts_between_projects_in_several_places(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        meta = api(f"Name{folder}", "/same", "ws://h:1")
+        write(tmp_path / folder, "x", meta, asyncapi({"/t": OPEN}))
+    for paths in (("one", "two"), ("one/x", "two/x")):
+        done = gw(tmp_path, "check", *paths)
+        assert done.returncode == 1
+        assert "two/x: base path /same/1.0.0 on localhost is already served by" in done.stderr
+        assert "1 error; 2 API projects" in done.stderr
+
+
 def test_check_of_missing_folder(tmp_path: Path) -> None:
     done = gw(tmp_path, "check", "nowhere")
     assert done.returncode == 1
