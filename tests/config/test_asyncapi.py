@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from support.definitions import Problems, read
 from trio_gw.config import asyncapi, document
 from trio_gw.config.api import Endpoint, Topic, UriMapping
 from trio_gw.config.findings import Findings
 
 OAUTH2 = "components: {securitySchemes: {any: {type: oauth2}}}\n"
-
-Problems = list[tuple[int, str, str]]
-
-
-def read(text: str, *, lone: bool = False) -> tuple[asyncapi.Definition, Problems]:
-    findings = Findings(document.read(text.encode(), "Definitions/asyncapi.yaml"))
-    definition = asyncapi.read(findings, lone=lone)
-    for problem in findings.problems:
-        assert problem.file == "Definitions/asyncapi.yaml"
-        assert problem.mend
-    return definition, [(each.line, each.severity, each.what) for each in findings.problems]
 
 
 def channels(text: str, *, oauth2: bool = True) -> tuple[tuple[Topic, ...], Problems]:

@@ -81,6 +81,23 @@ def convert(text: str) -> tuple[Settings, list[str]]:
             "forward_credentials",
             True,
         ),
+        ("[enforcer.jwtGenerator]\nenabled = true", "backend_jwt.enabled", True),
+        ("[enforcer.jwtGenerator]\nheader = 'X-A'", "backend_jwt.header", "X-A"),
+        ("[enforcer.jwtGenerator]\ntokenTTL = 600", "backend_jwt.validity", 600),
+        ("[enforcer.jwtGenerator]\nclaimDialect = 'x'", "backend_jwt.dialect", "x"),
+        ("[enforcer.jwtGenerator]\nencoding = 'base64url'", "backend_jwt.encoding", "base64url"),
+        ("[enforcer.jwtGenerator]\nuseKidProperty = false", "backend_jwt.key_id", "x5t"),
+        ("[enforcer.jwtGenerator]\njwksRatelimitQuota = 7", "backend_jwt.jwks_limit", 7),
+        (
+            "[enforcer.security.authHeader]\nauthorizationHeader = 'X-Token'",
+            "authorization_header",
+            "X-Token",
+        ),
+        (
+            "[enforcer.security.authHeader]\ntestConsoleHeaderName = 'X-Key'",
+            "internal_key.header",
+            "X-Key",
+        ),
         ("[enforcer.jwtIssuer]\nenabled = false", "testkey.enabled", False),
         ("[enforcer.jwtIssuer]\nissuer = 'https://i'", "testkey.issuer", "https://i"),
         ("[enforcer.jwtIssuer]\nvalidityPeriod = 60", "testkey.validity", 60),
@@ -174,6 +191,17 @@ def test_an_entry_is_left_out_whole() -> None:
 def test_no_issuer_left_trusts_nobody(entry: str) -> None:
     found, problems = convert(f"[[enforcer.security.tokenService]]\n{entry}\n")
     assert found.issuers == ()
+    assert problems
+
+
+def test_the_publisher_signs_keys_of_the_test_console() -> None:
+    """With an entry of that name, not else: nobody's tokens are trusted who is not named."""
+    entry = "[[enforcer.security.tokenService]]\nname = 'APIM Publisher'\n"
+    found, problems = convert(f"{entry}issuer = 'p'\ncertificateFilePath = '/p.pem'\n")
+    assert problems == []
+    assert found.internal_key.issuer == "APIM Publisher"
+    found, problems = convert(f"{entry}issuer = 'p'\n")  # without keys
+    assert (found.internal_key.issuer, found.issuers) == ("", ())
     assert problems
 
 

@@ -206,7 +206,9 @@ KEYS: dict[str, Rule] = {
     "enforcer.jwtGenerator.useKidProperty": To("backend_jwt.key_id", _key_id),
     "enforcer.jwtGenerator.jwksRatelimitQuota": To("backend_jwt.jwks_limit"),
     "enforcer.jwtGenerator.jwksRatelimitTimeWindowInSeconds": To("backend_jwt.jwks_window"),
-    "enforcer.jwtGenerator.keypair.*": Drop("`tls.key` signs the backend's tokens"),
+    "enforcer.jwtGenerator.keypair.*": Drop(
+        "name the pair in `backend_jwt.key` and `backend_jwt.certificate`; else that of `tls` signs"
+    ),
     "enforcer.jwtGenerator.gatewayGeneratorImpl": JAVA,
     "enforcer.jwtGenerator.claimsExtractorImpl": JAVA,
     "enforcer.jwtGenerator.*": Drop("backends' tokens have no such choice"),

@@ -137,12 +137,16 @@ class Values:
 
 def _first_error(values: dict[str, Any]) -> Fault | None:
     given = values
-    if "issuers" not in values:  # the loader then trusts the gateway's own keys
+    derived = "issuers" not in values  # the loader then trusts the gateway's own keys
+    if derived:
         issuer = values.get("testkey", {}).get("issuer", MGW.issuer)
         own = msgspec.to_builtins(msgspec.structs.replace(MGW, issuer=issuer))
         given = {**values, "issuers": [own]}
-    faults = check(msgspec.convert(given, Settings))
-    return next((fault for fault in faults if fault.severity == "error"), None)
+    for fault in check(msgspec.convert(given, Settings)):
+        # What is wrong with the derived one is wrong with what it follows, and told there.
+        if fault.severity == "error" and not (derived and fault.path[0] == "issuers"):
+            return fault
+    return None
 
 
 def _order(path: KeyPath) -> tuple[int, ...]:
