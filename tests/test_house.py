@@ -27,8 +27,12 @@ FLOORS: dict[str, set[str]] = {
     "proxy": {"config", "guard", "relay", "routes", "telemetry", "wire"},
     "feed": {"config", "routes", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
-    "worker": {"config", "echo", "feed", "guard", "proxy", "relay", "routes", "telemetry", "watch"},
-    "processes": {"config", "proxy", "telemetry", "worker"},
+    "material": {"config", "guard", "proxy", "routes", "watch"},
+    "worker": {
+        *("config", "echo", "feed", "guard", "material", "proxy", "relay", "routes", "telemetry"),
+        "watch",
+    },
+    "processes": {"config", "material", "proxy", "telemetry", "worker"},
     "cli": {"config", "echo", "feed", "guard", "processes", "routes", "telemetry", "worker"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -43,10 +47,8 @@ DOORS: dict[str, set[str]] = {
     "watchfiles": {"watch/directories.py"},
     "yaml": {"config/document.py"},
     "cryptography": {
-        "guard/assertion.py",
-        "guard/certificates.py",
-        "guard/keys.py",
-        "guard/signing.py",
+        *("guard/anchors.py", "guard/assertion.py", "guard/certificates.py"),
+        *("guard/clients.py", "guard/keys.py", "guard/signing.py", "guard/tls.py"),
     },
 }
 

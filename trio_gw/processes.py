@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw import worker
 from trio_gw.counters import Counters
+from trio_gw.material import load_keys
 from trio_gw.proxy.fleet import Fleet, bury
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs
@@ -48,7 +49,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     Returns the exit code. Raises `UnusableError` when the gateway cannot start.
     """
     logs.configure(name="supervisor")
-    worker.load_keys(settings, base)
+    load_keys(settings, base)
     sockets = worker.bind_all(settings)
     worker.log_addresses(sockets)
     counters = Counters(count(settings))

@@ -6,9 +6,7 @@ The composition root, and with the command line the only file that knows everyon
 
 from __future__ import annotations
 
-import datetime
 import logging
-import ssl
 import time
 from functools import partial
 from ipaddress import ip_network
@@ -20,14 +18,11 @@ from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.settings import parse_address
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder import follow
-from trio_gw.guard.assertion import Assertions
-from trio_gw.guard.certificates import ensure_certificate, expiry, load_pair
 from trio_gw.guard.introspection import Introspection
-from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.guard.schemes import Guard
-from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tokens import Tokens
+from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.connection import serve
@@ -53,7 +48,8 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
-    from trio_gw.guard.certificates import KeyPair
+    from trio_gw.guard.testkey import TestKeys
+    from trio_gw.guard.tls import ServerTls
 
 log = logging.getLogger("trio_gw")
 
@@ -79,49 +75,6 @@ class Running(NamedTuple):
 
 
 Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
-
-
-class Keys(NamedTuple):
-    """The gateway's own key material, and who may sign tokens."""
-
-    pair: KeyPair
-    ring: KeyRing
-    testkeys: TestKeys | None
-    assertions: Assertions | None
-
-
-def load_keys(settings: Settings, base: Path) -> Keys:
-    """Read, and at the very first start make, the key material the settings name.
-
-    Raises `UnusableError`. Logs what was made and what is about to expire.
-    """
-    cert, key = base / settings.tls.cert, base / settings.tls.key
-    now = datetime.datetime.now(datetime.UTC)
-    if ensure_certificate(cert, key, now):
-        log.info(
-            "made a self-signed certificate for localhost: %s (key: %s); clients have to trust"
-            " it, or give your own under [tls] in gateway.toml",
-            cert,
-            key,
-        )
-    pair = load_pair(cert, key)
-    ring = KeyRing(settings.issuers, base)
-    warnings = ring.warnings(now)
-    if (expired := expiry(cert, pair.certificate, now)) is not None and expired not in warnings:
-        warnings.append(expired)
-    for problem in warnings:
-        log.warning("%s", problem)
-    testkeys = TestKeys(settings.testkey, pair) if settings.testkey.enabled else None
-    return Keys(pair, ring, testkeys, _assertions(settings, base, pair))
-
-
-def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | None:
-    table = settings.backend_jwt
-    if not table.enabled:
-        return None
-    return Assertions(
-        table, load_pair(base / table.certificate, base / table.key) if table.key else own
-    )
 
 
 def trial_project(endpoint: Endpoint) -> ApiProject:
@@ -180,14 +133,16 @@ async def run(
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
     )
+    dialer = Dialer(keys.backend_anchors)
     gateway = Gateway(
         settings,
         live=live,
         guard=guard,
+        tls=keys.tls,
         builtin=builtin,
         sessions=sessions,
         upstream=Upstream(
-            dialer=Dialer(), balancers=balancers, timeouts=timeouts, retry=settings.retry
+            dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
@@ -195,7 +150,8 @@ async def run(
         assertions=keys.assertions,
     )
     listeners = bind_all(settings) if sockets is None else sockets
-    context = _tls_context(base / settings.tls.cert, base / settings.tls.key)
+    files = reloaded_files(keys, dialer, settings, base)
+    files.append(from_file(base / settings.revocations, revocations))
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
@@ -204,7 +160,7 @@ async def run(
 
             def accept() -> None:
                 for name in listeners:
-                    handler = _handler(gateway, fleet, context if name == "https" else None)
+                    handler = _handler(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
                         accepting.start_soon(accept_all, sock, handler, nursery, turn)
 
@@ -214,8 +170,7 @@ async def run(
             await nursery.start(keys.ring.run)
             if introspection:
                 await nursery.start(introspection.run)
-            revoked = from_file(base / settings.revocations, revocations)
-            await nursery.start(keep_loaded, (revoked,))
+            await nursery.start(keep_loaded, files)
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
             nursery.start_soon(sweeper.run)
@@ -228,6 +183,7 @@ async def run(
             else:
                 catalog.publish(origin, {TRIAL: trial_project(trial)})
             await catalog.ready.wait()
+            await nursery.start(trust_clients, keys.tls, live)
             fleet.serves(live.table.digest)
             nursery.start_soon(_tell_table, fleet, live)
             if fleet.replaces:
@@ -291,30 +247,21 @@ def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
     return (sockets[0].getsockname()[0], sockets[0].getsockname()[1]) if sockets else None
 
 
-def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """Make the TLS listener's context; only HTTP/1.1 is offered, WebSockets need it."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(cert, key)
-    return context
-
-
 def _handler(
-    gateway: Gateway, fleet: Fleet, context: ssl.SSLContext | None
+    gateway: Gateway, fleet: Fleet, server: ServerTls | None
 ) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
     async def plain(stream: trio.SocketStream, peer: str) -> None:
         with fleet.connection():
             await serve(gateway, stream, peer)
 
     async def tls(stream: trio.SocketStream, peer: str) -> None:
-        assert context is not None
+        assert server is not None
         try:
-            secure = SecureStream(stream, context, server_side=True)
+            secure = SecureStream(stream, server.context, server_side=True)
         except OSError:  # it left before it was served
             await trio.aclose_forcefully(stream)
             return
         with fleet.connection():
             await serve(gateway, secure, peer, tls=True)
 
-    return plain if context is None else tls
+    return plain if server is None else tls

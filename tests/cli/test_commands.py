@@ -145,6 +145,24 @@ def test_check_looks_at_the_key_of_the_backend_jwt(base: Path) -> None:
     assert "none.key" not in gw(base, "check").stderr
 
 
+def test_check_looks_at_every_certificate(tmp_path: Path) -> None:
+    (tmp_path / "apis").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.pem").write_text("hello")
+    (tmp_path / "gateway.toml").write_text(
+        '[tls]\nclient_ca = "empty"\nbackend_ca = "gone.pem"\n'
+        '[[tls.certificates]]\ncert = "bad.pem"\nkey = "bad.pem"\n'
+    )
+    done = gw(tmp_path, "check")
+    assert done.returncode == 1
+    for text in (
+        "empty: tls.client_ca: no certificate is in this folder; put certificate files there",
+        "gone.pem: tls.backend_ca cannot be read: No such file or directory; check the path",
+        "bad.pem: no certificate: the file is not PEM; convert it",
+    ):
+        assert text in done.stderr + done.stdout
+
+
 def test_check_as_json(tmp_path: Path) -> None:
     channels = {"/t": OPEN, "/unused": {}}
     write(tmp_path / "apis", "one", api("O", "/o", "ws://h:1"), asyncapi(channels))

@@ -82,7 +82,7 @@ class RunningGateway:
         return connect(
             f"{'wss' if tls else 'ws'}://localhost:{port}{path}",
             additional_headers=headers,
-            ssl=self.trust() if tls else None,
+            ssl=options.pop("ssl", None) or (self.trust() if tls else None),
             proxy=None,
             max_size=None,
             **options,

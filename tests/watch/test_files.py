@@ -234,7 +234,7 @@ async def test_what_is_joined_is_loaded_as_one(
     for path in paths:
         path.write_text("one")
     first, second = Texts(paths[0]), Texts(paths[1])
-    both = together(first.item(), second.item())
+    both = together("both", first.item(), second.item())
     await nursery.start(partial(keep_loaded, [both], grace=0.0))
     paths[0].write_text("two")
     await first.wait("two")

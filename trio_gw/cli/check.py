@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ from trio_gw.config.settings import Settings
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
+from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.tls import read_shown
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from trio_gw.config.api import ApiProject
 
@@ -106,10 +110,7 @@ def _is_project(path: Path) -> bool:
 
 
 def _check_keys(settings: Settings, base: Path) -> list[Problem]:
-    """Look at the keys of the issuers and of the backend JWT.
-
-    The gateway's own is made at its first start if need be.
-    """
+    """Look at keys and certificates; the gateway's own is made at its first start if need be."""
     made = (base / settings.tls.cert).exists() or (base / settings.tls.key).exists()
     own = base / settings.tls.cert
     issuers = [
@@ -117,15 +118,25 @@ def _check_keys(settings: Settings, base: Path) -> list[Problem]:
         for issuer in settings.issuers
         if made or not issuer.certificate or base / issuer.certificate != own
     ]
-    problems: list[Problem] = []
-    try:
-        KeyRing(issuers, base)
-    except UnusableError as error:
-        problems += error.problems
+    tls = settings.tls
+    looks: list[Callable[[], object]] = [partial(KeyRing, issuers, base)]
+    if made:
+        looks.append(partial(read_shown, own, base / tls.key))
+    for one in tls.certificates:
+        cert, key = base / one.cert, base / one.key
+        looks.append(partial(read_shown, cert, key, one.hosts, further=True))
+    looks += [
+        partial(load_anchors, base / path, f"tls.{name}")
+        for name in ("client_ca", "backend_ca")
+        if (path := getattr(tls, name))
+    ]
     table = settings.backend_jwt
     if table.enabled and table.key:
+        looks.append(partial(load_pair, base / table.certificate, base / table.key))
+    problems: list[Problem] = []
+    for look in looks:
         try:
-            load_pair(base / table.certificate, base / table.key)
+            look()
         except UnusableError as error:
             problems += error.problems
     return problems

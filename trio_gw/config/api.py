@@ -112,8 +112,9 @@ class ApiProject(msgspec.Struct, frozen=True):
 
     `folder` is the project's path as shown in messages. `oauth2` tells whether the definition
     has a security scheme of type oauth2. `authorization_header` is lower-case and empty when
-    the gateway's default applies. `cors` is None unless the API
-    has a policy of its own. An empty `deployments` means the environment `Default`.
+    the gateway's default applies. `cors` is None unless the API has a policy of its own. An empty
+    `deployments` means the environment `Default`. `mutual_tls` tells whether clients may or must
+    show a certificate (spec: security §8).
     """
 
     folder: str
@@ -133,6 +134,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     cors: Cors | None = None
     deployments: tuple[Deployment, ...] = ()
     client_certificates: tuple[ClientCertificate, ...] = ()
+    mutual_tls: Literal["ignored", "optional", "required"] = "ignored"
 
     @property
     def base_path(self) -> str:

@@ -8,7 +8,7 @@ spec: project-format §4.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -57,6 +57,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     endpoint_implementation_type: str = ""
     endpoint_config: backends.EndpointConfig | None = None
     cors_configuration: cors.CorsConfiguration | None = None
+    security_scheme: tuple[str, ...] | None = None
 
 
 class _ApiYaml(msgspec.Struct, frozen=True):
@@ -76,6 +77,7 @@ class Declared(msgspec.Struct, frozen=True):
     tier: str
     authorization_header: str
     organization: str
+    mutual_tls: Literal["ignored", "optional", "required"]
     production: backends.Side
     sandbox: backends.Side
     cors: cors.Cors | None = None
@@ -110,6 +112,7 @@ def read(findings: Findings) -> Declared:
         tier=data.api_throttling_policy or "Unlimited",
         authorization_header=_authorization_header(data, findings),
         organization=data.organization_id or "carbon.super",
+        mutual_tls=_mutual_tls(data.security_scheme or ()),
         production=backends.read("production", config, findings),
         sandbox=backends.read("sandbox", config, findings),
         cors=cors.read(data.cors_configuration, findings),
@@ -192,6 +195,17 @@ def _check_base_path(data: _Data, findings: Findings) -> None:
             " with both slashes",
             "remove the `/` at the end",
         )
+
+
+def _mutual_tls(schemes: tuple[str, ...]) -> Literal["ignored", "optional", "required"]:
+    """Read what `securityScheme` says about client certificates; nothing else of it is used.
+
+    The reference uses nothing of it for WebSocket APIs. spec: security §8.
+    """
+    named = {scheme.strip().lower() for scheme in schemes}
+    if "mutualssl_mandatory" in named:
+        return "required"
+    return "optional" if "mutualssl" in named else "ignored"
 
 
 def _authorization_header(data: _Data, findings: Findings) -> str:

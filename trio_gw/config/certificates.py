@@ -134,7 +134,7 @@ def trust(
 def clients(
     found: Mapping[str, tuple[str, ...]], findings: Findings | None
 ) -> tuple[ClientCertificate, ...]:
-    """Give the client certificates, those of the map first; nothing else uses them yet."""
+    """Give the client certificates, those of the map first."""
     certificates = []
     used: set[str] = set()
     for path, entry in _entries(findings):

@@ -149,6 +149,7 @@ class _Loading:
             oauth2=definition.oauth2,
             deployments=placed,
             client_certificates=clients,
+            mutual_tls=declared.mutual_tls,
         )
 
     def _read(

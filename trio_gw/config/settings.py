@@ -30,14 +30,32 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     admin: str = "localhost:9843"
 
 
+class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A certificate chain and key that the TLS listener shows for some host names.
+
+    Without `hosts` these are the DNS names in the certificate; `*.` stands for one label.
+    """
+
+    cert: str
+    key: str
+    hosts: tuple[str, ...] = ()
+
+
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The certificate chain and key of the TLS listener (PEM files).
+    """The certificates of the TLS listener (PEM files), and who is trusted.
 
     The loader replaces the folder `certs` by the setting of that name when a path is not given.
+    `client_ca` and `backend_ca` name a PEM file or a folder of them; `backend_ca` replaces the
+    system's trust for backends whose project has no certificate. The header, if named, tells
+    backends the subject of the client's certificate.
     """
 
     cert: str = "certs/mg.pem"
     key: str = "certs/mg.key"
+    certificates: tuple[Certificate, ...] = ()
+    client_ca: str = ""
+    client_certificate_header: str = ""
+    backend_ca: str = ""
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.rules import backend_jwt, backends, cors, general, issuers, testkey
+from trio_gw.config.rules import backend_jwt, backends, cors, general, issuers, testkey, tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ _GROUPS = (
     backend_jwt.check,
     backends.check,
     cors.check,
+    tls.check,
 )
 
 

@@ -1,6 +1,7 @@
 """Certificates and private keys: read from PEM files, or made when there are none.
 
-Called at start by `worker`, `keys` and the commands that mint tokens; everything here blocks.
+Called by `tls` and `keys`, at start and when files change, and by the commands that mint tokens;
+everything here blocks.
 A file that cannot be used raises UnusableError with a problem that names it and the remedy.
 """
 
@@ -37,6 +38,7 @@ PrivateKey = (
     | ed448.Ed448PrivateKey
 )
 
+MAX_BYTES = 1 << 20  # of a certificate chain or key; far more than any has
 MIN_RSA_BITS = 2048  # NIST SP 800-131A; RFC 7518 §3.3 asks for the same
 # The longest life Apple's systems accept, even for a certificate trusted by hand.
 _LIFETIME = datetime.timedelta(days=825)
@@ -73,7 +75,10 @@ def load_certificate(path: Path) -> x509.Certificate:
 
     Raises UnusableError if there is none, or if its key is too weak or of an unknown kind.
     """
-    data = _read(path, "the certificate")
+    return _certificate(path, read(path, "the certificate"))
+
+
+def _certificate(path: Path, data: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
@@ -88,7 +93,10 @@ def load_private_key(path: Path) -> PrivateKey:
 
     Raises UnusableError if there is none, or if it is encrypted, too weak or of another kind.
     """
-    data = _read(path, "the private key")
+    return _private_key(path, read(path, "the private key"))
+
+
+def _private_key(path: Path, data: bytes) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except TypeError:
@@ -102,7 +110,12 @@ def load_private_key(path: Path) -> PrivateKey:
 
 def load_pair(cert: Path, key: Path) -> KeyPair:
     """Read a certificate and its private key. Raises UnusableError, also if they do not match."""
-    pair = KeyPair(load_certificate(cert), load_private_key(key))
+    return parse_pair(cert, read(cert, "the certificate"), key, read(key, "the private key"))
+
+
+def parse_pair(cert: Path, chain: bytes, key: Path, data: bytes) -> KeyPair:
+    """Parse a pair from what its files hold; the paths are for messages. Raises as `load_pair`."""
+    pair = KeyPair(_certificate(cert, chain), _private_key(key, data))
     if pair.certificate.public_key() != pair.private_key.public_key():
         _fail(
             key, f"the private key does not belong to the certificate {cert}", "replace one of them"
@@ -120,6 +133,25 @@ def expiry(path: Path, certificate: x509.Certificate, now: datetime.datetime) ->
         what = f"the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
         return Problem(str(path), 0, 0, what, "check this machine's clock", "warning")
     return None
+
+
+def check_current(path: Path, certificate: x509.Certificate) -> None:
+    """Raise UnusableError if a certificate that is to replace another one is not valid now."""
+    problem = expiry(path, certificate, datetime.datetime.now(datetime.UTC))
+    if problem is not None:
+        raise UnusableError([msgspec.structs.replace(problem, severity="error")])
+
+
+def read(path: Path, what: str) -> bytes:
+    """Read a file of the settings, up to 1 MiB. Raises UnusableError; `what` names it there."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        _fail(path, f"{what} cannot be read: {error.strerror}", "check the path and its mode")
+    if len(data) > MAX_BYTES:
+        _fail(path, f"{what} is larger than 1 MiB", "check the path")
+    return data
 
 
 def ensure_certificate(cert: Path, key: Path, now: datetime.datetime) -> bool:
@@ -234,13 +266,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        _fail(path, f"{what} cannot be read: {error.strerror}", "check the path and its mode")
 
 
 def _not_pem(data: bytes, label: bytes, what: str) -> tuple[str, str]:

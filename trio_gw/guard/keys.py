@@ -4,21 +4,22 @@ Built once by `worker` (and by `check`, which only wants its problems). `tokens`
 which never waits; only a handshake whose key is not known yet waits in `wait_for`, together
 with all others of its issuer, for one fetch. JWKS URLs are fetched in the background by `run`:
 at start, before they grow old, and when a `kid` turns up that nobody knows. A server that is
-down changes nothing: the last good set stays.
+down changes nothing: the last good set stays. Files are loaded again when they change.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard import fetch
-from trio_gw.guard.certificates import algorithms_for, expiry, load_certificate
+from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
 from trio_gw.guard.fetch import MAX_BYTES, FetchError
 from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
+from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
     import datetime
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import Issuer
     from trio_gw.guard.certificates import PublicKey
+
+    _Loaded = tuple[tuple[Key, ...], x509.Certificate | None]
 
 logger = logging.getLogger("trio_gw.keys")
 
@@ -55,6 +58,7 @@ class _Trust:
         self.issuer = issuer
         self.algorithms = frozenset(issuer.algorithms)
         self.url = issuer.jwks if "://" in issuer.jwks else ""
+        self.file = issuer.certificate or ("" if self.url else issuer.jwks)
         self.keys: tuple[Key, ...] = ()
         self.certificate: x509.Certificate | None = None
         # Busy from the moment a fetch is due until it has ended; the first is due at once.
@@ -88,8 +92,8 @@ class KeyRing:
         problems: list[Problem] = []
         for trust in self._trusts.values():
             try:
-                if not trust.url:
-                    _load(trust, base)
+                if trust.file:
+                    trust.keys, trust.certificate = _load(trust, base)
             except UnusableError as error:
                 problems += error.problems
         if problems:
@@ -103,6 +107,28 @@ class KeyRing:
             if trust.certificate is not None
         ]
         return [problem for problem in found if problem is not None]
+
+    def files(self) -> list[Reloaded[Any]]:
+        """Name the issuers' files; they are loaded again when they change."""
+        return [self._item(trust) for trust in self._trusts.values() if trust.file]
+
+    def _item(self, trust: _Trust) -> Reloaded[_Loaded]:
+        path = self._base / trust.file
+
+        def load() -> _Loaded:
+            loaded = _load(trust, self._base)
+            if loaded[1] is not None:
+                check_current(path, loaded[1])
+            return loaded
+
+        async def use(loaded: _Loaded) -> bool:
+            changed = loaded[0] != trust.keys
+            keys, trust.certificate = loaded
+            self._replace(trust, keys)
+            await trio.lowlevel.checkpoint()
+            return changed
+
+        return Reloaded(f"keys of issuer {trust.issuer.title}", (path,), load, use)
 
     def issuer(self, text: str) -> Issuer | None:
         """Return the settings of the issuer with exactly this `iss` text, None if untrusted."""
@@ -204,27 +230,29 @@ class KeyRing:
             logger.info("issuer %s: %d keys", trust.issuer.title, len(keys))
 
 
-def _load(trust: _Trust, base: Path) -> None:
-    """Read the issuer's keys from its file; raises UnusableError."""
+def _load(trust: _Trust, base: Path) -> _Loaded:
+    """Read the issuer's keys from its file, and its certificate if it has one.
+
+    Raises UnusableError.
+    """
     issuer = trust.issuer
     if issuer.certificate:
         path = base / issuer.certificate
-        trust.certificate = load_certificate(path)
-        public = trust.certificate.public_key()
+        certificate = load_certificate(path)
+        public = certificate.public_key()
         able = algorithms_for(public)
         if not able & trust.algorithms:
             what = f"the certificate's key fits none of the algorithms of issuer {issuer.title}"
             mend = f"add to its algorithms one of {', '.join(sorted(able))}"
             raise UnusableError([Problem(str(path), 0, 0, what, mend)])
-        trust.keys = (Key(None, able & trust.algorithms, public),)  # type: ignore[arg-type]
-        return
+        return (Key(None, able & trust.algorithms, public),), certificate  # type: ignore[arg-type]
     path = base / issuer.jwks
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise KeySetError("it is larger than 1 MiB")
-        trust.keys = parse_key_set(data, trust.algorithms)
+        return parse_key_set(data, trust.algorithms), None
     except OSError as error:
         problem = f"the JWK set of issuer {issuer.title} cannot be read: {error.strerror}"
         raise UnusableError([Problem(str(path), 0, 0, problem, "check the path")]) from None

@@ -68,6 +68,10 @@ class TestKeys:
         self._decoy = secrets.token_bytes(16)  # the salt where there is no user's own
         self._attempts = Attempts()
         self._deriving = trio.CapacityLimiter(1)
+        self.use(pair)
+
+    def use(self, pair: KeyPair) -> None:
+        """Sign with this key from now on."""
         self._key = pair.private_key
         self._algorithm = algorithm_of(pair)
         self._x5t = thumbprint(pair)

@@ -10,12 +10,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.guard.caller import Caller, check_key_type
+from trio_gw.guard.clients import accept
 from trio_gw.guard.credentials import Places, take
 from trio_gw.guard.schemes import Demand, Visit, authenticate
 from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
     from trio_gw.errors import Headers
+    from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.credentials import Rest
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.routes import Route
@@ -45,6 +47,16 @@ class Admitted(NamedTuple):
         if protocol or not self.marker:
             return ()
         return ((_PROTOCOL, self.marker.encode("ascii")),)
+
+
+def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> ClientPeer | None:
+    """Return the client's certificate if the API accepts it, or raise `Refusal`.
+
+    spec: security §8. `shown` is what the handshake verified.
+    """
+    api = route.api
+    pinned = (certificate.pem for certificate in api.client_certificates)
+    return accept(shown, api.mutual_tls, pinned, tls=tls)
 
 
 async def admit(

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
+from trio_gw.guard.clients import header_value
 from trio_gw.proxy import forwarding, refusals
-from trio_gw.proxy.admission import admit
+from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.sessions import record
+from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pump import BROKEN, hang_up
 from trio_gw.relay.secure import SecureStream
@@ -75,6 +77,7 @@ class _Connection:
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
             session.phase = Phase.AUTHENTICATE
+            session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
             session.caller, session.admitted_at = admitted.caller, time.time()
             await self._open(match, admitted)
@@ -93,8 +96,9 @@ class _Connection:
         with trio.move_on_after(seconds):
             if self.tls:
                 assert isinstance(self.stream, SecureStream)
+                session, server = self.session, self.gateway.tls
                 try:
-                    await self.stream.do_handshake()
+                    session.certificate = await shake_hands(self.stream, server, session.peer)
                 except BROKEN as error:
                     raise ClientGoneError from error
             while True:
@@ -238,6 +242,11 @@ class _Connection:
         if cluster.basic is not None:
             drop |= {b"authorization"}
             claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
+        if name := self.gateway.settings.tls.client_certificate_header.lower().encode("ascii"):
+            # Also without a certificate: a client must not claim to have one.
+            drop |= {name}
+            if (certificate := self.session.certificate) is not None:
+                claims = (*claims, (name, header_value(certificate)))
         return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
 
     def _assertion(self, admitted: Admitted) -> tuple[bytes, bytes] | None:

@@ -22,9 +22,14 @@ MAX_CONTEXTS = 1000  # TLS contexts with a trust of their own; far more than tab
 
 
 class Dialer:
-    """Opens connections. One per process, for the TLS contexts."""
+    """Opens connections. One per process, for the TLS contexts.
 
-    def __init__(self) -> None:
+    `anchors` are the PEM certificates trusted for endpoints that have none of their own; empty
+    means the system's. Replace them whenever they change: new connections use the new ones.
+    """
+
+    def __init__(self, anchors: tuple[str, ...] = ()) -> None:
+        self.anchors = anchors
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
     async def open(self, endpoint: Endpoint, seconds: float) -> trio.abc.Stream:
@@ -42,7 +47,7 @@ class Dialer:
                 return stream
             tls: SecureStream | None = None
             try:
-                context = self._context(endpoint.trust)
+                context = self._context(endpoint.trust or self.anchors)
                 tls = SecureStream(stream, context, server_hostname=endpoint.host)
                 await tls.do_handshake()
             except BROKEN as error:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.assertion import Assertions
     from trio_gw.guard.schemes import Guard
+    from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Policies
     from trio_gw.proxy.forwarding import Network
@@ -23,6 +24,7 @@ class Gateway(NamedTuple):
     settings: Settings
     live: Live
     guard: Guard
+    tls: ServerTls
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream

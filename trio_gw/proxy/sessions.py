@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import Timeouts
     from trio_gw.guard.caller import Caller
+    from trio_gw.guard.clients import ClientPeer
     from trio_gw.relay.lane import Lane
     from trio_gw.routes import Route
 
@@ -32,8 +33,9 @@ class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
-        "active_at", "admitted_at", "caller", "doomed", "ending", "octets", "opened_at", "peer",
-        "phase", "publish", "request", "request_id", "route", "status", "subscribe",
+        "active_at", "admitted_at", "caller", "certificate", "doomed", "ending", "octets",
+        "opened_at", "peer", "phase", "publish", "request", "request_id", "route", "status",
+        "subscribe",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -46,6 +48,8 @@ class Session:
         self.octets = 0
         self.route: Route | None = None
         self.caller: Caller | None = None
+        # Shown in the TLS handshake; from the authenticate phase on only if the API accepts it.
+        self.certificate: ClientPeer | None = None
         self.admitted_at = 0.0  # epoch seconds of the moment the caller was let in
         self.doomed: tuple[CloseCode, str] | None = None  # what `end` was called with
         self.ending: Ending | None = None

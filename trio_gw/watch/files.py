@@ -48,7 +48,7 @@ class Reloaded(NamedTuple, Generic[Loaded]):
     use: Callable[[Loaded], Awaitable[bool]]
 
 
-def together(*items: Reloaded[Any]) -> Reloaded[list[Any]]:
+def together(what: str, *items: Reloaded[Any]) -> Reloaded[list[Any]]:
     """Join what must change at the same moment: all of it is loaded, or nothing is used."""
 
     async def use(loaded: list[Any]) -> bool:
@@ -56,7 +56,6 @@ def together(*items: Reloaded[Any]) -> Reloaded[list[Any]]:
         return any(changed)
 
     paths = dict.fromkeys(path for item in items for path in item.paths)
-    what = " and ".join(item.what for item in items)
     return Reloaded(what, tuple(paths), lambda: [item.load() for item in items], use)
 
 

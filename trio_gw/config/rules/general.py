@@ -30,8 +30,6 @@ def _general(settings: Settings) -> Iterator[Fault]:
         (("apis",), settings.apis),
         (("certs",), settings.certs),
         (("revocations",), settings.revocations),
-        (("tls", "cert"), settings.tls.cert),
-        (("tls", "key"), settings.tls.key),
     ):
         if not value:
             yield Fault(path, f"{dotted(path)} is empty", "name a path, or leave the key out")

@@ -1,0 +1,148 @@
+"""The gateway's key material: read at start, loaded again when files change, kept in step.
+
+Called by `worker`. Here meet the certificate of the TLS listener, the keys of the issuers, the
+test keys signed with the one and checked with the other, trust in backends, and the trust in
+clients that follows the table.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from trio_gw.guard.anchors import load_anchors
+from trio_gw.guard.assertion import Assertions
+from trio_gw.guard.certificates import ensure_certificate, load_pair
+from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.testkey import TestKeys
+from trio_gw.guard.tls import ServerTls
+from trio_gw.watch.files import Reloaded, together
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.certificates import KeyPair
+    from trio_gw.proxy.dial import Dialer
+    from trio_gw.routes import Live
+
+log = logging.getLogger("trio_gw")
+
+BACKEND_CA = "tls.backend_ca"
+
+
+class Keys(NamedTuple):
+    """The gateway's own key material, and who may sign tokens."""
+
+    tls: ServerTls
+    ring: KeyRing
+    testkeys: TestKeys | None
+    assertions: Assertions | None
+    backend_anchors: tuple[str, ...]
+
+
+def load_keys(settings: Settings, base: Path) -> Keys:
+    """Read, and at the very first start make, the key material the settings name.
+
+    Raises `UnusableError`. Logs what was made and what is about to expire.
+    """
+    cert, key = base / settings.tls.cert, base / settings.tls.key
+    now = datetime.datetime.now(datetime.UTC)
+    if ensure_certificate(cert, key, now):
+        log.info(
+            "made a self-signed certificate for localhost: %s (key: %s); clients have to trust"
+            " it, or give your own under [tls] in gateway.toml",
+            cert,
+            key,
+        )
+    tls = ServerTls(settings.tls, base)
+    ring = KeyRing(settings.issuers, base)
+    for problem in dict.fromkeys((*ring.warnings(now), *tls.warnings(now))):
+        log.warning("%s", problem)
+    testkeys = TestKeys(settings.testkey, tls.pair) if settings.testkey.enabled else None
+    anchors: tuple[str, ...] = ()
+    if settings.tls.backend_ca:
+        anchors = load_anchors(base / settings.tls.backend_ca, BACKEND_CA)
+    return Keys(tls, ring, testkeys, _assertions(settings, base, tls.pair), anchors)
+
+
+def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | None:
+    table = settings.backend_jwt
+    if not table.enabled:
+        return None
+    return Assertions(
+        table, load_pair(base / table.certificate, base / table.key) if table.key else own
+    )
+
+
+def reloaded_files(
+    keys: Keys, dialer: Dialer, settings: Settings, base: Path
+) -> list[Reloaded[Any]]:
+    """List the files that are loaded again when they change.
+
+    The default certificate, test keys signed with its key, and an issuer that is checked with it
+    change together: a half-copied pair must not part them.
+    """
+    default, *others = keys.tls.files()
+
+    async def resign(_: None) -> bool:
+        if keys.testkeys is not None:
+            keys.testkeys.use(keys.tls.pair)
+        await trio.lowlevel.checkpoint()
+        return False
+
+    own = [default, Reloaded("test keys", (), lambda: None, resign)]
+    for item in keys.ring.files():
+        (own if item.paths[0] in default.paths else others).append(item)
+    if settings.tls.backend_ca:
+        path = base / settings.tls.backend_ca
+
+        def load() -> tuple[str, ...]:
+            return load_anchors(path, BACKEND_CA)
+
+        async def use(anchors: tuple[str, ...]) -> bool:
+            changed, dialer.anchors = anchors != dialer.anchors, anchors
+            await trio.lowlevel.checkpoint()
+            return changed
+
+        others.append(Reloaded(f"backend trust {path}", (path,), load, use))
+    return [together(default.what, *own), *others]
+
+
+async def trust_clients(
+    tls: ServerTls,
+    live: Live,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Let the TLS listener trust the client certificates of the current table, until cancelled.
+
+    Started once those of the first table are trusted.
+    """
+    told: set[str] = set()
+    first = True
+    while True:
+        generation = live.generation
+        apis = [api.project for api in live.table.apis.values()]
+        asking = [api for api in apis if api.mutual_tls != "ignored"]
+        await tls.pin(one.pem for api in asking for one in api.client_certificates)
+        hopeless = {
+            api.folder
+            for api in asking
+            if api.mutual_tls == "required" and not (api.client_certificates or tls.has_client_ca)
+        }
+        for folder in sorted(hopeless - told):
+            log.warning(
+                "%s: asks for client certificates, but names none, so every client is refused;"
+                " put them into `Client-certificates/`, or set tls.client_ca",
+                folder,
+            )
+        told = hopeless
+        if first:
+            first = False
+            task_status.started()
+        if live.generation == generation:
+            await live.wait_changed()
