@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.backends import Backend, start_echo
+from support.backends import Backend, read_head, start_echo, start_raw
 from support.gateway import KEY, RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
+from trio_gw.wire.handshake import accept_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,30 @@ async def test_a_bad_token_among_the_subprotocols(served: Served) -> None:
         assert (answer.status, answer.json()["code"]) == (401, code)
         assert "sec-websocket-protocol" not in answer.headers
     assert served.backend.requests == []
+
+
+@pytest.mark.parametrize("chosen", ["bearer", "the token"])
+async def test_a_backend_cannot_choose_what_it_was_not_offered(
+    nursery: trio.Nursery, base: Path, chosen: str
+) -> None:
+    async def handler(stream: trio.SocketStream) -> None:
+        head = await read_head(stream)
+        assert b"bearer" not in head.lower()
+        name = token if chosen == "the token" else chosen
+        await stream.send_all(
+            b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n"
+            % (accept_key(KEY), name.encode())
+        )
+        await stream.receive_some()
+
+    backend = await start_raw(nursery, handler)
+    write(base / "apis", "b", api("B", "/b", backend.url), asyncapi({"/any": {"publish": {}}}))
+    gateway = await start_gateway(nursery, base)
+    token = gateway.token()
+    lines = f"Sec-WebSocket-Protocol: bearer, {token}, chat\r\n".encode()
+    answer = await gateway.ask(gateway.handshake("/b/1.0.0/any", extra=lines))
+    assert (answer.status, answer.json()["code"]) == (502, "102515")
 
 
 async def test_a_bearer_without_a_token_is_an_offer_like_any_other(served: Served) -> None:

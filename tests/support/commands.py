@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from support.secrets import wrote
+from support.secrets import secret, wrote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,9 @@ def environment(**more: str) -> dict[str, str]:
 
 def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in `folder`."""
+    for name, value in more.items():
+        if name.endswith(("PASSWORD", "SECRET")):
+            secret(value)
     done = subprocess.run(
         [sys.executable, "-m", "trio_gw", *arguments],
         cwd=folder,
@@ -39,7 +42,7 @@ def gw(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProces
         check=False,
     )
     wrote(done.stderr, f"standard error of {arguments[:1]}")
-    if arguments[:1] != ("token",):
+    if arguments[:1] not in (("token",), ("convert",), ("hash-password",)):  # they are to tell
         wrote(done.stdout, f"output of {arguments[:1]}")
     return done
 
@@ -60,6 +63,7 @@ class Serving:
                 data = await pipe.receive_some()
                 assert data, f"ended: {self.out}{self.err}"
                 setattr(self, stream, getattr(self, stream) + data.decode())
+        wrote(self.err, "standard error of a process")
         return str(getattr(self, stream))
 
     async def rest(self) -> str:
@@ -68,6 +72,7 @@ class Serving:
         with trio.fail_after(20):
             while data := await self.process.stderr.receive_some():
                 self.err += data.decode()
+        wrote(self.err, "standard error of a process")
         return self.err
 
 

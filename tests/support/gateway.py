@@ -77,7 +77,7 @@ class RunningGateway:
         """Connect with a third-party WebSocket client."""
         headers = dict(options.pop("additional_headers", {}))
         if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {secret(token)}"
         port = self.tls_port if tls else self.port
         return connect(
             f"{'wss' if tls else 'ws'}://localhost:{port}{path}",
@@ -124,7 +124,7 @@ class RunningGateway:
             b"Sec-WebSocket-Key: " + KEY,
         ]
         if token is not None:
-            lines.append(b"Authorization: Bearer " + token.encode())
+            lines.append(b"Authorization: Bearer " + secret(token).encode())
         return b"\r\n".join(lines) + b"\r\n" + extra + b"\r\n"
 
     async def ask(self, request: bytes, *, tls: bool = False) -> Answer:
@@ -153,6 +153,7 @@ async def start_gateway(nursery: trio.Nursery, base: Path, **settings: Any) -> R
     """Start a gateway on `base/apis` and `base/certs`; `settings` as in gateway.toml."""
     (base / "apis").mkdir(exist_ok=True)
     settings.setdefault("listen", {"http": "localhost:0", "https": "localhost:0", "admin": ""})
+    _keep_secrets(settings)
     decoded = msgspec.convert(settings, Settings)
     stop = trio.Event()
     opened: list[trio.abc.Stream] = []
@@ -168,3 +169,15 @@ async def start_gateway(nursery: trio.Nursery, base: Path, **settings: Any) -> R
 
     running = await nursery.start(run)
     return RunningGateway(running, base, stop, opened)
+
+
+def _keep_secrets(settings: Any) -> None:
+    """Keep every password of the settings, so that a text that holds one is found."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            if name in ("password", "client_secret"):
+                secret(value)
+            _keep_secrets(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            _keep_secrets(value)
