@@ -33,7 +33,7 @@ async def serve(
         task_status.started(sockets[0].getsockname()[1])
 
 
-async def _connection(stream: trio.SocketStream, peer: str) -> None:
+async def _connection(stream: trio.abc.Stream, peer: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
             request = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)

@@ -27,6 +27,7 @@ from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.cors import Policies
+from trio_gw.proxy.departures import Departures
 from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.guard.tls import ServerTls
+    from trio_gw.relay.plain import PlainStream
 
 log = logging.getLogger("trio_gw")
 
@@ -144,6 +146,7 @@ async def run(
         upstream=Upstream(
             dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
+        departures=Departures(),
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
@@ -153,6 +156,7 @@ async def run(
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
     async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.departures.run)
         await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
@@ -249,12 +253,12 @@ def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
 
 def _handler(
     gateway: Gateway, fleet: Fleet, server: ServerTls | None
-) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
-    async def plain(stream: trio.SocketStream, peer: str) -> None:
+) -> Callable[[PlainStream, str], Awaitable[None]]:
+    async def plain(stream: PlainStream, peer: str) -> None:
         with fleet.connection():
             await serve(gateway, stream, peer)
 
-    async def tls(stream: trio.SocketStream, peer: str) -> None:
+    async def tls(stream: PlainStream, peer: str) -> None:
         assert server is not None
         try:
             secure = SecureStream(stream, server.context, server_side=True)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from trio_gw.relay.plain import PlainStream
+
 A, B = "a" * 64, "b" * 64
 
 
@@ -134,8 +136,8 @@ async def test_connections_are_spread() -> None:
     (sock,) = bind("http", "127.0.0.1", 0)
     clients: list[socket.socket] = []
 
-    def handler(fleet: Fleet) -> Callable[[trio.SocketStream, str], Awaitable[None]]:
-        async def serve(stream: trio.SocketStream, _peer: str) -> None:
+    def handler(fleet: Fleet) -> Callable[[PlainStream, str], Awaitable[None]]:
+        async def serve(stream: PlainStream, _peer: str) -> None:
             with fleet.connection():
                 async with stream:
                     await stream.receive_some()

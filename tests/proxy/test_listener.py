@@ -6,12 +6,16 @@ import errno
 import logging
 import resource
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from trio_gw.errors import UnusableError
 from trio_gw.proxy.listener import accept_all, bind
+
+if TYPE_CHECKING:
+    from trio_gw.relay.plain import PlainStream
 
 
 def names(sockets: list[socket.socket]) -> list[tuple[str, int]]:
@@ -82,10 +86,11 @@ async def test_accepts_with_the_peers_address(nursery: trio.Nursery) -> None:
     peers: list[str] = []
     seen = trio.Event()
 
-    async def handler(stream: trio.SocketStream, peer: str) -> None:
+    async def handler(stream: PlainStream, peer: str) -> None:
         async with stream:
             peers.append(peer)
-            assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             seen.set()
 
     nursery.start_soon(accept_all, sock, handler, nursery)
@@ -97,7 +102,7 @@ async def test_accepts_with_the_peers_address(nursery: trio.Nursery) -> None:
 
 
 async def test_stops_listening_when_cancelled() -> None:
-    async def unused(stream: trio.SocketStream, peer: str) -> None:
+    async def unused(stream: PlainStream, peer: str) -> None:
         raise AssertionError((stream, peer))
 
     (sock,) = bind("http", "127.0.0.1", 0)
@@ -117,7 +122,7 @@ async def test_out_of_descriptors_pauses_and_recovers(
     (sock,) = bind("http", "127.0.0.1", 0)
     served = trio.Event()
 
-    async def handler(stream: trio.SocketStream, _peer: str) -> None:
+    async def handler(stream: PlainStream, _peer: str) -> None:
         await stream.aclose()
         served.set()
 

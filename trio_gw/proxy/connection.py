@@ -22,14 +22,14 @@ from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.sessions import record
 from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.plain import Discarding, discard, receive, send
 from trio_gw.relay.pump import BROKEN, hang_up
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.turn import CHUNK
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.errors import Headers
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.connection")
 
-MAX_EARLY = 64 * 1024  # bytes a client may send before it has its 101
 LINGER = 1.0  # seconds a refused client has to read its answer
 ALLOW = ((b"allow", b"OPTIONS, GET"),)
 
@@ -63,6 +62,19 @@ class _Connection:
         self.tls = tls
         self.reader = RequestReader()
         self.extra: Headers = ()  # for any answer on a topic: what CORS wants said
+
+    async def serve(self, peer: str) -> None:
+        """Run, and let no bug get further than this connection."""
+        session = self.session
+        try:
+            await self.run()
+        except Exception:
+            # A bug, not an outcome: this connection dies of it, loudly; no other one does.
+            error_id = secrets.token_hex(4)
+            log.exception("error %s while serving %s", error_id, peer)
+            session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
+            if session.phase is not Phase.RELAY:
+                await self.refuse(refusals.internal_error(error_id))
 
     async def run(self) -> None:
         session = self.session
@@ -108,12 +120,12 @@ class _Connection:
 
     async def _receive(self) -> bytes:
         try:
-            data = await self.stream.receive_some(CHUNK)
+            data = await receive(self.stream)
         except BROKEN as error:
             raise ClientGoneError from error
         if not data:
             raise ClientGoneError
-        return bytes(data)
+        return data
 
     # -- route -----------------------------------------------------------------------------
 
@@ -157,7 +169,7 @@ class _Connection:
     # -- dial, upgrade, relay --------------------------------------------------------------
 
     async def _open(self, match: Match, admitted: Admitted) -> None:
-        session, gateway, route = self.session, self.gateway, match.route
+        session, route = self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
 
@@ -167,39 +179,38 @@ class _Connection:
 
         ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
         session.phase = Phase.DIAL
-        early = bytearray(self.reader.leftover)
-        async with contextlib.AsyncExitStack() as stack:
-            backend = failed = None
-            gone = False
-
-            async def watch() -> None:
-                # Nobody waits for a backend in the name of a client that has left; frames that
-                # come too early are kept, within bounds, for the relay.
-                nonlocal gone
-                try:
-                    while len(early) < MAX_EARLY:
-                        early.extend(await self._receive())
-                except ClientGoneError:
-                    gone = True
-                    nursery.cancel_scope.cancel()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch)
-                try:
-                    joining = gateway.upstream.join(cluster, ask, admitted.upgrade)
-                    backend = await stack.enter_async_context(joining)
-                except Refusal as refusal:
-                    failed = refusal
-                nursery.cancel_scope.cancel()
-            if gone:
-                raise ClientGoneError
-            if failed is not None:
-                raise failed
-            assert backend is not None
+        backend = await self._join(cluster, ask, admitted.upgrade)
+        async with Discarding(backend.stream):
             session.phase = Phase.UPGRADE
-            await self._relay(backend, admitted, bytes(early))
+            await self._relay(backend, admitted)
 
-    async def _relay(self, backend: Backend, admitted: Admitted, early: bytes) -> None:
+    async def _join(
+        self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: handshake.Upgrade
+    ) -> Backend:
+        """Find a backend, unless the client leaves meanwhile."""
+        departures = self.gateway.departures
+        backend = None
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            gone = True
+            scope.cancel()
+
+        with trio.CancelScope() as scope:
+            watched = departures.watch(self.stream, leave)
+            try:
+                backend = await self.gateway.upstream.join(cluster, ask, upgrade)
+            finally:
+                departures.forget(watched)
+        if gone:
+            if backend is not None:
+                await discard(backend.stream)
+            raise ClientGoneError
+        assert backend is not None
+        return backend
+
+    async def _relay(self, backend: Backend, admitted: Admitted) -> None:
         session, gateway = self.session, self.gateway
         session.status = backend.answer.status
         if backend.accepted is None:
@@ -209,7 +220,7 @@ class _Connection:
             return
         extra = (*self.extra, *admitted.chosen(backend.accepted.protocol))
         try:
-            await self.stream.send_all(handshake.client_answer(backend.answer, extra))
+            await send(self.stream, handshake.client_answer(backend.answer, extra))
         except BROKEN as error:
             raise ClientGoneError from error
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
@@ -220,7 +231,7 @@ class _Connection:
             backend.stream,
             publish,
             subscribe,
-            early=(early, backend.early),
+            early=(self.reader.leftover, backend.early),
             close_timeout=gateway.settings.timeouts.close,
         )
 
@@ -291,15 +302,7 @@ async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bo
     with gateway.sessions.open(peer) as session:
         connection = _Connection(gateway, session, stream, tls=tls)
         try:
-            await connection.run()
-        except Exception:
-            # A bug, not an outcome: this connection dies of it, loudly; no other one does.
-            error_id = secrets.token_hex(4)
-            log.exception("error %s while serving %s", error_id, peer)
-            session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
-            if session.phase is not Phase.RELAY:
-                await connection.refuse(refusals.internal_error(error_id))
+            async with Discarding(stream):
+                await connection.serve(peer)
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
             record(session)

@@ -6,12 +6,19 @@ in the log only, never in what a client is told.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
+import ipaddress
+import os
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.proxy import refusals
+from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.secure import SecureStream
 
@@ -40,7 +47,7 @@ class Dialer:
         """
         with trio.move_on_after(seconds):
             try:
-                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+                stream = await _connect(endpoint.host, endpoint.port)
             except OSError as error:
                 raise refusals.unreachable(f"{endpoint}: {_reason(error)}") from None
             if endpoint.scheme == "ws":
@@ -70,6 +77,61 @@ class Dialer:
                 self._contexts.clear()
             self._contexts[trust] = context
         return context
+
+
+async def _connect(host: str, port: int) -> PlainStream:
+    """Connect to a name or address; raises OSError.
+
+    What has one address needs no race of several, and no tasks for it.
+    """
+    if family := _literal(host):
+        return await _connect_to(family, (host, port))
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len(found) == 1:
+        return await _connect_to(found[0][0], found[0][4])
+    stream = await trio.open_tcp_stream(host, port)
+    return _adopt(socket.socket(fileno=stream.socket.detach()))
+
+
+@functools.lru_cache(maxsize=1000)
+def _literal(host: str) -> socket.AddressFamily | None:
+    """Return the family of an IP address, None for a name."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+async def _connect_to(family: int, address: tuple[str | int | bytes, ...]) -> PlainStream:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            # On loopback it is done by now; then there is no need to wait for it.
+            with contextlib.suppress(OSError):
+                sock.getpeername()
+                return _adopt(sock)
+            await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        return _adopt(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _adopt(sock: socket.socket) -> PlainStream:
+    """Set the options that a relay wants: no waiting for more to send, and dead peers noticed."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return PlainStream(sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _reason(error: OSError) -> str:

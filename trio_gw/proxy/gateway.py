@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Policies
+    from trio_gw.proxy.departures import Departures
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.proxy.upstream import Upstream
@@ -28,6 +29,7 @@ class Gateway(NamedTuple):
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream
+    departures: Departures
     shuttle: Shuttle
     cors: Policies
     trusted: tuple[Network, ...] = ()

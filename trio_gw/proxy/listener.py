@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import Problem, UnusableError
+from trio_gw.relay.plain import PlainStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ log = logging.getLogger("trio_gw.listener")
 
 BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxconn
 FREE_PORT_TRIES = 10
+AT_ONCE = 64  # connections accepted before other tasks get their turn
 PAUSE = 0.1  # seconds without accepting when descriptors or memory run out
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
@@ -106,7 +108,7 @@ def _bind_one(family: int, address: str, port: int) -> socket.socket:
 
 async def accept_all(
     sock: socket.socket,
-    handler: Callable[[trio.SocketStream, str], Awaitable[None]],
+    handler: Callable[[PlainStream, str], Awaitable[None]],
     connections: trio.Nursery,
     turn: Callable[[socket.socket], Awaitable[None]] | None = None,
 ) -> None:
@@ -116,29 +118,21 @@ async def accept_all(
     accept from the same socket, `turn` returns when it is this one's turn to take what waits.
     """
     with sock:
+        # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         while True:
+            await trio.lowlevel.wait_readable(sock)
             if turn is not None:
-                await trio.lowlevel.wait_readable(sock)
                 await turn(sock)
             try:
-                accepted, address = sock.accept()
-            except BlockingIOError:  # also when another process was faster
-                if turn is None:
-                    await trio.lowlevel.wait_readable(sock)
-                continue
-            except OSError as error:
+                for _ in range(AT_ONCE if turn is None else 1):
+                    accepted, address = sock.accept()
+                    connections.start_soon(handler, PlainStream(accepted), str(address[0]))
+            except BlockingIOError:  # all are accepted, or another process was faster
+                pass
+            except OSError as error:  # or a connection was aborted before it was accepted
                 if error.errno in _EXHAUSTED:
                     # Connections that end free descriptors; without the pause this would spin.
                     log.error("cannot accept: %s; pausing", error.strerror)
                     await trio.sleep(PAUSE)
-                else:  # a connection that was aborted before it was accepted
-                    await trio.lowlevel.checkpoint()
-                continue
-            try:
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-            except OSError:
-                accepted.close()
-            else:
-                connections.start_soon(handler, stream, str(address[0]))
-            await trio.lowlevel.checkpoint()

@@ -13,13 +13,14 @@ import trio
 
 from trio_gw.errors import Refusal
 from trio_gw.proxy import refusals
+from trio_gw.relay.plain import close_now, discard, receive, send
 from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.config.settings import Retry, Timeouts
@@ -59,16 +60,15 @@ class Upstream:
         self._timeouts = timeouts
         self._retry = retry
 
-    @contextlib.asynccontextmanager
     async def join(
         self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: Upgrade
-    ) -> AsyncIterator[Backend]:
+    ) -> Backend:
         """Ask the cluster's endpoints for the upgrade until one answers.
 
         `ask` gives request target and headers for an endpoint. An endpoint that cannot be
         reached or goes away is followed by the next; an answer that asks for it (settings
         `retry.statuses`) is tried again as often as the cluster wants. Raises `Refusal` when all
-        fail. The stream is closed when the context ends.
+        fail. The caller closes the stream.
         """
         balancer = self._balancers.of(cluster)
         hopeless = not balancer.any_well
@@ -87,13 +87,9 @@ class Upstream:
                     break
                 continue
             balancer.connected(endpoint)
-            try:
-                if backend.accepted is not None or not self._again(backend, left):
-                    yield backend
-                    return
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(backend.stream)
+            if backend.accepted is not None or not self._again(backend, left):
+                return backend
+            await discard(backend.stream)
             left -= 1
             waiting.append(endpoint)
             await trio.sleep(pause)
@@ -123,8 +119,9 @@ class Upstream:
             answer = await _exchange(stream, reader, reader.request(target, headers), seconds)
             accepted = judge_answer(upgrade, answer) if answer.status == 101 else None
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
+            if not close_now(stream):
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
             raise
         return Backend(endpoint, stream, reader, answer, accepted)
 
@@ -167,9 +164,9 @@ async def _exchange(
     """
     with trio.move_on_after(seconds):
         try:
-            await stream.send_all(request)
+            await send(stream, request)
             while True:
-                if (answer := reader.feed(bytes(await stream.receive_some(CHUNK)))) is not None:
+                if (answer := reader.feed(await receive(stream))) is not None:
                     return answer
         except BROKEN as error:
             raise gone_backend("The backend reset the connection") from error

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
+from trio_gw.relay.plain import close_now
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
@@ -107,8 +108,9 @@ class _Relay:
         finally:
             # Out of time or cancelled: no more goodbyes, but no descriptor is left behind.
             for stream in self.streams.values():
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
+                if not close_now(stream):
+                    with trio.CancelScope(shield=True):
+                        await trio.aclose_forcefully(stream)
         if self.ending is None:
             # One could not be sent to, and yet neither of them ended within the deadline.
             return Ending(min(self.deaf), CloseCode.ABNORMAL, "connection lost")

@@ -22,6 +22,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio_gw.relay.plain import PlainStream
+
 _T = TypeVar("_T")
 
 RECORD = 16 * 1024  # bytes that one TLS record may hold (RFC 8446 §5.1)
@@ -37,7 +39,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        stream: PlainStream | trio.SocketStream,
         context: ssl.SSLContext,
         *,
         server_side: bool = False,

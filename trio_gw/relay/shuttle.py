@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.relay import pump
+from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import Pair, Sockets
 
@@ -103,7 +104,7 @@ class Shuttle:
 
 def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
     """Return what the road needs of a stream, nothing if it cannot take it."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, PlainStream | trio.SocketStream):
         return stream.socket.fileno()
     return stream.tls if isinstance(stream, SecureStream) else None
 

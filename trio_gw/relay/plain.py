@@ -1,0 +1,160 @@
+"""A TCP connection as a Trio stream, with ways to try without waiting.
+
+Trio's own `SocketStream` yields to the scheduler with every call. That is right for a relay, and
+this one does it too; in a handshake, where a few steps follow one another and mostly need not
+wait, it costs more than the steps. `receive_now` and `send_now` are for those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import trio
+
+from trio_gw.relay.turn import CHUNK
+
+
+class PlainStream(trio.abc.HalfCloseableStream):
+    """Owns a connected TCP socket. `socket` is for drivers that wait for it in their own way."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self._ended = False
+
+    def receive_now(self, max_bytes: int = CHUNK) -> bytes | None:
+        """Return what is there, empty at the end of the stream, None when it is to be waited for.
+
+        Raises one of Trio's stream errors, as all methods here do.
+        """
+        try:
+            return self.socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._explain() from error
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what can be without waiting; returns how many bytes that was."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._explain() from error
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive, as any Trio stream does."""
+        size = CHUNK if max_bytes is None else max_bytes
+        if size < 1:
+            raise ValueError("max_bytes must be at least 1")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if (data := self.receive_now(size)) is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        while True:
+            await trio.lowlevel.wait_readable(self.socket)
+            if (data := self.receive_now(size)) is not None:
+                return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, as any Trio stream does."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._ended or self.socket.fileno() < 0:
+            raise trio.ClosedResourceError
+        sent, size = self.send_now(data) if data else 0, len(data)
+        if sent == size:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        with memoryview(data) as view:
+            while sent < size:
+                await trio.lowlevel.wait_writable(self.socket)
+                sent += self.send_now(view[sent:])
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room to send."""
+        await trio.lowlevel.checkpoint()
+        if self.socket.fileno() < 0:
+            raise trio.ClosedResourceError
+        await trio.lowlevel.wait_writable(self.socket)
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent."""
+        await trio.lowlevel.checkpoint()
+        if self._ended and self.socket.fileno() >= 0:
+            return
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            self._ended = True
+        except OSError as error:
+            raise self._explain() from error
+
+    def close(self) -> None:
+        """Close at once; who waits for it is told. Closing twice is fine."""
+        if self.socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.socket)
+            with contextlib.suppress(OSError):  # ECONNRESET, which closes all the same
+                self.socket.close()
+
+    async def aclose(self) -> None:
+        """Close, as any Trio stream does."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _explain(self) -> Exception:
+        if self.socket.fileno() < 0:
+            return trio.ClosedResourceError("this connection is closed")
+        return trio.BrokenResourceError("the connection broke")
+
+
+def close_now(stream: trio.abc.Stream) -> bool:
+    """Close without goodbye and without waiting, where that is possible; tells whether it was."""
+    if isinstance(stream, PlainStream):
+        stream.close()
+        return True
+    return False
+
+
+async def discard(stream: trio.abc.Stream) -> None:
+    """Close without goodbye, also when cancelled; waiting only where it cannot be helped."""
+    if not close_now(stream):
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
+
+
+class Discarding:
+    """Discard a stream when the context ends."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> None:
+        """Do nothing yet."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the stream."""
+        if not close_now(self._stream):
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+
+
+async def receive(stream: trio.abc.Stream) -> bytes:
+    """Receive without yielding if something is there; only for steps that are few."""
+    if isinstance(stream, PlainStream):
+        if (data := stream.receive_now()) is not None:
+            return data
+        # Raises when it is closed meanwhile.
+        await trio.lowlevel.wait_readable(stream.socket)
+        if (data := stream.receive_now()) is not None:
+            return data
+    return bytes(await stream.receive_some(CHUNK))
+
+
+async def send(stream: trio.abc.Stream, data: bytes) -> None:
+    """Send without yielding if there is room; only for steps that are few."""
+    sent = stream.send_now(data) if isinstance(stream, PlainStream) else 0
+    if sent < len(data):
+        await stream.send_all(data[sent:])
