@@ -7,14 +7,15 @@ import functools
 import socket
 import ssl
 import struct
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 import trio.testing
 import trustme
 
 from support.conversation import KEY, Seen, frame, split_frames
-from trio_gw.relay import pump
+from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
@@ -85,6 +86,17 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
+async def inspected() -> Pair:
+    """A real connection whose relay looks at messages."""
+    return await tcp()
+
+
+async def inspected_memory() -> Pair:
+    """The same over streams without a limit."""
+    return await memory()
+
+
+MESSAGES = (inspected, inspected_memory)
 ROADS = (road, road_tls)
 
 
@@ -165,9 +177,13 @@ class Relay:
         self.over = trio.Event()
         self.scope = trio.CancelScope()
         self.shuttle: Shuttle | None = None
+        self.limit = 0  # bytes of a message, if they are looked at
+        self.filters: dict[str, messages.Filter] | None = None
 
     async def run(self, early: tuple[bytes, bytes], close_timeout: float) -> None:
-        carry = pump.carry if self.shuttle is None else self.shuttle.carry
+        carry: Any = pump.carry if self.shuttle is None else self.shuttle.carry
+        if self.limit:
+            carry = partial(messages.carry, limit=self.limit, filters=self.filters)
         try:
             with self.scope:
                 self.ending = await carry(
@@ -225,6 +241,8 @@ async def relaying(
     close_timeout: float = 5,
     limit: float = 30,
     end_first: int = 0,
+    limit_of_message: int = 1 << 20,
+    filters: dict[str, messages.Filter] | None = None,
 ) -> AsyncIterator[Relay]:
     """Run a relay; at the end of the context it must be over, with both streams closed.
 
@@ -235,6 +253,8 @@ async def relaying(
         if end_first:
             relay.end(end_first)
         async with trio.open_nursery() as nursery:
+            if client in MESSAGES:
+                relay.limit, relay.filters = limit_of_message, filters
             if client in ROADS:
                 relay.shuttle = Shuttle()
                 await nursery.start(relay.shuttle.run)

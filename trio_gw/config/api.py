@@ -77,6 +77,12 @@ class ApiKeyPlace(msgspec.Struct, frozen=True):
     name: str
 
 
+class Inspection(msgspec.Struct, frozen=True):
+    """That a topic's messages are looked at, one by one, and how many bytes one may have."""
+
+    max_message: int
+
+
 class Topic(msgspec.Struct, frozen=True):
     """One AsyncAPI channel; over WebSockets a channel *is* the connection.
 
@@ -90,6 +96,7 @@ class Topic(msgspec.Struct, frozen=True):
     secured: bool = True
     scopes: tuple[str, ...] | None = None
     api_keys: tuple[ApiKeyPlace, ...] = ()
+    inspection: Inspection | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.config import channels, references, requirements, servers, topic
+from trio_gw.config import channels, inspection, references, requirements, servers, topic
 from trio_gw.config.convert import convert
 from trio_gw.config.references import Place
 
@@ -47,7 +47,8 @@ def read(findings: Findings, *, lone: bool = False) -> Definition:
     roles = servers.roles(findings, lone=lone)
     references.follow(findings, _places(major, roles.values()), strict=major == 3)
     schemes = requirements.schemes(findings, version, roles.values())
-    rules = topic.Rules(schemes, _asked_by_servers(roles, findings, schemes))
+    asked = _asked_by_servers(roles, findings, schemes)
+    rules = topic.Rules(schemes, asked, convert(inspection.Root, findings))
     endpoints = {side: servers.read(path, findings, major=major) for side, path in roles.items()}
     return Definition(
         topics=channels.read(findings, rules),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from trio_gw.config import channel_name, mapping, references, requirements
+from trio_gw.config import channel_name, inspection, mapping, references, requirements
 from trio_gw.config.api import Topic, UriMapping
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import WrongError
@@ -25,6 +25,8 @@ _NAMES = {
     "scopes": "x-scopes",
     "auth_type": "x-auth-type",
     "disable_security": "x-wso2-disable-security",
+    "inspect": "x-trio-gw-inspect",
+    "max_message": "x-trio-gw-max-message",
 }
 
 
@@ -33,6 +35,8 @@ class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
     scopes: tuple[str, ...] | dict[str, str] | None = None
     auth_type: str | None = None
     disable_security: bool | None = None
+    inspect: bool | None = None
+    max_message: int | None = None
 
 
 class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
@@ -42,16 +46,20 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
     scopes: Any = None
     auth_type: str | None = None
     disable_security: bool | None = None
+    inspect: bool | None = None
+    max_message: int | None = None
 
 
 class Rules(NamedTuple):
     """What holds for every topic of a definition.
 
-    `server` is what the server asks for, and so each topic that asks for nothing itself.
+    `server` is what the server asks for, and so each topic that asks for nothing itself;
+    `inspection` what the root of the definition says, for those who say nothing else.
     """
 
     schemes: requirements.Schemes
     server: requirements.Asked
+    inspection: inspection.Root
 
 
 def read(
@@ -116,7 +124,10 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
         scopes = asked.scopes or rules.server.scopes
         api_keys = asked.api_keys if asked.given else rules.server.api_keys
     target = _mapping(found_mapping, name, (*mapping_at, "x-uri-mapping"), findings)
-    return Topic(name, target, secured, scopes, api_keys)
+    looked_at = inspection.read(
+        ((operation, at), (above, channel), (rules.inspection, ())), findings
+    )
+    return Topic(name, target, secured, scopes, api_keys, looked_at)
 
 
 def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:

@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +22,7 @@ from trio_gw.proxy import forwarding, refusals
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.sessions import record
 from trio_gw.proxy.tls import shake_hands
+from trio_gw.relay import messages
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, discard, receive, send
 from trio_gw.relay.pump import BROKEN, hang_up
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
-    from trio_gw.routes import Match
+    from trio_gw.routes import Match, Route
     from trio_gw.wire.http import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
@@ -90,6 +92,8 @@ class _Connection:
                 raise refusals.foreign_origin()
             session.phase = Phase.AUTHENTICATE
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
+            if match.route.topic.inspection is not None:
+                upgrade = upgrade._replace(extensions=())  # it has to understand every frame
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
             session.caller, session.admitted_at = admitted.caller, time.time()
             await self._open(match, admitted)
@@ -182,7 +186,7 @@ class _Connection:
         backend = await self._join(cluster, ask, admitted.upgrade)
         async with Discarding(backend.stream):
             session.phase = Phase.UPGRADE
-            await self._relay(backend, admitted)
+            await self._relay(backend, match.route, admitted)
 
     async def _join(
         self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: handshake.Upgrade
@@ -210,7 +214,7 @@ class _Connection:
         assert backend is not None
         return backend
 
-    async def _relay(self, backend: Backend, admitted: Admitted) -> None:
+    async def _relay(self, backend: Backend, route: Route, admitted: Admitted) -> None:
         session, gateway = self.session, self.gateway
         session.status = backend.answer.status
         if backend.accepted is None:
@@ -226,7 +230,10 @@ class _Connection:
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
         subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
         session.relay(publish, subscribe)
-        session.ending = await gateway.shuttle.carry(
+        carry = gateway.shuttle.carry
+        if (look := route.topic.inspection) is not None:
+            carry = partial(messages.carry, limit=look.max_message, session=session)
+        session.ending = await carry(
             self.stream,
             backend.stream,
             publish,
@@ -248,6 +255,8 @@ class _Connection:
         )
         # Backends believe this header, so only the gateway may send it, or nobody.
         drop |= {self.gateway.settings.backend_jwt.header.lower().encode("ascii")}
+        if not admitted.upgrade.extensions:
+            drop |= {b"sec-websocket-extensions"}
         if (made := self._assertion(admitted)) is not None:
             claims = (*claims, made)
         if cluster.basic is not None:

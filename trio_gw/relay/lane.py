@@ -229,3 +229,18 @@ class Lane:
             return b""
         self.finished = True
         return frames.close_frame(*self.ending, masked=bool(self._masked))
+
+    def violate(self, violation: ViolationError) -> None:
+        """Take the sender for one that broke the protocol, for what it sent inside a message.
+
+        For a driver of whole messages, which has passed on nothing of what followed.
+        """
+        self.held = b""
+        self.close = None
+        self.finished = False
+        self._violated(0, violation)
+
+    def cut(self) -> None:
+        """Forget the rest of a frame, where nothing of it has been passed on."""
+        self._need = 0
+        self.held = b""

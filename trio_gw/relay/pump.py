@@ -28,9 +28,11 @@ from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from trio_gw.relay.lane import Lane
 
-_OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
+OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
@@ -51,7 +53,7 @@ async def carry(
     """
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
-    relay = _Relay(streams, lanes, close_timeout)
+    relay = Relay(streams, lanes, close_timeout)
     return await relay.run(
         {Side.CLIENT: early[0], Side.BACKEND: early[1]},
         {Side.CLIENT: unsent[0], Side.BACKEND: unsent[1]},
@@ -82,7 +84,7 @@ async def _send_eof(stream: trio.abc.Stream) -> None:
         await stream.send_eof()
 
 
-class _Relay:
+class Relay:
     """The state that the two directions share. A lane is indexed by the side it comes from."""
 
     def __init__(
@@ -96,12 +98,16 @@ class _Relay:
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
 
-    async def run(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Ending:
+    async def run(
+        self, early: dict[Side, bytes], unsent: dict[Side, bytes] | None = None
+    ) -> Ending:
+        """Carry both directions to their end, and close both streams."""
+        unsent = unsent or dict.fromkeys(self.streams, b"")
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
                     for side in self.streams:
-                        nursery.start_soon(self._direct, side, early[side], unsent[_OTHER[side]])
+                        nursery.start_soon(self._direct, side, early[side], unsent[OTHER[side]])
                 async with trio.open_nursery() as nursery:
                     for side in self.streams:
                         nursery.start_soon(self._part, side)
@@ -119,8 +125,8 @@ class _Relay:
     async def _direct(self, side: Side, early: bytes, unsent: bytes) -> None:
         """Carry one direction until `side` has said its last: a Close, a violation, its end."""
         lane, source = self.lanes[side], self.streams[side]
-        other = _OTHER[side]
-        sink = self.streams[other]
+        other = OTHER[side]
+        sink, send = self.streams[other], self.sender(other)
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -160,7 +166,7 @@ class _Relay:
                     data = None
                     if passed:
                         try:
-                            await sink.send_all(passed)
+                            await send(passed)
                         except BROKEN:
                             self._deafened(other)
                     if lane.halted:
@@ -172,6 +178,7 @@ class _Relay:
                 await self._send(other, lane.feed(data))
             elif data is not None:
                 self._lost(side)
+                self.cut(side)
                 await self._send(other, lane.flush())
                 if not lane.finished:
                     # Lost inside a frame: no Close can be said, the end of the stream has to do.
@@ -179,17 +186,24 @@ class _Relay:
                         await _send_eof(sink)
                 return
 
+    def sender(self, side: Side) -> Callable[[bytes | bytearray | memoryview], Awaitable[None]]:
+        """Return what takes the bytes that are meant for a side."""
+        return self.streams[side].send_all
+
+    def cut(self, side: Side) -> None:
+        """React to a frame of this side whose rest will never come; part of it has been sent."""
+
     async def _send(self, side: Side, data: bytes | bytearray | memoryview) -> None:
         if data and side not in self.deaf:
             try:
-                await self.streams[side].send_all(data)
+                await self.sender(side)(data)
             except BROKEN:
                 self._deafened(side)
 
     def _deafened(self, side: Side) -> None:
         """Send no more to a side that cannot be reached; its last words may still be unread."""
         self.deaf.add(side)
-        self.lanes[_OTHER[side]].finished = True
+        self.lanes[OTHER[side]].finished = True
         self._hurry()
 
     def _end(self, ending: Ending) -> None:
@@ -207,14 +221,14 @@ class _Relay:
         if lane.violation is not None:
             what = f"{side}: {lane.violation.what}"
             self._end(Ending(side, lane.violation.code, what))
-            self.lanes[_OTHER[side]].end(lane.violation.code, what)
+            self.lanes[OTHER[side]].end(lane.violation.code, what)
         elif lane.close is not None:
             self._end(Ending(side, lane.close.code, lane.close.reason))
 
     def _lost(self, side: Side) -> None:
         """React to the end of what a side sends, before its Close frame."""
         self.mute.add(side)
-        lane, opposite = self.lanes[side], self.lanes[_OTHER[side]]
+        lane, opposite = self.lanes[side], self.lanes[OTHER[side]]
         self._end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
         if opposite.close is not None:
             # It went instead of answering a Close: answer in its place, with the same code.
@@ -234,7 +248,7 @@ class _Relay:
         server there, gets to close first (RFC 6455 §7.1.1).
         """
         stream = self.streams[side]
-        handshaken = self.lanes[side].close is not None and self.lanes[_OTHER[side]].finished
+        handshaken = self.lanes[side].close is not None and self.lanes[OTHER[side]].finished
         if side not in self.mute and not (handshaken and side is Side.CLIENT):
             with contextlib.suppress(*BROKEN):
                 await hang_up(stream, wait_only=handshaken)

@@ -1,0 +1,59 @@
+"""Message mode: whether a topic's payloads are looked at, and how big a message may be.
+
+`x-trio-gw-inspect` and `x-trio-gw-max-message` may stand at an operation, at its channel and at
+the root of the definition; each is read where it stands nearest. Called by `topic`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from trio_gw.config.api import Inspection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Path
+
+INSPECT, MAX_MESSAGE = "x-trio-gw-inspect", "x-trio-gw-max-message"
+DEFAULT_MESSAGE = 1 << 20  # bytes
+LARGEST_MESSAGE = 64 << 20  # a message is held whole, and more than once
+
+
+class Declared(Protocol):
+    """What one place says, each None where it says nothing."""
+
+    @property
+    def inspect(self) -> bool | None: ...
+
+    @property
+    def max_message(self) -> int | None: ...
+
+
+class Root(msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message": MAX_MESSAGE}):
+    """What the definition says for all its topics."""
+
+    inspect: bool | None = None
+    max_message: int | None = None
+
+
+def read(places: Sequence[tuple[Declared, Path]], findings: Findings) -> Inspection | None:
+    """Read the nearest of these places, nearest first; `places` come with their paths."""
+    wanted = next((one.inspect for one, _ in places if one.inspect is not None), False)
+    limit = DEFAULT_MESSAGE
+    for one, path in places:
+        if one.max_message is None:
+            continue
+        limit = one.max_message
+        where = (*path, MAX_MESSAGE)
+        if not 1 <= limit <= LARGEST_MESSAGE:
+            what = f"`{MAX_MESSAGE}: {limit}` is not a size from 1 to {LARGEST_MESSAGE} bytes"
+            findings.error(where, what, f"write a number of bytes, like {DEFAULT_MESSAGE}")
+        elif not wanted and path:
+            what = f"`{MAX_MESSAGE}` has no effect where messages are not looked at"
+            findings.warn(where, what, f"add `{INSPECT}: true` beside it, or remove it")
+        break
+    return Inspection(limit) if wanted else None
