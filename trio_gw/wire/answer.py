@@ -7,16 +7,19 @@ clients, so h11's leniency stands; what must hold for a tunnel to open is judged
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import h11
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.http import MAX_HEAD
+from trio_gw.wire.http import MAX_HEAD, plain_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LINE = re.compile(rb"GET [\x21-\x7e]+ HTTP/1\.1")
+_JOINED = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
 MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 
 
@@ -32,17 +35,46 @@ class ResponseReader:
     """Sends one upgrade request and reads the backend's answer to it."""
 
     def __init__(self) -> None:
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._asked: tuple[str, Sequence[tuple[bytes, bytes]]] = ("", ())
+        self._http: h11.Connection | None = None  # only where there is something to decide
+        self._leftover = b""
         self._interim = 0
 
     def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Build the upgrade request."""
+        self._asked = target, headers
+        lines = [b"%s: %s" % field for field in headers]
+        line = b"GET %s HTTP/1.1" % target.encode("ascii")
+        if (
+            _LINE.fullmatch(line)
+            and headers[:1] == [(b"host", headers[0][1])]
+            and any(name == b"upgrade" for name, _ in headers)
+            and plain_fields(b"\r\n".join(lines)) == headers
+        ):
+            return b"\r\n".join((line, *lines, b"", b""))
+        return self._ask()
+
+    def _ask(self) -> bytes:
+        """Let h11 build the request, and read the answer to it."""
+        target, headers = self._asked
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
         head = self._http.send(request)
         end = self._http.send(h11.EndOfMessage())
         assert head is not None
         assert end is not None
         return head + end
+
+    def _joined(self, data: bytes) -> BackendAnswer | None:
+        """Take apart a 101 that came whole; None when it is anything else."""
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+        line, _, lines = data[: max(end, 0)].partition(b"\r\n")
+        if (status := _JOINED.fullmatch(line)) is None:
+            return None
+        if (fields := plain_fields(lines)) is None:
+            return None
+        self._leftover = data[end + 4 :]
+        return BackendAnswer(101, status[1] or b"", tuple(fields))
 
     def feed(self, data: bytes) -> BackendAnswer | None:
         """Add bytes; returns the answer's head once it is there. Empty data means EOF.
@@ -51,10 +83,16 @@ class ResponseReader:
         """
         if not data:
             raise gone_backend("The backend closed the connection without an answer")
-        self._http.receive_data(data)
+        if self._http is None:
+            if (joined := self._joined(data)) is not None:
+                return joined
+            self._ask()
+        http = self._http
+        assert http is not None
+        http.receive_data(data)
         while True:
             try:
-                event = self._http.next_event()
+                event = http.next_event()
             except h11.RemoteProtocolError as error:
                 raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
             if event is h11.NEED_DATA:
@@ -71,11 +109,13 @@ class ResponseReader:
 
         A body cut short is whole as far as it came: the status is what matters.
         """
+        assert self._http is not None
         self._http.receive_data(data)
         return self.read_body()
 
     def read_body(self) -> tuple[bytes, bool]:
         """Return what of the body came with the head, as `feed_body` does."""
+        assert self._http is not None
         body = bytearray()
         while True:
             try:
@@ -91,7 +131,7 @@ class ResponseReader:
     @property
     def leftover(self) -> bytes:
         """Bytes after a 101: the backend's first frames."""
-        return bytes(self._http.trailing_data[0])
+        return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
 
 
 def bad_backend(why: str) -> Refusal:
