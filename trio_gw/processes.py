@@ -48,14 +48,15 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
 
     Returns the exit code. Raises `UnusableError` when the gateway cannot start.
     """
-    logs.configure(name="supervisor")
+    table = settings.log
+    logs.configure(table.level, "supervisor", table.format)
     load_keys(settings, base)
     sockets = worker.bind_all(settings)
     worker.log_addresses(sockets)
     counters = Counters(count(settings))
 
     def child(index: int, orders: Orders) -> int:
-        logs.configure(name=f"worker {index + 1}")
+        logs.configure(table.level, f"worker {index + 1}", table.format)
         # Until somebody wants it: what it asks for is no reason to end.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if index:

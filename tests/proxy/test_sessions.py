@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from trio_gw.config.settings import Timeouts
-from trio_gw.errors import CloseCode, Ending, Phase, Side
-from trio_gw.proxy.sessions import Session, Sessions, record
+from trio_gw.errors import CloseCode, Phase
+from trio_gw.proxy.sessions import Session, Sessions
 from trio_gw.relay.lane import Lane
 
 if TYPE_CHECKING:
@@ -76,45 +75,3 @@ async def test_drain_of_nobody_is_immediate(autojump_clock: MockClock) -> None:
     before = trio.current_time()
     await Sessions(Timeouts(drain=100)).drain()
     assert trio.current_time() == before
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
-    return [(entry.levelno, entry.getMessage()) for entry in caplog.records]
-
-
-async def test_record(caplog: pytest.LogCaptureFixture, mock_clock: MockClock) -> None:
-    caplog.set_level(logging.DEBUG, "trio_gw.connection")
-    session = Session("192.0.2.7")
-    record(session)  # a port probe: no line
-    session.request = "GET /health"
-    record(session)  # hung up
-    session.status = 200
-    session.phase = Phase.ROUTE
-    record(session)  # a health probe
-    session.ending = Ending(Side.CLIENT, 0, "no route")
-    session.status = 404
-    record(session)
-    publish, _ = relayed(session)
-    publish.feed(b"\x81\x80\x00\x00\x00\x00" * 3)
-    session.ending = Ending(Side.BACKEND, 1000, "done")
-    record(session)
-    session.ending = None
-    record(session)
-    assert lines(caplog) == [
-        (logging.INFO, "192.0.2.7 GET /health left in phase head after 0.000 s"),
-        (logging.DEBUG, "192.0.2.7 GET /health answered 200 in phase route after 0.000 s"),
-        (
-            logging.INFO,
-            "192.0.2.7 GET /health answered 404 in phase route after 0.000 s, client: no route",
-        ),
-        (
-            logging.INFO,
-            "192.0.2.7 GET /health ended by backend: 1000 done, after 0.000 s,"
-            " messages in 3, out 0",
-        ),
-        (
-            logging.INFO,
-            "192.0.2.7 GET /health ended by gateway: 1006 stopped, after 0.000 s,"
-            " messages in 3, out 0",
-        ),
-    ]

@@ -22,6 +22,7 @@ def environment(**more: str) -> dict[str, str]:
         **clean,
         "TRIO_GW_LISTEN_HTTP": "localhost:0",
         "TRIO_GW_LISTEN_HTTPS": "localhost:0",
+        "TRIO_GW_LOG_FORMAT": "text",
         "PYTHONWARNINGS": "error",
         **more,
     }

@@ -58,4 +58,7 @@ class Recorder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record."""
-        wrote(self.format(record), f"log {record.name} {record.levelname}")
+        source = f"log {record.name} {record.levelname}"
+        wrote(self.format(record), source)
+        if fields := getattr(record, "fields", None):
+            wrote(f"{record.told} {fields}", source)  # type: ignore[attr-defined]

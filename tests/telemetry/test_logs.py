@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -54,7 +55,9 @@ def test_traceback_keeps_its_lines() -> None:
 
 def test_configure_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger("trio_gw")
+    access = logging.getLogger("trio_gw.access")
     before = root.handlers[:], root.level, root.propagate
+    before_access = access.handlers[:], access.level, access.propagate
     try:
         logs.configure()
         logs.configure("WARNING")
@@ -64,3 +67,60 @@ def test_configure_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -
         assert len(root.handlers) == 1
     finally:
         root.handlers[:], root.level, root.propagate = before
+        access.handlers[:], access.level, access.propagate = before_access
+
+
+def test_json() -> None:
+    entry = record("a\n%s", "b\x1b", level=logging.WARNING)
+    entry.told, entry.fields = {"n": 1}, {"text": "x\u2028\udcff", "none": None}
+    line = logs.JsonFormatter("worker 2").format(entry)
+    made = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made.pop("time"))
+    assert made == {
+        "level": "warning",
+        "logger": "trio_gw.test",
+        "message": "a\\x0ab\\x1b",
+        "process": "worker 2",
+        "n": 1,
+        "text": "x\\u2028\\udcff",
+    }
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("formatter", [logs.LineFormatter(), logs.JsonFormatter()])
+def test_what_is_long_is_cut(formatter: logging.Formatter) -> None:
+    entry = record("%s", "m" * 10_240)
+    entry.fields = {"v": "v" * 10_240}
+    line = formatter.format(entry)
+    assert "m" * logs.MAX_MESSAGE + f"…(+{10_240 - logs.MAX_MESSAGE})" in line
+    assert "v" * logs.MAX_VALUE + f"…(+{10_240 - logs.MAX_VALUE})" in line
+
+
+def test_fields_in_text() -> None:
+    entry = record("ended")
+    entry.told, entry.fields = {"told": 1}, {"a": "b c", "d": "", "e": None, "f": 'x"=', "g": 2}
+    line = logs.LineFormatter().format(entry)
+    assert line.endswith('trio_gw.test: ended a="b c" f="x\\"=" g=2')
+
+
+@pytest.mark.parametrize("formatter", [logs.LineFormatter(), logs.JsonFormatter()])
+def test_a_traceback_cannot_forge_a_line(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError("boom\x1b[2J\r")
+    except ValueError:
+        entry = record("bug", level=logging.ERROR)
+        entry.exc_info = sys.exc_info()
+    line = formatter.format(entry)
+    assert not set(line) & set("\x1b\r\u2028")
+    assert "ValueError: boom" in line
+
+
+def test_lines_tell_the_request_they_are_about() -> None:
+    token = logs.request_id.set("id-7")
+    try:
+        assert logs.LineFormatter().format(record("x")).endswith(": x request_id=id-7")
+        assert json.loads(logs.JsonFormatter().format(record("x")))["request_id"] == "id-7"
+    finally:
+        logs.request_id.reset(token)
+    assert "request_id" not in logs.LineFormatter().format(record("x"))
+    assert "request_id" not in logs.JsonFormatter().format(record("x"))

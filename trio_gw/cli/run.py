@@ -69,11 +69,12 @@ def main(options: argparse.Namespace) -> int:
         return 2
     tell(loaded.problems)
     if processes.count(loaded.settings) == 1:
-        logs.configure()
-        return _run(loaded, trial, where, None)
+        table = loaded.settings.log
+        logs.configure(table.level, style=table.format)
+        return _run(options, loaded, trial, where, None)
     try:
         return processes.run(
-            loaded.settings, loaded.base, lambda place: _run(loaded, trial, where, place)
+            loaded.settings, loaded.base, lambda place: _run(options, loaded, trial, where, place)
         )
     except UnusableError as error:
         tell(error.problems)
@@ -81,6 +82,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(
+    options: argparse.Namespace,
     loaded: LoadedSettings,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
@@ -89,7 +91,7 @@ def _run(
     """Serve in this process; `place` is its place among several workers."""
     code = 0
     try:
-        trio.run(_serve, loaded, trial, where, place)
+        trio.run(_serve, options, loaded, trial, where, place)
     except* UnusableError as group:
         tell(problems_in(group))
         code = 1
@@ -112,6 +114,7 @@ def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
 
 
 async def _serve(
+    options: argparse.Namespace,
     loaded: LoadedSettings,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
@@ -126,6 +129,7 @@ async def _serve(
         else:
             nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
         await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope)
+        await nursery.start(_watch_hangups, options)
         if where is not None and first:
             await nursery.start(echo.serve, *where)
         running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope, place)
@@ -170,6 +174,28 @@ async def _watch_signals(
         stop.set()
         await anext(received)
         scope.cancel()
+
+
+async def _watch_hangups(
+    options: argparse.Namespace, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """At each SIGHUP read the settings again, and take over `log.level`; the rest needs a restart.
+
+    Settings that cannot be used change nothing.
+    """
+    with trio.open_signal_receiver(signal.SIGHUP) as received:
+        task_status.started()
+        async for _ in received:
+            try:
+                loaded = await trio.to_thread.run_sync(load_settings, options)
+            except UnusableError as error:
+                for problem in error.problems:
+                    log.error("%s; the log level stays", problem)
+                continue
+            level = loaded.settings.log.level
+            logs.set_level("info")  # for the next line
+            log.info("log level is %s", level)
+            logs.set_level(level)
 
 
 async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.cors import Cors
+from trio_gw.config.observing import Log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,6 +238,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     dns: Dns = Dns()
     cors: Cors = Cors()
+    log: Log = Log()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.rules import backend_jwt, backends, cors, general, issuers, testkey, tls
+from trio_gw.config.rules import (
+    backend_jwt,
+    backends,
+    cors,
+    general,
+    issuers,
+    observing,
+    testkey,
+    tls,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +34,7 @@ _GROUPS = (
     backends.check,
     cors.check,
     tls.check,
+    observing.check,
 )
 
 

@@ -10,23 +10,24 @@ import contextlib
 import logging
 import secrets
 import time
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.guard.clients import header_value
 from trio_gw.proxy import forwarding, refusals
+from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
-from trio_gw.proxy.sessions import record
 from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay import messages
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, discard, receive, send
 from trio_gw.relay.pump import BROKEN, hang_up
 from trio_gw.relay.secure import SecureStream
+from trio_gw.telemetry import logs
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
 
@@ -83,14 +84,15 @@ class _Connection:
         try:
             head = await self._read_head()
             session.request = f"{head.method} {head.path}"
-            request_id = handshake.request_id(head)
-            session.request_id = request_id.decode() or uuid.uuid4().hex
+            session.request_id = handshake.request_id(head).decode() or session.request_id
+            logs.request_id.set(session.request_id)
+            session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
             if (match := await self._find_route(head)) is None:
                 return
             upgrade = handshake.judge_request(head)
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
-            session.phase = Phase.AUTHENTICATE
+            session.enter(Phase.AUTHENTICATE)
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             if match.route.topic.inspection is not None:
                 upgrade = upgrade._replace(extensions=())  # it has to understand every frame
@@ -100,7 +102,7 @@ class _Connection:
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
-            session.status = refusal.status
+            session.status, session.code = refusal.status, refusal.code
             session.ending = Ending(refusal.by, 0, refusal.why)
             await self.refuse(refusal)
 
@@ -136,10 +138,10 @@ class _Connection:
     async def _find_route(self, head: RequestHead) -> Match | None:
         """Find the route, or answer here what needs none: then None."""
         session, gateway = self.session, self.gateway
-        session.phase = Phase.ROUTE
+        session.enter(Phase.ROUTE)
         upgrading = handshake.is_upgrade(head)
         if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
-            client = forwarding.client_address(head, session.peer, gateway.trusted)
+            client = session.visit.address
             status, headers, body = await gateway.builtin.answer(head, self._read_body, client)
             await self._answer(status, headers, body, head_only=head.method == "HEAD")
             return None
@@ -179,13 +181,14 @@ class _Connection:
 
         def ask(endpoint: Endpoint) -> Question:
             target = route.backend_target(match, endpoint, admitted.head.query)
+            session.backend, session.backend_path = origin(endpoint), target.partition("?")[0]
             return target, self._backend_headers(admitted, cluster, endpoint)
 
         ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
-        session.phase = Phase.DIAL
+        session.enter(Phase.DIAL)
         backend = await self._join(cluster, ask, admitted.upgrade)
         async with Discarding(backend.stream):
-            session.phase = Phase.UPGRADE
+            session.enter(Phase.UPGRADE)
             await self._relay(backend, match.route, admitted)
 
     async def _join(
@@ -219,10 +222,12 @@ class _Connection:
         session.status = backend.answer.status
         if backend.accepted is None:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-            await gateway.upstream.pass_refusal(backend, self.stream, self.extra)
+            extra = (*self.extra, self._request_id())
+            await gateway.upstream.pass_refusal(backend, self.stream, extra)
             await self._linger()
             return
-        extra = (*self.extra, *admitted.chosen(backend.accepted.protocol))
+        chosen = admitted.chosen(backend.accepted.protocol)
+        extra = (*self.extra, *chosen, self._request_id())
         try:
             await send(self.stream, handshake.client_answer(backend.answer, extra))
         except BROKEN as error:
@@ -290,16 +295,22 @@ class _Connection:
         head_only: bool = False,
     ) -> None:
         self.session.status = status
-        headers = (*headers, *self.extra)
-        if self.session.request_id:
-            headers = (*headers, (b"x-request-id", self.session.request_id.encode("ascii")))
+        headers = (*headers, *self.extra, self._request_id())
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
             await self.stream.send_all(response(status, headers, body, head_only=head_only))
         await self._linger()
 
+    def _request_id(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self.session.request_id.encode("ascii")
+
     async def _linger(self) -> None:
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
             await hang_up(self.stream)
+
+
+def origin(endpoint: Endpoint) -> str:
+    """Name a backend without path and query, which may hold secrets."""
+    return str(msgspec.structs.replace(endpoint, path="", query=""))
 
 
 async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
@@ -309,9 +320,10 @@ async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bo
     is closed when this returns.
     """
     with gateway.sessions.open(peer) as session:
+        logs.request_id.set(session.request_id)
         connection = _Connection(gateway, session, stream, tls=tls)
         try:
             async with Discarding(stream):
                 await connection.serve(peer)
         finally:
-            record(session)
+            record(session, gateway.settings.log.access)

@@ -10,6 +10,8 @@ import base64
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from trio_gw.proxy.sessions import Visit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 Network = IPv4Network | IPv6Network
 
+MAX_TEXT = 200  # octets of a header that are kept for reports
 
 CREDENTIALS = frozenset((b"internal-key", b"apikey"))
 """Headers that are meant for a gateway wherever they turn up (spec: mission §2)."""
@@ -42,6 +45,21 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
         if not _is_in(address, trusted):
             break
     return address
+
+
+def visit(head: RequestHead, peer: str, trusted: Sequence[Network]) -> Visit:
+    """Collect what log lines and events say of a request."""
+
+    def first(name: bytes) -> str:
+        return b"".join(head.values(name)[:1])[:MAX_TEXT].decode("utf-8", "backslashreplace")
+
+    return Visit(
+        vhost=head.host[:MAX_TEXT],
+        authority=head.authority[:MAX_TEXT].decode("latin-1"),
+        user_agent=first(b"user-agent"),
+        forwarded_for=first(b"x-forwarded-for"),
+        address=client_address(head, peer, trusted),
+    )
 
 
 def claims(

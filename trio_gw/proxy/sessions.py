@@ -7,43 +7,59 @@ outside, and why, is the business of `sweeper`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
-from typing import TYPE_CHECKING
+import time
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.errors import CloseCode, Ending, Phase, Side
+from trio_gw.errors import CloseCode, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from trio_gw.config.settings import Timeouts
+    from trio_gw.errors import Ending
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.relay.lane import Lane
     from trio_gw.routes import Route
 
-log = logging.getLogger("trio_gw.connection")
-
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once
+
+
+class Visit(NamedTuple):
+    """What a request says of itself, for whoever reports on it. Never a credential, never long."""
+
+    vhost: str = ""
+    authority: str = ""
+    user_agent: str = ""
+    forwarded_for: str = ""
+    address: str = ""  # of the client, as far as the proxies in front can be trusted
 
 
 class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
-        "active_at", "admitted_at", "caller", "certificate", "doomed", "ending", "octets",
-        "opened_at", "peer", "phase", "publish", "request", "request_id", "route", "status",
-        "subscribe",
+        "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
+        "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "publish", "request",
+        "request_id", "route", "started", "status", "subscribe", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.opened_at = self.active_at = trio.current_time()
+        self.started = time.time()  # the same moment, in epoch seconds
         self.phase = Phase.HEAD
+        self.marks: list[tuple[Phase, float]] = []  # phases left during the handshake, and when
         self.request = "-"  # method and path, never the query: it may hold a token
-        self.request_id = ""
+        self.request_id = uuid.uuid4().hex  # until the request brings its own
+        self.visit = Visit()
+        self.backend = ""  # scheme, host and port of the endpoint that was chosen
+        self.backend_path = ""
+        self.code = ""  # of the refusal
         self.status = 0
         self.octets = 0
         self.route: Route | None = None
@@ -56,9 +72,14 @@ class Session:
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
 
+    def enter(self, phase: Phase) -> None:
+        """Note that the next phase begins."""
+        self.marks.append((self.phase, trio.current_time()))
+        self.phase = phase
+
     def relay(self, publish: Lane, subscribe: Lane) -> None:
         """Note that bytes flow from here on, through these lanes."""
-        self.phase = Phase.RELAY
+        self.enter(Phase.RELAY)
         self.publish, self.subscribe = publish, subscribe
         self.active_at = trio.current_time()
         if self.doomed is not None:
@@ -133,46 +154,3 @@ class Sessions:
         while self._all:
             self._last_left = trio.Event()
             await self._last_left.wait()
-
-
-def record(session: Session) -> None:
-    """Log the one line about a connection: who, where to, how far it came, who ended it, why.
-
-    A connection that sent nothing, such as a port probe, gets none; one that asked for a
-    built-in path, such as a health probe, only at level DEBUG.
-    """
-    seconds = trio.current_time() - session.opened_at
-    ending = session.ending
-    if session.publish is not None and session.subscribe is not None:
-        ending = ending or Ending(Side.GATEWAY, CloseCode.ABNORMAL, "stopped")
-        log.info(
-            "%s %s ended by %s: %s, after %.3f s, messages in %d, out %d",
-            session.peer,
-            session.request,
-            ending.by,
-            f"{ending.code} {ending.reason}".rstrip(),
-            seconds,
-            session.publish.messages,
-            session.subscribe.messages,
-        )
-    elif session.status:
-        level = logging.DEBUG if session.route is None and ending is None else logging.INFO
-        why = "" if ending is None else f", {ending.by}: {ending.reason}"
-        log.log(
-            level,
-            "%s %s answered %d in phase %s after %.3f s%s",
-            session.peer,
-            session.request,
-            session.status,
-            session.phase,
-            seconds,
-            why,
-        )
-    elif session.request != "-":
-        log.info(
-            "%s %s left in phase %s after %.3f s",
-            session.peer,
-            session.request,
-            session.phase,
-            seconds,
-        )

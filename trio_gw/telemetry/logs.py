@@ -1,14 +1,32 @@
-"""Log lines for people: one line per event on standard error, whatever a name or peer contains.
+"""Log lines: one per event on standard error, for people or for programs.
 
-Control characters from the network or from file names are escaped here, in the formatter, so
-that no caller can forget to (CWE-117). Tracebacks are for bugs only and keep their lines.
+Whatever a name or a peer contains is escaped and cut here, in the formatters, so that no caller
+can forget to (CWE-117); tracebacks, for bugs only, keep their lines in text, and are one value in
+JSON. What a line knows beyond its message are its *fields* (`fields`): members of the object in
+JSON, `key=value` behind the message in text. While a connection is served, `request_id` is set,
+and every line written on its behalf tells it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that the current task serves; set by `proxy.connection`."""
+
+MAX_VALUE = 512  # characters of one value, before what it is cut to
+MAX_MESSAGE = 4096
+MAX_TRACEBACK = 32768
+
+Value = str | int | float | None
 
 _LEVELS = {"WARNING": "warning: ", "ERROR": "error: ", "CRITICAL": "error: "}
 # C0, DEL and C1 controls, and the two Unicode line separators.
@@ -20,6 +38,16 @@ _ESCAPES = {
 def escape(text: str) -> str:
     """Make a text fit one line of a log or terminal."""
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
+
+
+def cut(text: str, most: int = MAX_VALUE) -> str:
+    """Shorten a text to `most` characters, and say how many are missing."""
+    return text if len(text) <= most else f"{text[:most]}…(+{len(text) - most})"
+
+
+def fields(told: Mapping[str, Value], **more: Value) -> dict[str, dict[str, Value]]:
+    """Make the `extra` of a log call; what the message has `told` is not repeated in text."""
+    return {"told": dict(told), "fields": more}
 
 
 class LineFormatter(logging.Formatter):
@@ -36,18 +64,83 @@ class LineFormatter(logging.Formatter):
         """Format one record as one line, plus a traceback if it carries one."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         level = _LEVELS.get(record.levelname, "")
-        message = escape(record.getMessage())
+        message = escape(cut(record.getMessage(), MAX_MESSAGE))
         line = f"{stamp}.{int(record.msecs):03d} {self._name}{record.name}: {level}{message}"
+        more = dict(getattr(record, "fields", {}))
+        more.setdefault("request_id", request_id.get())
+        for key, value in more.items():
+            if value not in ("", None):
+                line += f" {key}={_word(value)}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _traceback(self, record)
         return line
 
 
-def configure(level: str = "INFO", name: str = "") -> None:
-    """Send the gateway's log lines to standard error from `level` on, with this process's name."""
+class JsonFormatter(logging.Formatter):
+    """One object a line: `time` (UTC), `level`, `logger`, `message`, and the record's fields."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self._name = name
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record as one line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        made: dict[str, Value] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": escape(cut(record.getMessage(), MAX_MESSAGE)),
+        }
+        if self._name:
+            made["process"] = self._name
+        if of := request_id.get():
+            made["request_id"] = escape(cut(of))
+        for key, value in (getattr(record, "told", {}) | getattr(record, "fields", {})).items():
+            if value is not None:
+                made[key] = escape(cut(value)) if isinstance(value, str) else value
+        if record.exc_info:
+            made["traceback"] = _traceback(self, record)
+        return json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+
+
+def _word(value: Value) -> str:
+    """Write a value so that it is seen where it ends."""
+    text = escape(cut(str(value)))
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\t') else text
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    assert record.exc_info
+    text = cut(formatter.formatException(record.exc_info), MAX_TRACEBACK)
+    return "\n".join(map(escape, text.split("\n")))
+
+
+def configure(
+    level: str = "INFO",
+    name: str = "",
+    style: Literal["auto", "text", "json"] | str = "text",
+) -> None:
+    """Send the gateway's log lines to standard error from `level` on, with this process's name.
+
+    `style` is `text`, `json`, or `auto`: text on a terminal, JSON otherwise. Lines of the logger
+    `trio_gw.access` are complete as they are, and go to standard output.
+    """
+    text = style == "text" or (style == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(name))
+    handler.setFormatter(LineFormatter(name) if text else JsonFormatter(name))
     root = logging.getLogger("trio_gw")
     root.handlers[:] = [handler]
-    root.setLevel(level)
     root.propagate = False
+    bare = logging.StreamHandler(sys.stdout)
+    bare.setFormatter(logging.Formatter("%(message)s"))
+    access = logging.getLogger("trio_gw.access")
+    access.handlers[:] = [bare]
+    access.propagate = False
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Let lines through from this level on (any case); the access log is not concerned."""
+    logging.getLogger("trio_gw").setLevel(level.upper())
+    logging.getLogger("trio_gw.access").setLevel(logging.INFO)

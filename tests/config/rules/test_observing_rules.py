@@ -1,0 +1,35 @@
+"""Rules of the tables about what a gateway tells of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trio_gw.config.observing import Log
+from trio_gw.config.rules import observing
+from trio_gw.config.settings import Settings
+
+
+def faults(**tables: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    return [(fault.path, fault.what) for fault in observing.check(Settings(**tables))]
+
+
+def test_the_defaults_and_every_choice_are_fine() -> None:
+    assert faults() == []
+    assert faults(log=Log("json", "debug", "reference")) == []
+    assert faults(log=Log("text", "error", "off")) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        (Log(format="xml"), "format"),
+        (Log(level="INFO"), "level"),
+        (Log(access="common"), "access"),
+    ],
+)
+def test_a_log_that_cannot_be(table: Log, key: str) -> None:
+    ((path, what),) = faults(log=table)
+    assert path == ("log", key)
+    assert "is not known" in what

@@ -1,0 +1,160 @@
+"""The one line about a connection, written when it is over: who, where to, how it ended, why.
+
+In the gateway's own shape it is a log line with fields (docs/observability.md lists them), or in
+that of the reference's access log (spec: frames §8). Called by `connection`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import CloseCode, Ending, Phase, Side
+from trio_gw.telemetry import logs
+
+if TYPE_CHECKING:
+    from trio_gw.proxy.sessions import Session
+    from trio_gw.telemetry.logs import Value
+
+log = logging.getLogger("trio_gw.connection")
+access = logging.getLogger("trio_gw.access")
+
+# What the reference's router calls the failure behind a code of ours (spec: routing §9).
+_FLAGS = {"102503": "UF", "102508": "UH", "102504": "UT", "102502": "UPE", "404": "NR"}
+
+
+def record(session: Session, style: str = "own") -> None:
+    """Write it. `style` is `own`, `reference` or `off` (settings `log.access`).
+
+    A connection that sent nothing, such as a port probe, gets no line; one that asked for a
+    built-in path, such as a health probe, only at level DEBUG.
+    """
+    if style == "own":
+        _own(session)
+    elif style == "reference" and session.status:
+        access.info("%s", reference(session))
+
+
+def ending_of(session: Session) -> Ending | None:
+    """Tell how a session ended; one that was relayed always has an ending."""
+    if session.ending is None and session.publish is not None:
+        return Ending(Side.GATEWAY, CloseCode.ABNORMAL, "stopped")
+    return session.ending
+
+
+def _own(session: Session) -> None:
+    seconds = trio.current_time() - session.opened_at
+    ending = ending_of(session)
+    level = logging.INFO
+    told: dict[str, Value] = {"client": session.peer, "request": session.request}
+    told |= {"phase": session.phase.value, "duration": round(seconds, 6)}
+    if ending is not None:
+        told |= {"by": ending.by.value, "reason": ending.reason}
+    publish, subscribe = session.publish, session.subscribe
+    message: tuple[object, ...]
+    if publish is not None and subscribe is not None:
+        assert ending is not None
+        message = (
+            "%s %s ended by %s: %s, after %.3f s, messages in %d, out %d",
+            session.peer,
+            session.request,
+            ending.by,
+            f"{ending.code} {ending.reason}".rstrip(),
+            seconds,
+            publish.messages,
+            subscribe.messages,
+        )
+        told |= {
+            "code": ending.code,
+            "messages_in": publish.messages,
+            "messages_out": subscribe.messages,
+        }
+    elif session.status:
+        if session.route is None and ending is None:
+            level = logging.DEBUG
+        message = (
+            "%s %s answered %d in phase %s after %.3f s%s",
+            session.peer,
+            session.request,
+            session.status,
+            session.phase,
+            seconds,
+            "" if ending is None else f", {ending.by}: {ending.reason}",
+        )
+        told["status"] = session.status
+    elif session.request != "-":
+        message = (
+            "%s %s left in phase %s after %.3f s",
+            session.peer,
+            session.request,
+            session.phase,
+            seconds,
+        )
+    else:
+        return
+    text, *values = message
+    log.log(level, text, *values, extra=logs.fields(told, **_more(session)))
+
+
+def _more(session: Session) -> dict[str, Value]:
+    """List what the message has no room for."""
+    more: dict[str, Value] = {"request_id": session.request_id}
+    if session.visit.address not in ("", session.peer):
+        more["address"] = session.visit.address
+    if (caller := session.caller) is not None:
+        more |= {"user": caller.subject, "application": caller.application.name}
+    if (route := session.route) is not None:
+        more |= {"api": route.api.name, "version": route.api.version, "topic": route.topic.name}
+        more["vhost"] = session.visit.vhost
+    more["backend"] = session.backend or None
+    more["error"] = session.code or None
+    if (publish := session.publish) is not None and (subscribe := session.subscribe) is not None:
+        more |= {
+            "status": session.status,
+            "frames_in": publish.frames,
+            "frames_out": subscribe.frames,
+            "octets_in": publish.octets,
+            "octets_out": subscribe.octets,
+        }
+    return more
+
+
+def reference(session: Session) -> str:
+    """Write the line of the reference's router; the backend's path is shown without query."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(session.started))
+    publish, subscribe, visit = session.publish, session.subscribe, session.visit
+    method, _, path = session.request.partition(" ")
+    let_in = session.phase not in (Phase.HEAD, Phase.ROUTE, Phase.AUTHENTICATE)
+    flags = "UAEX" if session.code.startswith("9009") else _FLAGS.get(session.code, "-")
+    return " ".join(
+        (
+            f"[{stamp}.{int(session.started % 1 * 1000):03d}Z]",
+            _quoted(
+                f"{_plain(method)} {_plain(path) if let_in else '-'}"
+                f" {_plain(session.backend_path or path)} HTTP/1.1"
+            ),
+            str(session.status),
+            flags,
+            str(publish.octets if publish is not None else 0),
+            str(subscribe.octets if subscribe is not None else 0),
+            str(int((trio.current_time() - session.opened_at) * 1000)),
+            "-",
+            _quoted(_plain(visit.forwarded_for)),
+            _quoted(_plain(visit.user_agent)),
+            _quoted(_plain(session.request_id)),
+            _quoted(_plain(visit.authority)),
+            _quoted(_plain(session.backend.partition("://")[2])),
+        )
+    )
+
+
+def _plain(text: str) -> str:
+    """Make a text fit between the line's quotes."""
+    return logs.escape(logs.cut(text)).replace("'", "\\x27") or "-"
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'"
