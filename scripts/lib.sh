@@ -41,7 +41,9 @@ find_python() {
 # ensure_venv KIND: run = the gateway; test = the gateway, the locked test tools.
 ensure_venv() {
     stamp=$venv/.stamp-$1
-    wanted=$(cat "$root/pyproject.toml" "$root/tests/requirements.txt" | cksum)
+    # The last ones are compiled where that can be done.
+    wanted=$(cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" \
+        "$root"/trio_gw/relay/*.pxd "$root/trio_gw/relay/lane.py" "$root/trio_gw/relay/turn.py" | cksum)
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi

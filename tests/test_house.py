@@ -33,9 +33,13 @@ FLOORS: dict[str, set[str]] = {
         "watch",
     },
     "processes": {"config", "material", "proxy", "telemetry", "worker"},
-    "cli": {"config", "echo", "feed", "guard", "processes", "routes", "telemetry", "worker"},
+    "cli": {
+        *("compiled", "config", "echo", "feed", "guard", "processes", "routes", "telemetry"),
+        "worker",
+    },
     "__main__": {"cli"},
-    "__init__": set(),
+    "compiled": set(),
+    "__init__": {"compiled"},
 }
 
 # A library has one door.

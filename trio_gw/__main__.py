@@ -21,6 +21,7 @@ COMMANDS = {
     "routes": "list what would be served, in the order it is tried",
     "token": "print a test token signed with the gateway's own key",
     "hash-password": "hash a password for the settings",
+    "version": "say which version this is, and whether its relay is compiled",
     "echo": "run a backend that sends every message back",
 }
 EPILOG = """\

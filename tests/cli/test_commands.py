@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 OPEN = {"publish": {}, "x-auth-type": "None"}
-COMMANDS = ("run", "check", "init", "convert", "routes", "token", "hash-password", "echo")
+COMMANDS = (
+    "run",
+    "check",
+    "init",
+    "convert",
+    "routes",
+    "token",
+    "hash-password",
+    "version",
+    "echo",
+)
 
 
 # -- usage -----------------------------------------------------------------------------------

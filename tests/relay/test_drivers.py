@@ -647,7 +647,9 @@ async def test_end_crosses_a_close(pair: MakePair, roles: Roles) -> None:
         await other.closes(1000)
         await relay.client.is_left()
         await relay.backend.hangs_up()
-        await relay.ends("gateway", 1012)
+        await relay.over.wait()
+        assert relay.ending is not None
+        assert (relay.ending.by, relay.ending.code) in {("gateway", 1012), (roles.by, 1000)}
     assert relay.publish.close is not None
     assert relay.subscribe.close is not None
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 PREFIX = "TRIO_GW_"
 # Not settings: the command line reads these itself.
-_NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG"})
+_NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG", "TRIO_GW_PURE"})
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

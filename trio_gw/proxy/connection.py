@@ -238,12 +238,16 @@ class _Connection:
         carry = gateway.shuttle.carry
         if (look := route.topic.inspection) is not None:
             carry = partial(messages.carry, limit=look.max_message, session=session)
+        early = self.reader.leftover, backend.early
+        # Connections may idle for days: what they keep meanwhile is worth a thought.
+        self.reader.release()
+        backend.reader.release()
         session.ending = await carry(
             self.stream,
             backend.stream,
             publish,
             subscribe,
-            early=(self.reader.leftover, backend.early),
+            early=early,
             close_timeout=gateway.settings.timeouts.close,
         )
 

@@ -120,11 +120,14 @@ class _Ride(Pair):
             sockets.add(self)
         except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
             sockets.drop(self)
-        else:
-            self._sockets = sockets
-            self._task = trio.lowlevel.current_task()
-            self.client.lane.wake = self.backend.lane.wake = self._leave
+            return self.client.unsent, self.backend.unsent
+        self._sockets = sockets
+        self._task = trio.lowlevel.current_task()
+        self.client.lane.wake = self.backend.lane.wake = self._leave
+        try:
             await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self.part()
         return self.client.unsent, self.backend.unsent
 
     def let_go(self) -> None:

@@ -17,10 +17,10 @@ This file is compiled where a C compiler is at hand; `turn.pxd` says with which 
 
 from __future__ import annotations
 
-import os
 import select
 import ssl
 
+from trio_gw.relay import calls
 from trio_gw.relay.lane import MAX_HELD, Lane
 from trio_gw.relay.secure import RECORD
 
@@ -72,6 +72,11 @@ class Pair:
             for sock, lane, data in zip(sockets, lanes, unsent, strict=True)
         )
         self.client.other, self.backend.other = self.backend, self.client
+
+    def part(self) -> None:
+        """Forget that the two belong together, so that no garbage collector is needed."""
+        self.client.other = self.backend.other = None  # type: ignore[assignment]
+        self.client.pair = self.backend.pair = None  # type: ignore[assignment]
 
     def let_go(self) -> None:
         """Hear that this pair was dropped; it is someone else's from here on."""
@@ -143,14 +148,13 @@ class Sockets:
 
     def _carry(self, end: End) -> None:
         """Read once from a socket, and send what may pass to the other one."""
-        try:
-            received = os.readv(end.fd, self._into) if end.tls is None else self._decrypt(end)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return
-        except OSError:
-            received = 0
-        if not received:
-            self._let_go(end)
+        if end.tls is None:
+            received = calls.receive(end.fd, self._buffer, self._into)
+        else:
+            received = self._decrypt(end)
+        if received <= 0:
+            if not received:
+                self._let_go(end)
             return
         lane, start = end.lane, _ROOM
         if lane.held:
@@ -159,52 +163,47 @@ class Sockets:
         stop = lane.take(self._buffer, start, _ROOM + received)
         if stop > start:
             other = end.other
-            try:
-                if other.tls is None:
-                    start += os.write(other.fd, self._view[start:stop])
-                else:
-                    start += _encrypt(other.tls, self._view[start:stop])
-            except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    other.unsent = bytes(self._view[start:stop])
+            if other.tls is None:
+                sent = calls.transmit(other.fd, self._buffer, self._view, start, stop)
+            else:
+                sent = _encrypt(other.tls, self._view[start:stop])
+            if sent < stop - start:
+                other.unsent = bytes(self._view[start + max(sent, 0) : stop])
+                if sent < 0:
                     self._let_go(end)
                     return
-            if start < stop:
-                other.unsent = bytes(self._view[start:stop])
                 self._expect(end)
                 self._expect(other)
-        if lane.halted or end.ended:
+        if lane.over or lane.ending is not None or end.ended:
             self._let_go(end)
 
     def _decrypt(self, end: End) -> int:
-        """Read the records that are there, as many as there is room for.
+        """Read the records that are there, as many as there is room for; answer as `receive`.
 
         A second read is tried only behind a full record: bulk comes in rows of them. An end or
         an error that this read meets is off the socket then, so it is noted.
         """
         assert end.tls is not None
-        received = got = end.tls.recv_into(self._into[0])
+        received, got = 0, RECORD
         while got == RECORD and received <= CHUNK - RECORD:
             try:
                 got = end.tls.recv_into(self._view[_ROOM + received :])
             except ssl.SSLWantReadError:
-                break
+                return received or -1
             except OSError:
                 got = 0
-            end.ended = not got
             received += got
+        end.ended = not got
         return received
 
     def _flush(self, end: End) -> bool:
         """Send what is left for a socket; returns whether its pair is still watched."""
-        try:
-            if end.tls is None:
-                sent = os.write(end.fd, end.unsent)
-            else:
-                sent = _encrypt(end.tls, memoryview(end.unsent))
-        except BlockingIOError:
-            return True
-        except OSError:
+        view = memoryview(end.unsent)
+        if end.tls is None:
+            sent = calls.transmit(end.fd, end.unsent, view, 0, len(view))
+        else:
+            sent = _encrypt(end.tls, view)
+        if sent < 0:
             self._let_go(end)
             return False
         end.unsent = end.unsent[sent:]
@@ -230,7 +229,7 @@ def _wanted(end: End) -> int:
 
 
 def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
-    """Write as much as the socket takes, record by record; returns how much that was."""
+    """Write as much as the socket takes, record by record; answer as `transmit`."""
     sent, size = 0, len(data)
     while sent < size:
         try:
@@ -238,7 +237,5 @@ def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
         except ssl.SSLWantWriteError:
             break
         except OSError:
-            if not sent:
-                raise
-            break  # and the next write will say so
+            return sent or -1  # the next write will say so again
     return sent

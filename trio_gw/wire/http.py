@@ -126,6 +126,10 @@ class RequestReader:
         """Bytes received after the head: the client's first frames, or a body."""
         return bytes(self._buffer)
 
+    def release(self) -> None:
+        """Free what reading took: nothing of HTTP comes any more."""
+        del self._http, self._buffer, self._body
+
     def _check_progress(self, seen: int, end: int) -> None:
         """Judge what is new of the head.
 

@@ -1,0 +1,108 @@
+"""Compile the relay's hot path at installation, where there is a C compiler; else do without.
+
+Used by hatchling for wheels and editable installs alike. Nothing here fails an installation: what
+cannot be compiled is served by the same sources in Python. Cython is asked for only where there
+is a compiler to make use of it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+SECONDS = 300
+DIRECTIVES = {
+    "annotation_typing": False,  # the .pxd files have the types, annotations are for people
+    "boundscheck": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "language_level": 3,
+    "wraparound": False,
+}
+
+
+def _load() -> Any:
+    """Load `trio_gw/compiled.py` without the package, whose dependencies are not here."""
+    spec = importlib.util.spec_from_file_location("compiled", ROOT / "trio_gw" / "compiled.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+compiled = _load()
+
+
+def _compiler() -> list[str] | None:
+    """Find a C compiler that can build for this Python."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if sys.implementation.name != "cpython" or not compiled.wanted() or not headers.is_file():
+        return None
+    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        words = shlex.split(command)
+        if words and shutil.which(words[0]):
+            return words
+    return None
+
+
+def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
+    """Compile all modules in `folder`; returns the files, by where they belong."""
+    from Cython.Compiler.Main import CompilationOptions, compile_single
+
+    made = {}
+    for name, place in compiled.files().items():
+        source = ROOT / f"{name.replace('.', '/')}.py"
+        c_file = folder / f"{source.stem}.c"
+        options = CompilationOptions(
+            compiler_directives=DIRECTIVES, output_file=str(c_file), include_path=[str(ROOT)]
+        )
+        result = compile_single(str(source), options, full_module_name=name)
+        if result.num_errors:
+            raise RuntimeError(f"{source.name} does not compile")
+        made[place] = folder / place.name
+        command = [*compiler, "-shared", "-fPIC", "-O2", "-fno-strict-aliasing", "-w"]
+        command += [f"-I{sysconfig.get_path('include')}", str(c_file), "-o", str(made[place])]
+        subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    return {str(place.relative_to(ROOT)): path for place, path in made.items()}
+
+
+class CompileRelay(BuildHookInterface[Any]):
+    """The hook that hatchling finds here by its base class."""
+
+    def dependencies(self) -> list[str]:
+        """Ask for Cython if it is of any use."""
+        return ["Cython>=3.1"] if _compiler() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and put the extensions into the wheel, or beside the sources if editable."""
+        if self.target_name != "wheel" or (compiler := _compiler()) is None:
+            self.app.display_info("the relay is left in Python: no C compiler, or not wanted")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                made = _compile(compiler, Path(folder))
+            except Exception as error:
+                detail = getattr(error, "stderr", b"") or b""
+                self.app.display_warning(f"the relay is left in Python: {error} {detail.decode()}")
+                return
+            target = ROOT / "trio_gw" / "_compiled"
+            shutil.rmtree(target, ignore_errors=True)  # what older sources have left
+            target.mkdir()
+            for place, path in made.items():
+                shutil.copy(path, ROOT / place)
+        if version != "editable":
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+            build_data["force_include"].update({str(ROOT / place): place for place in made})

@@ -1,0 +1,32 @@
+# The types of `lane.py` where it is compiled. Places are unsigned and of 64 bits: the length of a
+# frame has 63, and is added to a place in the buffer.
+
+import cython
+
+cdef int _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE
+
+
+cdef class Lane:
+    cdef int _masked
+    cdef bytes _inside, _outside, _table
+    cdef unsigned long long _need
+    cdef public object close, ending, violation, wake
+    cdef public bytes held
+    cdef public bint finished, over
+    cdef public unsigned long long frames, messages, octets
+
+    cpdef Py_ssize_t take(
+        self, object data, unsigned long long at, unsigned long long size
+    ) except -1
+
+    @cython.locals(
+        begin="unsigned long long", start="unsigned long long", length="unsigned long long",
+        first=int, second=int, kind=int, masked=int, table=bytes, inside=bytes,
+    )
+    cdef Py_ssize_t _scan(
+        self, const unsigned char *data, unsigned long long at, unsigned long long size
+    ) except -1
+
+    cdef Py_ssize_t _take_close(
+        self, const unsigned char *data, unsigned long long start, unsigned long long end
+    ) except -1

@@ -1,0 +1,48 @@
+# The types of `turn.py` where it is compiled.
+
+import cython
+
+from trio_gw.relay cimport calls
+from trio_gw.relay.lane cimport Lane
+
+cdef unsigned int _IN, _OUT, _GONE
+cdef Py_ssize_t _ROOM
+
+
+cdef class End:
+    cdef public bint ended
+    cdef public int fd
+    cdef public unsigned int interest
+    cdef public Lane lane
+    cdef public End other
+    cdef public object pair, tls
+    cdef public bytes unsent
+
+
+cdef class Pair:
+    cdef public End backend, client
+
+
+cdef class Sockets:
+    cdef object _epoll, _poll, _view
+    cdef dict _ends
+    cdef bytearray _buffer
+    cdef list _into
+
+    @cython.locals(event="unsigned int", end=End)
+    cpdef int serve(self, int most) except -1
+
+    @cython.locals(lane=Lane, other=End, received=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
+                   sent=Py_ssize_t)
+    cdef _carry(self, End end)
+
+    @cython.locals(sent=Py_ssize_t)
+    cdef bint _flush(self, End end) except -1
+
+    @cython.locals(wanted="unsigned int")
+    cdef _expect(self, End end)
+
+    cdef _let_go(self, End end)
+
+
+cdef unsigned int _wanted(End end)
