@@ -318,7 +318,7 @@ COMMANDS: dict[str, Callable[[Path, Ports], Command]] = {
 @functools.cache
 def is_compiled() -> bool:
     """Tell whether the gateway in this environment has a compiled hot path."""
-    return "compiled" in _output([SCRIPTS / "trio-gw", "version"])
+    return "relay: compiled" in _output([SCRIPTS / "trio-gw", "version"])
 
 
 def version(name: str) -> str:
