@@ -110,6 +110,22 @@ def test_answers_that_are_not_http(data: bytes) -> None:
         assert answer_to(chunks)[0] == 502
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: s3cret\rX: y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie : s3cret\r\n\r\n",
+        b"HTTP/1.1 s3cret\r\n\r\n",
+    ],
+)
+def test_a_client_is_not_told_what_a_bad_answer_said(data: bytes) -> None:
+    with pytest.raises(Refusal) as refused:
+        asked().feed(data)
+    assert b"not valid HTTP: Illegal" in refused.value.body
+    assert b"s3cret" not in refused.value.body
+    assert "s3cret" not in refused.value.why
+
+
 @pytest.mark.parametrize("part", [b"", b"HTTP/1.1 101", JOINED[:-2], CONTINUE, CONTINUE + b"HT"])
 def test_a_backend_that_goes_away_without_an_answer(part: bytes) -> None:
     assert answer_to([part, b""] if part else [b""])[0] == 503

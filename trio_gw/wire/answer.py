@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import h11
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.http import MAX_HEAD, plain_fields
+from trio_gw.wire.http import MAX_HEAD, complaint, plain_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,8 @@ class ResponseReader:
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as error:
-                raise bad_backend(f"The backend's answer is not valid HTTP: {error}") from None
+                what = f"The backend's answer is not valid HTTP: {complaint(error)}"
+                raise bad_backend(what) from None
             if event is h11.NEED_DATA:
                 return None
             assert isinstance(event, (h11.InformationalResponse, h11.Response))

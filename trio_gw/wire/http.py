@@ -195,7 +195,7 @@ class RequestReader:
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise bad_request(_complaint(error)) from None
+            raise bad_request(complaint(error)) from None
         assert type(event) is h11.Request
         return tuple(event.headers)
 
@@ -222,11 +222,11 @@ class RequestReader:
                 if len(self._body) > MAX_BODY:
                     raise bad_request(f"Body longer than {MAX_BODY} bytes", 413)
         except h11.RemoteProtocolError as error:
-            raise bad_request(_complaint(error)) from None
+            raise bad_request(complaint(error)) from None
 
 
-def _complaint(error: h11.RemoteProtocolError) -> str:
-    """Say what h11 found wrong, without repeating the client's bytes to it."""
+def complaint(error: h11.RemoteProtocolError) -> str:
+    """Say what h11 found wrong, without the bytes that it quotes: they may hold a secret."""
     text = str(error).partition(": bytearray(")[0]
     return text[:1].upper() + text[1:]
 
