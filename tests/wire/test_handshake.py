@@ -307,6 +307,8 @@ def test_end_to_end_headers_pass_in_their_order() -> None:
         *(b"content-length", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate"),
         *(b"host", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
         *(b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"x-real-ip"),
+        *(b"x-forwarded-user", b"x-forwarded-email", b"x-forwarded-groups", b"x-forwarded-ssl"),
+        *(b"x-forwarded-client-cert", b"x-forwarded-access-token", b"x_forwarded.user"),
         *(b"x-jwt-assertion", b"x-request-id", b"x-wso2-cluster-header", b"x-wso2-anything"),
         *(b"x-envoy-max-retries", b"x-envoy-original-path"),
         # what CGI, WSGI and PHP make the same name of

@@ -49,10 +49,9 @@ HOP_BY_HOP = frozenset(
     b" proxy-connection te trailer transfer-encoding upgrade".split()
 )
 # Names a backend may trust because a gateway set them; a client's own are never passed on.
-_OURS = frozenset(
-    b"forwarded host x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix"
-    b" x-forwarded-proto x-forwarded-server x-jwt-assertion x-real-ip x-request-id".split()
-)
+_OURS = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
+# All that begin so: some proxies say with them who the user is (`X-Forwarded-User`).
+_OUR_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
 # Spellings that CGI and its heirs cannot tell apart: `X_Real.IP` arrives as HTTP_X_REAL_IP too.
 _PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
@@ -179,7 +178,7 @@ def backend_headers(
             or plain in _OURS
             or plain in dropped
             or name in listed
-            or plain.startswith((b"x-envoy-", b"x-wso2-"))
+            or plain.startswith(_OUR_PREFIXES)
         ):
             continue
         headers.append((name, value))
