@@ -9,6 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
+from trio_gw.config.wildcards import fits
 from trio_gw.guard import refusals
 
 if TYPE_CHECKING:
@@ -59,21 +60,4 @@ def _is_from(referers: Sequence[bytes], patterns: tuple[str, ...]) -> bool:
     if len(referers) != 1:
         return False
     referer = referers[0].decode("latin-1")
-    return " " not in referer and any(_fits(text, referer) for text in patterns)
-
-
-def _fits(pattern: str, text: str) -> bool:
-    """Match a pattern whose `*` is any text. Each literal part is looked for once."""
-    first, *parts = pattern.split("*")
-    if not parts:
-        return text == first
-    last = parts.pop()
-    if not text.startswith(first) or len(text) < len(first) + len(last):
-        return False
-    at, end = len(first), len(text) - len(last)
-    for part in parts:
-        # The earliest place leaves most for the rest, so it never has to be taken back.
-        if (found := text.find(part, at, end)) < 0:
-            return False
-        at = found + len(part)
-    return text.endswith(last)
+    return " " not in referer and any(fits(text, referer) for text in patterns)

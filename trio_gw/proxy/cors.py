@@ -8,8 +8,9 @@ preflights. Compiled once for the settings and once for each policy of an API's 
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from trio_gw.config.wildcards import fits
 
 if TYPE_CHECKING:
     from trio_gw.config.cors import Cors as Settings
@@ -44,10 +45,7 @@ class Cors:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.enabled
-        patterns = (
-            ".*".join(map(re.escape, origin.split("*"))) for origin in settings.allow_origins
-        )
-        self._origins = re.compile("|".join(patterns) or r"(?!)", re.DOTALL)
+        self._origins = settings.allow_origins
         self._any = "*" in settings.allow_origins
         self._methods = ", ".join(settings.allow_methods).encode("ascii")
         self._headers = ", ".join(settings.allow_headers).encode("ascii")
@@ -88,5 +86,8 @@ class Cors:
         origins = head.values(b"origin")
         if not self._enabled or len(origins) != 1 or not origins[0]:
             return None
-        matches = self._any or self._origins.fullmatch(origins[0].decode("latin-1"))
-        return origins[0] if matches else None
+        if not self._any:
+            origin = origins[0].decode("latin-1")
+            if not any(fits(pattern, origin) for pattern in self._origins):
+                return None
+        return origins[0]

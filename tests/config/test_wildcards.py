@@ -1,0 +1,34 @@
+"""Patterns with `*`: what they match, and that no text makes them slow."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_gw.config.cors import Cors
+from trio_gw.config.wildcards import fits
+from trio_gw.proxy.cors import Cors as Policy
+from trio_gw.wire.http import RequestHead
+
+few = st.text("ab.", max_size=8)
+
+
+@given(st.text("ab.*", max_size=8), few)
+def test_as_an_expression_says(pattern: str, text: str) -> None:
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    assert fits(pattern, text) == bool(re.fullmatch(expression, text))
+
+
+@pytest.mark.parametrize("stars", [2, 3, 6])
+def test_no_origin_holds_everyone_up(stars: int) -> None:
+    pattern = "https://" + "*.a." * stars + "example"
+    origin = b"https://" + b".a." * 5000
+    head = RequestHead("GET", "/", "", "x", b"x", ((b"origin", origin),))
+    policy = Policy(Cors(allow_origins=(pattern,)))
+    begin = time.process_time()
+    assert not policy.admits(head)
+    assert time.process_time() - begin < 0.05
