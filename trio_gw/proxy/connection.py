@@ -18,7 +18,7 @@ import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.guard.clients import header_value
-from trio_gw.proxy import forwarding, refusals
+from trio_gw.proxy import forwarding, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.tls import shake_hands
@@ -145,7 +145,8 @@ class _Connection:
             status, headers, body = await gateway.builtin.answer(head, self._read_body, client)
             await self._answer(status, headers, body, head_only=head.method == "HEAD")
             return None
-        match = gateway.live.table.match(head.host, head.path)
+        table = gateway.live.table
+        match = table.match(head.host, head.path)
         if match is None:
             raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
         session.route = match.route
@@ -158,6 +159,7 @@ class _Connection:
             else:
                 await self._answer(204, ALLOW, b"")
             return None
+        readings.check(table, head.host, head.path, match)
         return match
 
     def _is_system_host(self, head: RequestHead) -> bool:
