@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
+from trio_gw.proxy import resolver as resolver_module
 from trio_gw.proxy.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.address = "127.0.0.1"
         self.asked: list[Any] = []
+        self.answers = threading.Event()
+        self.answers.set()
+        self.waiting = trio.Event()
         self._real = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
 
@@ -29,6 +35,9 @@ class Names:
         if flags & socket.AI_NUMERICHOST:  # Trio asks first whether it is an address already
             return list(self._real(host, port, family, kind, proto, flags))
         self.asked.append(host)
+        if not self.answers.is_set():
+            trio.from_thread.run_sync(self.waiting.set)
+            self.answers.wait()
         if not self.address:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, port))]
@@ -67,6 +76,39 @@ async def test_last_addresses_outlive_an_outage(names: Names, mock_clock: MockCl
     mock_clock.jump(5)
     assert await address(resolver) == "127.0.0.9"
     assert await address(resolver, b"other.example") == "127.0.0.9"
+
+
+async def test_last_addresses_do_not_wait_for_a_slow_dns(
+    names: Names, mock_clock: MockClock
+) -> None:
+    resolver = Resolver(5)
+    assert await address(resolver) == "127.0.0.1"
+    found: list[str] = []
+
+    async def ask() -> None:
+        found.append(await address(resolver))
+
+    names.address = "127.0.0.2"
+    names.answers.clear()
+    try:
+        mock_clock.jump(5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+            await names.waiting.wait()
+            mock_clock.jump(resolver_module.PATIENCE)
+            nursery.cancel_scope.deadline = trio.current_time() + 1
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(2)
+        assert found == ["127.0.0.1"] * 2
+        assert await address(resolver) == "127.0.0.1"
+        assert len(names.asked) == 2
+        # The thread that still waits is none of those that read files.
+        assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+    finally:
+        names.answers.set()
+    mock_clock.jump(5)
+    assert await address(resolver) == "127.0.0.2"
 
 
 async def test_many_askers_one_question(names: Names) -> None:

@@ -1,11 +1,13 @@
 """Host names to addresses, remembered for a few seconds (spec: routing §8).
 
 Installed as Trio's resolver, so every dial profits: without it each handshake would ask the
-system in a thread of its own. While DNS is down, the last addresses it gave keep being used.
+system in a thread of its own. While DNS is down or slow, the last addresses it gave keep being
+used.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 from typing import Any
 
@@ -15,6 +17,10 @@ Found = list[Any]  # as `socket.getaddrinfo` gives it
 Question = tuple[Any, ...]
 
 MAX_NAMES = 10_000  # far more than any table has backends
+PATIENCE = 1.0  # seconds to wait for news of a name whose last addresses are known
+# Threads that may ask at a time. One that waits for a dead DNS cannot be stopped, so they are
+# counted apart from those that read files.
+MAX_THREADS = 32
 
 
 class Resolver(trio.abc.HostnameResolver):
@@ -24,6 +30,7 @@ class Resolver(trio.abc.HostnameResolver):
         self._refresh = refresh
         self._known: dict[Question, tuple[float, Found]] = {}
         self._asking: dict[Question, trio.Event] = {}
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
 
     async def getaddrinfo(
         self,
@@ -43,12 +50,15 @@ class Resolver(trio.abc.HostnameResolver):
             await trio.lowlevel.checkpoint()
             return known[1]
         self._asking[question] = trio.Event()
+        found: Found = [] if known is None else known[1]
         try:
-            found: Found = await trio.to_thread.run_sync(_ask, question, abandon_on_cancel=True)
+            with trio.move_on_after(math.inf if known is None else PATIENCE):
+                found = await trio.to_thread.run_sync(
+                    _ask, question, abandon_on_cancel=True, limiter=self._threads
+                )
         except OSError:
             if known is None:
                 raise
-            found = known[1]
         finally:
             self._asking.pop(question).set()
         if len(self._known) >= MAX_NAMES:
