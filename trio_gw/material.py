@@ -17,6 +17,7 @@ from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.assertion import Assertions
 from trio_gw.guard.certificates import ensure_certificate, load_pair
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.operators import Operators
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tls import ServerTls
 from trio_gw.watch.files import Reloaded, together
@@ -40,6 +41,7 @@ class Keys(NamedTuple):
     tls: ServerTls
     ring: KeyRing
     testkeys: TestKeys | None
+    operators: Operators
     assertions: Assertions | None
     backend_anchors: tuple[str, ...]
 
@@ -66,7 +68,8 @@ def load_keys(settings: Settings, base: Path) -> Keys:
     anchors: tuple[str, ...] = ()
     if settings.tls.backend_ca:
         anchors = load_anchors(base / settings.tls.backend_ca, BACKEND_CA)
-    return Keys(tls, ring, testkeys, _assertions(settings, base, tls.pair), anchors)
+    operators = Operators(settings.admin, tls.pair)
+    return Keys(tls, ring, testkeys, operators, _assertions(settings, base, tls.pair), anchors)
 
 
 def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | None:
@@ -83,7 +86,7 @@ def reloaded_files(
 ) -> list[Reloaded[Any]]:
     """List the files that are loaded again when they change.
 
-    The default certificate, test keys signed with its key, and an issuer that is checked with it
+    The default certificate, tokens signed with its key, and an issuer that is checked with it
     change together: a half-copied pair must not part them.
     """
     default, *others = keys.tls.files()
@@ -91,6 +94,7 @@ def reloaded_files(
     async def resign(_: None) -> bool:
         if keys.testkeys is not None:
             keys.testkeys.use(keys.tls.pair)
+        keys.operators.use(keys.tls.pair)
         await trio.lowlevel.checkpoint()
         return False
 

@@ -50,6 +50,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     """
     table = settings.log
     logs.configure(table.level, "supervisor", table.format)
+    worker.tidy(settings, base)
     load_keys(settings, base)
     sockets = worker.bind_all(settings)
     worker.log_addresses(sockets)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import trio
 
+from trio_gw.config.placement import DEFAULT_ENVIRONMENT, place, placements, vhosts
 from trio_gw.errors import Problem
 from trio_gw.mapping import Target
 from trio_gw.topics import TopicMatcher, parameters_of, sort_key
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
     from trio_gw.config.settings import Environment
-
-DEFAULT_ENVIRONMENT = "Default"
-DEFAULT_VHOST = "localhost"
 
 
 class Route:
@@ -197,10 +195,9 @@ def compile_table(
     Always yields a table: what cannot be served is left out and named in the problems. Routes
     of projects that are unchanged since `previous` are taken over from it.
     """
-    vhost_of = {environment.name: _host_name(environment.vhost) for environment in environments}
-    vhost_of.setdefault(DEFAULT_ENVIRONMENT, DEFAULT_VHOST)
+    vhost_of = vhosts(environments)
     problems: list[Problem] = []
-    vhosts: dict[str, _Vhost] = {}
+    hosted: dict[str, _Vhost] = {}
     apis: dict[str, _Api] = {}
     digest = hashlib.sha256(msgspec.json.encode((list(environments), strict_vhosts)))
     for project in projects:
@@ -212,35 +209,24 @@ def compile_table(
             mend = "name the environment under [[environments]] in gateway.toml"
             problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
         for host in hosts:
-            _place(api, host, vhosts.setdefault(host, _Vhost()), problems)
+            _place(api, host, hosted.setdefault(host, _Vhost()), problems)
         apis[project.folder] = api
         digest.update(msgspec.json.encode(api.project))
     default = "" if strict_vhosts else vhost_of[DEFAULT_ENVIRONMENT]
-    return RouteTable(vhosts, default, apis, digest.hexdigest()), tuple(problems)
+    return RouteTable(hosted, default, apis, digest.hexdigest()), tuple(problems)
 
 
 def _hosts(
     project: ApiProject, vhost_of: Mapping[str, str], problems: list[Problem]
 ) -> tuple[str, ...]:
     """Name the hosts a project is served on (spec: project-format §7.1)."""
-    if not project.deployments:
-        return (vhost_of[DEFAULT_ENVIRONMENT],)
-    hosts: dict[str, None] = {}
     for deployment in project.deployments:
-        own = vhost_of.get(deployment.environment)
-        if own is None:
+        if place(deployment, vhost_of) is None:
             what = f"environment {deployment.environment!r} is not known here, so it is ignored"
             mend = "name it under [[environments]] in gateway.toml"
             problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
-        else:
-            hosts[_host_name(deployment.vhost) or own] = None
-    return tuple(hosts)
-
-
-def _host_name(vhost: str) -> str:
-    """Write a vhost as the head of a request has it: lower-case, no final dot, IPv6 in brackets."""
-    name = vhost.lower().rstrip(".")
-    return f"[{name}]" if ":" in name else name
+    placed = placements(project.deployments, vhost_of)
+    return tuple(dict.fromkeys(one.host for one in placed))
 
 
 def _conflict(project: ApiProject, host: str, vhost: _Vhost) -> Problem | None:

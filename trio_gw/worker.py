@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+import trio_gw
+from trio_gw.admin.app import make_app
+from trio_gw.admin.context import Context
+from trio_gw.admin.server import Server
 from trio_gw.config.api import ApiProject, Cluster, Topic
+from trio_gw.config.placement import vhosts
 from trio_gw.config.settings import parse_address
+from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import Catalog
+from trio_gw.feed.deploy import Deployer
+from trio_gw.feed.deployed import ORIGIN, Deployed
+from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
@@ -49,6 +58,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
+    from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.guard.tls import ServerTls
     from trio_gw.relay.plain import PlainStream
@@ -57,13 +67,15 @@ log = logging.getLogger("trio_gw")
 
 TRIAL = "trial"  # the origin of the one API of `run --to`
 FOLDER = "apis"
+TRAFFIC = frozenset(("http", "https"))  # the listeners that clients connect to
 
 
 class Addresses(NamedTuple):
-    """Where the traffic listeners are bound; None for one that is turned off."""
+    """Where the listeners are bound; None for one that is turned off."""
 
     http: tuple[str, int] | None
     https: tuple[str, int] | None
+    admin: tuple[str, int] | None = None
 
 
 class Running(NamedTuple):
@@ -74,9 +86,21 @@ class Running(NamedTuple):
     catalog: Catalog
     sessions: Sessions
     testkeys: TestKeys | None
+    operators: Operators
 
 
 Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
+
+
+def tidy(settings: Settings, base: Path) -> None:
+    """Remove what a crash left in the folder of deployed projects; once, before any worker."""
+    try:
+        Depot(base / settings.deployed, settings.deployed).sweep(forget=not settings.persist)
+    except UnusableError as error:
+        for problem in error.problems:
+            log.error("%s", problem)
+    except OSError as error:
+        log.warning("%s cannot be tidied: %s", base / settings.deployed, error)
 
 
 def trial_project(endpoint: Endpoint) -> ApiProject:
@@ -109,12 +133,19 @@ async def run(
     Raises `UnusableError` when it cannot start.
     """
     fleet = fleet or Fleet()
+    if sockets is None:
+        tidy(settings, base)
     keys = load_keys(settings, base)
-    origin = FOLDER if trial is None else TRIAL
+    # What is deployed over the REST API goes before what lies in the folder.
+    origins = (ORIGIN, FOLDER) if trial is None else (TRIAL,)
     live = Live(EMPTY)
     catalog = Catalog(
-        live, settings.environments, origins=(origin,), strict_vhosts=settings.strict_vhosts
+        live, settings.environments, origins=origins, strict_vhosts=settings.strict_vhosts
     )
+    vhost_of = vhosts(settings.environments)
+    depot = Depot(base / settings.deployed, settings.deployed)
+    deployed = Deployed(depot, catalog.publish, vhost_of)
+    operators = keys.operators
     timeouts = settings.timeouts
     sessions = Sessions(timeouts)
     health = settings.health
@@ -155,6 +186,16 @@ async def run(
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
+    admin = Context(
+        settings.admin,
+        operators=operators,
+        deployer=Deployer(deployed, catalog, live, vhost_of, fleet.settled),
+        depot=depot,
+        live=live,
+        catalog=catalog,
+        sessions=sessions,
+    )
+    server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.departures.run)
         await nursery.start(gateway.shuttle.run)
@@ -163,7 +204,7 @@ async def run(
             turn = None if sockets is None else fleet.turn
 
             def accept() -> None:
-                for name in listeners:
+                for name in TRAFFIC.intersection(listeners):
                     handler = _handler(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
                         accepting.start_soon(accept_all, sock, handler, nursery, turn)
@@ -183,9 +224,11 @@ async def run(
                 nursery.start_soon(sweeper.evict, live)
             nursery.start_soon(watch, balancers, live, health)
             if trial is None:
-                await nursery.start(partial(follow, base / settings.apis, catalog.publish))
+                await nursery.start(deployed.run)
+                watch_apis = partial(follow, identify=deployed.identify)
+                await nursery.start(watch_apis, base / settings.apis, deployed.folder)
             else:
-                catalog.publish(origin, {TRIAL: trial_project(trial)})
+                catalog.publish(TRIAL, {TRIAL: trial_project(trial)})
             await catalog.ready.wait()
             await nursery.start(trust_clients, keys.tls, live)
             fleet.serves(live.table.digest)
@@ -193,10 +236,14 @@ async def run(
             if fleet.replaces:
                 accept()
             fleet.state = State.READY
+            for sock in listeners.get("admin", ()):
+                accepting.start_soon(accept_all, sock, server.handle, nursery)
             if sockets is None:
                 log_addresses(listeners)
-            addresses = Addresses(_address(listeners, "http"), _address(listeners, "https"))
-            task_status.started(Running(addresses, live, catalog, sessions, keys.testkeys))
+            addresses = Addresses(*(_address(listeners, name) for name in Addresses._fields))
+            task_status.started(
+                Running(addresses, live, catalog, sessions, keys.testkeys, operators)
+            )
             await (trio.Event() if stop is None else stop).wait()
             fleet.state = State.DRAINING
             accepting.cancel_scope.cancel()
@@ -220,10 +267,10 @@ async def _tell_table(fleet: Fleet, live: Live) -> None:
 
 
 def bind_all(settings: Settings) -> Sockets:
-    """Bind the traffic listeners. Raises `UnusableError` naming the first that cannot be."""
+    """Bind the listeners. Raises `UnusableError` naming the first that cannot be."""
     listeners: Sockets = {}
     try:
-        for name in ("http", "https"):
+        for name in Addresses._fields:
             if text := getattr(settings.listen, name):
                 listeners[name] = bind(name, *parse_address(text))
     except BaseException:
@@ -243,7 +290,11 @@ def log_addresses(listeners: Sockets) -> None:
     for name, sockets in listeners.items():
         for sock in sockets:
             host, port = sock.getsockname()[:2]
-            log.info("listening on %s://%s:%d", name, f"[{host}]" if ":" in host else host, port)
+            where = f"[{host}]" if ":" in host else host
+            if name == "admin":
+                log.info("admin API on https://%s:%d", where, port)
+            else:
+                log.info("listening on %s://%s:%d", name, where, port)
 
 
 def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:

@@ -620,18 +620,21 @@ def test_the_default_password_is_refused_where_others_can_reach_it(
     file: Path, listener: str, address: str
 ) -> None:
     found = problem(file, f"[listen]\n{listener} = '{address}'")
+    table, kind = ("admin", "admin") if listener == "admin" else ("testkey", "test-key")
     assert found.line == 2
     assert found.what == (
-        f"listen.{listener} can be reached from other machines while the test-key user 'admin'"
+        f"listen.{listener} can be reached from other machines while the {kind} user 'admin'"
         " still has the default password"
     )
-    assert "TRIO_GW_TESTKEY_USERS_0_PASSWORD" in found.mend
-    assert "[[testkey.users]]" in found.mend
+    variable = f"TRIO_GW_{table.upper()}_USERS_0_PASSWORD"
+    assert variable in found.mend
+    assert f"[[{table}.users]]" in found.mend
     # Any of these makes it fine.
     text = f"[listen]\n{listener} = '{address}'\n"
-    read(file, text, TRIO_GW_TESTKEY_USERS_0_PASSWORD="long")
-    read(file, text, TRIO_GW_TESTKEY_ENABLED="false")
-    read(file, text + "[[testkey.users]]\nusername = 'admin'\npassword = 'long'")
+    read(file, text, **{variable: "long"})
+    read(file, text + f"[[{table}.users]]\nusername = 'admin'\npassword = 'long'")
+    if table == "testkey":
+        read(file, text, TRIO_GW_TESTKEY_ENABLED="false")
 
 
 @pytest.mark.parametrize(
@@ -644,10 +647,10 @@ def test_the_default_password_is_fine_on_this_machine_alone(file: Path, address:
 def test_the_variable_for_the_right_user_is_named(file: Path) -> None:
     text = "[[testkey.users]]\nusername = 'a'\npassword = 'x'\n[[testkey.users]]\nusername = 'b'\n"
     found = problem(
-        file, text + "password = 'admin'", TRIO_GW_LISTEN_HTTP=":1", TRIO_GW_LISTEN_ADMIN="*:2"
+        file, text + "password = 'admin'", TRIO_GW_LISTEN_HTTP=":1", TRIO_GW_LISTEN_HTTPS="*:2"
     )
     assert found.file == "TRIO_GW_LISTEN_HTTP"
-    assert "listen.http and listen.admin can be reached" in found.what
+    assert "listen.http and listen.https can be reached" in found.what
     assert "user 'b'" in found.what
     assert "TRIO_GW_TESTKEY_USERS_1_PASSWORD" in found.mend
 

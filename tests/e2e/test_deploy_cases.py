@@ -3,7 +3,6 @@ with a running gateway; each is named for its row."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 import trio
 
 from support.backends import Backend, start_echo
-from support.gateway import RunningGateway, start_gateway
-from support.projects import api, asyncapi, write
+from support.gateway import start_gateway
+from support.projects import api, asyncapi, environments, write
 
 ANY: dict[str, Any] = {"publish": {}}
 OPEN: dict[str, Any] = {"publish": {}, "x-auth-type": "None"}
@@ -24,34 +23,10 @@ async def backend(nursery: trio.Nursery) -> Backend:
     return await start_echo(nursery)
 
 
-async def status(
-    gateway: RunningGateway, path: str, *, host: str = "localhost", token: bool = True
-) -> int:
-    """Make a handshake for this host; return its status."""
-    request = gateway.handshake(path, gateway.token() if token else None)
-    request = request.replace(b"Host: localhost:%d" % gateway.port, b"Host: " + host.encode())
-    stream = await gateway.open()
-    async with stream:
-        await stream.send_all(request)
-        with trio.fail_after(5):
-            return int((await stream.receive_some())[9:12])
-
-
-def environments(project: Path, *deployments: tuple[str, str]) -> None:
-    """Write deployment_environments.yaml with these (environment, vhost) pairs."""
-    data = [
-        {"displayOnDevportal": True, "deploymentEnvironment": environment}
-        | ({"deploymentVhost": vhost} if vhost else {})
-        for environment, vhost in deployments
-    ]
-    text = json.dumps({"type": "deployment_environments", "version": "v4.0.0", "data": data})
-    (project / "deployment_environments.yaml").write_text(text)
-
-
 async def test_d1_folder(nursery: trio.Nursery, base: Path, backend: Backend) -> None:
     write(base / "apis", "pets", api("Pets", "/pets", backend.url), asyncapi({"/*": ANY}))
     gateway = await start_gateway(nursery, base)
-    assert await status(gateway, "/pets/1.0.0/pet/findByStatus") == 101
+    assert await gateway.status("/pets/1.0.0/pet/findByStatus") == 101
 
 
 @pytest.mark.parametrize("top", ["", "PizzaShack-1.0.0"], ids=["root", "top folder"])
@@ -62,7 +37,7 @@ async def test_d2_zip(nursery: trio.Nursery, base: Path, backend: Backend, top: 
             packed.write(path, Path(top, path.relative_to(aside)))
     gateway = await start_gateway(nursery, base)
     assert gateway.running.catalog.problems == ()
-    assert await status(gateway, "/pets/1.0.0/pet/1") == 101
+    assert await gateway.status("/pets/1.0.0/pet/1") == 101
 
 
 async def test_d5_one_project_on_three_vhosts(
@@ -74,8 +49,8 @@ async def test_d5_one_project_on_three_vhosts(
     environments(project, *pairs)
     gateway = await start_gateway(nursery, base, strict_vhosts=True)
     for host in ("localhost", "us.wso2.com", "EU.wso2.com:9090"):
-        assert await status(gateway, "/pets/1.0.0/x", host=host) == 101, host
-    assert await status(gateway, "/pets/1.0.0/x", host="127.0.0.1") == 404
+        assert await gateway.status("/pets/1.0.0/x", host=host) == 101, host
+    assert await gateway.status("/pets/1.0.0/x", host="127.0.0.1") == 404
 
 
 async def test_d10_several_environments(
@@ -95,13 +70,13 @@ async def test_d10_several_environments(
         strict_vhosts=True,
     )
     for host in ("localhost", "us.wso2.com", "eu.wso2.com"):
-        assert await status(gateway, "/pets/1.0.0/x", host=host) == 101, host
+        assert await gateway.status("/pets/1.0.0/x", host=host) == 101, host
     # Taken off one vhost it stays on the others.
     environments(project, ("US", ""), ("Default", "eu.wso2.com"))
     with trio.fail_after(2):
         await gateway.running.live.wait_changed()
-    assert await status(gateway, "/pets/1.0.0/x") == 404
-    assert await status(gateway, "/pets/1.0.0/x", host="eu.wso2.com") == 101
+    assert await gateway.status("/pets/1.0.0/x") == 404
+    assert await gateway.status("/pets/1.0.0/x", host="eu.wso2.com") == 101
 
 
 async def test_d11_one_api_twice_told_apart_by_the_host(
@@ -118,12 +93,12 @@ async def test_d11_one_api_twice_told_apart_by_the_host(
     environments(project, ("Default", "us.wso2.com"))
     gateway = await start_gateway(nursery, base)
     assert gateway.running.catalog.problems == ()
-    assert await status(gateway, "/pets/1.0.0/pet/1") == 101
+    assert await gateway.status("/pets/1.0.0/pet/1") == 101
     assert (len(backend.requests), len(other.requests)) == (1, 0)
-    assert await status(gateway, "/pets/1.0.0/pet/1", host="us.wso2.com") == 101
+    assert await gateway.status("/pets/1.0.0/pet/1", host="us.wso2.com") == 101
     assert (len(backend.requests), len(other.requests)) == (1, 1)
-    assert await status(gateway, "/pets/1.0.0/store") == 101
-    assert await status(gateway, "/pets/1.0.0/store", host="us.wso2.com") == 404
+    assert await gateway.status("/pets/1.0.0/store") == 101
+    assert await gateway.status("/pets/1.0.0/store", host="us.wso2.com") == 404
 
 
 async def test_d12_default_version(nursery: trio.Nursery, base: Path, backend: Backend) -> None:
@@ -138,7 +113,7 @@ async def test_d12_default_version(nursery: trio.Nursery, base: Path, backend: B
         "/defaultVersion/1.0.0/pet/3": 101,
         "/defaultVersion/1.0.0/store/inventory": 404,
     }.items():
-        assert await status(gateway, path) == wanted, path
+        assert await gateway.status(path) == wanted, path
 
 
 async def test_d13_malformed_endpoint(nursery: trio.Nursery, base: Path, backend: Backend) -> None:
@@ -148,8 +123,8 @@ async def test_d13_malformed_endpoint(nursery: trio.Nursery, base: Path, backend
     (problem,) = gateway.running.catalog.problems
     assert problem.file == "apis/bad/api.yaml"
     assert problem.line
-    assert await status(gateway, "/bad/1.0.0/x") == 404
-    assert await status(gateway, "/good/1.0.0/x") == 101
+    assert await gateway.status("/bad/1.0.0/x") == 404
+    assert await gateway.status("/good/1.0.0/x") == 101
 
 
 async def test_d14_trailing_slash(nursery: trio.Nursery, base: Path, backend: Backend) -> None:
@@ -167,7 +142,7 @@ async def test_d14_trailing_slash(nursery: trio.Nursery, base: Path, backend: Ba
         "/slash/": 101,
         "/slash//": 404,
     }.items():
-        assert await status(gateway, f"/t/1.0.0{path}", token=False) == wanted, path
+        assert await gateway.status(f"/t/1.0.0{path}", token="") == wanted, path
 
 
 async def test_d15_options(nursery: trio.Nursery, base: Path, backend: Backend) -> None:
@@ -185,7 +160,7 @@ async def test_d16_endpoint_without_a_path(
     write(base / "apis", "t", api("T", "/t", backend.url), asyncapi(topics))
     gateway = await start_gateway(nursery, base)
     for path in ("/t/1.0.0/no-basepath", "/t/1.0.0/no-basepath/"):
-        assert await status(gateway, path, token=False) == 101
+        assert await gateway.status(path, token="") == 101
         assert backend.requests[-1].path == "/"
 
 

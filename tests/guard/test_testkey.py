@@ -24,7 +24,7 @@ from support.visits import visit
 from trio_gw.config import passwords
 from trio_gw.config import settings as config
 from trio_gw.errors import Refusal
-from trio_gw.guard import attempts, testkey
+from trio_gw.guard import accounts, attempts, testkey
 from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.certificates import KeyPair, ensure_certificate, load_pair
 from trio_gw.guard.keys import KeyRing
@@ -418,7 +418,7 @@ async def test_attempts_that_would_queue_without_end_are_refused(
 
     monkeypatch.setattr(hashlib, "scrypt", derive)
     async with trio.open_nursery() as nursery:
-        for number in range(testkey.MAX_WAITING + 1):
+        for number in range(accounts.MAX_WAITING + 1):
             nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address=str(number)))
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Refusal) as caught:
@@ -469,7 +469,7 @@ async def test_nobody_waits_for_the_thread_without_end(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address="first"))
         await trio.testing.wait_all_tasks_blocked()
-        monkeypatch.setattr(testkey, "LONGEST_WAIT", 0.0)
+        monkeypatch.setattr(accounts, "LONGEST_WAIT", 0.0)
         with pytest.raises(Refusal) as caught:
             await answer(mixed, basic("hashed:zwö"), address="second")
         assert caught.value.status == 429

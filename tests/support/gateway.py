@@ -61,6 +61,7 @@ class RunningGateway:
         assert running.addresses.https is not None
         self.port = running.addresses.http[1]
         self.tls_port = running.addresses.https[1]
+        self.admin_port = 0 if running.addresses.admin is None else running.addresses.admin[1]
 
     def token(self, *scopes: str) -> str:
         """Mint a test token with these scopes."""
@@ -138,6 +139,16 @@ class RunningGateway:
                     answer += data
         return Answer(bytes(answer))
 
+    async def status(self, path: str, *, host: str = "localhost", token: str | None = None) -> int:
+        """Make a handshake for this host, with a test key unless told otherwise."""
+        request = self.handshake(path, self.token() if token is None else token or None)
+        request = request.replace(b"Host: localhost:%d" % self.port, b"Host: " + host.encode())
+        stream = await self.open()
+        async with stream:
+            await stream.send_all(request)
+            with trio.fail_after(5):
+                return int((await stream.receive_some())[9:12])
+
     async def get(
         self, path: str, *, method: str = "GET", headers: bytes = b"", body: bytes = b"",
         tls: bool = False,
@@ -149,11 +160,20 @@ class RunningGateway:
         return await self.ask(head + headers + b"\r\n" + body, tls=tls)
 
 
-async def start_gateway(nursery: trio.Nursery, base: Path, **settings: Any) -> RunningGateway:
-    """Start a gateway on `base/apis` and `base/certs`; `settings` as in gateway.toml."""
+async def start_gateway(
+    nursery: trio.Nursery, base: Path, *, admin: bool = False, **settings: Any
+) -> RunningGateway:
+    """Start a gateway on `base/apis` and `base/certs`; `settings` as in gateway.toml.
+
+    With `admin` it has the admin listener, too; its settings are `admin_settings`.
+    """
+    if "admin_settings" in settings:
+        settings["admin"] = settings.pop("admin_settings")
     (base / "apis").mkdir(exist_ok=True)
     settings.setdefault("listen", {"http": "localhost:0", "https": "localhost:0", "admin": ""})
     _keep_secrets(settings)
+    if admin:
+        settings["listen"] = {**settings["listen"], "admin": "localhost:0"}
     decoded = msgspec.convert(settings, Settings)
     stop = trio.Event()
     opened: list[trio.abc.Stream] = []

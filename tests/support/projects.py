@@ -40,3 +40,14 @@ def write(root: Path, folder: str, meta: dict[str, Any], definition: dict[str, A
     (project / "api.yaml").write_text(json.dumps(meta, indent=1))
     (project / "Definitions" / "asyncapi.yaml").write_text(json.dumps(definition, indent=1))
     return project
+
+
+def environments(project: Path, *deployments: tuple[str, str]) -> None:
+    """Write deployment_environments.yaml with these (environment, vhost) pairs."""
+    data = [
+        {"displayOnDevportal": True, "deploymentEnvironment": environment}
+        | ({"deploymentVhost": vhost} if vhost else {})
+        for environment, vhost in deployments
+    ]
+    text = json.dumps({"type": "deployment_environments", "version": "v4.0.0", "data": data})
+    (project / "deployment_environments.yaml").write_text(text)

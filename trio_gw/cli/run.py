@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 import trio_gw
@@ -59,7 +60,9 @@ def main(options: argparse.Namespace) -> int:
     """Serve; returns 0 after an orderly stop, 1 when the gateway cannot start."""
     try:
         loaded = load_settings(options)
-        trial = None if options.to is None else _trial(options.to, loaded)
+        trial = None
+        if options.to is not None:
+            trial, loaded = _trial(options.to, loaded), _without_admin(loaded)
         where = None if options.echo is None else parse_address(options.echo)
     except UnusableError as error:
         tell(error.problems)
@@ -111,6 +114,15 @@ def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
         return endpoints.parse(url)
     except WrongError as error:
         raise ValueError(f"--to {url}: {error}") from None
+
+
+def _without_admin(loaded: LoadedSettings) -> LoadedSettings:
+    """Turn the admin API off: nothing can be deployed beside the one API of `--to`."""
+    settings = loaded.settings
+    listen = msgspec.structs.replace(settings.listen, admin="")
+    return msgspec.structs.replace(
+        loaded, settings=msgspec.structs.replace(settings, listen=listen)
+    )
 
 
 async def _serve(
@@ -213,7 +225,7 @@ async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope)
 def greeting(running: worker.Running) -> str:
     """Say what is served, and give a command line that connects to it."""
     lines = [f"trio-gw {trio_gw.__version__} is ready."]
-    http, https = running.addresses
+    http, https, _ = running.addresses
     rows = list(running.live.table.rows())
     base = f"ws://localhost:{http[1]}" if http else f"wss://localhost:{https[1] if https else 0}"
     for _, prefix, route in rows:

@@ -133,7 +133,7 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A user of `/testkey`. Its repr leaves the password out, so that no log can show it."""
+    """A user of `/testkey` or of the admin API. Its repr leaves the password out, for the logs."""
 
     username: str
     password: str
@@ -172,6 +172,18 @@ class BackendJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_id: str = "kid"  # or x5t: how its head names the key
     jwks_limit: int = 1000
     jwks_window: float = 10.0
+
+
+class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The REST API at `listen.admin`: who may use it, and what it takes.
+
+    `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB.
+    """
+
+    users: tuple[User, ...] = (User("admin", "admin"),)
+    token_validity: int = 3600
+    max_upload: int = 128
+    upload_timeout: float = 300.0
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -215,6 +227,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     apis: str = "apis"
+    deployed: str = "deployed"
+    persist: bool = True
     certs: str = "certs"
     workers: int = 1  # processes; 0 is one for each core
     strict_vhosts: bool = False
@@ -233,6 +247,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: ApiKey = ApiKey()
     testkey: TestKey = TestKey()
     backend_jwt: BackendJwt = BackendJwt()
+    admin: Admin = Admin()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()
     retry: Retry = Retry()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trio_gw.config.rules import (
+    admin,
     backend_jwt,
     backends,
     cors,
@@ -30,6 +31,7 @@ _GROUPS = (
     general.check,
     issuers.check,
     testkey.check,
+    admin.check,
     backend_jwt.check,
     backends.check,
     cors.check,

@@ -62,6 +62,12 @@ class Catalog:
         self._strict_vhosts = strict_vhosts
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(origins)
         self._served: dict[str, ApiProject] = {}
+        self._pending: trio.Event | None = None
+
+    async def applied(self) -> None:
+        """Return when all that was published so far is in the current table."""
+        if self._pending is not None:
+            await self._pending.wait()
 
     def publish(
         self,
@@ -78,12 +84,20 @@ class Catalog:
             raise ValueError(f"unexpected origin: {origin!r}")
         self._snapshots[origin] = dict(projects), tuple(problems)
         if self.ready.is_set():
+            if self._pending is None:
+                self._pending = trio.Event()
             token = trio.lowlevel.current_trio_token()
             token.run_sync_soon(self._apply, idempotent=True)
         else:
             self._apply()
 
     def _apply(self) -> None:
+        pending, self._pending = self._pending, None
+        self._compile()
+        if pending is not None:
+            pending.set()
+
+    def _compile(self) -> None:
         snapshots = [snapshot for snapshot in self._snapshots.values() if snapshot is not None]
         problems = [problem for _, found in snapshots for problem in found]
         if len(snapshots) < len(self._snapshots):

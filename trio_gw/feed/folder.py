@@ -20,7 +20,7 @@ from trio_gw.feed.tracker import Tracker, examine, lost_problem
 from trio_gw.watch.directories import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container
+    from collections.abc import Callable, Collection, Container, Mapping
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -54,6 +54,7 @@ async def follow(
     grace: float = 2.0,
     rescan: float = 10.0,
     label: str = "apis",
+    identify: Callable[[Mapping[str, bytes]], None] | None = None,
     task_status: trio.TaskStatus[Folder] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Publish the projects of `root`, and publish again whenever they change. Never returns.
@@ -61,11 +62,12 @@ async def follow(
     `label` is the origin, and stands for the root in problems. A project is read when it has
     not changed for `quiet` seconds; an incomplete one is reported `grace` seconds after its last
     change. Every `rescan` seconds everything is looked at, for events that got lost, and a watch
-    that the system refused is tried again. Started, with the `Folder`, once the first snapshot
-    has been published.
+    that the system refused is tried again. `identify` is told the digests of the projects'
+    files, before the snapshot that goes with them. Started, with the `Folder`, once the first
+    snapshot has been published.
     """
     tracker = Tracker(root, quiet=quiet, grace=grace, rescan=rescan, label=label)
-    folder = Folder(tracker, publish, label=label, quiet=quiet, rescan=rescan)
+    folder = Folder(tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify)
     await folder.run(task_status=task_status)
 
 
@@ -94,13 +96,22 @@ class Folder:
     """One followed root; made by `follow`."""
 
     def __init__(
-        self, tracker: Tracker, publish: Publish, *, label: str, quiet: float, rescan: float
+        self,
+        tracker: Tracker,
+        publish: Publish,
+        *,
+        label: str,
+        quiet: float,
+        rescan: float,
+        identify: Callable[[Mapping[str, bytes]], None] | None = None,
     ) -> None:
         self._tracker = tracker
         self._publish = publish
         self._label = label
         self._quiet = quiet
         self._rescan = rescan
+        self._identify = identify
+        self._digests: Mapping[str, bytes] = {}
         self._wake = trio.Event()
         self._published: Snapshot | None = None
         self._publishes = 0
@@ -133,6 +144,9 @@ class Folder:
 
     def _speak(self, problem: Problem | None) -> None:
         """Publish if there is something new to say."""
+        if self._identify is not None and (digests := self._tracker.digests()) != self._digests:
+            self._digests = digests
+            self._identify(digests)
         projects, problems = self._tracker.snapshot()
         snapshot = projects, problems if problem is None else (problem, *problems)
         if snapshot == self._published:

@@ -134,6 +134,10 @@ class Tracker:
         lost = () if self._lost is None else (self._lost,)
         return projects, lost + problems
 
+    def digests(self) -> dict[str, bytes]:
+        """Return the digests of the files of all projects, as they were last read."""
+        return {name: self._ledger.digest(name) for name in self._ledger}
+
     async def _find_root(self) -> None:
         identity = await self._in_thread(partial(_identify, self._root))
         if identity == self._identity:

@@ -67,7 +67,7 @@ class Session:
         # Shown in the TLS handshake; from the authenticate phase on only if the API accepts it.
         self.certificate: ClientPeer | None = None
         self.admitted_at = 0.0  # epoch seconds of the moment the caller was let in
-        self.doomed: tuple[CloseCode, str] | None = None  # what `end` was called with
+        self.doomed: tuple[int, str] | None = None  # what `end` was called with
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
@@ -85,7 +85,7 @@ class Session:
         if self.doomed is not None:
             self._end(*self.doomed)
 
-    def end(self, code: CloseCode, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         """Ask both lanes for a Close at their next frame boundary, or as soon as there are lanes.
 
         The first call counts.
@@ -94,7 +94,7 @@ class Session:
             self.doomed = code, reason
             self._end(code, reason)
 
-    def _end(self, code: CloseCode, reason: str) -> None:
+    def _end(self, code: int, reason: str) -> None:
         for lane in (self.publish, self.subscribe):
             if lane is not None:
                 lane.end(code, reason)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
 
 MAX_WORKERS = 256
-LISTENERS = ("http", "https", "admin")
+TRAFFIC = ("http", "https")
+LISTENERS = (*TRAFFIC, "admin")
 
 
 def check(settings: Settings) -> Iterator[Fault]:
@@ -28,6 +29,7 @@ def check(settings: Settings) -> Iterator[Fault]:
 def _general(settings: Settings) -> Iterator[Fault]:
     for path, value in (
         (("apis",), settings.apis),
+        (("deployed",), settings.deployed),
         (("certs",), settings.certs),
         (("revocations",), settings.revocations),
     ):

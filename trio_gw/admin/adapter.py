@@ -1,0 +1,162 @@
+"""The operations of the reference system's REST API: token, deploy, list, undeploy.
+
+Status codes and bodies are the reference's (spec: adapter-rest §2.1, §4, §5, §6). Where it
+answers a failure with nothing, here is a JSON object that lists the problems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from trio_gw.admin import parameters
+from trio_gw.admin.answers import CHALLENGE, FaultError, answer, empty, told
+from trio_gw.admin.context import address_of, slow_down
+from trio_gw.admin.parameters import Text
+from trio_gw.admin.upload import received
+from trio_gw.errors import UnusableError
+from trio_gw.guard.accounts import SlowDownError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from trio_gw.admin.context import Context
+    from trio_gw.errors import Problem
+
+BASE = "/api/mgw/adapter/0.1"
+PART = "file"
+MAX_BODY = 64 * 1024  # bytes of a request for a token
+_STATUS = {"deployed": 200, "nowhere": 200, "exists": 409, "conflict": 409, "broken": 500}
+_PASSWORD = Text("password", "body", required=True, most=100, pattern=parameters.CREDENTIAL)
+_USERNAME = Text("username", "body", required=True, most=100, pattern=parameters.CREDENTIAL)
+_NAME = Text("apiName", required=True, least=3, pattern=parameters.NAME)
+_ENVIRONMENTS = Text("environments", pattern=parameters.ENVIRONMENTS)
+_VERSION = Text("version", required=True, least=1, most=15, pattern=parameters.VERSION)
+_VHOST = Text("vhost", pattern=parameters.VHOST)
+_QUERY = Text("query", most=9, pattern=parameters.QUERY)
+_RULED = (
+    "When control plane is enabled, APIs cannot be directly {} the adapter."
+    " Using apictl, still you can {}."
+)
+
+
+async def token(context: Context, request: Request, _: str) -> Response:
+    """`POST /oauth2/token`: a token for name and password."""
+    body = bytearray()
+    async with contextlib.aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise FaultError(413, f"the body is larger than {MAX_BODY >> 10} KiB")
+    if not body:
+        raise FaultError(422, "credentials in body is required", 602)
+    try:
+        given = msgspec.json.decode(body, type=dict[str, Any])
+        texts = {name: value for name, value in given.items() if value is not None}
+        if not all(isinstance(texts.get(name, ""), str) for name in ("username", "password")):
+            raise ValueError("username and password must be strings")
+    except (ValueError, msgspec.DecodeError) as error:
+        message = f'parsing credentials body from "" failed, because {error}'
+        raise FaultError(400, message) from None
+    password, username = _PASSWORD.read(texts), _USERNAME.read(texts)
+    try:
+        made = await context.operators.login(
+            username,
+            password,
+            address=address_of(request),
+            at=trio.current_time(),
+            now=time.time(),
+        )
+    except SlowDownError as error:
+        raise slow_down(error) from None
+    if made is None:
+        return empty(401, CHALLENGE)
+    return answer({"accessToken": made}, headers={"Cache-Control": "no-store"})
+
+
+async def deploy(context: Context, request: Request, _: str) -> Response:
+    """`POST /apis`: deploy the zip in the part `file`."""
+    settings = context.settings
+    override = parameters.truth("override", request.query_params)
+    if context.ruled:
+        words = _RULED.format("deployed to", "import APIs to APIM instead")
+        return answer({"code": 400, "error": None, "message": words}, 400)
+    limit = settings.max_upload << 20
+    try:
+        path = context.depot.new_path()
+        async with received(
+            request, PART, path, limit=limit, seconds=settings.upload_timeout
+        ) as name:
+            outcome = await context.deployer.deploy(path, name, override=override)
+    except OSError as error:
+        message = f"cannot store the upload: {os.strerror(error.errno or 0)}"
+        raise FaultError(500, message) from None
+    status = _STATUS[outcome.status]
+    if status == 200 and not outcome.problems:
+        return empty()
+    message = {
+        "deployed": "deployed, with warnings",
+        "nowhere": "deployed nowhere",
+        "exists": "API already exists",
+        "conflict": "another API is in the way",
+        "broken": "the project cannot be deployed",
+    }[outcome.status]
+    return _failed(status, message, outcome.problems)
+
+
+async def undeploy(context: Context, request: Request, _: str) -> Response:
+    """`DELETE /apis`: undeploy an API, perhaps from one host or some environments only."""
+    given = request.query_params
+    name, environments = _NAME.read(given), _ENVIRONMENTS.read(given)
+    version, vhost = _VERSION.read(given), _VHOST.read(given)
+    if context.ruled:
+        words = _RULED.format("undeployed from", "undeploy an API in APIM instead")
+        body = {"code": 400, "description": "Bad request", "error": None, "message": words}
+        return answer(body, 400)
+    try:
+        found = await context.deployer.undeploy(
+            f"{name}:{version}", vhost, environments.split(":") if environments else ()
+        )
+    except UnusableError as error:
+        return _failed(500, "the API cannot be undeployed", error.problems)
+    except OSError as error:
+        raise FaultError(500, f"cannot undeploy: {os.strerror(error.errno or 0)}") from None
+    return empty(200 if found else 404)
+
+
+async def apis(context: Context, request: Request, _: str) -> Response:
+    """`GET /apis`: what is deployed, an item for each host of an API."""
+    limit = parameters.whole_number("limit", request.query_params)
+    query = _QUERY.read(request.query_params)
+    items = [
+        {
+            "apiName": one.project.name,
+            "apiType": "WS",
+            "context": one.project.base_path,
+            "gateway-envs": list(one.environments),
+            "version": one.project.version,
+            "vhost": one.host,
+        }
+        for one in context.deployer.served()
+    ]
+    kind, colon, wanted = query.partition(":")
+    listed = items
+    if colon and kind == "type":
+        listed = [item for item in items if item["apiType"] == wanted.upper()]
+    listed = listed[:limit]
+    body: dict[str, Any] = {"count": len(listed)} if listed else {}
+    body["list"] = listed or None
+    if items:
+        body["total"] = len(items)
+    return answer(body)
+
+
+def _failed(status: int, message: str, problems: tuple[Problem, ...]) -> Response:
+    body = {"code": status, "message": message, "problems": told(problems)}
+    return answer(body, status)

@@ -1,0 +1,146 @@
+"""The admin API as a Starlette application: which path and method is which operation.
+
+Paths are matched as the reference does, cleaned first: `//api/…` and a slash at the end match
+too. An operation runs when the caller is known and the request is of the kind that it takes, in
+that order (spec: adapter-rest §1, §3).
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Route
+
+from trio_gw.admin import adapter, views
+from trio_gw.admin.answers import JSON, FaultError, answer
+from trio_gw.admin.context import authenticate
+from trio_gw.admin.drain import Drained
+from trio_gw.admin.openapi import document
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from trio_gw.admin.context import Context
+
+    Handle = Callable[[Context, Request, str], Awaitable[Response]]
+
+log = logging.getLogger("trio_gw.admin")
+
+_DEFAULT_TYPE = "application/octet-stream"
+_RANGE = re.compile(r"\s*(\*/\*|application/(?:\*|json))\s*(;[^,]*)?", re.IGNORECASE)
+_NEVER = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
+
+
+class Operation(NamedTuple):
+    """What is done for one method of a path. `consumes`: the type of its body, if it takes one."""
+
+    handle: Handle
+    consumes: str = ""
+    secured: bool = True
+
+
+class _Resource:
+    """One path with its operations, an ASGI application."""
+
+    def __init__(self, context: Context, operations: dict[str, Operation]) -> None:
+        self._context = context
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except FaultError as error:
+            response = error.answer()
+        except ClientDisconnect:
+            return
+        except Exception:
+            # The caller learns that it is our fault, and the operator where.
+            log.exception("%s %s failed", request.method, request.url.path)
+            response = FaultError(500, "a fault in the gateway; its log has the details").answer()
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        operation = self._operations.get(request.method)
+        if operation is None:
+            allowed = ",".join(sorted(self._operations))
+            message = f"method {request.method} is not allowed, but [{allowed}] are"
+            raise FaultError(405, message, headers={"Allow": allowed})
+        user = await authenticate(self._context, request) if operation.secured else ""
+        _check_types(request, operation.consumes)
+        return await operation.handle(self._context, request, user)
+
+
+def _check_types(request: Request, consumes: str) -> None:
+    """Refuse bodies, and wishes for answers, of another type (spec: adapter-rest §3)."""
+    headers = request.headers
+    size = headers.get("content-length")
+    has_body = "transfer-encoding" in headers or size not in (None, "0")
+    has_body |= size is None and "content-type" in headers
+    if consumes and has_body:
+        kind = headers.get("content-type", _DEFAULT_TYPE).partition(";")[0].strip().lower()
+        if kind != consumes:
+            message = f'unsupported media type "{kind[:80]}", only [{consumes}] are allowed'
+            raise FaultError(415, message)
+    if (accept := headers.get("accept")) and not any(
+        (found := _RANGE.fullmatch(part)) and not _NEVER.search(found[2] or "")
+        for part in accept.split(",")
+    ):
+        raise FaultError(406, f"unsupported media type requested, only [{JSON}] are available")
+
+
+class _Cleaned:
+    """An ASGI application that sees clean paths; `given_path` is what was asked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            clean = posixpath.normpath("/" + path.lstrip("/"))
+            scope = {**scope, "path": clean, "raw_path": clean.encode(), "given_path": path}
+        await self._app(scope, receive, send)
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    path = request.scope.get("given_path", "")
+    return FaultError(404, f"path {path[:1000]} was not found").answer()
+
+
+def make_app(context: Context, version: str) -> ASGIApp:
+    """Build the application."""
+    description = document(version)
+
+    async def describe(_context: Context, _request: Request, _user: str) -> Response:
+        return answer(description)
+
+    base = adapter.BASE
+    paths = {
+        f"{base}/oauth2/token": {
+            "POST": Operation(adapter.token, consumes=JSON, secured=False),
+        },
+        f"{base}/apis": {
+            "GET": Operation(adapter.apis),
+            "POST": Operation(adapter.deploy, consumes="multipart/form-data"),
+            "DELETE": Operation(adapter.undeploy),
+        },
+        "/swagger.json": {"GET": Operation(describe, secured=False)},
+        "/admin/apis": {"GET": Operation(views.apis)},
+        "/admin/routes": {"GET": Operation(views.routes)},
+        "/admin/problems": {"GET": Operation(views.problems)},
+        "/admin/connections": {"GET": Operation(views.connections)},
+        "/admin/connections/{id}": {"DELETE": Operation(views.close)},
+    }
+    routes = [Route(path, _Resource(context, found)) for path, found in paths.items()]
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False
+    return _Cleaned(Drained(app))

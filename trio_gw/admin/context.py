@@ -1,0 +1,73 @@
+"""What the operations of the admin API need, and who may call them. Built by `worker`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from trio_gw.admin.answers import CHALLENGE, FaultError
+from trio_gw.guard.accounts import SlowDownError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from trio_gw.config.settings import Admin
+    from trio_gw.feed.catalog import Catalog
+    from trio_gw.feed.deploy import Deployer
+    from trio_gw.feed.depot import Depot
+    from trio_gw.guard.operators import Operators
+    from trio_gw.proxy.sessions import Sessions
+    from trio_gw.routes import Live
+
+_NOTHING = "unauthenticated for invalid credentials"
+_WRONG = "Credentials are invalid"
+_BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105 - no password
+
+
+class Context(NamedTuple):
+    """The parts. `ruled`: a control plane says what is deployed, so nobody may do so here."""
+
+    settings: Admin
+    operators: Operators
+    deployer: Deployer
+    depot: Depot
+    live: Live
+    catalog: Catalog
+    sessions: Sessions
+    ruled: bool = False
+
+
+def address_of(request: Request) -> str:
+    """Tell who asks."""
+    return request.client.host if request.client else ""
+
+
+def slow_down(error: SlowDownError) -> FaultError:
+    """Answer one who has to wait."""
+    message = f"{error.why}, try again in {error.seconds} s"
+    return FaultError(429, message, headers={"Retry-After": str(error.seconds)})
+
+
+async def authenticate(context: Context, request: Request) -> str:
+    """Return who asks (spec: adapter-rest §2). Raises `FaultError`."""
+    header = request.headers.get("authorization", "")
+    scheme, _, credentials = header.partition(" ")
+    message = _NOTHING
+    if scheme.lower() == "basic":
+        at, address = trio.current_time(), address_of(request)
+        try:
+            user = await context.operators.basic(credentials.strip(), address=address, at=at)
+        except SlowDownError as error:
+            raise slow_down(error) from None
+        if user is not None:
+            return user
+        message = _WRONG
+    bearer = scheme == "Bearer"
+    token = credentials if bearer else request.query_params.get("access_token", "")
+    if bearer or token:
+        if (user := context.operators.bearer(token, time.time())) is not None:
+            return user
+        message = _BAD_TOKEN
+    raise FaultError(401, message, headers=CHALLENGE)

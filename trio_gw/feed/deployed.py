@@ -1,0 +1,207 @@
+"""The source of what is deployed over the REST API, and what that means for `apis/`.
+
+Follows the index of the depot, as `feed.folder` follows a folder: every worker does, so the
+folder is what carries a deployment to all of them. The one that changed it says so (`refresh`);
+the others look four times a second. Each zip is read and loaded once, with the code that loads
+what lies in `apis/`.
+
+What `apis/` publishes passes through here: a project that is deployed over REST takes the place
+of the same API there, and one that was undeployed is left out until its files change.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import trio
+
+from trio_gw.config.api import Deployment
+from trio_gw.config.placement import placements
+from trio_gw.errors import Problem, UnusableError
+from trio_gw.feed.index import Index, is_same
+from trio_gw.feed.tracker import examine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from trio_gw.config.api import ApiProject
+    from trio_gw.feed.depot import Depot, State
+    from trio_gw.feed.folder import Publish
+    from trio_gw.feed.index import Hidden, Where
+    from trio_gw.feed.ledger import Snapshot, Verdict
+
+T = TypeVar("T")
+
+POLL = 0.25  # seconds between two looks at the index
+ORIGIN = "deployed"
+
+
+class Deployed:
+    """The deployed projects, and the folder's as far as they are not replaced or hidden.
+
+    `vhost_of` maps environments to hosts; `publish` is the catalog's.
+    """
+
+    def __init__(self, depot: Depot, publish: Publish, vhost_of: Mapping[str, str]) -> None:
+        self.depot = depot
+        self.index = Index()
+        self.digests: Mapping[str, str] = {}
+        self.broken: tuple[Problem, ...] = ()  # the index itself cannot be used
+        self._publish = publish
+        self._vhost_of = vhost_of
+        self._state: State | None = None
+        self._refreshing = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)
+        self._verdicts: dict[str, Verdict] = {}
+        self._folder: tuple[str, dict[str, ApiProject], tuple[Problem, ...]] | None = None
+        self._published: dict[str, Snapshot] = {}
+        self._hidden: dict[str, ApiProject] = {}  # as they were when their digest was right
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the index until cancelled. Started when what it names has been published."""
+        await self.refresh()
+        task_status.started()
+        while True:
+            await trio.sleep(POLL)
+            state = await self._in_thread(self._look)
+            if state != self._state:
+                await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the index as it is now, and publish what it says."""
+        async with self._refreshing:
+            state = await self._in_thread(self._look)
+            try:
+                index = await self._in_thread(self.depot.read)
+            except UnusableError as error:
+                self.broken = error.problems
+            except OSError as error:
+                what = f"cannot be read ({os.strerror(error.errno or 0)})"
+                mend = "let the gateway's user read it"
+                self.broken = (Problem(self.depot.label, 0, 0, what, mend),)
+            else:
+                self.broken = ()
+                await self._load(index)
+                self.index = index
+            self._state = state
+        self.republish()
+
+    async def _load(self, index: Index) -> None:
+        verdicts: dict[str, Verdict] = {}
+        for entry in index.entries:
+            verdict = self._verdicts.get(entry.file)
+            if verdict is None:
+                work = partial(examine, self.depot.root, entry.file, self.depot.label, b"")
+                reading = await self._in_thread(work)
+                # None: it is gone, so the index is an old one. The new one is seen next time.
+                verdict = None if reading is None else reading.verdict
+            if verdict is not None:
+                verdicts[entry.file] = verdict
+        self._verdicts = verdicts
+
+    def _look(self) -> State | None:
+        try:
+            return self.depot.state()
+        except OSError:
+            return None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    # -- what apis/ publishes ------------------------------------------------------------------
+
+    def folder(
+        self, origin: str, projects: dict[str, ApiProject], problems: tuple[Problem, ...]
+    ) -> None:
+        """Take a snapshot of `apis/`, and publish what of it is served."""
+        self._folder = origin, projects, problems
+        self.republish()
+
+    def identify(self, digests: Mapping[str, bytes]) -> None:
+        """Take the digests of the files in `apis/`, by folder name; before their snapshot."""
+        self.digests = {name: digest.hex() for name, digest in digests.items()}
+        self.republish()
+
+    # -- what is published ---------------------------------------------------------------------
+
+    def republish(self) -> None:
+        """Publish what is served of both."""
+        projects, problems = self.projects(self.index)
+        self._speak(ORIGIN, projects, (*self.broken, *problems))
+        if self._folder is not None:
+            origin, found, faults = self._folder
+            self._speak(origin, self.remaining(found), faults)
+
+    def _speak(
+        self, origin: str, projects: dict[str, ApiProject], problems: tuple[Problem, ...]
+    ) -> None:
+        """Publish, unless it is what was published last."""
+        if self._published.get(origin) != (projects, problems):
+            self._published[origin] = projects, problems
+            self._publish(origin, dict(projects), problems)
+
+    def projects(self, index: Index) -> tuple[dict[str, ApiProject], tuple[Problem, ...]]:
+        """Give the projects that an index names, as far as they are loaded, where it says."""
+        projects: dict[str, ApiProject] = {}
+        problems: list[Problem] = []
+        for entry in index.entries:
+            verdict = self._verdicts.get(entry.file)
+            if verdict is None:
+                continue
+            problems += verdict.problems
+            if verdict.project is not None:
+                projects[entry.file] = _placed(verdict.project, entry.where)
+        return projects, tuple(problems)
+
+    def folder_projects(self) -> dict[str, ApiProject]:
+        """Give the projects of `apis/` by folder name, hidden or not."""
+        return {} if self._folder is None else self._folder[1]
+
+    def hides(self, hidden: Hidden) -> bool:
+        """Tell whether this still hides a project: its files are those that were undeployed.
+
+        When they are others, but broken, the good version that is kept is the one undeployed.
+        """
+        folder = hidden.folder
+        if self.digests.get(folder) == hidden.digest:
+            return True
+        known = self._hidden.get(folder)
+        return known is not None and self.folder_projects().get(folder) is known
+
+    def remaining(self, projects: Mapping[str, ApiProject]) -> dict[str, ApiProject]:
+        """Leave out of these what was undeployed, or is replaced by what is deployed."""
+        gone: dict[str, Where] = {}
+        for each in self.index.hidden:
+            project = projects.get(each.folder)
+            if project is not None and self.hides(each):
+                self._hidden[each.folder] = project
+                gone[each.folder] = each.where
+        found: dict[str, ApiProject] = {}
+        for name, project in projects.items():
+            hosts = {
+                placement.host
+                for entry in self.index.entries
+                if is_same(entry, project) or _is_titled(entry.title, entry.organization, project)
+                for placement in entry.where
+            }
+            without = gone.get(name, ())
+            if not (hosts or without):
+                found[name] = project
+                continue
+            where = placements(project.deployments, self._vhost_of)
+            left = [one for one in where if one.host not in hosts and one not in without]
+            if left or not where:
+                found[name] = _placed(project, left) if left else project
+        return found
+
+
+def _is_titled(title: str, organization: str, project: ApiProject) -> bool:
+    return (title, organization) == (project.title, project.organization)
+
+
+def _placed(project: ApiProject, where: Iterable[tuple[str, str]]) -> ApiProject:
+    deployments = tuple(Deployment(environment, host.strip("[]")) for environment, host in where)
+    return msgspec.structs.replace(project, deployments=deployments)

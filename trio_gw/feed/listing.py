@@ -1,0 +1,32 @@
+"""The routes of a table as plain values, for people and tools. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import Cluster
+    from trio_gw.routes import Route, RouteTable
+
+
+def rows(table: RouteTable) -> list[dict[str, Any]]:
+    """List every route, in the order in which they are tried."""
+    return [_row(*row) for row in table.rows()]
+
+
+def _row(host: str, base: str, route: Route) -> dict[str, Any]:
+    return {
+        "host": host,
+        "path": base + route.topic.name,
+        "api": route.api.title,
+        "id": route.api.id,
+        "folder": route.api.folder,
+        "secured": route.secured,
+        "scopes": list(route.topic.scopes or ()),
+        "production": _urls(route.api.production),
+        "sandbox": _urls(route.api.sandbox),
+    }
+
+
+def _urls(cluster: Cluster | None) -> list[str]:
+    return [] if cluster is None else [str(endpoint) for endpoint in cluster.endpoints]
