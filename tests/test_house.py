@@ -47,6 +47,7 @@ FLOORS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"guard/fetch.py"},
+    "prometheus_client": {"telemetry/metrics.py"},
     "hypercorn": {"admin/server.py"},
     "python_multipart": {"admin/upload.py"},
     "starlette": {

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import enum
 import mmap
+import struct
+import zlib
 
 BYTES = 8  # of one integer
 
@@ -48,3 +50,38 @@ class Counters:
         column = self.column(process)
         for slot in range(self.width):
             column[slot] = 0
+
+
+_HEAD = struct.Struct("=QII")  # of a page: how often it was written, its length, its checksum
+
+
+class Pages:
+    """`count` pages of at most `size` bytes, each written by one process, read by anyone.
+
+    A reader that meets a page in the middle of being written sees a wrong checksum, and looks
+    again. Memory is used for what is written only.
+    """
+
+    def __init__(self, count: int, size: int = 4 << 20) -> None:
+        self.count = count
+        self.size = size
+        self._step = _HEAD.size + size
+        self._memory = mmap.mmap(-1, count * self._step)
+
+    def write(self, page: int, data: bytes) -> None:
+        """Replace what a page holds."""
+        assert len(data) <= self.size
+        start = range(self.count)[page] * self._step
+        serial = _HEAD.unpack_from(self._memory, start)[0] + 1
+        self._memory[start + _HEAD.size : start + _HEAD.size + len(data)] = data
+        _HEAD.pack_into(self._memory, start, serial, len(data), zlib.crc32(data))
+
+    def read(self, page: int) -> bytes:
+        """Return what a page holds; nothing if its writer died in the middle of writing."""
+        start = range(self.count)[page] * self._step
+        for _ in range(100):
+            _, length, checksum = _HEAD.unpack_from(self._memory, start)
+            data = self._memory[start + _HEAD.size : start + _HEAD.size + min(length, self.size)]
+            if zlib.crc32(data) == checksum:
+                return data
+        return b""

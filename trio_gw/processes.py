@@ -14,11 +14,11 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw import worker
-from trio_gw.counters import Counters
+from trio_gw.counters import Counters, Pages
 from trio_gw.material import load_keys
 from trio_gw.proxy.fleet import Fleet, bury
 from trio_gw.supervisor import Orders, Supervisor
-from trio_gw.telemetry import logs
+from trio_gw.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     sockets = worker.bind_all(settings)
     worker.log_addresses(sockets)
     counters = Counters(count(settings))
+    pages = Pages(counters.processes + 1) if settings.metrics.enabled else None
 
     def child(index: int, orders: Orders) -> int:
         logs.configure(table.level, f"worker {index + 1}", table.format)
@@ -63,13 +64,18 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
         if index:
             # All of them see the same projects come and go; one of them says so.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
-        return serve(Place(index + 1, Fleet(counters, index), sockets, orders))
+        return serve(Place(index + 1, Fleet(counters, index, pages), sockets, orders))
+
+    def ended(index: int) -> None:
+        bury(counters, index)
+        if pages is not None:
+            metrics.retire(pages, index)
 
     try:
         return Supervisor(
             counters.processes,
             child,
-            ended=lambda index: bury(counters, index),
+            ended=ended,
             # While anybody holds them, the kernel accepts what nobody will serve.
             stopping=lambda: worker.close_all(sockets),
             patience=settings.timeouts.drain + settings.timeouts.close + GRACE,

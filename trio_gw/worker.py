@@ -43,12 +43,15 @@ from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, bind
 from trio_gw.proxy.resolver import Resolver
+from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
+from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
+from trio_gw.telemetry.metrics import CONTENT_TYPE, Metrics
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
@@ -76,6 +79,7 @@ class Addresses(NamedTuple):
     http: tuple[str, int] | None
     https: tuple[str, int] | None
     admin: tuple[str, int] | None = None
+    metrics: tuple[str, int] | None = None
 
 
 class Running(NamedTuple):
@@ -87,6 +91,7 @@ class Running(NamedTuple):
     sessions: Sessions
     testkeys: TestKeys | None
     operators: Operators
+    metrics: Metrics | None
 
 
 Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
@@ -183,6 +188,12 @@ async def run(
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
         assertions=keys.assertions,
     )
+    metrics = tally = None
+    if settings.metrics.enabled:
+        metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
+        tally = Tally(metrics, sessions)
+        Gauges(metrics, live, balancers, lambda: catalog.problems)
+        gateway = gateway._replace(observers=(tally,))
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
@@ -194,6 +205,7 @@ async def run(
         live=live,
         catalog=catalog,
         sessions=sessions,
+        metrics=metrics,
     )
     server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
     async with trio.open_nursery() as nursery:
@@ -219,6 +231,8 @@ async def run(
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
             nursery.start_soon(sweeper.run)
+            if tally is not None:
+                nursery.start_soon(tally.run)
             nursery.start_soon(sweeper.revoke, revocations)
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
@@ -238,11 +252,15 @@ async def run(
             fleet.state = State.READY
             for sock in listeners.get("admin", ()):
                 accepting.start_soon(accept_all, sock, server.handle, nursery)
+            if metrics is not None:
+                handler = scraped(metrics.exposition, CONTENT_TYPE)
+                for sock in listeners.get("metrics", ()):
+                    accepting.start_soon(accept_all, sock, handler, nursery)
             if sockets is None:
                 log_addresses(listeners)
             addresses = Addresses(*(_address(listeners, name) for name in Addresses._fields))
             task_status.started(
-                Running(addresses, live, catalog, sessions, keys.testkeys, operators)
+                Running(addresses, live, catalog, sessions, keys.testkeys, operators, metrics)
             )
             await (trio.Event() if stop is None else stop).wait()
             fleet.state = State.DRAINING
@@ -270,9 +288,11 @@ def bind_all(settings: Settings) -> Sockets:
     """Bind the listeners. Raises `UnusableError` naming the first that cannot be."""
     listeners: Sockets = {}
     try:
-        for name in Addresses._fields:
+        for name in ("http", "https", "admin"):
             if text := getattr(settings.listen, name):
                 listeners[name] = bind(name, *parse_address(text))
+        if text := settings.metrics.listen:
+            listeners["metrics"] = bind("metrics.listen", *parse_address(text))
     except BaseException:
         close_all(listeners)
         raise

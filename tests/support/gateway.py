@@ -62,6 +62,7 @@ class RunningGateway:
         self.port = running.addresses.http[1]
         self.tls_port = running.addresses.https[1]
         self.admin_port = 0 if running.addresses.admin is None else running.addresses.admin[1]
+        self.metrics_port = running.addresses.metrics[1] if running.addresses.metrics else 0
 
     def token(self, *scopes: str) -> str:
         """Mint a test token with these scopes."""
@@ -128,9 +129,11 @@ class RunningGateway:
             lines.append(b"Authorization: Bearer " + secret(token).encode())
         return b"\r\n".join(lines) + b"\r\n" + extra + b"\r\n"
 
-    async def ask(self, request: bytes, *, tls: bool = False) -> Answer:
+    async def ask(
+        self, request: bytes, *, tls: bool = False, stream: trio.abc.Stream | None = None
+    ) -> Answer:
         """Send raw bytes, read until the gateway closes; fails if it does not within 10 s."""
-        stream = await self.open(tls=tls)
+        stream = stream or await self.open(tls=tls)
         answer = bytearray()
         with trio.fail_after(10):
             async with stream:

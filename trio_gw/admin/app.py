@@ -133,6 +133,7 @@ def make_app(context: Context, version: str) -> ASGIApp:
             "POST": Operation(adapter.deploy, consumes="multipart/form-data"),
             "DELETE": Operation(adapter.undeploy),
         },
+        "/metrics": {"GET": Operation(views.metrics)},
         "/swagger.json": {"GET": Operation(describe, secured=False)},
         "/admin/apis": {"GET": Operation(views.apis)},
         "/admin/routes": {"GET": Operation(views.routes)},

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.operators import Operators
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.routes import Live
+    from trio_gw.telemetry.metrics import Metrics
 
 _NOTHING = "unauthenticated for invalid credentials"
 _WRONG = "Credentials are invalid"
@@ -37,6 +38,7 @@ class Context(NamedTuple):
     catalog: Catalog
     sessions: Sessions
     ruled: bool = False
+    metrics: Metrics | None = None
 
 
 def address_of(request: Request) -> str:

@@ -10,16 +10,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import trio
+from starlette.responses import Response
 
 from trio_gw.admin import parameters
 from trio_gw.admin.answers import FaultError, answer, empty, told
 from trio_gw.admin.parameters import Text
 from trio_gw.errors import CloseCode
 from trio_gw.feed import listing
+from trio_gw.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from trio_gw.admin.context import Context
     from trio_gw.proxy.sessions import Session
@@ -50,6 +51,13 @@ async def apis(context: Context, request: Request, _: str) -> Response:
             }
         )
     return answer(items)
+
+
+async def metrics(context: Context, request: Request, _: str) -> Response:
+    """`GET /metrics`: the numbers of all workers, as OpenMetrics text."""
+    if context.metrics is None:
+        raise FaultError(404, "metrics are turned off (metrics.enabled)")
+    return Response(context.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 async def routes(context: Context, request: Request, _: str) -> Response:

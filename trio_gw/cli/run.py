@@ -225,7 +225,7 @@ async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope)
 def greeting(running: worker.Running) -> str:
     """Say what is served, and give a command line that connects to it."""
     lines = [f"trio-gw {trio_gw.__version__} is ready."]
-    http, https, _ = running.addresses
+    http, https = running.addresses.http, running.addresses.https
     rows = list(running.live.table.rows())
     base = f"ws://localhost:{http[1]}" if http else f"wss://localhost:{https[1] if https else 0}"
     for _, prefix, route in rows:

@@ -37,10 +37,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     query: str = ""
     trust: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def origin(self) -> str:
+        """The URL without path and query, which may hold secrets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def __str__(self) -> str:
         query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{host}:{self.port}{self.path}{query}"
+        return f"{self.origin}{self.path}{query}"
 
 
 class Cluster(msgspec.Struct, frozen=True):

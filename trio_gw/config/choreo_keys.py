@@ -52,7 +52,7 @@ CONTROL = Wait("projects come from the folder `apis` only")
 ANALYTICS = Wait("events are not published; the log has one line for each connection")
 TRACING = Drop("there is no tracing; the log has one line for each connection")
 GIT = Drop("a git source is not built in; check the repository out where `apis` points to")
-METRICS = Wait("there are no metrics yet")
+METRICS = Drop("metrics are always there: see metrics.listen")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -1,4 +1,4 @@
-"""The settings of what a gateway tells about itself: `[log]`."""
+"""The settings of what a gateway tells about itself: `[log]`, `[metrics]`."""
 
 from __future__ import annotations
 
@@ -15,3 +15,14 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str = "auto"
     level: str = "info"
     access: str = "own"
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether things are counted, where they are shown, and how many series a metric may have.
+
+    `listen` is `host:port` of a plain listener for `/metrics` alone; empty turns it off.
+    """
+
+    enabled: bool = True
+    listen: str = ""
+    series: int = 1000

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.cors import Cors
-from trio_gw.config.observing import Log
+from trio_gw.config.observing import Log, Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,6 +254,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dns: Dns = Dns()
     cors: Cors = Cors()
     log: Log = Log()
+    metrics: Metrics = Metrics()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

@@ -114,6 +114,12 @@ class Balancers:
         wanted = set(clusters)
         self._all = {cluster: known for cluster, known in self._all.items() if cluster in wanted}
 
+    def health(self) -> Iterator[tuple[str, bool]]:
+        """List every backend that has been used, without path and query, and whether it is well."""
+        for balancer in self._all.values():
+            for endpoint in balancer.cluster.endpoints:
+                yield endpoint.origin, balancer.well(endpoint)
+
     def watched(self) -> list[Balancer]:
         """List the balancers whose endpoints are to be checked."""
         return [balancer for balancer in self._all.values() if balancer.watched]

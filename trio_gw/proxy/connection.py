@@ -13,7 +13,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
@@ -183,7 +182,7 @@ class _Connection:
 
         def ask(endpoint: Endpoint) -> Question:
             target = route.backend_target(match, endpoint, admitted.head.query)
-            session.backend, session.backend_path = origin(endpoint), target.partition("?")[0]
+            session.backend, session.backend_path = endpoint.origin, target.partition("?")[0]
             return target, self._backend_headers(admitted, cluster, endpoint)
 
         ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
@@ -237,6 +236,9 @@ class _Connection:
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
         subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
         session.relay(publish, subscribe)
+        for observer in gateway.observers:
+            observer.opened(session)
+        session.marks.clear()
         carry = gateway.shuttle.carry
         if (look := route.topic.inspection) is not None:
             carry = partial(messages.carry, limit=look.max_message, session=session)
@@ -314,11 +316,6 @@ class _Connection:
             await hang_up(self.stream)
 
 
-def origin(endpoint: Endpoint) -> str:
-    """Name a backend without path and query, which may hold secrets."""
-    return str(msgspec.structs.replace(endpoint, path="", query=""))
-
-
 async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
     """Serve one accepted connection to its end; never raises but when cancelled.
 
@@ -332,4 +329,6 @@ async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bo
             async with Discarding(stream):
                 await connection.serve(peer)
         finally:
+            for observer in gateway.observers:
+                observer.ended(session)
             record(session, gateway.settings.log.access)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
+    from trio_gw.counters import Pages
+
 PATIENCE = 0.2  # seconds for which a connection is left to workers that have fewer
 HASTE, HASTY = 1.0, 0.005  # seconds with little patience, after it was in vain, and how much
 TICK = 0.001  # seconds between two looks at them
@@ -52,7 +54,12 @@ class State(enum.IntEnum):
 class Fleet:
     """All workers, as seen by the one with this `index`."""
 
-    def __init__(self, counters: Counters | None = None, index: int = 0) -> None:
+    def __init__(
+        self, counters: Counters | None = None, index: int = 0, pages: Pages | None = None
+    ) -> None:
+        """Take part as the worker with this `index`; `pages` are for its metrics."""
+        self.index = index
+        self.pages = pages
         self._counters = counters or Counters(1)
         self._own = self._counters.column(index)
         self._alone = self._counters.processes == 1

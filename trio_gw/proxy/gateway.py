@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from trio_gw.proxy.cors import Policies
     from trio_gw.proxy.departures import Departures
     from trio_gw.proxy.forwarding import Network
-    from trio_gw.proxy.sessions import Sessions
+    from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.proxy.upstream import Upstream
     from trio_gw.relay.shuttle import Shuttle
     from trio_gw.routes import Live
+
+
+class Observer(Protocol):
+    """Who wants to know of every session: to count it, to publish it. Never blocks or raises."""
+
+    def opened(self, session: Session) -> None:
+        """Hear that the client has its 101, and that the lanes are about to be used."""
+
+    def ended(self, session: Session) -> None:
+        """Hear that the connection is over; also of sessions that were never relayed."""
 
 
 class Gateway(NamedTuple):
@@ -34,3 +44,4 @@ class Gateway(NamedTuple):
     cors: Policies
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
+    observers: tuple[Observer, ...] = ()

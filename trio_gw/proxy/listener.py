@@ -35,11 +35,12 @@ def bind(name: str, host: str, port: int) -> list[socket.socket]:
     Called before anything is served, maybe before there is an event loop: a name is looked up
     here and now.
 
-    Raises `UnusableError` with a problem that names the setting `listen.<name>`.
+    Raises `UnusableError` with a problem that names the setting: `name`, or `listen.<name>`.
     """
+    setting = name if "." in name else f"listen.{name}"
 
     def refuse(what: str, mend: str) -> UnusableError:
-        return UnusableError([Problem(f"listen.{name}", 0, 0, what, mend)])
+        return UnusableError([Problem(setting, 0, 0, what, mend)])
 
     where = f"{host or '*'}:{port}"
     try:
@@ -54,7 +55,7 @@ def bind(name: str, host: str, port: int) -> list[socket.socket]:
                 return _bind_all(addresses, port)
         return _bind_all(addresses, port)
     except OSError as error:
-        mend = f"choose another port for listen.{name}, or turn the listener off with an empty text"
+        mend = f"choose another port for {setting}, or turn the listener off with an empty text"
         if error.errno == errno.EADDRINUSE:
             mend = f"stop the program that holds the port, or {mend}"
         raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None

@@ -44,8 +44,8 @@ class Session:
 
     __slots__ = (
         "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
-        "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "publish", "request",
-        "request_id", "route", "started", "status", "subscribe", "visit",
+        "counted", "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "publish",
+        "request", "request_id", "route", "started", "status", "subscribe", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -60,6 +60,7 @@ class Session:
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
         self.code = ""  # of the refusal
+        self.counted: list[int] = []  # what `tally` has counted of its lanes
         self.status = 0
         self.octets = 0
         self.route: Route | None = None

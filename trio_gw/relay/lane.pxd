@@ -10,10 +10,10 @@ cdef class Lane:
     cdef int _masked
     cdef bytes _inside, _outside, _table
     cdef unsigned long long _need
-    cdef public object close, ending, violation, wake
+    cdef public object close, ending, tap, violation, wake
     cdef public bytes held
     cdef public bint finished, over
-    cdef public unsigned long long frames, messages, octets
+    cdef public unsigned long long extra, frames, messages, octets
 
     cpdef Py_ssize_t take(
         self, object data, unsigned long long at, unsigned long long size

@@ -57,12 +57,16 @@ class Lane:
     """One direction. `masked` says whether its sender must mask (clients must, §5.1).
 
     `frames` and `messages` count data frames and data messages begun and ended, `octets` all
-    bytes received: plain integers, read by whoever reports or sweeps.
+    bytes received: plain integers, read by whoever reports or sweeps. `extra` counts the octets
+    that are neither payload of data frames nor the shortest header of one: what small messages
+    hardly have, so that to know the `payload` costs them nothing. `tap`, if there is one, is
+    told the payload's length of every data frame as its header passes, and whether it is the last
+    of its message.
     """
 
     __slots__ = (
-        "_inside", "_masked", "_need", "_outside", "_table", "close", "ending", "finished",
-        "frames", "held", "messages", "octets", "over", "violation", "wake",
+        "_inside", "_masked", "_need", "_outside", "_table", "close", "ending", "extra", "finished",
+        "frames", "held", "messages", "octets", "over", "tap", "violation", "wake",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, rsv: int = 0) -> None:
@@ -76,7 +80,8 @@ class Lane:
         self.over = False  # nothing more to read: one of the two above is set
         self.ending: Close | None = None  # the Close the gateway wants to send
         self.finished = False
-        self.frames = self.messages = self.octets = 0
+        self.frames = self.messages = self.octets = self.extra = 0
+        self.tap: Callable[[int, bool], None] | None = None
         self.wake: Callable[[], None] | None = None  # set by the driver: look at `ending`
 
     def feed(self, data: bytes | bytearray) -> bytes | bytearray | memoryview:
@@ -99,9 +104,12 @@ class Lane:
             self._need -= size - at
             return begin if self.finished else size
         if self.over:
+            self.extra += size - at - len(self.held)
             return begin
         self.held = b""
         passed = self._scan(data, at, size)
+        if not self.held:
+            self.extra += size - passed  # what is of no use to anyone
         if self.finished:
             return begin
         self.finished = self.close is not None
@@ -135,6 +143,7 @@ class Lane:
                         at = start
                         break
                     return self._take_close(data, start, at)
+                self.extra += at - start + length
             else:
                 if length == 126:
                     if size - start < 4:
@@ -144,6 +153,7 @@ class Lane:
                     at += 2
                     if length < 126:
                         return self._refuse(start, "frame length not in its shortest form")
+                    self.extra += 2
                 elif length == 127:
                     if size - start < 10:
                         at = start
@@ -154,12 +164,15 @@ class Lane:
                         return self._refuse(start, "frame length not in its shortest form")
                     if length >> 63:
                         return self._refuse(start, "frame length of more than 63 bits")
+                    self.extra += 8
                 self.frames += 1
                 if kind == _LAST:
                     self.messages += 1
                     table = self._outside
                 else:
                     table = inside
+                if self.tap is not None:
+                    self.tap(length, kind == _LAST)
             at += length
         self._table = table
         if at >= size:
@@ -182,6 +195,7 @@ class Lane:
         except ViolationError as violation:
             return self._violated(start, violation)
         self.over = True
+        self.extra += end - start
         return end
 
     def _refuse(self, start: int, what: str) -> int:
@@ -207,6 +221,12 @@ class Lane:
         if not inside and opcode == frames.CONTINUATION:
             return "continuation without a message to continue"
         return "RSV bit that no extension claims"
+
+    @property
+    def payload(self) -> int:
+        """Count the octets of data frames' payloads received so far."""
+        headers = self.frames * (6 if self._masked else 2) + self.extra + len(self.held)
+        return max(0, self.octets - headers)
 
     @property
     def halted(self) -> bool:

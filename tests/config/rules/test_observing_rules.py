@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_gw.config.observing import Log
+from trio_gw.config.observing import Log, Metrics
 from trio_gw.config.rules import observing
 from trio_gw.config.settings import Settings
 
@@ -33,3 +33,18 @@ def test_a_log_that_cannot_be(table: Log, key: str) -> None:
     ((path, what),) = faults(log=table)
     assert path == ("log", key)
     assert "is not known" in what
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "what"),
+    [
+        (Metrics(listen="9091"), "listen", "a port is missing"),
+        (Metrics(listen=":9091", enabled=False), "listen", "enabled is false"),
+        (Metrics(series=0), "series", "1 to 10000"),
+        (Metrics(series=10_001), "series", "1 to 10000"),
+    ],
+)
+def test_metrics_that_cannot_be(table: Metrics, key: str, what: str) -> None:
+    ((path, said),) = faults(metrics=table)
+    assert path == ("metrics", key)
+    assert what in said

@@ -1,0 +1,144 @@
+"""Metrics: bounded, added up over processes, written as the format has it, and all documented."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.numbers import samples, total
+from trio_gw.counters import Pages
+from trio_gw.telemetry import families
+from trio_gw.telemetry.families import FAMILIES, FIXED
+from trio_gw.telemetry.metrics import Metrics, merge, pack, retire, unpack
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_the_number_of_series_is_bounded() -> None:
+    metrics = Metrics(series=10)
+    for number in range(1000):
+        metrics.add(families.MESSAGES, (f"api{number}", "1", "/t", ("in", "out")[number % 2]))
+    found = samples(metrics.exposition())["trio_gw_messages_total"]
+    assert len(found) == 12
+    others = {labels["direction"]: value for labels, value in found if labels["api"] == "other"}
+    assert others == {"in": 495, "out": 495}
+    assert sum(value for _, value in found) == 1000
+
+
+def test_histograms_are_cumulative() -> None:
+    metrics = Metrics()
+    for seconds in (0.001, 0.002, 0.3, 99.0):
+        metrics.observe(families.PHASES, ("dial",), seconds)
+    text = metrics.exposition()
+    buckets = {
+        labels["le"]: value
+        for labels, value in samples(text)["trio_gw_handshake_phase_seconds_bucket"]
+    }
+    assert (buckets["0.001"], buckets["0.0025"], buckets["0.5"], buckets["+Inf"]) == (1, 2, 3, 4)
+    assert total(text, "trio_gw_handshake_phase_seconds_sum") == pytest.approx(99.303)
+
+
+@given(st.text(max_size=300))
+def test_any_label_is_written_so_that_it_is_read_back(text: str) -> None:
+    metrics = Metrics()
+    metrics.add(families.HANDSHAKES, (text, "101", ""))
+    text = text.encode("utf-8", "backslashreplace").decode()
+    ((labels, value),) = samples(metrics.exposition())["trio_gw_handshakes_total"]
+    assert (labels["api"], value) == (text[:200], 1)
+
+
+def test_processes_are_added_up_and_the_dead_stay_counted() -> None:
+    pages = Pages(3, size=100_000)
+    first, second = Metrics(pages, 0), Metrics(pages, 1)
+    for metrics, count in ((first, 2), (second, 5)):
+        metrics.add(families.OPENED, ("a", "1", "/t"), count)
+        metrics.add(families.OPEN, ("a", "1", "/t"), count)
+        metrics.observe(families.LAG, (), 0.5)
+    second.publish()
+    text = first.exposition()
+    assert total(text, "trio_gw_connections_opened_total") == 7
+    assert total(text, "trio_gw_connections_open") == 7
+    assert total(text, "trio_gw_event_loop_lag_seconds_count") == 2
+    retire(pages, 1)
+    for _ in range(2):  # one that was started again, and died before it had counted anything
+        text = first.exposition()
+        assert total(text, "trio_gw_connections_opened_total") == 7
+        assert total(text, "trio_gw_connections_open") == 2
+        retire(pages, 1)
+
+
+def test_a_snapshot_that_does_not_fit_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    pages = Pages(2, size=64)
+    metrics = Metrics(pages, 0)
+    for number in range(100):
+        metrics.add(families.OPENED, (f"api{number}", "1", "/t"))
+    metrics.publish()
+    metrics.publish()
+    assert pages.read(0) == b""
+    assert [entry.levelname for entry in caplog.records] == ["ERROR"]
+
+
+def test_a_page_torn_in_two_is_not_believed() -> None:
+    pages = Pages(2, size=1000)
+    pages.write(1, b"whole" * 10)
+    assert pages.read(1) == b"whole" * 10
+    pages._memory[pages._step + 20] ^= 1
+    assert pages.read(1) == b""
+    assert pages.read(0) == b""
+
+
+def test_packing_keeps_everything() -> None:
+    metrics = Metrics()
+    metrics.add(families.OPENED, ("ä", "1", "/t"), 3)
+    metrics.observe(families.LAG, (), 0.5)
+    assert merge([unpack(pack(metrics.snapshot())), {}]) == {
+        name: held for name, held in metrics.snapshot().items() if held
+    }
+
+
+def test_every_metric_is_documented() -> None:
+    rows = re.findall(
+        r"^\| `(\S+)` \| (\w+) \| (\w*) \| (.*?) \| (.*) \|$",
+        (DOCS / "metrics.md").read_text(),
+        re.M,
+    )
+    assert rows == [
+        (
+            family.name,
+            family.kind,
+            family.unit,
+            ", ".join(f"`{label}`" for label in family.labels),
+            family.help,
+        )
+        for family in FAMILIES
+    ]
+
+
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    dashboard = json.loads((DOCS / "grafana" / "trio-gw.json").read_text())
+    queries = [
+        target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())
+    ]
+    assert len(queries) >= 10
+    suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    known = {
+        family.name + suffix: family for family in FAMILIES for suffix in suffixes[family.kind]
+    }
+    asked = set()
+    for query in queries:
+        for name in re.findall(r"\btrio_gw_\w+", query):
+            assert name in known, query
+            asked.add(known[name].name)
+        for labels in re.findall(r"by \((.*?)\)", query):
+            for label in set(labels.replace(" ", "").split(",")) - {"le"}:
+                assert any(label in family.labels for family in FAMILIES), query
+    assert len(asked) >= 12
+
+
+def test_fixed_labels_exist() -> None:
+    assert {label for family in FAMILIES for label in family.labels} >= FIXED - {"queue"}

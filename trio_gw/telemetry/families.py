@@ -1,0 +1,127 @@
+"""Every metric there is: name, kind, unit, labels and meaning. docs/metrics.md lists the same.
+
+A name is written without what the format appends (`_total`, `_bucket`). A label value that is not
+one of a fixed few (`FIXED`) becomes `other` once a metric has as many series as the settings
+allow (`metrics.series`), so that neither peers nor projects can make it grow without end.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+FIXED = frozenset(("by", "direction", "phase", "queue", "severity", "worker"))
+OTHER = "other"
+
+_TOPIC = ("api", "version", "topic")
+_QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
+
+
+class Family(NamedTuple):
+    """One metric. `buckets` are the upper bounds of a histogram, in seconds."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+SOCKETS = Family("trio_gw_client_connections", "gauge", "", (), "TCP connections of clients now.")
+OPEN = Family("trio_gw_connections_open", "gauge", "", _TOPIC, "WebSockets that are open.")
+OPENED = Family("trio_gw_connections_opened", "counter", "", _TOPIC, "WebSockets opened.")
+CLOSED = Family(
+    "trio_gw_connections_closed",
+    "counter",
+    "",
+    (*_TOPIC, "code", "by"),
+    "WebSockets closed, by close code and by the side that ended them.",
+)
+LIFETIME = Family(
+    "trio_gw_connection_duration_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "How long WebSockets were open.",
+    _LONG,
+)
+HANDSHAKES = Family(
+    "trio_gw_handshakes",
+    "counter",
+    "",
+    ("api", "status", "error"),
+    "Requests answered: HTTP status (0 for a client that hung up), error code of a refusal.",
+)
+PHASES = Family(
+    "trio_gw_handshake_phase_seconds",
+    "histogram",
+    "seconds",
+    ("phase",),
+    "Time spent in each phase before the relay.",
+    _QUICK,
+)
+FRAMES = Family("trio_gw_frames", "counter", "", (*_TOPIC, "direction"), "Data frames received.")
+MESSAGES = Family(
+    "trio_gw_messages", "counter", "", (*_TOPIC, "direction"), "Data messages received."
+)
+OCTETS = Family(
+    "trio_gw_wire_bytes",
+    "counter",
+    "bytes",
+    (*_TOPIC, "direction"),
+    "Octets of all frames received, with their headers.",
+)
+PAYLOAD = Family(
+    "trio_gw_payload_bytes",
+    "counter",
+    "bytes",
+    (*_TOPIC, "direction"),
+    "Octets of the payloads of data frames received, compressed if they are.",
+)
+BACKEND_UP = Family(
+    "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
+)
+RELOADS = Family(
+    "trio_gw_table_changes", "counter", "", ("worker",), "Route tables that went live."
+)
+APIS = Family("trio_gw_apis", "gauge", "", ("worker",), "APIs in the table.")
+PROBLEMS = Family(
+    "trio_gw_problems",
+    "gauge",
+    "",
+    ("severity", "worker"),
+    "Faults in projects that are not mended.",
+)
+DROPPED = Family(
+    "trio_gw_dropped_events", "counter", "", ("queue",), "Events that a full queue had no room for."
+)
+LAG = Family(
+    "trio_gw_event_loop_lag_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "How much later than asked for the event loop woke a task.",
+    _QUICK,
+)
+CPU = Family(
+    "trio_gw_process_cpu_seconds", "counter", "seconds", ("worker",), "Processor time used."
+)
+MEMORY = Family(
+    "trio_gw_process_resident_memory_bytes", "gauge", "bytes", ("worker",), "Memory in use."
+)
+DESCRIPTORS = Family(
+    "trio_gw_process_open_fds", "gauge", "", ("worker",), "File descriptors in use."
+)
+STARTED = Family(
+    "trio_gw_process_start_time_seconds",
+    "gauge",
+    "seconds",
+    ("worker",),
+    "Start, in epoch seconds.",
+)
+
+FAMILIES: tuple[Family, ...] = (
+    SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
+    PAYLOAD, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, STARTED,
+)  # fmt: skip

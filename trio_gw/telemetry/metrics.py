@@ -1,0 +1,202 @@
+"""The numbers of one process, and the exposition of those of all processes as OpenMetrics text.
+
+Counting is addition in a dict: no locks, no waiting. Each process shows a snapshot of its numbers
+on a page of shared memory once a second (`publish`); the one that is asked adds up the pages of
+the others and its own numbers of this very moment. What a process that has died had counted goes
+on counting: the supervisor adds its page to one of the dead (`retire`).
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.utils import floatToGoString
+
+from trio_gw.telemetry.families import FAMILIES, FIXED, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from trio_gw.counters import Pages
+    from trio_gw.telemetry.families import Family
+
+log = logging.getLogger("trio_gw.metrics")
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SERIES = 1000  # of one metric
+MAX_LABEL = 200  # characters
+
+Labels = tuple[str, ...]
+Numbers = list[float]  # one; of a histogram the counts of its buckets, of all, and the sum
+Snapshot = dict[str, dict[Labels, Numbers]]
+
+_PAIRS = dict[str, list[tuple[Labels, Numbers]]]
+
+
+class Metrics:
+    """The numbers of this process. `probes` are called before they are read."""
+
+    def __init__(self, pages: Pages | None = None, index: int = 0, *, series: int = SERIES) -> None:
+        self.worker = str(index + 1)
+        self.probes: list[Callable[[], None]] = []
+        self._pages = pages
+        self._index = index
+        self._series = series
+        self._all: Snapshot = {family.name: {} for family in FAMILIES}
+        self._too_big = False
+
+    def add(self, family: Family, labels: Labels = (), amount: float = 1) -> None:
+        """Add to a counter, or to a gauge."""
+        self._numbers(family, labels)[0] += amount
+
+    def put(self, family: Family, labels: Labels, value: float) -> None:
+        """Set a gauge, or a counter that is kept elsewhere."""
+        self._numbers(family, labels)[0] = value
+
+    def clear(self, family: Family) -> None:
+        """Forget all series of a gauge, before those that still exist are `put`."""
+        self._all[family.name].clear()
+
+    def observe(self, family: Family, labels: Labels, seconds: float) -> None:
+        """Add a value to a histogram."""
+        numbers = self._numbers(family, labels)
+        for place, bound in enumerate(family.buckets):
+            if seconds <= bound:
+                numbers[place] += 1
+                break
+        numbers[-2] += 1
+        numbers[-1] += seconds
+
+    def _numbers(self, family: Family, labels: Labels) -> Numbers:
+        held = self._all[family.name]
+        numbers = held.get(labels)
+        if numbers is not None:
+            return numbers
+        assert len(labels) == len(family.labels), family.name
+        if len(held) >= self._series:
+            labels = tuple(
+                value if name in FIXED else OTHER
+                for name, value in zip(family.labels, labels, strict=True)
+            )
+        return held.setdefault(labels, [0.0] * (len(family.buckets) + 2 if family.buckets else 1))
+
+    def snapshot(self) -> Snapshot:
+        """Read all numbers, as of now."""
+        for probe in self.probes:
+            probe()
+        return self._all
+
+    def publish(self) -> None:
+        """Show the numbers to the other processes; called once a second."""
+        if self._pages is None:
+            return
+        page = pack(self.snapshot())
+        if len(page) <= self._pages.size:
+            self._pages.write(self._index, page)
+        elif not self._too_big:
+            self._too_big = True
+            log.error("there are too many series to share; set metrics.series lower")
+
+    def exposition(self) -> bytes:
+        """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`)."""
+        snapshots = [self.snapshot()]
+        if self._pages is not None:
+            others = (page for page in range(self._pages.count) if page != self._index)
+            snapshots += [unpack(self._pages.read(page)) for page in others]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Numbers(merge(snapshots)))
+        text: bytes = generate_latest(registry)
+        return text
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """Write a snapshot for a page."""
+    pairs = {name: list(held.items()) for name, held in snapshot.items() if held}
+    return zlib.compress(msgspec.msgpack.encode(pairs), 1)
+
+
+def unpack(page: bytes) -> Snapshot:
+    """Read a page; one that nobody has written to yet is empty."""
+    if not page:
+        return {}
+    pairs = msgspec.msgpack.decode(zlib.decompress(page), type=_PAIRS)
+    return {name: dict(held) for name, held in pairs.items()}
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Add up snapshots."""
+    merged: Snapshot = {}
+    for snapshot in snapshots:
+        for name, held in snapshot.items():
+            into = merged.setdefault(name, {})
+            for labels, numbers in held.items():
+                before = into.get(labels)
+                into[labels] = (
+                    list(numbers)
+                    if before is None
+                    else [one + other for one, other in zip(before, numbers, strict=True)]
+                )
+    return merged
+
+
+def retire(pages: Pages, index: int) -> None:
+    """Keep what a process that has ended had counted, on the last page; for the supervisor."""
+    dead = unpack(pages.read(index))
+    kinds = {family.name: family.kind for family in FAMILIES}
+    kept = {name: held for name, held in dead.items() if kinds[name] != "gauge"}
+    grave = pages.count - 1
+    page = pack(merge([unpack(pages.read(grave)), kept]))
+    if len(page) <= pages.size:
+        pages.write(grave, page)
+    pages.write(index, b"")
+
+
+class _Numbers:
+    """What the library asks for, from a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        for family in FAMILIES:
+            yield _shown(family, self._snapshot.get(family.name, {}))
+
+
+def _shown(family: Family, held: dict[Labels, Numbers]) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(
+            family.name, family.help, labels=family.labels, unit=family.unit
+        )
+        for labels, numbers in held.items():
+            total, buckets = 0.0, []
+            for bound, count in zip(family.buckets, numbers, strict=False):
+                total += count
+                buckets.append((floatToGoString(bound), total))
+            buckets.append(("+Inf", numbers[-2]))
+            histogram.add_metric(_short(labels), buckets, numbers[-1])
+        return histogram
+    made: CounterMetricFamily | GaugeMetricFamily
+    if family.kind == "counter":
+        made = CounterMetricFamily(family.name, family.help, labels=family.labels, unit=family.unit)
+    else:
+        made = GaugeMetricFamily(family.name, family.help, labels=family.labels, unit=family.unit)
+    for labels, numbers in held.items():
+        made.add_metric(_short(labels), numbers[0])
+    return made
+
+
+def _short(labels: Labels) -> list[str]:
+    return [label[:MAX_LABEL] for label in labels]
