@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.connection")
 
 
-LINGER = 1.0  # seconds a client whose certificate is refused has to read the alert
+LINGER = 1.0  # seconds a client has to read the alert that says why its handshake failed
 
 
 async def shake_hands(stream: SecureStream, tls: ServerTls, peer: str) -> ClientPeer | None:
@@ -40,6 +40,7 @@ async def shake_hands(stream: SecureStream, tls: ServerTls, peer: str) -> Client
     if failed is not None:
         if isinstance(cause := failed.__cause__, ssl.SSLCertVerificationError):
             log.info("%s client certificate refused: %s", peer, cause.verify_message)
+        if isinstance(cause, ssl.SSLError):
             # What the client has sent meanwhile would reset the connection, and with it the alert.
             with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
                 await stream.send_eof()
