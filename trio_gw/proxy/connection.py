@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -23,7 +23,7 @@ from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay import messages
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.plain import Discarding, discard, receive, send
+from trio_gw.relay.plain import Discarding, discard, receive, receive_now, send
 from trio_gw.relay.pump import BROKEN, hang_up
 from trio_gw.relay.secure import SecureStream
 from trio_gw.telemetry import logs
@@ -31,7 +31,7 @@ from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader, response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.errors import Headers
@@ -46,6 +46,20 @@ log = logging.getLogger("trio_gw.connection")
 
 LINGER = 1.0  # seconds a refused client has to read its answer
 ALLOW = ((b"allow", b"OPTIONS, GET"),)
+
+
+class _Joined(NamedTuple):
+    """A client and a backend that agreed to talk, and who carries what they say.
+
+    All that is kept of the handshake: connections may idle for days, and what the phases had in
+    their hands would idle with them.
+    """
+
+    backend: trio.abc.Stream
+    publish: Lane
+    subscribe: Lane
+    early: tuple[bytes, bytes]
+    carry: Callable[..., Awaitable[Ending]]
 
 
 class ClientGoneError(Exception):
@@ -69,7 +83,8 @@ class _Connection:
         """Run, and let no bug get further than this connection."""
         session = self.session
         try:
-            await self.run()
+            if (joined := await self.join()) is not None:
+                await self._relay(joined)
         except Exception:
             # A bug, not an outcome: this connection dies of it, loudly; no other one does.
             error_id = secrets.token_hex(4)
@@ -78,7 +93,8 @@ class _Connection:
             if session.phase is not Phase.RELAY:
                 await self.refuse(refusals.internal_error(error_id))
 
-    async def run(self) -> None:
+    async def join(self) -> _Joined | None:
+        """Go through the phases up to the relay; None if the connection ends before that."""
         session = self.session
         try:
             head = await self._read_head()
@@ -87,7 +103,7 @@ class _Connection:
             logs.request_id.set(session.request_id)
             session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
             if (match := await self._find_route(head)) is None:
-                return
+                return None
             upgrade = handshake.judge_request(head)
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
@@ -97,18 +113,26 @@ class _Connection:
                 upgrade = upgrade._replace(extensions=())  # it has to understand every frame
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
             session.caller, session.admitted_at = admitted.caller, time.time()
-            await self._open(match, admitted)
+            return await self._open(match, admitted)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
             session.status, session.code = refusal.status, refusal.code
             session.ending = Ending(refusal.by, 0, refusal.why)
             await self.refuse(refusal)
+        return None
 
     # -- head ------------------------------------------------------------------------------
 
     async def _read_head(self) -> RequestHead:
         """TLS handshake and request head, together under one deadline."""
+        try:
+            data = receive_now(self.stream)
+        except BROKEN as error:
+            raise ClientGoneError from error
+        # Most clients' heads are here by now: then there is nothing to wait for.
+        if data and (head := self.reader.feed(data)) is not None:
+            return head
         seconds = self.gateway.settings.timeouts.head
         with trio.move_on_after(seconds):
             if self.tls:
@@ -175,7 +199,7 @@ class _Connection:
 
     # -- dial, upgrade, relay --------------------------------------------------------------
 
-    async def _open(self, match: Match, admitted: Admitted) -> None:
+    async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
         session, route = self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
@@ -185,14 +209,20 @@ class _Connection:
             session.backend, session.backend_path = endpoint.origin, target.partition("?")[0]
             return target, self._backend_headers(admitted, cluster, endpoint)
 
-        ask(cluster.endpoints[0])  # a path that cannot be mapped is refused before anyone is dialed
+        # A path that cannot be mapped is refused before anyone is dialed.
+        route.backend_target(match, cluster.endpoints[0], admitted.head.query)
         session.enter(Phase.DIAL)
-        backend = await self._join(cluster, ask, admitted.upgrade)
-        async with Discarding(backend.stream):
+        backend = await self._find_backend(cluster, ask, admitted.upgrade)
+        joined = None
+        try:
             session.enter(Phase.UPGRADE)
-            await self._relay(backend, match.route, admitted)
+            joined = await self._upgrade(backend, route, admitted)
+        finally:
+            if joined is None:
+                await discard(backend.stream)
+        return joined
 
-    async def _join(
+    async def _find_backend(
         self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: handshake.Upgrade
     ) -> Backend:
         """Find a backend, unless the client leaves meanwhile."""
@@ -218,7 +248,8 @@ class _Connection:
         assert backend is not None
         return backend
 
-    async def _relay(self, backend: Backend, route: Route, admitted: Admitted) -> None:
+    async def _upgrade(self, backend: Backend, route: Route, admitted: Admitted) -> _Joined | None:
+        """Tell the client what its backend answered; None if that was a refusal."""
         session, gateway = self.session, self.gateway
         session.status = backend.answer.status
         if backend.accepted is None:
@@ -226,7 +257,7 @@ class _Connection:
             extra = (*self.extra, self._request_id())
             await gateway.upstream.pass_refusal(backend, self.stream, extra)
             await self._linger()
-            return
+            return None
         chosen = admitted.chosen(backend.accepted.protocol)
         extra = (*self.extra, *chosen, self._request_id())
         try:
@@ -235,25 +266,30 @@ class _Connection:
             raise ClientGoneError from error
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
         subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
-        session.relay(publish, subscribe)
-        for observer in gateway.observers:
-            observer.opened(session)
-        session.marks.clear()
-        carry = gateway.shuttle.carry
+        carry: Callable[..., Awaitable[Ending]] = gateway.shuttle.carry
         if (look := route.topic.inspection) is not None:
             carry = partial(messages.carry, limit=look.max_message, session=session)
         early = self.reader.leftover, backend.early
-        # Connections may idle for days: what they keep meanwhile is worth a thought.
-        self.reader.release()
-        backend.reader.release()
-        session.ending = await carry(
-            self.stream,
-            backend.stream,
-            publish,
-            subscribe,
-            early=early,
-            close_timeout=gateway.settings.timeouts.close,
-        )
+        return _Joined(backend.stream, publish, subscribe, early, carry)
+
+    async def _relay(self, joined: _Joined) -> None:
+        backend, publish, subscribe, early, carry = joined
+        del joined
+        async with Discarding(backend):
+            session = self.session
+            session.relay(publish, subscribe)
+            for observer in self.gateway.observers:
+                observer.opened(session)
+            session.marks.clear()
+            del self.reader
+            session.ending = await carry(
+                self.stream,
+                backend,
+                publish,
+                subscribe,
+                early=early,
+                close_timeout=self.gateway.settings.timeouts.close,
+            )
 
     def _backend_headers(
         self, admitted: Admitted, cluster: Cluster, endpoint: Endpoint

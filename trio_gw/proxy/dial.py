@@ -6,7 +6,6 @@ in the log only, never in what a client is told.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import ipaddress
@@ -45,9 +44,12 @@ class Dialer:
         All addresses of the name are tried, IPv6 and IPv4, each a little later than the one
         before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF).
         """
+        started = _begin(endpoint.host, endpoint.port)
+        if endpoint.scheme == "ws" and isinstance(started, PlainStream):
+            return started
         with trio.move_on_after(seconds):
             try:
-                stream = await _connect(endpoint.host, endpoint.port)
+                stream = await _connect(endpoint.host, endpoint.port, started)
             except OSError as error:
                 raise refusals.unreachable(f"{endpoint}: {_reason(error)}") from None
             if endpoint.scheme == "ws":
@@ -79,18 +81,66 @@ class Dialer:
         return context
 
 
-async def _connect(host: str, port: int) -> PlainStream:
-    """Connect to a name or address; raises OSError.
+def _begin(host: str, port: int) -> PlainStream | socket.socket | OSError | None:
+    """Begin to connect to an address; None for a name.
+
+    Where nothing has to be waited for, as on loopback, this is all of it.
+    """
+    if (family := _literal(host)) is None:
+        return None
+    return _begin_to(family, (host, port))
+
+
+def _begin_to(
+    family: int, address: tuple[str | int | bytes, ...]
+) -> PlainStream | socket.socket | OSError:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        return error
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            try:
+                sock.getpeername()
+            except OSError:
+                return sock
+            code = 0
+        if not code:
+            return _adopt(sock)
+    except BaseException:
+        sock.close()
+        raise
+    sock.close()
+    return OSError(code, os.strerror(code))
+
+
+async def _connect(
+    host: str, port: int, started: PlainStream | socket.socket | OSError | None
+) -> PlainStream:
+    """Finish what `_begin` began, or connect to a name; raises OSError.
 
     What has one address needs no race of several, and no tasks for it.
     """
-    if family := _literal(host):
-        return await _connect_to(family, (host, port))
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if len(found) == 1:
-        return await _connect_to(found[0][0], found[0][4])
-    stream = await trio.open_tcp_stream(host, port)
-    return _adopt(socket.socket(fileno=stream.socket.detach()))
+    if started is None:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if len(found) > 1:
+            stream = await trio.open_tcp_stream(host, port)
+            return _adopt(socket.socket(fileno=stream.socket.detach()))
+        started = _begin_to(found[0][0], found[0][4])
+    if isinstance(started, OSError):
+        raise started
+    if isinstance(started, PlainStream):
+        return started
+    try:
+        await trio.lowlevel.wait_writable(started)
+        if code := started.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+        return _adopt(started)
+    except BaseException:
+        started.close()
+        raise
 
 
 @functools.lru_cache(maxsize=1000)
@@ -101,26 +151,6 @@ def _literal(host: str) -> socket.AddressFamily | None:
     except ValueError:
         return None
     return socket.AF_INET if version == 4 else socket.AF_INET6
-
-
-async def _connect_to(family: int, address: tuple[str | int | bytes, ...]) -> PlainStream:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        code = sock.connect_ex(address)
-        if code == errno.EINPROGRESS:
-            # On loopback it is done by now; then there is no need to wait for it.
-            with contextlib.suppress(OSError):
-                sock.getpeername()
-                return _adopt(sock)
-            await trio.lowlevel.wait_writable(sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        return _adopt(sock)
-    except BaseException:
-        sock.close()
-        raise
 
 
 def _adopt(sock: socket.socket) -> PlainStream:

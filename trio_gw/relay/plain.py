@@ -141,6 +141,11 @@ class Discarding:
                 await trio.aclose_forcefully(self._stream)
 
 
+def receive_now(stream: trio.abc.Stream) -> bytes | None:
+    """Receive what is there, None when nothing is or when only waiting can tell."""
+    return stream.receive_now() if isinstance(stream, PlainStream) else None
+
+
 async def receive(stream: trio.abc.Stream) -> bytes:
     """Receive without yielding if something is there; only for steps that are few."""
     if isinstance(stream, PlainStream):

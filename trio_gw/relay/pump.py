@@ -105,12 +105,20 @@ class Relay:
         unsent = unsent or dict.fromkeys(self.streams, b"")
         try:
             with self.scope:
-                async with trio.open_nursery() as nursery:
-                    for side in self.streams:
-                        nursery.start_soon(self._direct, side, early[side], unsent[OTHER[side]])
-                async with trio.open_nursery() as nursery:
-                    for side in self.streams:
-                        nursery.start_soon(self._part, side)
+                if (last := self._left_to_speak(early, unsent)) is None:
+                    async with trio.open_nursery() as nursery:
+                        for side in self.streams:
+                            start = nursery.start_soon
+                            start(self._direct, side, early[side], unsent[OTHER[side]])
+                else:
+                    await self._direct(last, early[last], unsent[OTHER[last]])
+                if self._client_can_go():
+                    await self._part(Side.CLIENT)
+                    await self._part(Side.BACKEND)
+                else:
+                    async with trio.open_nursery() as nursery:
+                        for side in self.streams:
+                            nursery.start_soon(self._part, side)
         finally:
             # Out of time or cancelled: no more goodbyes, but no descriptor is left behind.
             for stream in self.streams.values():
@@ -121,6 +129,26 @@ class Relay:
             # One could not be sent to, and yet neither of them ended within the deadline.
             return Ending(min(self.deaf), CloseCode.ABNORMAL, "connection lost")
         return self.ending
+
+    def _left_to_speak(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Side | None:
+        """Return the one side that still speaks when the other's Close has passed already.
+
+        The shuttle hands most connections over like that; two tasks would have one too many.
+        """
+        for side, other in OTHER.items():
+            lane, opposite = self.lanes[side], self.lanes[other]
+            passed = lane.close is not None and lane.finished and lane.ending is None
+            if passed and not (opposite.over or early[side] or unsent[other]):
+                self._spoke_last(side, lane)
+                return other
+        return None
+
+    def _client_can_go(self) -> bool:
+        """Tell whether nothing is to be waited for before the client's connection is closed."""
+        return self._handshaken(Side.CLIENT) or Side.CLIENT in self.mute
+
+    def _handshaken(self, side: Side) -> bool:
+        return self.lanes[side].close is not None and self.lanes[OTHER[side]].finished
 
     async def _direct(self, side: Side, early: bytes, unsent: bytes) -> None:
         """Carry one direction until `side` has said its last: a Close, a violation, its end."""
@@ -248,7 +276,7 @@ class Relay:
         server there, gets to close first (RFC 6455 §7.1.1).
         """
         stream = self.streams[side]
-        handshaken = self.lanes[side].close is not None and self.lanes[OTHER[side]].finished
+        handshaken = self._handshaken(side)
         if side not in self.mute and not (handshaken and side is Side.CLIENT):
             with contextlib.suppress(*BROKEN):
                 await hang_up(stream, wait_only=handshaken)

@@ -134,10 +134,6 @@ class ResponseReader:
         """Bytes after a 101: the backend's first frames."""
         return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
 
-    def release(self) -> None:
-        """Free what reading took: nothing of HTTP comes any more."""
-        del self._http
-
 
 def bad_backend(why: str) -> Refusal:
     """Refuse because the backend broke the protocol (spec: routing §9, UPE; as 502)."""

@@ -29,7 +29,9 @@ MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
 # What no head can hold: controls other than TAB, CR and LF.
-_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NO_CONTROLS = bytes(
+    octet for octet in range(256) if octet in b"\t\r\n" or not (octet < 32 or octet == 127)
+)
 _NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
 # A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
@@ -126,10 +128,6 @@ class RequestReader:
         """Bytes received after the head: the client's first frames, or a body."""
         return bytes(self._buffer)
 
-    def release(self) -> None:
-        """Free what reading took: nothing of HTTP comes any more."""
-        del self._http, self._buffer, self._body
-
     def _check_progress(self, seen: int, end: int) -> None:
         """Judge what is new of the head.
 
@@ -143,9 +141,13 @@ class RequestReader:
             raise bad_request("Not an HTTP request")
         line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, MAX_LINE))
         bound = min(end, MAX_LINE if line_end < 0 else MAX_HEAD + 1)
-        if _CONTROLS.search(head, seen, bound):
+        fresh = head[seen:bound]
+        if fresh.translate(None, _NO_CONTROLS):
             raise bad_request("Control character in the request head")
-        if _BARE_NEWLINE.search(head, seen, bound):
+        # Counting is ten times faster than looking at what stands before and after each.
+        pairs = fresh.count(b"\r\n")
+        odd = fresh.count(b"\n") != pairs or fresh.count(b"\r") != pairs
+        if odd and _BARE_NEWLINE.search(head, seen, bound):
             raise bad_request("Line ends must be CR LF")
         if not self._line_seen:
             if _NOT_IN_LINE.search(head, seen, bound if line_end < 0 else line_end):
