@@ -213,13 +213,10 @@ class _Connection:
         route.backend_target(match, cluster.endpoints[0], admitted.head.query)
         session.enter(Phase.DIAL)
         backend = await self._find_backend(cluster, ask, admitted.upgrade)
-        joined = None
-        try:
+        async with Discarding(backend.stream) as held:
             session.enter(Phase.UPGRADE)
-            joined = await self._upgrade(backend, route, admitted)
-        finally:
-            if joined is None:
-                await discard(backend.stream)
+            if (joined := await self._upgrade(backend, route, admitted)) is not None:
+                held.keep()
         return joined
 
     async def _find_backend(

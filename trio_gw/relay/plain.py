@@ -124,19 +124,24 @@ async def discard(stream: trio.abc.Stream) -> None:
 
 
 class Discarding:
-    """Discard a stream when the context ends."""
+    """Discard a stream when the context ends, unless it is kept."""
 
     __slots__ = ("_stream",)
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+        self._stream: trio.abc.Stream | None = stream
 
-    async def __aenter__(self) -> None:
+    def keep(self) -> None:
+        """Leave the stream open: it is someone else's now."""
+        self._stream = None
+
+    async def __aenter__(self) -> Discarding:
         """Do nothing yet."""
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the stream."""
-        if not close_now(self._stream):
+        if self._stream is not None and not close_now(self._stream):
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
 

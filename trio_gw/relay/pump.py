@@ -280,5 +280,7 @@ class Relay:
         if side not in self.mute and not (handshaken and side is Side.CLIENT):
             with contextlib.suppress(*BROKEN):
                 await hang_up(stream, wait_only=handshaken)
+        if close_now(stream):
+            return
         with contextlib.suppress(*BROKEN):
             await stream.aclose()
