@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trio_gw.cli import client, compare
 from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
 from trio_gw.errors import Problem, UnusableError, has_errors
+from trio_gw.feed import listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
 from trio_gw.guard.anchors import load_anchors
@@ -28,11 +30,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.config.api import ApiProject
+    from trio_gw.routes import RouteTable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     settings_argument(parser)
+    parser.add_argument(
+        "--against",
+        metavar="URL",
+        dest="url",
+        help="compare with what the gateway with this admin API serves; differences are faults",
+    )
+    client.credentials(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument(
@@ -70,6 +80,8 @@ def main(options: argparse.Namespace) -> int:
         [projects], settings.environments, strict_vhosts=settings.strict_vhosts
     )
     problems += compiled.problems
+    if options.url:
+        problems += _against(options, compiled.table)
     problems = list(dict.fromkeys(problems))
     topics = len({(route.api.folder, route.topic.name) for *_, route in compiled.table.rows()})
     failed = has_errors(problems) or (options.strict and bool(problems))
@@ -86,6 +98,16 @@ def main(options: argparse.Namespace) -> int:
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
         print(_summary(problems, len(projects), topics), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _against(options: argparse.Namespace, table: RouteTable) -> list[Problem]:
+    """Compare with a running gateway; what differs is a problem."""
+    try:
+        with client.Gateway(options) as gateway:
+            there = compare.running_routes(gateway)
+    except client.RefusedError as error:
+        return [Problem("--against", 0, 0, str(error))]
+    return compare.differences(listing.rows(table), there)
 
 
 def _summary(problems: list[Problem], projects: int, topics: int) -> str:

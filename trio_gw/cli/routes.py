@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.errors import UnusableError, has_errors
+from trio_gw.feed import listing
 from trio_gw.feed.folder import load_once
 from trio_gw.routes import compile_table
 from trio_gw.telemetry.logs import escape
@@ -14,8 +15,7 @@ from trio_gw.telemetry.logs import escape
 if TYPE_CHECKING:
     import argparse
 
-    from trio_gw.config.api import Cluster
-    from trio_gw.routes import Route, RouteTable
+    from trio_gw.routes import RouteTable
 
 COLUMNS = ("HOST", "PATH", "API", "SECURITY", "PRODUCTION", "SANDBOX")
 
@@ -45,33 +45,15 @@ def main(options: argparse.Namespace) -> int:
     return 1 if has_errors([*problems, *conflicts]) else 0
 
 
-def _urls(cluster: Cluster | None) -> list[str]:
-    return [] if cluster is None else [str(endpoint) for endpoint in cluster.endpoints]
-
-
-def _row(host: str, base: str, route: Route) -> dict[str, Any]:
-    return {
-        "host": host,
-        "path": base + route.topic.name,
-        "api": route.api.title,
-        "id": route.api.id,
-        "folder": route.api.folder,
-        "secured": route.secured,
-        "scopes": list(route.topic.scopes or ()),
-        "production": _urls(route.api.production),
-        "sandbox": _urls(route.api.sandbox),
-    }
-
-
 def as_json(table: RouteTable) -> str:
     """List the routes as JSON, one object each."""
-    return json.dumps([_row(*row) for row in table.rows()], indent=2)
+    return json.dumps(listing.rows(table), indent=2)
 
 
 def as_text(table: RouteTable) -> str:
     """List the routes as aligned columns."""
     lines = [COLUMNS]
-    for row in (_row(*row) for row in table.rows()):
+    for row in listing.rows(table):
         security = "token" if row["secured"] else "open"
         if row["secured"] and row["scopes"]:
             security = "scope " + " or ".join(row["scopes"])

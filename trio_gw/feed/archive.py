@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ENTRY_BYTES = 2 << 20  # of one wanted file, unpacked
 WANTED_BYTES = 16 << 20  # of all wanted files, unpacked
-TOTAL_BYTES = 64 << 20  # of all entries, as they declare
+TOTAL_BYTES = 128 << 20  # of all entries, as they declare; most is never unpacked
 RATIO = 200  # Text rarely shrinks more than twentyfold; deflate can do a thousandfold.
 RATIO_FROM = 1 << 20  # A small file may be all blanks and harm nobody.
 PROBLEMS = 20  # Nobody reads more of one zip.

@@ -20,7 +20,7 @@ from trio_gw.errors import Problem, UnusableError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-FILE_BYTES = 64 << 20  # of the zip itself
+FILE_BYTES = 128 << 20  # of the zip itself
 ENTRIES = 10_000
 
 AGAIN = "pack the project again with an ordinary zip tool"

@@ -25,8 +25,9 @@ def check(settings: Settings) -> Iterator[Fault]:
             ("admin", "token_validity"),
             f"admin.token_validity must be from 1 to {LONGEST} seconds",
         )
-    if not 1 <= admin.max_upload <= 4096:
-        yield Fault(("admin", "max_upload"), "admin.max_upload must be from 1 to 4096 (MiB)")
+    if not 1 <= admin.max_upload <= 128:
+        # No larger zip is read (feed.zipdirectory).
+        yield Fault(("admin", "max_upload"), "admin.max_upload must be from 1 to 128 (MiB)")
     if not (math.isfinite(admin.upload_timeout) and admin.upload_timeout > 0):
         yield Fault(
             ("admin", "upload_timeout"),

@@ -1,0 +1,125 @@
+"""`trio-gw deploy`: send a project folder or zip to a running gateway."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from trio_gw.cli import client
+from trio_gw.cli.common import tell
+from trio_gw.telemetry.logs import escape
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+CHUNK = 64 * 1024
+SHOWN_FROM = 1 << 20  # bytes of an upload that is worth a progress bar
+WIDTH = 40
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    client.arguments(parser)
+    parser.add_argument("--override", action="store_true", help="replace the API if it is there")
+    parser.add_argument("path", metavar="PATH", type=Path, help="a project folder, or a zip of one")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Deploy; returns 0 when the API is live, 1 when it is not."""
+    path: Path = options.path
+    try:
+        with tempfile.TemporaryFile() as spool, client.Gateway(options) as gateway:
+            if path.is_dir():
+                name = f"{path.resolve().name}.zip"
+                _pack(path, spool)
+                return _send(gateway, spool, name, override=options.override)
+            with open(path, "rb") as file:
+                return _send(gateway, file, path.name, override=options.override)
+    except client.RefusedError as error:
+        tell(error.problems)
+        print(f"trio-gw deploy: {escape(str(error))}", file=sys.stderr)
+    except OSError as error:
+        print(f"trio-gw deploy: {path}: {error.strerror}", file=sys.stderr)
+    return 1
+
+
+def _pack(folder: Path, spool: BinaryIO) -> None:
+    """Zip a folder; names with a dot in front are left out, as the gateway does not read them."""
+    with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for root, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                path = Path(root, name)
+                if not name.startswith(".") and path.is_file():
+                    # A date before 1980 is no reason not to deploy.
+                    info = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+                    zipped.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _send(gateway: client.Gateway, file: BinaryIO, name: str, *, override: bool) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    boundary = secrets.token_hex(24)
+    quoted = "".join("_" if c in '"\\' or not c.isprintable() else c for c in name)
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+        "Content-Type: application/zip\r\n\r\n"
+    ).encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        "Content-Length": str(len(head) + size + len(tail)),
+    }
+
+    def body() -> Iterator[bytes]:
+        yield head
+        with Progress(size) as progress:
+            while chunk := file.read(CHUNK):
+                yield chunk
+                progress.add(len(chunk))
+        yield tail
+
+    query = {"override": "true"} if override else None
+    answer = gateway.ask(
+        "POST", f"{client.BASE}/apis", query=query, headers=headers, content=body()
+    )
+    warnings = client.warnings_of(answer)
+    tell(warnings)
+    nowhere = any(one.what.startswith("deployed nowhere") for one in warnings)
+    print(f"{'not served' if nowhere else 'deployed'}: {escape(name)}")
+    return 1 if nowhere else 0
+
+
+class Progress:
+    """A bar on standard error, for large uploads from a terminal."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._sent = 0
+        self._shown = size >= SHOWN_FROM and sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def add(self, sent: int) -> None:
+        """Note that so many more bytes are on their way."""
+        self._sent += sent
+        if self._shown:
+            print(f"\r{bar(self._sent, self._size)}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print(file=sys.stderr)
+
+
+def bar(sent: int, size: int) -> str:
+    """Draw how much has been sent."""
+    full = WIDTH * sent // size
+    return f"[{'#' * full}{' ' * (WIDTH - full)}] {100 * sent // size:3d} % of {size >> 20} MiB"

@@ -1,0 +1,46 @@
+"""`trio-gw undeploy`: take an API off a running gateway."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trio_gw.cli import client
+from trio_gw.cli.common import tell
+from trio_gw.telemetry.logs import escape
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    client.arguments(parser)
+    parser.add_argument("--vhost", default="", help="from this host only")
+    parser.add_argument(
+        "--environment",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="from this environment only; may be repeated",
+    )
+    parser.add_argument("api", metavar="NAME:VERSION", help="the API, as `trio-gw apis` lists it")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Undeploy; returns 0 when it is gone, 1 when it is not."""
+    name, colon, version = options.api.rpartition(":")
+    if not (colon and name and version):
+        print("trio-gw undeploy: name the API as NAME:VERSION", file=sys.stderr)
+        return 2
+    query = {"apiName": name, "version": version, "vhost": options.vhost}
+    query["environments"] = ":".join(options.environment)
+    try:
+        with client.Gateway(options) as gateway:
+            gateway.ask("DELETE", f"{client.BASE}/apis", query=query)
+    except client.RefusedError as error:
+        tell(error.problems)
+        print(f"trio-gw undeploy: {escape(str(error))}", file=sys.stderr)
+        return 1
+    print(f"undeployed: {escape(options.api)}")
+    return 0
