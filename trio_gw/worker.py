@@ -197,10 +197,16 @@ async def run(
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
+
+    async def settle() -> None:
+        """Wait for the other workers to serve the table that this one has just taken up."""
+        fleet.serves(live.table.digest)
+        await fleet.settled()
+
     admin = Context(
         settings.admin,
         operators=operators,
-        deployer=Deployer(deployed, catalog, live, vhost_of, fleet.settled),
+        deployer=Deployer(deployed, catalog, live, vhost_of, settle),
         depot=depot,
         live=live,
         catalog=catalog,

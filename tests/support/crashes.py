@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import ssl
 import subprocess
@@ -26,6 +27,8 @@ from support.projects import api, asyncapi, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+_PORT = re.compile(r"(listening on http|admin API on https)://127\.0\.0\.1:(\d+)")
+_LISTENERS = {"listening on http": "http", "admin API on https": "admin"}
 NAMES = ("First", "Second", "Third")
 HOSTS = ("localhost", "us.wso2.com")
 AUTHORIZATION = "Basic " + base64.b64encode(b"admin:admin").decode()
@@ -47,7 +50,8 @@ class Crashes:
 
     def round(self) -> None:
         """Start, compare with what was answered, change things, kill at a random moment."""
-        process, port = self._start()
+        process, ports = start(self._base)
+        port = ports["admin"]
         try:
             found = self._served(port)
             assert found in (self._certain, self._maybe), (found, self._certain, self._maybe)
@@ -64,25 +68,6 @@ class Crashes:
             process.wait()
         assert process.returncode == -signal.SIGKILL
         self.kills += 1
-
-    def _start(self) -> tuple[subprocess.Popen[bytes], int]:
-        log = self._base / "log"
-        with open(log, "wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "trio_gw", "run"],
-                cwd=self._base,
-                env=environment(TRIO_GW_TIMEOUTS_DRAIN="0.1", TRIO_GW_TIMEOUTS_CLOSE="0.1"),
-                stdout=file,
-                stderr=file,
-            )
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            for line in log.read_text().splitlines():
-                if "admin API on https://127.0.0.1:" in line:
-                    return process, int(line.split()[-1].rpartition(":")[2])
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.02)
-        raise AssertionError(log.read_text())
 
     def _change(self, port: int) -> State | None:
         """Make one change; returns what may be if the gateway died before it answered."""
@@ -149,3 +134,29 @@ class Crashes:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+
+def start(base: Path, **variables: str) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
+    """Start `trio-gw run` in `base`; returns when it is ready, with its ports by listener."""
+    log = base / "log"
+    quick = {"TRIO_GW_TIMEOUTS_DRAIN": "0.1", "TRIO_GW_TIMEOUTS_CLOSE": "0.1"}
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trio_gw", "run"],
+            cwd=base,
+            env=environment(**quick, **variables),
+            stdout=file,
+            stderr=file,
+        )
+    ready = int(variables.get("TRIO_GW_WORKERS", "1"))
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        text = log.read_text()
+        if ready == 1 or sum(line.endswith(" ready") for line in text.splitlines()) == ready:
+            found = dict(_PORT.findall(text))
+            ports = {_LISTENERS[name]: int(port) for name, port in found.items()}
+            if "admin" in ports:
+                return process, ports
+        assert process.poll() is None, text
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
