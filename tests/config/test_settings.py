@@ -375,6 +375,12 @@ def test_a_file_that_is_not_toml(
     assert found.what.startswith(what)
 
 
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    with pytest.raises(UnusableError) as caught:
+        load(Path("/dev/zero"), {})
+    assert "larger than 1 MiB" in str(caught.value)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(UnusableError) as caught:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "TRIO_GW_"
+MAX_BYTES = 1 << 20  # thousands of times what a file needs
 # Not settings: the command line reads these itself.
 _NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG", "TRIO_GW_PURE"})
 
@@ -86,7 +87,11 @@ class _Loader:
 
     def read(self, path: Path) -> dict[str, Any]:
         try:
-            text = path.read_bytes().decode("utf-8-sig")
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                self._give_up("the settings are larger than 1 MiB", "name another file")
+            text = data.decode("utf-8-sig")
             document = tomllib.loads(text)
         except OSError as error:
             self._give_up(f"the settings cannot be read: {error.strerror}", "name another file")

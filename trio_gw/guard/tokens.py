@@ -26,6 +26,7 @@ from trio_gw.guard.subscription import NOTHING, Carried, carried
 if TYPE_CHECKING:
     from trio_gw.config.settings import Issuer
 
+MAX_REMEMBERED = 4 * 1024  # bytes; so that no issuer's tokens can fill the memory
 MAX_TOKEN = 16 * 1024  # bytes; far above any real token, far below what costs time to parse
 SKEW = 5.0  # seconds that clocks may differ
 CACHE_SIZE = 10_000  # tokens
@@ -91,7 +92,7 @@ class Tokens:
         else:
             self._verified.pop(name, None)
             found = await self._verify(token, digest, now, kind, signer)
-            if self._cache_size:
+            if self._cache_size and len(token) <= MAX_REMEMBERED:
                 if len(self._verified) >= self._cache_size:
                     self._verified.popitem(last=False)
                 self._verified[name] = found

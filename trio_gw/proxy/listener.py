@@ -122,6 +122,7 @@ async def accept_all(
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        pausing = False
         while True:
             await trio.lowlevel.wait_readable(sock)
             if turn is not None:
@@ -129,11 +130,16 @@ async def accept_all(
             try:
                 for _ in range(AT_ONCE if turn is None else 1):
                     accepted, address = sock.accept()
+                    if pausing:
+                        pausing = False
+                        log.warning("accepting again")
                     connections.start_soon(handler, PlainStream(accepted), str(address[0]))
             except BlockingIOError:  # all are accepted, or another process was faster
                 pass
             except OSError as error:  # or a connection was aborted before it was accepted
                 if error.errno in _EXHAUSTED:
                     # Connections that end free descriptors; without the pause this would spin.
-                    log.error("cannot accept: %s; pausing", error.strerror)
+                    if not pausing:
+                        log.error("cannot accept: %s; trying again meanwhile", error.strerror)
+                    pausing = True
                     await trio.sleep(PAUSE)

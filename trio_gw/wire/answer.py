@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import h11
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.http import MAX_HEAD, complaint, plain_fields
+from trio_gw.wire.http import MAX_HEAD, NO_CONTROLS, complaint, plain_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LINE = re.compile(rb"GET [\x21-\x7e]+ HTTP/1\.1")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 _JOINED = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
 MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 
@@ -66,8 +67,9 @@ class ResponseReader:
     def _joined(self, data: bytes) -> BackendAnswer | None:
         """Take apart a 101 that came whole; None when it is anything else."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
-        line, _, lines = data[: max(end, 0)].partition(b"\r\n")
-        if (status := _JOINED.fullmatch(line)) is None:
+        head = data[: max(end, 0)]
+        line, _, lines = head.partition(b"\r\n")
+        if _is_odd(head) or (status := _JOINED.fullmatch(line)) is None:
             return None
         if (fields := plain_fields(lines)) is None:
             return None
@@ -89,6 +91,10 @@ class ResponseReader:
         assert http is not None
         http.receive_data(data)
         while True:
+            pending = bytes(http.trailing_data[0])
+            end = _BLANK_LINE.search(pending)
+            if _is_odd(pending if end is None else pending[: end.start()]):
+                raise bad_backend("The head of the backend's answer holds a control character")
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as error:
@@ -131,6 +137,15 @@ class ResponseReader:
     def leftover(self) -> bytes:
         """Bytes after a 101: the backend's first frames."""
         return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
+
+
+def _is_odd(head: bytes) -> bool:
+    """Tell whether a head holds what no client should get to see, such as ESC or half a line end.
+
+    Expressions that parse header lines also take forever over some of these.
+    """
+    half = head.removesuffix(b"\r").count(b"\r") != head.removesuffix(b"\r").count(b"\r\n")
+    return half or bool(head.translate(None, NO_CONTROLS))
 
 
 def bad_backend(why: str) -> Refusal:

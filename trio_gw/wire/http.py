@@ -29,7 +29,7 @@ MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
 # What no head can hold: controls other than TAB, CR and LF.
-_NO_CONTROLS = bytes(
+NO_CONTROLS = bytes(
     octet for octet in range(256) if octet in b"\t\r\n" or not (octet < 32 or octet == 127)
 )
 _NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
@@ -142,7 +142,7 @@ class RequestReader:
         line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, MAX_LINE))
         bound = min(end, MAX_LINE if line_end < 0 else MAX_HEAD + 1)
         fresh = head[seen:bound]
-        if fresh.translate(None, _NO_CONTROLS):
+        if fresh.translate(None, NO_CONTROLS):
             raise bad_request("Control character in the request head")
         # Counting is ten times faster than looking at what stands before and after each.
         pairs = fresh.count(b"\r\n")
