@@ -46,7 +46,7 @@ FLOORS: dict[str, set[str]] = {
 # A library has one door.
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
-    "httpx2": {"cli/client.py", "guard/fetch.py"},
+    "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "hypercorn": {"admin/server.py"},
     "python_multipart": {"admin/upload.py"},

@@ -42,6 +42,7 @@ from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, bind
+from trio_gw.proxy.reports import Reporter
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sessions import Sessions
@@ -51,7 +52,10 @@ from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
+from trio_gw.telemetry import families
+from trio_gw.telemetry.analytics import Analytics, Sink
 from trio_gw.telemetry.metrics import CONTENT_TYPE, Metrics
+from trio_gw.telemetry.sinks import FileSink, HttpSink
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from trio_gw.config import observing as settings_of
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
     from trio_gw.guard.operators import Operators
@@ -194,6 +199,17 @@ async def run(
         tally = Tally(metrics, sessions)
         Gauges(metrics, live, balancers, lambda: catalog.problems)
         gateway = gateway._replace(observers=(tally,))
+    analytics = reporter = None
+    if settings.analytics.enabled:
+        analytics = make_analytics(settings.analytics, base, fleet.index, metrics)
+        reporter = Reporter(
+            analytics,
+            sessions,
+            frames=settings.analytics.detail == "frames",
+            interval=settings.analytics.interval,
+            region=settings.analytics.region,
+        )
+        gateway = gateway._replace(observers=(*gateway.observers, reporter))
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
@@ -239,6 +255,9 @@ async def run(
             nursery.start_soon(sweeper.run)
             if tally is not None:
                 nursery.start_soon(tally.run)
+            if analytics is not None and reporter is not None:
+                nursery.start_soon(analytics.run)
+                nursery.start_soon(reporter.run)
             nursery.start_soon(sweeper.revoke, revocations)
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
@@ -274,6 +293,8 @@ async def run(
         log.info("stopping: %d connections to end", len(sessions))
         with trio.move_on_after(timeouts.drain + timeouts.close):
             await sessions.drain()
+        if analytics is not None:
+            await analytics.flush()
         nursery.cancel_scope.cancel()
 
 
@@ -281,6 +302,26 @@ def _signer(settings: Settings, name: str) -> str:
     """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
     found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
     return found[0] if found else ""
+
+
+def make_analytics(
+    table: settings_of.Analytics, base: Path, index: int, metrics: Metrics | None
+) -> Analytics:
+    """Build the sinks; each worker has a file of its own."""
+    sinks: dict[str, Sink] = {}
+    if "file" in table.sinks:
+        path = base / table.file
+        if index:
+            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
+    if "http" in table.sinks:
+        sinks["http"] = HttpSink(table.url, table.token)
+
+    def dropped(name: str, count: int) -> None:
+        if metrics is not None:
+            metrics.add(families.DROPPED, (f"analytics-{name}",), count)
+
+    return Analytics(sinks, dropped, queue=table.queue, batch=table.batch)
 
 
 async def _tell_table(fleet: Fleet, live: Live) -> None:

@@ -1,4 +1,4 @@
-"""The settings of what a gateway tells about itself: `[log]`, `[metrics]`."""
+"""The settings of what a gateway tells about itself: `[log]`, `[metrics]`, `[analytics]`."""
 
 from __future__ import annotations
 
@@ -26,3 +26,31 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     listen: str = ""
     series: int = 1000
+
+
+class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Events about connections and traffic, and where they go. Its repr hides the token.
+
+    `detail` is `interval` (totals every `interval` seconds) or `frames` (an event for each data
+    frame). `sinks` are `file` and `http`; `format` is that of the file, `json` or `elk`.
+    """
+
+    enabled: bool = False
+    detail: str = "interval"
+    interval: float = 60.0
+    sinks: tuple[str, ...] = ("file",)
+    queue: int = 10_000  # events waiting for one sink
+    batch: int = 500
+    file: str = "logs/analytics.jsonl"
+    format: str = "json"
+    max_bytes: int = 100_000_000  # of the file, before it is put aside
+    keep: int = 5  # files put aside
+    url: str = ""
+    token: str = ""
+    region: str = "UNKNOWN"
+
+    def __repr__(self) -> str:
+        return f"Analytics(enabled={self.enabled!r}, sinks={self.sinks!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("enabled", self.enabled), ("sinks", self.sinks)]

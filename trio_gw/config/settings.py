@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.cors import Cors
-from trio_gw.config.observing import Log, Metrics
+from trio_gw.config.observing import Analytics, Log, Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,6 +255,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cors: Cors = Cors()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    analytics: Analytics = Analytics()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

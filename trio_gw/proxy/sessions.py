@@ -45,7 +45,7 @@ class Session:
     __slots__ = (
         "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
         "counted", "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "publish",
-        "request", "request_id", "route", "started", "status", "subscribe", "visit",
+        "reported", "request", "request_id", "route", "started", "status", "subscribe", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -61,6 +61,7 @@ class Session:
         self.backend_path = ""
         self.code = ""  # of the refusal
         self.counted: list[int] = []  # what `tally` has counted of its lanes
+        self.reported: list[int] = []  # what `reports` has told of them
         self.status = 0
         self.octets = 0
         self.route: Route | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_gw.config.observing import Log, Metrics
+from trio_gw.config.observing import Analytics, Log, Metrics
 from trio_gw.config.rules import observing
 from trio_gw.config.settings import Settings
 
@@ -47,4 +47,35 @@ def test_a_log_that_cannot_be(table: Log, key: str) -> None:
 def test_metrics_that_cannot_be(table: Metrics, key: str, what: str) -> None:
     ((path, said),) = faults(metrics=table)
     assert path == ("metrics", key)
+    assert what in said
+
+
+def test_analytics_with_everything() -> None:
+    table = Analytics(
+        True, detail="frames", sinks=("file", "http"), format="elk", keep=0, url="https://s/e"
+    )
+    assert faults(analytics=table) == []
+    assert "secret" not in repr(Analytics(token="secret"))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "what"),
+    [
+        (Analytics(detail="chunks"), "detail", "not known"),
+        (Analytics(format="xml"), "format", "not known"),
+        (Analytics(sinks=("kafka",)), "sinks", "not known"),
+        (Analytics(enabled=True, sinks=()), "sinks", "is empty"),
+        (Analytics(interval=0.0), "interval", "more than 0"),
+        (Analytics(interval=float("inf")), "interval", "more than 0"),
+        (Analytics(queue=0), "queue", "1 or more"),
+        (Analytics(batch=0), "batch", "1 or more"),
+        (Analytics(max_bytes=0), "max_bytes", "1 or more"),
+        (Analytics(keep=-1), "keep", "0 or more"),
+        (Analytics(file=""), "file", "is empty"),
+        (Analytics(sinks=("http",)), "url", "needs one"),
+    ],
+)
+def test_analytics_that_cannot_be(table: Analytics, key: str, what: str) -> None:
+    ((path, said),) = faults(analytics=table)
+    assert path == ("analytics", key)
     assert what in said

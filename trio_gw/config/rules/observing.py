@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from trio_gw.config.rules.faults import Fault
@@ -25,6 +26,7 @@ def check(settings: Settings) -> Iterator[Fault]:
     for key, choices in _CHOICES.items():
         yield from _choice(("log", key), getattr(settings.log, key), choices)
     yield from _metrics(settings)
+    yield from _analytics(settings)
 
 
 def _metrics(settings: Settings) -> Iterator[Fault]:
@@ -42,6 +44,26 @@ def _metrics(settings: Settings) -> Iterator[Fault]:
     if not table.enabled:
         what = "metrics.listen is given, but metrics.enabled is false"
         yield Fault(path, what, "leave one of them out")
+
+
+def _analytics(settings: Settings) -> Iterator[Fault]:
+    table = settings.analytics
+    yield from _choice(("analytics", "detail"), table.detail, ("interval", "frames"))
+    yield from _choice(("analytics", "format"), table.format, ("json", "elk"))
+    for name in table.sinks:
+        yield from _choice(("analytics", "sinks"), name, ("file", "http"))
+    if table.enabled and not table.sinks:
+        yield Fault(("analytics", "sinks"), "analytics.sinks is empty", 'write ["file"]')
+    if not (math.isfinite(table.interval) and table.interval > 0):
+        yield Fault(("analytics", "interval"), "analytics.interval must be more than 0 seconds")
+    for key, least in (("queue", 1), ("batch", 1), ("max_bytes", 1), ("keep", 0)):
+        if getattr(table, key) < least:
+            yield Fault(("analytics", key), f"analytics.{key} must be {least} or more")
+    if not table.file:
+        yield Fault(("analytics", "file"), "analytics.file is empty", "name a path")
+    if "http" in table.sinks and not table.url.startswith(("http://", "https://")):
+        what = "analytics.url is no http:// or https:// URL, but the sink http needs one"
+        yield Fault(("analytics", "url"), what)
 
 
 def _choice(path: tuple[str, str], value: str, choices: tuple[str, ...]) -> Iterator[Fault]:

@@ -1,0 +1,178 @@
+"""Queues and sinks of analytics: bounded, patient, and honest about losses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from support.schemas import FOLDER, made
+from trio_gw.telemetry.analytics import Analytics, SinkError
+from trio_gw.telemetry.events import Event, Fault, encode, families_of, timestamp
+from trio_gw.telemetry.sinks import FileSink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+
+def event(number: int) -> Fault:
+    common: dict[str, Any] = dict.fromkeys(
+        (
+            *("api_id", "api_name", "api_version", "api_creator", "api_creator_tenant_domain"),
+            *("organization_id", "application_id", "application_name", "application_owner"),
+            *("key_type", "correlation_id", "region_id"),
+        ),
+        "x",
+    )
+    return Fault(
+        **common,
+        error_type="OTHER",
+        error_code=number,
+        error_message="m",
+        proxy_response_code=500,
+        request_timestamp=timestamp(0),
+    )
+
+
+class Flaky:
+    """A sink that fails so many times."""
+
+    def __init__(self, failures: int, *, final: bool = False) -> None:
+        self.failures = failures
+        self.final = final
+        self.got: list[Event] = []
+
+    async def write(self, batch: Sequence[Event]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.failures:
+            self.failures -= 1
+            raise SinkError("down", final=self.final)
+        self.got += batch
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_fails_is_tried_again_in_order(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    lost: Counter[str] = Counter()
+    sink = Flaky(9)
+    analytics = Analytics(
+        {"s": sink}, lambda name, count: lost.update({name: count}), queue=50, batch=7
+    )
+    nursery.start_soon(analytics.run)
+    events = [event(number) for number in range(40)]
+    for one in events:
+        analytics.record(one)
+    await analytics.flush(120)
+    assert sink.got == events
+    assert not lost
+
+
+async def test_a_full_queue_drops_and_counts(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    lost: Counter[str] = Counter()
+    sink, other = Flaky(5), Flaky(0)
+    sinks = {"s": sink, "other": other}
+    analytics = Analytics(sinks, lambda name, count: lost.update({name: count}), queue=10, batch=3)
+    nursery.start_soon(analytics.run)
+    for number in range(100):
+        analytics.record(event(number))
+        await trio.testing.wait_all_tasks_blocked()
+    await analytics.flush(60)
+    assert len(other.got) == 100
+    assert len(sink.got) + lost["s"] == 100
+    assert 0 < len(sink.got) <= 13
+    assert lost["other"] == 0
+
+
+async def test_a_refused_batch_is_lost_and_the_next_is_not(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    lost: Counter[str] = Counter()
+    sink = Flaky(1, final=True)
+    analytics = Analytics(
+        {"s": sink}, lambda name, count: lost.update({name: count}), queue=9, batch=2
+    )
+    for number in range(5):
+        analytics.record(event(number))
+    nursery.start_soon(analytics.run)
+    await analytics.flush(60)
+    assert [one.error_code for one in sink.got if isinstance(one, Fault)] == [2, 3, 4]
+    assert lost == {"s": 2}
+
+
+async def test_flush_gives_up_in_time_and_counts_the_rest(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    lost: Counter[str] = Counter()
+    analytics = Analytics(
+        {"s": Flaky(10**9)}, lambda name, count: lost.update({name: count}), queue=9, batch=2
+    )
+    nursery.start_soon(analytics.run)
+    for number in range(5):
+        analytics.record(event(number))
+    start = trio.current_time()
+    await analytics.flush(3)
+    assert trio.current_time() - start == 3
+    assert lost == {"s": 5}
+    analytics.record(event(6))
+    assert lost == {"s": 6}
+
+
+async def test_files_are_put_aside(tmp_path: Path) -> None:
+    size = len(encode(event(100), "json"))
+    sink = FileSink(tmp_path / "logs" / "a.jsonl", "json", 3 * size, 2)
+    for number in range(100, 110):
+        await sink.write([event(number)])
+    found = {
+        path.name: [json.loads(line)["errorCode"] for line in path.read_text().splitlines()]
+        for path in (tmp_path / "logs").iterdir()
+    }
+    assert found == {
+        "a.jsonl": [109],
+        "a.jsonl.1": [106, 107, 108],
+        "a.jsonl.2": [103, 104, 105],
+    }
+
+
+async def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sink = FileSink(tmp_path / "file" / "a.jsonl", "json", 100, 1)
+    with pytest.raises(SinkError, match=r"a\.jsonl: Not a directory|a\.jsonl: File exists"):
+        await sink.write([event(1)])
+
+
+def test_the_schemas_are_those_of_the_events() -> None:
+    for name, schema in made().items():
+        assert json.loads((FOLDER / f"{name}.schema.json").read_text()) == schema
+
+
+@pytest.mark.parametrize(
+    ("text", "families"),
+    [
+        ("", ("UNKNOWN", "UNKNOWN")),
+        ("curl/8.5.0", ("UNKNOWN", "UNKNOWN")),
+        ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0", ("Edge", "Windows")),
+        (
+            "Mozilla/5.0 (Linux; Android 15) Chrome/140.0 Mobile Safari/537.36",
+            ("Chrome", "Android"),
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Mobile Safari/1",
+            ("Safari", "iOS"),
+        ),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 15_0) Chrome/1 OPR/1", ("Opera", "Mac OS X")),
+    ],
+)
+def test_user_agents(text: str, families: tuple[str, str]) -> None:
+    assert families_of(text) == families

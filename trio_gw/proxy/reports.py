@@ -1,0 +1,245 @@
+"""Sessions as events of analytics: handshake, frames or totals, fault, end (spec: frames §7).
+
+An observer like `tally`. Frames are told by a tap on the lane, only where each is asked for;
+otherwise what came since the last interval is read off the lanes.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_gw.errors import Phase, Side
+from trio_gw.proxy.access import ending_of
+from trio_gw.telemetry.events import (
+    ANONYMOUS,
+    UNKNOWN,
+    Fault,
+    Response,
+    families_of,
+    timestamp,
+)
+
+if TYPE_CHECKING:
+    from trio_gw.proxy.sessions import Session, Sessions
+    from trio_gw.relay.lane import Lane
+    from trio_gw.telemetry.analytics import Analytics
+
+_IN, _OUT = "PUBLISH", "SUBSCRIBE"
+_CONNECTIVITY = {"102503": 101500, "102508": 101503, "102504": 101504}  # else 101505
+_AUTHENTICATION = range(900900, 900905)
+_AUTHORIZATION = (900905, 900910)
+_SUBSCRIPTION = (700700, 900907, 900908, 900909)
+_THROTTLED = {
+    900800: "API_LEVEL_LIMIT_EXCEEDED",
+    900801: "HARD_LIMIT_EXCEEDED",
+    900802: "RESOURCE_LEVEL_LIMIT_EXCEEDED",
+    900803: "APPLICATION_LEVEL_LIMIT_EXCEEDED",
+    900804: "SUBSCRIPTION_LIMIT_EXCEEDED",
+    900805: "BLOCKED",
+    900806: "CUSTOM_POLICY_LIMIT_EXCEEDED",
+}
+
+
+class Reporter:
+    """Makes events of sessions. With `frames` one for each data frame, else totals."""
+
+    def __init__(
+        self,
+        analytics: Analytics,
+        sessions: Sessions,
+        *,
+        frames: bool,
+        interval: float,
+        region: str,
+    ) -> None:
+        self._analytics = analytics
+        self._sessions = sessions
+        self._frames = frames
+        self._interval = interval
+        self._region = region
+
+    async def run(self) -> None:
+        """Report totals every interval, until cancelled."""
+        while not self._frames:
+            await trio.sleep(self._interval)
+            for session in self._sessions:
+                self._totals(session)
+        await trio.sleep_forever()
+
+    def opened(self, session: Session) -> None:
+        """Report the handshake."""
+        marks = dict(session.marks)
+        now = marks.get(Phase.UPGRADE, trio.current_time())
+        dialed = marks.get(Phase.AUTHENTICATE, now)
+        self._put(
+            session,
+            "HANDSHAKE",
+            f"init-request:{_topic(session)}",
+            {},
+            target_response_code=101,
+            response_latency=_milliseconds(now - session.opened_at),
+            backend_latency=_milliseconds(now - dialed),
+            request_mediation_latency=_milliseconds(dialed - session.opened_at),
+        )
+        session.reported = [0] * 6
+        if self._frames:
+            for method, lane in _lanes(session):
+                lane.tap = partial(self._frame, session, method)
+
+    def ended(self, session: Session) -> None:
+        """Report the rest, and the end; or why there was no connection."""
+        if session.route is None or not session.status:
+            return
+        if not session.reported:
+            self._refused(session)
+            return
+        self._totals(session)
+        ending = ending_of(session)
+        assert ending is not None
+        totals: dict[str, str | int | float] = {
+            "closeCode": int(ending.code),
+            "closeReason": ending.reason,
+            "endedBy": ending.by.value,
+            "duration": round(trio.current_time() - session.opened_at, 3),
+        }
+        for (_, lane), way in zip(_lanes(session), ("In", "Out"), strict=True):
+            lane.tap = None
+            totals |= {
+                f"frames{way}": lane.frames,
+                f"messages{way}": lane.messages,
+                f"bytes{way}": lane.payload,
+            }
+        self._put(session, "CLOSE", f"close:{_topic(session)}", totals)
+
+    def _frame(self, session: Session, method: str, size: int, last: bool) -> None:
+        self._put(
+            session, method, _topic(session), {"frames": 1, "messages": int(last), "bytes": size}
+        )
+
+    def _totals(self, session: Session) -> None:
+        """Report what came since the last time, if each frame was not."""
+        if self._frames or not session.reported:
+            return
+        for place, (method, lane) in enumerate(_lanes(session)):
+            values = (lane.frames, lane.messages, lane.payload)
+            before = session.reported[place * 3 : place * 3 + 3]
+            frames, messages, size = (max(0, a - b) for a, b in zip(values, before, strict=True))
+            if frames or size:
+                # What is under way may make the payload look larger than it proves to be.
+                session.reported[place * 3 : place * 3 + 3] = map(max, before, values)
+                made = {"frames": frames, "messages": messages, "bytes": size}
+                self._put(session, method, _topic(session), made)
+
+    def _refused(self, session: Session) -> None:
+        ending = session.ending
+        if ending is None:
+            return  # answered as it should be: OPTIONS
+        if not session.code:  # the backend's own refusal
+            self._put(session, "GET", _topic(session), {}, proxy_response_code=session.status,
+                      target_response_code=session.status)  # fmt: skip
+            return
+        kind, code, message = _classified(session.code, session.status, ending.by)
+        common = self._common(session)
+        if kind == "AUTH":
+            common |= dict.fromkeys(
+                ("application_id", "application_name", "application_owner"), UNKNOWN
+            )
+        self._analytics.record(
+            Fault(
+                error_type=kind,
+                error_code=code,
+                error_message=message,
+                proxy_response_code=session.status,
+                **common,
+            )
+        )
+
+    def _put(
+        self,
+        session: Session,
+        method: Any,  # noqa: ANN401 - one of the literals
+        template: str,
+        properties: dict[str, Any],
+        **more: Any,  # noqa: ANN401
+    ) -> None:
+        route, caller = session.route, session.caller
+        assert route is not None
+        self._analytics.record(
+            Response(
+                api_context=route.api.base_path,
+                api_method=method,
+                api_resource_template=template,
+                destination=session.backend or UNKNOWN,
+                user_name=(caller.subject if caller else "") or UNKNOWN,
+                user_ip=session.visit.address or UNKNOWN,
+                properties=properties,
+                **self._common(session),
+                **more,
+            )
+        )
+
+    def _common(self, session: Session) -> dict[str, Any]:
+        route, caller = session.route, session.caller
+        assert route is not None
+        api = route.api
+        tenant = api.context.split("/")[2] if api.context.startswith("/t/") else "carbon.super"
+        known = caller is not None and not caller.anonymous
+        application = caller.application if caller is not None and known else None
+        browser, platform = families_of(session.visit.user_agent)
+        return {
+            "api_id": api.id,
+            "api_name": api.name,
+            "api_version": api.version,
+            "api_creator": (caller.subscription.publisher if caller else "") or UNKNOWN,
+            "api_creator_tenant_domain": tenant,
+            "organization_id": api.organization,
+            "application_id": application.uuid if application else ANONYMOUS,
+            "application_name": application.name if application else ANONYMOUS,
+            "application_owner": (application.owner or UNKNOWN) if application else ANONYMOUS,
+            "key_type": caller.key_type if caller and known else ANONYMOUS,
+            "correlation_id": session.request_id,
+            "region_id": self._region,
+            "request_timestamp": timestamp(time.time()),
+            "user_agent": browser,
+            "platform": platform,
+        }
+
+
+def _lanes(session: Session) -> tuple[tuple[str, Lane], tuple[str, Lane]]:
+    assert session.publish is not None
+    assert session.subscribe is not None
+    return (_IN, session.publish), (_OUT, session.subscribe)
+
+
+def _topic(session: Session) -> str:
+    assert session.route is not None
+    return session.route.topic.name
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+def _classified(text: str, status: int, by: Side) -> tuple[Any, int, str]:
+    """Tell type, code and message of a fault (spec: frames §7.3)."""
+    code = int(text) if text.isdigit() else status
+    if by is Side.BACKEND:
+        code = _CONNECTIVITY.get(text, 101505)
+        return "TARGET_CONNECTIVITY", code, "CONNECTION_TIMEOUT" if code == 101504 else "OTHER"
+    if code in _THROTTLED or status == 429:
+        return "THROTTLED", code, _THROTTLED.get(code, "OTHER")
+    if status in (401, 403) or code == 700700:
+        if code in _AUTHENTICATION:
+            return "AUTH", code, "AUTHENTICATION_FAILURE"
+        if code in _AUTHORIZATION:
+            return "AUTH", code, "AUTHORIZATION_FAILURE"
+        return (
+            "AUTH",
+            code,
+            ("SUBSCRIPTION_VALIDATION_FAILURE" if code in _SUBSCRIPTION else "OTHER"),
+        )
+    return "OTHER", code, "UNCLASSIFIED"

@@ -1,0 +1,157 @@
+"""From events to sinks: a bounded queue for each, a task that empties it, patience when it fails.
+
+`record` never waits: a full queue drops the event and counts it. A sink that fails is tried again
+with the same batch, after pauses that double; meanwhile its queue is all the memory there is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from trio_gw.telemetry.events import Event
+
+log = logging.getLogger("trio_gw.analytics")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a batch is tried again
+FLUSH = 5.0  # seconds that sinks have at the end
+
+
+class SinkError(Exception):
+    """A batch was not taken. With `final` it never will be."""
+
+    def __init__(self, what: str, *, final: bool = False) -> None:
+        self.final = final
+        super().__init__(what)
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    async def write(self, batch: Sequence[Event]) -> None:
+        """Take a batch, or raise `SinkError`."""
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+
+
+class Analytics:
+    """The sinks by name, and what waits for them. `dropped(name, count)` hears of losses."""
+
+    def __init__(
+        self,
+        sinks: Mapping[str, Sink],
+        dropped: Callable[[str, int], None],
+        *,
+        queue: int,
+        batch: int,
+    ) -> None:
+        self._pipes = [_Pipe(name, sink, dropped, queue, batch) for name, sink in sinks.items()]
+
+    def record(self, event: Event) -> None:
+        """Put an event into every queue; never waits, never raises."""
+        for pipe in self._pipes:
+            pipe.put(event)
+
+    async def run(self) -> None:
+        """Empty the queues until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for pipe in self._pipes:
+                    nursery.start_soon(pipe.run)
+        finally:
+            with trio.move_on_after(1, shield=True):
+                for pipe in self._pipes:
+                    await pipe.sink.aclose()
+
+    async def flush(self, seconds: float = FLUSH) -> None:
+        """Give the sinks so many seconds for what waits; the rest is dropped, and counted."""
+        with trio.move_on_after(seconds):
+            for pipe in self._pipes:
+                await pipe.wait_idle()
+        for pipe in self._pipes:
+            pipe.give_up()
+
+
+class _Pipe:
+    """One sink, and the events that wait for it."""
+
+    def __init__(
+        self, name: str, sink: Sink, dropped: Callable[[str, int], None], queue: int, batch: int
+    ) -> None:
+        self._name = name
+        self.sink = sink
+        self._dropped = dropped
+        self._most = queue
+        self._batch_size = batch
+        self._waiting: deque[Event] = deque()
+        self._batch: list[Event] = []
+        self._came = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._lost = 0  # since the sink began to fail
+
+    def put(self, event: Event) -> None:
+        if len(self._waiting) >= self._most:
+            self._drop(1)
+            return
+        self._waiting.append(event)
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        self._came.set()
+
+    def _drop(self, count: int) -> None:
+        if not self._lost:
+            log.warning("events for the sink %s are being dropped", self._name)
+        self._lost += count
+        self._dropped(self._name, count)
+
+    async def run(self) -> None:
+        while True:
+            await self._came.wait()
+            while self._waiting:
+                size = min(self._batch_size, len(self._waiting))
+                self._batch = [self._waiting.popleft() for _ in range(size)]
+                await self._deliver()
+                self._batch = []
+            self._came = trio.Event()
+            self._idle.set()
+
+    async def _deliver(self) -> None:
+        pause = FIRST_PAUSE
+        failing = False
+        while True:
+            try:
+                await self.sink.write(self._batch)
+            except SinkError as error:
+                if error.final:
+                    log.error("%s refused %d events: %s", self._name, len(self._batch), error)
+                    self._drop(len(self._batch))
+                    return
+                if not failing:
+                    log.error("sink %s: %s; trying again", self._name, error)
+                    failing = True
+                await trio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                if failing or self._lost:
+                    log.info("sink %s works; %d events were dropped", self._name, self._lost)
+                    self._lost = 0
+                return
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    def give_up(self) -> None:
+        if left := len(self._waiting) + len(self._batch):
+            self._drop(left)
+            log.error("sink %s: %d events could not be delivered", self._name, left)
+            self._waiting.clear()
+            self._batch = []
+        self._most = 0  # whatever comes now is too late

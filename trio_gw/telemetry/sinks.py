@@ -1,0 +1,100 @@
+"""Where events of analytics go: a file that is put aside when it is full, or an HTTP server."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import httpx2
+import msgspec
+import trio
+
+from trio_gw.telemetry.analytics import SinkError
+from trio_gw.telemetry.events import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trio_gw.telemetry.events import Event
+
+TIMEOUT = 10.0  # seconds for one request
+_AGAIN = frozenset((408, 425, 429))
+
+
+class FileSink:
+    """Lines in a file. Beyond `max_bytes` it becomes `<file>.1`, and so on up to `keep`."""
+
+    def __init__(self, path: Path, style: str, max_bytes: int, keep: int) -> None:
+        self._path = path
+        self._style = style
+        self._max_bytes = max_bytes
+        self._keep = keep
+
+    async def write(self, batch: Sequence[Event]) -> None:
+        """Append a batch whole, or not at all."""
+        data = b"".join(encode(event, self._style) for event in batch)
+        try:
+            await trio.to_thread.run_sync(self._append, data)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from None
+
+    async def aclose(self) -> None:
+        """Nothing is held open between batches."""
+
+    def _append(self, data: bytes) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size and size + len(data) > self._max_bytes:
+            self._rotate()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            except OSError:
+                os.ftruncate(descriptor, before)  # no half lines, and none twice
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _rotate(self) -> None:
+        aside = [self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._keep + 1)]
+        for older, newer in zip(reversed(aside), reversed([self._path, *aside[:-1]]), strict=True):
+            if newer.exists():
+                newer.replace(older)
+        if not aside:
+            self._path.unlink()
+
+
+class HttpSink:
+    """Batches as JSON arrays, posted; `token` goes along as a bearer token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        headers = {"content-type": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._client = httpx2.AsyncClient(timeout=TIMEOUT, headers=headers)
+
+    async def write(self, batch: Sequence[Event]) -> None:
+        """Post a batch; what a server did not take may come again."""
+        try:
+            with trio.fail_after(TIMEOUT):
+                answer = await self._client.post(self._url, content=msgspec.json.encode(batch))
+        except trio.TooSlowError:
+            raise SinkError(f"no answer within {TIMEOUT:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise SinkError(f"{type(error).__name__} {error}".strip()) from None
+        if answer.status_code >= 300:
+            final = answer.status_code < 500 and answer.status_code not in _AGAIN
+            raise SinkError(f"the server answered {answer.status_code}", final=final)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
