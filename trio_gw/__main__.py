@@ -19,6 +19,7 @@ COMMANDS = {
     "init": "make an API project from an AsyncAPI document, or from nothing",
     "convert": "turn a Choreo Connect config.toml into gateway.toml",
     "routes": "list what would be served, in the order it is tried",
+    "tiers": "list the limits that projects and tokens may name",
     "token": "print a test token signed with the gateway's own key",
     "deploy": "send an API project to a running gateway",
     "undeploy": "take an API off a running gateway",

@@ -17,6 +17,7 @@ from trio_gw import worker
 from trio_gw.counters import Counters, Pages
 from trio_gw.material import load_keys
 from trio_gw.proxy.fleet import Fleet, bury
+from trio_gw.proxy.limiter import Shared, share
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs, metrics
 
@@ -36,6 +37,7 @@ class Place(NamedTuple):
     fleet: Fleet
     sockets: worker.Sockets
     orders: Orders
+    shared: Shared
 
 
 def count(settings: Settings) -> int:
@@ -56,6 +58,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     worker.log_addresses(sockets)
     counters = Counters(count(settings))
     pages = Pages(counters.processes + 1) if settings.metrics.enabled else None
+    shared = share(settings, counters.processes)
 
     def child(index: int, orders: Orders) -> int:
         logs.configure(table.level, f"worker {index + 1}", table.format)
@@ -64,10 +67,11 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
         if index:
             # All of them see the same projects come and go; one of them says so.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
-        return serve(Place(index + 1, Fleet(counters, index, pages), sockets, orders))
+        return serve(Place(index + 1, Fleet(counters, index, pages), sockets, orders, shared))
 
     def ended(index: int) -> None:
         bury(counters, index)
+        shared.bury(index)
         if pages is not None:
             metrics.retire(pages, index)
 

@@ -21,6 +21,7 @@ from trio_gw.admin.server import Server
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
 from trio_gw.config.settings import parse_address
+from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.deploy import Deployer
@@ -41,6 +42,7 @@ from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
+from trio_gw.proxy.limiter import Limiter
 from trio_gw.proxy.listener import accept_all, bind
 from trio_gw.proxy.reports import Reporter
 from trio_gw.proxy.resolver import Resolver
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.guard.tls import ServerTls
+    from trio_gw.proxy.limiter import Shared
     from trio_gw.relay.plain import PlainStream
 
 log = logging.getLogger("trio_gw")
@@ -134,12 +137,14 @@ async def run(
     stop: trio.Event | None = None,
     fleet: Fleet | None = None,
     sockets: Sockets | None = None,
+    shared: Shared | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
 
     Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
-    One of several workers is given its view of the `fleet`, and the listeners' bound `sockets`.
+    One of several workers is given its view of the `fleet`, the listeners' bound `sockets`, and
+    the counters that it shares.
     Raises `UnusableError` when it cannot start.
     """
     fleet = fleet or Fleet()
@@ -150,7 +155,11 @@ async def run(
     origins = (ORIGIN, FOLDER) if trial is None else (TRIAL,)
     live = Live(EMPTY)
     catalog = Catalog(
-        live, settings.environments, origins=origins, strict_vhosts=settings.strict_vhosts
+        live,
+        settings.environments,
+        origins=origins,
+        strict_vhosts=settings.strict_vhosts,
+        known_tiers=known(settings.tiers),
     )
     vhost_of = vhosts(settings.environments)
     depot = Depot(base / settings.deployed, settings.deployed)
@@ -190,6 +199,7 @@ async def run(
         departures=Departures(),
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
+        limiter=Limiter(settings, shared, fleet.index),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
         assertions=keys.assertions,
     )

@@ -33,6 +33,7 @@ COMMANDS = (
     "init",
     "convert",
     "routes",
+    "tiers",
     "token",
     "hash-password",
     "version",
@@ -416,3 +417,28 @@ def test_run_without_its_folder_says_so_and_serves(base: Path) -> None:
         lines += process.stderr.readlines()  # closing it early would break its log
     assert process.returncode == 0
     assert any("apis" in line and "error: " in line for line in lines), lines
+
+
+# -- tiers -----------------------------------------------------------------------------------
+
+
+def test_tiers_lists_what_there_is(tmp_path: Path) -> None:
+    text = '[tiers.AsyncGold]\nevents = 7\n[tiers.Wide]\nbytes = "3KB"\non_exceed = "pause"\n'
+    (tmp_path / "gateway.toml").write_text(text)
+    done = gw(tmp_path, "tiers")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert rows["Unlimited"][0] == "unlimited"
+    assert rows["AsyncGold"] == ["7", "events", "1m", "-", "both", "drop", "settings"]
+    assert rows["AsyncSilver"] == ["25000", "events", "1d", "-", "both", "drop", "built", "in"]
+    assert rows["Wide"] == ["3072", "bytes", "1m", "-", "both", "pause", "settings"]
+    listed = json.loads(gw(tmp_path, "tiers", "--json").stdout)
+    (wide,) = [tier for tier in listed if tier["name"] == "Wide"]
+    assert (wide["limit"], wide["unit"], wide["from"]) == (3072, "bytes", "settings")
+
+
+def test_tiers_with_settings_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[tiers.t]\n")
+    done = gw(tmp_path, "tiers")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "tiers.t has neither events nor bytes" in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from support.projects import api, asyncapi
 from trio_gw.config import project
 from trio_gw.config.api import Inspection
-from trio_gw.config.inspection import DEFAULT_MESSAGE, LARGEST_MESSAGE
+from trio_gw.config.inspection import DEFAULT_MESSAGE, LARGEST_MESSAGE, LARGEST_RELAYED
 
 INSPECT, MAX = "x-trio-gw-inspect", "x-trio-gw-max-message"
 
@@ -77,8 +77,20 @@ def test_another_type(key: str, value: object, place: int) -> None:
     assert any(key in problem.what for problem in loaded.problems), loaded.problems
 
 
-def test_a_size_without_effect() -> None:
-    loaded = load({}, {}, {MAX: 5})
+@pytest.mark.parametrize(
+    ("root", "channel", "expected"),
+    [({}, {}, None), ({MAX: 5}, {}, 5), ({MAX: 5}, {MAX: 6}, 6), ({INSPECT: True}, {MAX: 6}, None)],
+)
+def test_a_size_where_messages_are_merely_relayed(
+    root: Any, channel: Any, expected: int | None
+) -> None:
+    loaded = load(root, channel, {})
     assert loaded.project is not None
-    (problem,) = loaded.problems
-    assert (problem.severity, "no effect" in problem.what) == ("warning", True)
+    assert not loaded.problems
+    assert loaded.project.topics[0].max_message == expected
+
+
+def test_a_relayed_size_out_of_bounds() -> None:
+    assert load({}, {}, {MAX: LARGEST_RELAYED}).project is not None
+    (problem,) = load({}, {}, {MAX: LARGEST_RELAYED + 1}).problems
+    assert f"from 1 to {LARGEST_RELAYED} bytes" in problem.what

@@ -246,7 +246,7 @@ async def test_of_two_with_one_id_the_earlier_origin_wins(*, swapped: bool) -> N
 
 
 async def test_of_two_with_one_title_the_first_folder_wins(applied: Applied) -> None:
-    copy = project("A", folder="apis/Copy", id="other", context="/copy", tier="Gold")
+    copy = project("A", folder="apis/Copy", id="other", context="/copy", tier="AsyncGold")
     applied.catalog.publish("apis", {"Copy": copy, "A": project("A")})
     assert applied.tier("A") == "Unlimited"
     (problem,) = applied.catalog.problems
@@ -303,7 +303,7 @@ async def test_every_swap_says_what_changed(
     caplog.set_level(logging.INFO)
     applied.catalog.publish("apis", snapshot("A", "B"))
     assert lines(caplog, logging.INFO) == ["table 1: 2 APIs; added A:1.0.0, B:1.0.0"]
-    applied.catalog.publish("apis", {"B": project("B", tier="Gold"), "C": project("C")})
+    applied.catalog.publish("apis", {"B": project("B", tier="AsyncGold"), "C": project("C")})
     await settle()
     words = "table 2: 2 APIs; added C:1.0.0; changed B:1.0.0; removed A:1.0.0"
     assert lines(caplog, logging.INFO) == [words]

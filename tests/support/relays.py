@@ -24,7 +24,8 @@ from trio_gw.wire import frames
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from trio_gw.errors import Ending
+    from trio_gw.errors import Ending, Side
+    from trio_gw.relay.toll import Toll
 
     Pair = tuple[trio.abc.Stream, trio.abc.Stream]
     MakePair = Callable[[], Awaitable[Pair]]
@@ -179,11 +180,14 @@ class Relay:
         self.shuttle: Shuttle | None = None
         self.limit = 0  # bytes of a message, if they are looked at
         self.filters: dict[str, messages.Filter] | None = None
+        self.tolls: dict[Side, Toll] = {}
 
     async def run(self, early: tuple[bytes, bytes], close_timeout: float) -> None:
         carry: Any = pump.carry if self.shuttle is None else self.shuttle.carry
         if self.limit:
             carry = partial(messages.carry, limit=self.limit, filters=self.filters)
+        if self.tolls:
+            carry = partial(carry, tolls=self.tolls)
         try:
             with self.scope:
                 self.ending = await carry(
@@ -243,6 +247,7 @@ async def relaying(
     end_first: int = 0,
     limit_of_message: int = 1 << 20,
     filters: dict[str, messages.Filter] | None = None,
+    tolls: dict[Side, Toll] | None = None,
 ) -> AsyncIterator[Relay]:
     """Run a relay; at the end of the context it must be over, with both streams closed.
 
@@ -250,6 +255,7 @@ async def relaying(
     """
     with trio.fail_after(limit):
         relay = Relay(await client(), await (backend or client)())
+        relay.tolls = tolls or {}
         if end_first:
             relay.end(end_first)
         async with trio.open_nursery() as nursery:

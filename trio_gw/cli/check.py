@@ -16,6 +16,7 @@ import msgspec
 from trio_gw.cli import client, compare
 from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
+from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.feed import listing
 from trio_gw.feed.catalog import compile_snapshots
@@ -77,7 +78,10 @@ def main(options: argparse.Namespace) -> int:
         projects |= {project.folder: project for project in found.values()}
         problems += faults
     compiled = compile_snapshots(
-        [projects], settings.environments, strict_vhosts=settings.strict_vhosts
+        [projects],
+        settings.environments,
+        strict_vhosts=settings.strict_vhosts,
+        known_tiers=known(settings.tiers),
     )
     problems += compiled.problems
     if options.url:

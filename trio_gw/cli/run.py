@@ -168,6 +168,7 @@ async def _gateway(
         stop=stop,
         fleet=None if place is None else place.fleet,
         sockets=None if place is None else place.sockets,
+        shared=None if place is None else place.shared,
         task_status=task_status,
     )
     scope.cancel()  # drained: nothing else may keep the process

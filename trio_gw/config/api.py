@@ -93,7 +93,8 @@ class Topic(msgspec.Struct, frozen=True):
 
     `scopes` is None when the topic declares none; an empty tuple is declared but asks for
     nothing (the difference matters when no oauth2 scheme exists, spec: project-format §5.3).
-    `api_keys` is empty when the topic takes none.
+    `api_keys` is empty when the topic takes none. `tier` is empty when it has none of its own.
+    `max_message` is the size of a message in bytes where none is looked at, None if not given.
     """
 
     name: str
@@ -102,6 +103,8 @@ class Topic(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] | None = None
     api_keys: tuple[ApiKeyPlace, ...] = ()
     inspection: Inspection | None = None
+    tier: str = ""
+    max_message: int | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True):

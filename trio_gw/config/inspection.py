@@ -1,4 +1,4 @@
-"""Message mode: whether a topic's payloads are looked at, and how big a message may be.
+"""Whether a topic's payloads are looked at (message mode), and how big a message may be.
 
 `x-trio-gw-inspect` and `x-trio-gw-max-message` may stand at an operation, at its channel and at
 the root of the definition; each is read where it stands nearest. Called by `topic`.
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 INSPECT, MAX_MESSAGE = "x-trio-gw-inspect", "x-trio-gw-max-message"
 DEFAULT_MESSAGE = 1 << 20  # bytes
-LARGEST_MESSAGE = 64 << 20  # a message is held whole, and more than once
+LARGEST_MESSAGE = 64 << 20  # where a message is held whole, and more than once
+LARGEST_RELAYED = 1 << 40
 
 
 class Declared(Protocol):
@@ -40,20 +41,25 @@ class Root(msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message
     max_message: int | None = None
 
 
-def read(places: Sequence[tuple[Declared, Path]], findings: Findings) -> Inspection | None:
-    """Read the nearest of these places, nearest first; `places` come with their paths."""
+def read(
+    places: Sequence[tuple[Declared, Path]], findings: Findings
+) -> tuple[Inspection | None, int | None]:
+    """Read the nearest of these places, nearest first; `places` come with their paths.
+
+    Gives what message mode needs, or the bound on messages that are merely relayed.
+    """
     wanted = next((one.inspect for one, _ in places if one.inspect is not None), False)
-    limit = DEFAULT_MESSAGE
+    largest = LARGEST_MESSAGE if wanted else LARGEST_RELAYED
+    limit = None
     for one, path in places:
         if one.max_message is None:
             continue
         limit = one.max_message
         where = (*path, MAX_MESSAGE)
-        if not 1 <= limit <= LARGEST_MESSAGE:
-            what = f"`{MAX_MESSAGE}: {limit}` is not a size from 1 to {LARGEST_MESSAGE} bytes"
+        if not 1 <= limit <= largest:
+            what = f"`{MAX_MESSAGE}: {limit}` is not a size from 1 to {largest} bytes"
             findings.error(where, what, f"write a number of bytes, like {DEFAULT_MESSAGE}")
-        elif not wanted and path:
-            what = f"`{MAX_MESSAGE}` has no effect where messages are not looked at"
-            findings.warn(where, what, f"add `{INSPECT}: true` beside it, or remove it")
         break
-    return Inspection(limit) if wanted else None
+    if wanted:
+        return Inspection(DEFAULT_MESSAGE if limit is None else limit), None
+    return None, limit

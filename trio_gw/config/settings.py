@@ -14,6 +14,7 @@ import msgspec
 
 from trio_gw.config.cors import Cors
 from trio_gw.config.observing import Analytics, Log, Metrics
+from trio_gw.config.tiers import Limits, TierTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,6 +254,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     dns: Dns = Dns()
     cors: Cors = Cors()
+    tiers: dict[str, TierTable] = {}
+    limits: Limits = Limits()
     log: Log = Log()
     metrics: Metrics = Metrics()
     analytics: Analytics = Analytics()

@@ -28,6 +28,7 @@ from trio_gw.config.settings_schema import (
     from_text,
     is_struct,
     kinds,
+    named_tables,
     put,
     resolve,
     table_of,
@@ -52,6 +53,7 @@ _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text in quotes",
+    int | str: 'a whole number, or a text like "3KB"',
 }
 
 
@@ -172,6 +174,15 @@ class _Loader:
                 ]
             what = f"{dotted(path)} must be a list of tables"
             self._report(path, what, f"write [[{dotted(path)}]]")
+            return DROPPED
+        if (item := named_tables(kind)) is not None:
+            if isinstance(value, dict):
+                cleaned = {
+                    name: self._clean(item, one, (*path, name)) for name, one in value.items()
+                }
+                return {name: one for name, one in cleaned.items() if one is not DROPPED}
+            what = f"{dotted(path)} must be a table of tables"
+            self._report(path, what, f"write [{dotted(path)}.NAME]")
             return DROPPED
         try:
             msgspec.convert(value, kind)

@@ -16,6 +16,7 @@ from trio_gw.config.rules import (
     cors,
     general,
     issuers,
+    limits,
     observing,
     testkey,
     tls,
@@ -36,6 +37,7 @@ _GROUPS = (
     backends.check,
     cors.check,
     tls.check,
+    limits.check,
     observing.check,
 )
 

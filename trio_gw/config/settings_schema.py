@@ -31,6 +31,12 @@ def table_of(kind: object) -> type[msgspec.Struct] | None:
     return item if is_struct(item) else None
 
 
+def named_tables(kind: object) -> type[msgspec.Struct] | None:
+    """Return the Struct of tables by names of the operator's own, None for any other type."""
+    item = get_args(kind)[1] if get_origin(kind) is dict else None
+    return item if is_struct(item) else None
+
+
 def kinds(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Map the keys of a table to their types."""
     return {field.name: field.type for field in msgspec.structs.fields(kind)}
@@ -44,6 +50,8 @@ def every_key(kind: type[msgspec.Struct], prefix: str = "") -> list[str]:
             keys += every_key(child, f"{prefix}{name}.")
         elif (item := table_of(child)) is not None:
             keys += every_key(item, f"{prefix}{name}[].")
+        elif (item := named_tables(child)) is not None:
+            keys += every_key(item, f"{prefix}{name}.NAME.")
         else:
             keys.append(prefix + name)
     return keys
@@ -53,6 +61,8 @@ def resolve(kind: type[msgspec.Struct], rest: str) -> tuple[KeyPath, Any] | None
     """Find the key that `TESTKEY_USERS_0_PASSWORD` means; names hold underscores themselves."""
     for name, child in kinds(kind).items():
         item = table_of(child)
+        if named_tables(child) is not None:
+            continue  # a variable's name cannot tell the names of such tables
         if rest == name.upper() and item is None and not is_struct(child):
             return (name,), child
         if not rest.startswith(f"{name.upper()}_"):

@@ -27,6 +27,8 @@ _NAMES = {
     "disable_security": "x-wso2-disable-security",
     "inspect": "x-trio-gw-inspect",
     "max_message": "x-trio-gw-max-message",
+    "tier": "x-throttling-tier",
+    "wso2_tier": "x-wso2-throttling-tier",
 }
 
 
@@ -37,6 +39,8 @@ class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
     disable_security: bool | None = None
     inspect: bool | None = None
     max_message: int | None = None
+    tier: str | None = None
+    wso2_tier: str | None = None
 
 
 class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
@@ -48,6 +52,8 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
     disable_security: bool | None = None
     inspect: bool | None = None
     max_message: int | None = None
+    tier: str | None = None
+    wso2_tier: str | None = None
 
 
 class Rules(NamedTuple):
@@ -124,10 +130,11 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
         scopes = asked.scopes or rules.server.scopes
         api_keys = asked.api_keys if asked.given else rules.server.api_keys
     target = _mapping(found_mapping, name, (*mapping_at, "x-uri-mapping"), findings)
-    looked_at = inspection.read(
+    looked_at, most = inspection.read(
         ((operation, at), (above, channel), (rules.inspection, ())), findings
     )
-    return Topic(name, target, secured, scopes, api_keys, looked_at)
+    tier = operation.tier or operation.wso2_tier or above.tier or above.wso2_tier or ""
+    return Topic(name, target, secured, scopes, api_keys, looked_at, tier, most)
 
 
 def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:

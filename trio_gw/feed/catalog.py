@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from trio_gw.config import tiers
 from trio_gw.routes import compile_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Environment
@@ -53,6 +54,7 @@ class Catalog:
         origins: Sequence[str],
         *,
         strict_vhosts: bool = False,
+        known_tiers: Collection[str] = tiers.BUILTIN,
     ) -> None:
         """Expect these `origins`; of two APIs in conflict the one of the earlier origin wins."""
         self.ready = trio.Event()
@@ -60,6 +62,7 @@ class Catalog:
         self._live = live
         self._environments = tuple(environments)
         self._strict_vhosts = strict_vhosts
+        self._known_tiers = known_tiers
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(origins)
         self._served: dict[str, ApiProject] = {}
         self._pending: trio.Event | None = None
@@ -108,6 +111,7 @@ class Catalog:
             self._environments,
             strict_vhosts=self._strict_vhosts,
             previous=self._live.table,
+            known_tiers=self._known_tiers,
         )
         self._tell([*problems, *compiled.problems])
         if compiled.table.digest != self._live.table.digest:
@@ -144,6 +148,7 @@ def compile_snapshots(
     *,
     strict_vhosts: bool = False,
     previous: RouteTable | None = None,
+    known_tiers: Collection[str] = tiers.BUILTIN,
 ) -> Compiled:
     """Compile the projects of several origins, the most important first. Pure, may be slow.
 
@@ -155,7 +160,7 @@ def compile_snapshots(
         merged, environments, strict_vhosts=strict_vhosts, previous=previous
     )
     served = {route.api.folder: route.api for *_, route in table.rows()}
-    return Compiled(table, served, problems)
+    return Compiled(table, served, (*problems, *tiers.unknown(merged, known_tiers)))
 
 
 def _titles(apis: Sequence[ApiProject]) -> str:

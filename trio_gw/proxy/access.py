@@ -118,6 +118,7 @@ def _more(session: Session) -> dict[str, Value]:
             "frames_out": subscribe.frames,
             "octets_in": publish.octets,
             "octets_out": subscribe.octets,
+            "dropped": session.dropped or None,
         }
     return more
 

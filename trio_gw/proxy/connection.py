@@ -21,7 +21,7 @@ from trio_gw.proxy import forwarding, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.tls import shake_hands
-from trio_gw.relay import messages
+from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, discard, receive, receive_now, send
 from trio_gw.relay.pump import BROKEN, hang_up
@@ -113,7 +113,7 @@ class _Connection:
                 upgrade = upgrade._replace(extensions=())  # it has to understand every frame
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
             session.caller, session.admitted_at = admitted.caller, time.time()
-            return await self._open(match, admitted)
+            return await self._enter(match, admitted)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
@@ -197,6 +197,21 @@ class _Connection:
             return body
         raise refusals.too_slow("body", seconds)
 
+    # -- admit -----------------------------------------------------------------------------
+
+    async def _enter(self, match: Match, admitted: Admitted) -> _Joined | None:
+        """Go on within the limits there are for connections and for what they say."""
+        session, limiter = self.session, self.gateway.limiter
+        session.enter(Phase.ADMIT)
+        who = match.route, admitted.caller, session.visit.address
+        gates = limiter.gates(*who)
+        if gates is not None and gates.drops:
+            # Compression depends on all that was sent before, so nothing of it may be missing.
+            admitted = admitted._replace(upgrade=admitted.upgrade._replace(extensions=()))
+        session.tolls = limiter.tolls(match.route, gates)
+        session.places = limiter.enter(*who)
+        return await self._open(match, admitted)
+
     # -- dial, upgrade, relay --------------------------------------------------------------
 
     async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
@@ -264,8 +279,12 @@ class _Connection:
         publish = Lane(masked=True, rsv=backend.accepted.rsv)
         subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
         carry: Callable[..., Awaitable[Ending]] = gateway.shuttle.carry
+        if session.tolls:
+            carry = partial(pump.carry, tolls=session.tolls)
         if (look := route.topic.inspection) is not None:
-            carry = partial(messages.carry, limit=look.max_message, session=session)
+            carry = partial(
+                messages.carry, limit=look.max_message, session=session, tolls=session.tolls
+            )
         early = self.reader.leftover, backend.early
         return _Joined(backend.stream, publish, subscribe, early, carry)
 
@@ -362,6 +381,7 @@ async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bo
             async with Discarding(stream):
                 await connection.serve(peer)
         finally:
+            gateway.limiter.leave(session.places)
             for observer in gateway.observers:
                 observer.ended(session)
             record(session, gateway.settings.log.access)

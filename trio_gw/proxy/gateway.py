@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.cors import Policies
     from trio_gw.proxy.departures import Departures
     from trio_gw.proxy.forwarding import Network
+    from trio_gw.proxy.limiter import Limiter
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.proxy.upstream import Upstream
     from trio_gw.relay.shuttle import Shuttle
@@ -42,6 +43,7 @@ class Gateway(NamedTuple):
     departures: Departures
     shuttle: Shuttle
     cors: Policies
+    limiter: Limiter
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from trio_gw.errors import Refusal, Side, router_refusal
+
+if TYPE_CHECKING:
+    from trio_gw.guard.caps import Cap
+
+FULL_RETRY = 5  # seconds after which a place may be free
 
 
 def not_found() -> Refusal:
@@ -36,6 +42,23 @@ def too_many(wait: float) -> Refusal:
         "Too Many Requests",
         f"Try again in {seconds} s.",
         headers=((b"retry-after", b"%d" % seconds),),
+    )
+
+
+def full(cap: Cap) -> Refusal:
+    """Refuse a connection beyond a cap: of the client's own (429), or of all (503)."""
+    own = cap.name in ("address", "application")
+    status, message = (429, "Too Many Requests") if own else (503, "Service Unavailable")
+    return router_refusal(
+        status,
+        str(status),
+        message,
+        f"There are as many connections to this {cap.name} as there may be."
+        if not own
+        else f"There are as many connections of this {cap.name} as there may be.",
+        headers=((b"retry-after", b"%d" % FULL_RETRY),),
+        by=Side.CLIENT if own else Side.GATEWAY,
+        why=f"{cap.most} connections per {cap.name} are open",
     )
 
 

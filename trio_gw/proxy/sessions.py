@@ -10,6 +10,7 @@ import contextlib
 import random
 import time
 import uuid
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -17,13 +18,14 @@ import trio
 from trio_gw.errors import CloseCode, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from trio_gw.config.settings import Timeouts
-    from trio_gw.errors import Ending
+    from trio_gw.errors import Ending, Side
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.toll import Toll
     from trio_gw.routes import Route
 
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once
@@ -39,13 +41,17 @@ class Visit(NamedTuple):
     address: str = ""  # of the client, as far as the proxies in front can be trusted
 
 
+_FREE: Mapping[Side, Toll] = MappingProxyType({})
+
+
 class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
         "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
-        "counted", "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "publish",
-        "reported", "request", "request_id", "route", "started", "status", "subscribe", "visit",
+        "counted", "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "places",
+        "publish", "reported", "request", "request_id", "route", "started", "status", "subscribe",
+        "tolls", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -73,6 +79,18 @@ class Session:
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
+        self.places: tuple[int, ...] = ()  # among the connections there may be
+        self.tolls: Mapping[Side, Toll] = _FREE  # where what passes is limited
+
+    @property
+    def holding(self) -> bool:
+        """Tell whether messages wait until they may pass."""
+        return any(toll.holding for toll in self.tolls.values())
+
+    @property
+    def dropped(self) -> int:
+        """Count the messages that a limit let vanish."""
+        return sum(toll.sieve.dropped for toll in self.tolls.values())
 
     def enter(self, phase: Phase) -> None:
         """Note that the next phase begins."""

@@ -64,7 +64,7 @@ class Sweeper:
             if publish is None or subscribe is None:
                 continue
             octets = publish.octets + subscribe.octets
-            if octets != session.octets:
+            if octets != session.octets or session.holding:
                 session.octets, session.active_at = octets, now
             if now - session.active_at >= idle:
                 session.end(CloseCode.GOING_AWAY, f"idle for {idle:g} s")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.toll import Toll
 
     Bytes = bytes | bytearray | memoryview
     Send = Callable[[Bytes], Awaitable[None]]
@@ -86,12 +87,13 @@ async def carry(
     limit: int,
     session: object = None,
     filters: Mapping[str, Filter] | None = None,
+    tolls: Mapping[Side, Toll] | None = None,
 ) -> Ending:
     """Relay until the end, as `pump.carry` does. `limit` is the size of a message in bytes."""
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
     chosen = tuple((FILTERS if filters is None else filters).values())
-    relay = _Inspecting(streams, lanes, close_timeout, limit, chosen, session)
+    relay = _Inspecting(streams, lanes, close_timeout, limit, chosen, session, tolls)
     try:
         async with trio.open_nursery() as nursery:
             await relay.open(nursery)
@@ -176,8 +178,9 @@ class _Inspecting(Relay):
         limit: int,
         filters: tuple[Filter, ...],
         session: object,
+        tolls: Mapping[Side, Toll] | None = None,
     ) -> None:
-        super().__init__(streams, lanes, close_timeout)
+        super().__init__(streams, lanes, close_timeout, tolls)
         self._limit = limit
         self._filters = filters
         self._session = session

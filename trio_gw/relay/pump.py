@@ -28,9 +28,13 @@ from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.toll import Toll
+
+    Bytes = bytes | bytearray | memoryview
+    Send = Callable[[Bytes], Awaitable[None]]
 
 OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
@@ -45,15 +49,17 @@ async def carry(
     early: tuple[bytes, bytes] = (b"", b""),
     unsent: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float,
+    tolls: Mapping[Side, Toll] | None = None,
 ) -> Ending:
     """Relay until the end; `early` holds bytes already received from client and backend.
 
     `unsent` holds bytes that have already been through the lanes, for client and backend; they
-    go first. `close_timeout` is in seconds. Both streams are closed when this returns or raises.
+    go first. `close_timeout` is in seconds. `tolls` hold the gates of what a side sends, where it
+    has one. Both streams are closed when this returns or raises.
     """
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
-    relay = Relay(streams, lanes, close_timeout)
+    relay = Relay(streams, lanes, close_timeout, tolls)
     return await relay.run(
         {Side.CLIENT: early[0], Side.BACKEND: early[1]},
         {Side.CLIENT: unsent[0], Side.BACKEND: unsent[1]},
@@ -88,7 +94,11 @@ class Relay:
     """The state that the two directions share. A lane is indexed by the side it comes from."""
 
     def __init__(
-        self, streams: dict[Side, trio.abc.Stream], lanes: dict[Side, Lane], close_timeout: float
+        self,
+        streams: dict[Side, trio.abc.Stream],
+        lanes: dict[Side, Lane],
+        close_timeout: float,
+        tolls: Mapping[Side, Toll] | None = None,
     ) -> None:
         self.streams = streams
         self.lanes = lanes
@@ -97,6 +107,10 @@ class Relay:
         self.deaf: set[Side] = set()  # sides that cannot be sent to any more
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
+        self.ended = trio.Event()  # set with `ending`
+        self.tolls = tolls or {}
+        for side, toll in self.tolls.items():
+            toll.begin(lanes[side], lanes.values(), self.ended)
 
     async def run(
         self, early: dict[Side, bytes], unsent: dict[Side, bytes] | None = None
@@ -154,7 +168,9 @@ class Relay:
         """Carry one direction until `side` has said its last: a Close, a violation, its end."""
         lane, source = self.lanes[side], self.streams[side]
         other = OTHER[side]
-        sink, send = self.streams[other], self.sender(other)
+        sink, say = self.streams[other], self.sender(other)
+        # What the sender says pays its toll; what the gateway says itself does not.
+        send = self.tolls[side].guarding(say) if side in self.tolls else say
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -165,16 +181,16 @@ class Relay:
                 reading.cancel()
 
         lane.wake = wake
-        await self._send(other, unsent)
+        await self._send(other, unsent, say)
         if early and (passed := lane.feed(early)):
-            await self._send(other, passed)
+            await self._send(other, passed, send)
         while True:
             if lane.over:
                 self._spoke_last(side, lane)
             if lane.ending is not None:
                 wake()
                 if close := lane.flush():
-                    await self._send(other, close)
+                    await self._send(other, close, say)
                     lane.feed(b"")  # what was held back may be the peer's own Close
             if lane.over:
                 return
@@ -203,28 +219,30 @@ class Relay:
             # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
             # scope above, and what is sent in a cancelled scope is lost.
             if data:
-                await self._send(other, lane.feed(data))
+                await self._send(other, lane.feed(data), send)
             elif data is not None:
                 self._lost(side)
                 self.cut(side)
-                await self._send(other, lane.flush())
+                await self._send(other, lane.flush(), say)
                 if not lane.finished:
                     # Lost inside a frame: no Close can be said, the end of the stream has to do.
                     with contextlib.suppress(*BROKEN):
                         await _send_eof(sink)
                 return
 
-    def sender(self, side: Side) -> Callable[[bytes | bytearray | memoryview], Awaitable[None]]:
+    def sender(self, side: Side) -> Send:
         """Return what takes the bytes that are meant for a side."""
         return self.streams[side].send_all
 
     def cut(self, side: Side) -> None:
-        """React to a frame of this side whose rest will never come; part of it has been sent."""
+        """React to a frame of this side whose rest will never come."""
+        if side in self.tolls and self.tolls[side].sieve.swallowing:
+            self.lanes[side].cut()  # nothing of it has been sent
 
-    async def _send(self, side: Side, data: bytes | bytearray | memoryview) -> None:
+    async def _send(self, side: Side, data: Bytes, send: Send) -> None:
         if data and side not in self.deaf:
             try:
-                await self.sender(side)(data)
+                await send(data)
             except BROKEN:
                 self._deafened(side)
 
@@ -238,6 +256,7 @@ class Relay:
         """Note how the connection ends; the first to say so counts and starts the deadline."""
         if self.ending is None:
             self.ending = ending
+            self.ended.set()
             self._hurry()
 
     def _hurry(self) -> None:

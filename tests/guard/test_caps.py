@@ -1,0 +1,61 @@
+"""Caps on connections, counted by several processes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trio_gw.counters import Counters
+from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def holding(caps: Caps, *wanted: Cap) -> Iterator[None]:
+    """Be connected."""
+    places = caps.take(wanted)
+    try:
+        yield
+    finally:
+        caps.leave(places)
+
+
+def test_so_many_and_no_more_whoever_holds_them() -> None:
+    counters = Counters(2, PLACES)
+    one, two = Caps(counters, 0), Caps(counters, 1)
+    cap = Cap("address", "10.0.0.7", 3)
+    with contextlib.ExitStack() as held:
+        for caps in (one, two, one):
+            held.enter_context(holding(caps, cap))
+        for caps in (one, two):
+            with pytest.raises(FullError) as full, holding(caps, cap):
+                pass
+            assert full.value.cap == cap
+        held.enter_context(holding(one, Cap("address", "10.0.0.8", 1)))
+        held.enter_context(holding(one, Cap("API", "10.0.0.7", 1)))
+    with holding(one, cap._replace(most=1)):
+        pass
+
+
+def test_a_refused_connection_takes_no_place_of_others() -> None:
+    caps = Caps(Counters(1, PLACES))
+    wide, narrow = Cap("gateway", "", 9), Cap("API", "a", 1)
+    with holding(caps, wide, narrow):
+        for _ in range(20):
+            with pytest.raises(FullError), holding(caps, wide, narrow):
+                pass
+        with holding(caps, wide._replace(most=2)):
+            pass
+
+
+def test_a_process_that_died_takes_its_connections_along() -> None:
+    counters = Counters(2, PLACES)
+    cap = Cap("gateway", "", 1)
+    Caps(counters, 1).take([cap])
+    counters.clear(1)
+    with holding(Caps(counters, 0), cap):
+        pass

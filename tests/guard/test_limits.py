@@ -1,0 +1,230 @@
+"""Windows, quotas and gates: exact for one process, within the documented bound for several."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trio_gw.config.tiers import Tier
+from trio_gw.counters import Counters
+from trio_gw.guard import limits
+from trio_gw.guard.limits import Level, Limits, Quota, width
+
+if TYPE_CHECKING:
+    from trio_gw.guard.limits import Gates
+
+START = 1_700_000_040.0  # the beginning of a minute
+
+
+class Told(list[str]):
+    """What was told about limits that were reached."""
+
+    def __call__(self, quota: Quota) -> None:
+        self.append(quota.reason)
+
+
+def make(*tiers: Tier, told: Told | None = None, **more: Any) -> Limits:
+    known = {tier.name: tier for tier in tiers}
+    counters = more.pop("counters", None) or Counters(1, width(known))
+    return Limits(known, Told() if told is None else told, counters, **more)
+
+
+def gates(of: Limits, *names: str, key: str = "k") -> Gates:
+    found = of.gates([Level(f"level {name}", name, key) for name in names])
+    assert found is not None
+    return found
+
+
+def passing(gate: limits.Gate, times: int, now: float, octets: int = 1) -> int:
+    return sum(gate.take(octets, now) is None for _ in range(times))
+
+
+@pytest.mark.parametrize("action", ["drop", "close", "pause"])
+@pytest.mark.parametrize("per", [1, 7, 60, 86400])
+def test_exactly_so_many_events_pass_in_every_window(per: int, action: Any) -> None:
+    both = gates(make(Tier("t", 5, per=per, on_exceed=action)), "t")
+    first = START // per * per
+    for window in range(20):
+        start = first + window * per
+        passed = 0
+        for step in range(20):
+            gate = (both.publish, both.subscribe)[step % 2]
+            now = start + per * step / 20
+            if (shut := gate.take(1, now)) is None:
+                passed += 1
+            else:
+                assert shut == (start + per, action, "level t limit t exceeded")
+        assert passed == 5
+
+
+def test_sessions_of_one_key_share_a_quota_and_other_keys_do_not() -> None:
+    made = make(Tier("t", 5))
+    one, two, other = gates(made, "t"), gates(made, "t"), gates(made, "t", key="other")
+    assert len(made) == 2
+    assert passing(one.publish, 3, START) == 3
+    assert passing(two.subscribe, 3, START) == 2
+    assert passing(other.publish, 9, START) == 5
+    del one, two, other
+    assert len(made) == 0
+    assert passing(gates(made, "t").publish, 9, START) == 0, "counts outlive their sessions"
+
+
+def test_bytes_pass_up_to_the_message_that_reaches_the_limit() -> None:
+    gate = gates(make(Tier("t", 3072, octets=True)), "t").publish
+    assert passing(gate, 10, START, 1024) == 3
+    assert passing(gate, 10, START + 60, 1025) == 3
+    assert gate.take(1 << 30, START + 120) is None
+    assert gate.take(0, START + 120) is not None
+
+
+def test_further_frames_count_in_bytes_only() -> None:
+    made = make(Tier("b", 100, octets=True), Tier("e", 3))
+    gate = gates(made, "b", "e").publish
+    assert gate.take(10, START) is None
+    gate.add(90, START)
+    assert gate.take(1, START).reason == "level b limit b exceeded"  # type: ignore[union-attr]
+    events = gates(made, "e", key="fresh").publish
+    assert events.take(1, START) is None
+    for _ in range(9):
+        events.add(1, START)
+    assert passing(events, 9, START) == 2
+
+
+def test_the_first_level_without_room_decides_and_nothing_is_counted_elsewhere() -> None:
+    told = Told()
+    made = make(Tier("a", 2), Tier("b", 4, on_exceed="close"), told=told)
+    gate = gates(made, "a", "b").publish
+    assert passing(gate, 9, START) == 2
+    assert gate.take(1, START) == (START + 60, "drop", "level a limit a exceeded")
+    assert passing(gates(made, "b").publish, 9, START) == 2, "what a refused, b has not counted"
+    assert told == ["level a limit a exceeded", "level b limit b exceeded"]
+
+
+def test_a_limit_is_told_once_a_window() -> None:
+    told = Told()
+    gate = gates(make(Tier("t", 1), told=told), "t").publish
+    for window in range(3):
+        passing(gate, 5, START + 60 * window)
+        assert len(told) == window + 1
+
+
+def test_a_burst_is_for_who_kept_to_the_limit_before() -> None:
+    gate = gates(make(Tier("t", 5, burst=3)), "t").publish
+    passed = [passing(gate, 20, START + 60 * window) for window in range(4)]
+    assert passed == [8, 5, 8, 5]
+    assert passing(gate, 6, START + 240) == 6
+    assert passing(gate, 20, START + 300) == 7, "of the burst one was used up"
+    assert passing(gate, 20, START + 600) == 8
+
+
+@pytest.mark.parametrize(
+    ("count", "publish", "subscribe"),
+    [("both", 3, 0), ("each", 3, 3), ("publish", 3, 9), ("subscribe", 9, 3)],
+)
+def test_which_direction_counts(count: Any, publish: int, subscribe: int) -> None:
+    both = gates(make(Tier("t", 3, count=count)), "t")
+    assert passing(both.publish, 9, START) == publish
+    assert passing(both.subscribe, 9, START) == subscribe
+
+
+def test_no_gate_where_nothing_limits() -> None:
+    made = make(Tier("none"), Tier("lenient", 5, stop_on_quota=False), Tier("t", 5))
+    assert made.gates([Level("a", "none", "k"), Level("b", "lenient", "k")]) is None
+    assert made.gates([Level("a", "", "k"), Level("b", "unknown", "k")]) is None
+
+
+def test_only_drop_lets_messages_vanish() -> None:
+    made = make(Tier("d", 1), Tier("c", 1, on_exceed="close"), Tier("p", 1, on_exceed="pause"))
+    assert gates(made, "c", "d").drops
+    assert not gates(made, "c", "p").drops
+
+
+def test_tiers_of_different_windows_do_not_take_each_others_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "CELLS", 1)  # every key of one period meets every other
+    made = make(Tier("minute", 5), Tier("day", 5, per=86400))
+    minute, day = gates(made, "minute").publish, gates(made, "day").publish
+    for _ in range(5):
+        assert minute.take(1, START) is None
+        assert day.take(1, START) is None
+    assert (passing(minute, 5, START), passing(day, 5, START)) == (0, 0)
+    assert passing(gates(made, "minute", key="other").publish, 5, START) == 0, "counts too much"
+
+
+def test_counts_of_windows_long_ago_do_not_count() -> None:
+    gate = gates(make(Tier("t", 5, per=1)), "t").publish
+    for gap in (1, 2, 3, 1000, 1 << 20, (1 << 24) - 1):
+        assert passing(gate, 9, START + gap) == 5
+
+
+def test_a_full_count_stays_full() -> None:
+    gate = gates(make(Tier("t", 1 << 38, octets=True)), "t").publish
+    assert gate.take(1 << 62, START) is None
+    gate.add(1 << 62, START)
+    assert gate.take(1, START) is not None
+    assert gate.take(1, START + 60) is None
+
+
+def test_a_process_that_is_replaced_goes_on_with_the_count() -> None:
+    tier = Tier("t", 5)
+    counters = Counters(2, width({"t": tier}))
+    assert passing(gates(make(tier, counters=counters, index=1), "t").publish, 3, START) == 3
+    assert passing(gates(make(tier, counters=counters, index=1), "t").publish, 9, START) == 2
+    assert passing(gates(make(tier, counters=counters, index=0), "t").publish, 9, START) == 0
+
+
+PROCESSES, WINDOWS, LIMIT = 4, 20, 1000
+
+
+def _hammer(made: Limits, ready: int, go: int) -> bytes:
+    """Ask in every window until there is no more room; returns how often there was."""
+    passed = []
+    gate = gates(made, "t").publish
+    for window in range(WINDOWS):
+        os.write(ready, b".")
+        assert os.read(go, 1) == b"!"
+        count = 0
+        while gate.take(1, START + 60 * window) is None:
+            count += 1
+        passed.append(count)
+    return b"".join(count.to_bytes(4, "big") for count in passed)
+
+
+def test_processes_count_together() -> None:
+    tier = Tier("t", LIMIT)
+    counters = Counters(PROCESSES, width({"t": tier}))
+    ready, tell_ready = os.pipe()
+    children = []
+    for index in range(PROCESSES):
+        go, tell_go = os.pipe()
+        result, tell_result = os.pipe()
+        if (pid := os.fork()) == 0:
+            code = 1
+            try:
+                made = make(tier, counters=counters, index=index)
+                os.write(tell_result, _hammer(made, tell_ready, go))
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(tell_result)
+        children.append((pid, tell_go, result))
+    for _ in range(WINDOWS):
+        for _ in children:
+            assert os.read(ready, 1) == b"."
+        for _, tell_go, _ in children:
+            os.write(tell_go, b"!")
+    results = []
+    for pid, tell_go, result in children:
+        assert os.waitpid(pid, 0)[1] == 0
+        data = os.read(result, 4 * WINDOWS)
+        results.append([int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4)])
+        os.close(tell_go)
+        os.close(result)
+    os.close(ready)
+    os.close(tell_ready)
+    for window in range(WINDOWS):
+        total = sum(result[window] for result in results)
+        assert LIMIT <= total <= LIMIT + PROCESSES - 1

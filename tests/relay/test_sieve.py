@@ -1,0 +1,198 @@
+"""What passes a gate: whole messages or nothing of them, whatever is cut and mixed how."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.conversation import KEY, Seen, frame, split_frames
+from trio_gw.errors import CloseCode
+from trio_gw.relay.lane import Lane
+from trio_gw.relay.sieve import Hold, Sieve
+from trio_gw.wire import frames
+from trio_gw.wire.frames import ViolationError
+
+
+class Refusal(NamedTuple):
+    until: float
+    action: str
+    reason: str
+
+
+class Script:
+    """A gate that lets pass what it was told to, in order; afterwards everything."""
+
+    def __init__(self, *fates: bool, action: str = "drop") -> None:
+        self.fates = list(fates)
+        self.action = action
+        self.octets = 0
+
+    def take(self, octets: int, now: float) -> Refusal | None:
+        if self.fates and not self.fates.pop(0):
+            return Refusal(now + 1, self.action, "no")
+        self.octets += octets
+        return None
+
+    def add(self, octets: int, now: float) -> None:
+        self.octets += octets
+
+
+def clock() -> float:
+    return 100.0
+
+
+class Message(NamedTuple):
+    """A data message in fragments of these sizes, with a control frame behind some of them."""
+
+    sizes: list[int]
+    controls: list[tuple[int, bytes] | None]
+    passes: bool
+
+
+CONTROL = st.tuples(st.sampled_from([frames.PING, frames.PONG]), st.binary(max_size=9))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    sizes = st.integers(0, 300) | st.sampled_from([125, 126, 127, 65535, 65536])
+    fragments = draw(st.lists(sizes, min_size=1, max_size=4))
+    controls = [draw(st.none() | CONTROL) for _ in fragments]
+    return Message(fragments, controls, draw(st.booleans()))
+
+
+def wire(script: list[Message], key: bytes | None) -> tuple[bytes, list[tuple[int, bytes]], int]:
+    """Write the messages; gives what has to arrive, too, and the octets that count."""
+    data, expected, octets = b"", [], 0
+    for message in script:
+        for at, size in enumerate(message.sizes):
+            payload = b"m" * size
+            opcode = frames.CONTINUATION if at else frames.BINARY
+            fin = at == len(message.sizes) - 1
+            data += frame(opcode, payload, fin=fin, key=key)
+            if message.passes:
+                expected.append(((frames.FIN if fin else 0) | opcode, payload))
+                octets += len(payload)
+            if (control := message.controls[at]) is not None:
+                data += frame(*control, key=key)
+                expected.append((frames.FIN | control[0], control[1]))
+    return data, expected, octets
+
+
+def through(lane: Lane, sieve: Sieve, chunks: list[bytes]) -> bytes:
+    out = b""
+    for chunk in chunks:
+        for part in sieve.feed(lane.feed(chunk)):
+            assert not isinstance(part, Hold)
+            out += part
+    return out
+
+
+def shown(found: list[Seen]) -> list[tuple[int, bytes]]:
+    return [(seen.first, seen.payload) for seen in found]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=st.lists(messages(), max_size=8),
+    splits=st.lists(st.integers(1, 5000), max_size=40),
+    masked=st.booleans(),
+)
+def test_a_dropped_message_leaves_no_trace(
+    script: list[Message], splits: list[int], masked: bool
+) -> None:
+    key = KEY if masked else None
+    data, expected, octets = wire(script, key)
+    chunks, at = [], 0
+    for step in splits:
+        chunks.append(data[at : at + step])
+        at += step
+    chunks.append(data[at:])
+    gate = Script(*(message.passes for message in script))
+    sieve = Sieve(gate, clock, masked=masked)
+    lane = Lane(masked=masked)
+    out = through(lane, sieve, [chunk for chunk in chunks if chunk])
+    found, rest = split_frames(out)
+    assert rest == b""
+    assert shown(found) == expected
+    assert gate.octets == octets
+    assert sieve.dropped == sum(not message.passes for message in script)
+    # What was dropped is no longer in the way of those to come, nor of a receiver that is strict.
+    receiver = Lane(masked=masked)
+    receiver.feed(out)
+    assert receiver.violation is None
+    goodbye = frame(frames.CLOSE, key=key)
+    assert through(lane, sieve, [goodbye]) == goodbye
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=st.lists(messages(), min_size=1, max_size=8),
+    holds=st.lists(st.booleans(), max_size=30),
+)
+def test_what_waits_is_sent_in_its_place(script: list[Message], holds: list[bool]) -> None:
+    script = [message._replace(passes=True) for message in script]
+    data, expected, _ = wire(script, None)
+    sieve = Sieve(Script(*holds, action="pause"), clock, masked=False)
+    out, held = b"", 0
+    for part in sieve.feed(data):
+        if isinstance(part, Hold):
+            assert part == (101.0, "")
+            assert split_frames(out)[1] == b"", "everything before it has been told"
+            held += 1
+        else:
+            out += part
+    assert shown(split_frames(out)[0]) == expected
+    assert held >= holds[: len(script)].count(False)
+
+
+def test_a_limit_that_closes_says_so_once_and_lets_nothing_pass() -> None:
+    message, ping = frame(frames.TEXT, b"x", key=KEY), frame(frames.PING, key=KEY)
+    sieve = Sieve(Script(True, *[False] * 9, action="close"), clock, masked=True)
+    out, endings = b"", []
+    for part in sieve.feed(message + ping + message + ping + message):
+        if isinstance(part, Hold):
+            endings.append(part.ending)
+            sieve.closing = True
+        else:
+            out += part
+    assert endings == ["no"]
+    assert out == message + ping + ping
+
+
+@pytest.mark.parametrize("fragments", [[11], [5, 5, 1], [10, 1], [0, 0, 11]])
+def test_a_message_that_is_too_big(fragments: list[int]) -> None:
+    data = b""
+    for at, size in enumerate(fragments):
+        data += frame(frames.CONTINUATION if at else frames.TEXT, b"x" * size, fin=False)
+    sieve = Sieve(None, clock, masked=False, most=10)
+    out: list[memoryview | Hold] = []
+    with pytest.raises(ViolationError) as violation:
+        out.extend(sieve.feed(data))
+    assert violation.value.code == CloseCode.TOO_BIG
+    assert violation.value.what == "message of more than 10 bytes"
+    last = frame(frames.CONTINUATION if len(fragments) > 1 else frames.TEXT, b"x" * fragments[-1],
+                 fin=False)  # fmt: skip
+    passed = b"".join(bytes(part) for part in out if not isinstance(part, Hold))
+    assert passed == data[: len(data) - len(last)], (
+        "nothing of the frame that exceeds it has passed"
+    )
+
+
+def test_messages_of_the_largest_size_pass_one_after_another() -> None:
+    data = frame(frames.TEXT, b"x" * 10) * 3 + frame(frames.TEXT, b"x" * 9, fin=False)
+    data += frame(frames.CONTINUATION, b"x") * 1
+    sieve = Sieve(None, clock, masked=False, most=10)
+    assert b"".join(bytes(part) for part in sieve.feed(data) if not isinstance(part, Hold)) == data
+
+
+def test_a_dropped_frame_that_is_under_way_is_being_swallowed() -> None:
+    sieve = Sieve(Script(False, True), clock, masked=False)
+    data = frame(frames.TEXT, b"hello")
+    told = [
+        (b"".join(map(bytes, sieve.feed(part))), sieve.swallowing)  # type: ignore[arg-type]
+        for part in (data[:4], data[4:], data[:4])
+    ]
+    assert told == [(b"", True), (b"", False), (data[:4], False)]

@@ -1,0 +1,246 @@
+"""Gates in a relay: what is dropped, what waits, what ends the connection, in every driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from support.conversation import KEY, frame
+from support.relays import Peer, Relay, inspected_memory, memory, relaying, tcp
+from trio_gw.config.tiers import Tier
+from trio_gw.counters import Counters
+from trio_gw.errors import Side
+from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.relay.toll import Toll
+from trio_gw.wire import frames
+
+DRIVERS = pytest.mark.parametrize("streams", [memory, inspected_memory])
+PER = 60
+
+
+def tolls(limit: int = 5, action: Any = "drop", most: int = 0, **more: Any) -> dict[Side, Toll]:
+    tier = Tier("t", limit, per=PER, on_exceed=action, **more)
+    made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
+    gates = made.gates([Level("API", "t", "k")])
+    assert gates is not None
+    begin = trio.current_time()
+
+    def clock() -> float:
+        """Tell the time by the clock of the test; a window begins now."""
+        return 1_700_000_040.0 + trio.current_time() - begin
+
+    return {
+        Side.CLIENT: Toll(gates.publish, clock, masked=True, most=most),
+        Side.BACKEND: Toll(gates.subscribe, clock, masked=False, most=most),
+    }
+
+
+def says(peer: Peer, *payloads: bytes) -> bytes:
+    return b"".join(frame(frames.BINARY, payload, key=peer.key) for payload in payloads)
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+async def leaves(relay: Relay) -> None:
+    """Let the client say goodbye, and the backend answer."""
+    await relay.client.closes(1000)
+    await relay.backend.is_told(1000)
+    await relay.backend.closes(1000)
+    await relay.client.is_told(1000)
+    await relay.client.hangs_up()
+    await relay.backend.hangs_up()
+    await relay.ends("client", 1000)
+
+
+@DRIVERS
+async def test_what_is_over_the_limit_is_dropped(
+    streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with relaying(streams, tolls=tolls(), limit=9999) as relay:
+        for _ in range(3):
+            begun = trio.current_time()
+            await relay.client.sends(says(relay.client, *numbered(9)))
+            await relay.client.sends(frame(frames.PING, b"still here", key=KEY))
+            for payload in numbered(5):
+                await relay.backend.hears(payload)
+            assert (await relay.backend.gets()).payload == b"still here"
+            await relay.backend.sends(says(relay.backend, b"nor this way"))
+            await relay.backend.sends(frame(frames.PONG, b"either"))
+            assert (await relay.client.gets()).payload == b"either"
+            await trio.sleep(PER - (trio.current_time() - begun))
+        await leaves(relay)
+
+
+@DRIVERS
+async def test_what_waits_is_not_lost(streams: Any, autojump_clock: trio.testing.MockClock) -> None:
+    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+        begun = trio.current_time()
+        await relay.client.sends(says(relay.client, *numbered(17)))
+        for number, payload in enumerate(numbered(17)):
+            await relay.backend.hears(payload)
+            assert (trio.current_time() - begun) // PER == number // 5
+        await leaves(relay)
+
+
+@DRIVERS
+async def test_a_close_behind_what_waits_comes_in_its_place(
+    streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+        await relay.client.sends(says(relay.client, *numbered(7)))
+        await relay.client.closes(1000)
+        for payload in numbered(7):
+            await relay.backend.hears(payload)
+        await relay.backend.is_told(1000)
+        await relay.backend.closes(1000)
+        await relay.client.is_told(1000)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("client", 1000)
+
+
+@DRIVERS
+async def test_a_side_that_leaves_does_not_wait_for_a_window(
+    streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+        await relay.client.sends(says(relay.client, *numbered(7)))
+        for payload in numbered(5):
+            await relay.backend.hears(payload)
+        begun = trio.current_time()
+        await relay.backend.closes(1001)
+        await relay.client.is_told(1001)
+        await relay.client.closes(1001)
+        await relay.backend.is_told(1001)
+        assert trio.current_time() - begun < 1
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("backend", 1001)
+
+
+@DRIVERS
+async def test_the_gateway_ends_a_connection_that_waits(
+    streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+        await relay.client.sends(says(relay.client, *numbered(7)))
+        for payload in numbered(5):
+            await relay.backend.hears(payload)
+        assert relay.tolls[Side.CLIENT].holding
+        begun = trio.current_time()
+        relay.end(1012, "stopping")
+        await relay.client.is_told(1012, "stopping")
+        await relay.backend.is_told(1012, "stopping")
+        assert trio.current_time() - begun < 1
+        await relay.client.closes(1012)
+        await relay.backend.closes(1012)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("gateway", 1012)
+        assert not relay.tolls[Side.CLIENT].holding
+
+
+async def test_one_that_is_to_end_before_it_begins_does_not_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    early = frame(frames.BINARY, b"1", key=KEY) + frame(frames.BINARY, b"2", key=KEY)
+    options: dict[str, Any] = {"early": (early, b""), "end_first": 1012, "limit": 9999}
+    async with relaying(memory, tolls=tolls(1, "pause"), **options) as relay:
+        begun = trio.current_time()
+        await relay.client.is_told(1012)
+        await relay.backend.is_told(1012)
+        assert trio.current_time() - begun < 1
+        await relay.client.closes(1012)
+        await relay.backend.closes(1012)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+
+
+async def test_cancelled_while_something_waits(autojump_clock: trio.testing.MockClock) -> None:
+    async with relaying(memory, tolls=tolls(action="pause"), limit=9999) as relay:
+        await relay.client.sends(says(relay.client, *numbered(7)))
+        for payload in numbered(5):
+            await relay.backend.hears(payload)
+        relay.scope.cancel()
+        await relay.over.wait()
+        assert not relay.tolls[Side.CLIENT].holding
+
+
+async def test_who_waits_holds_up_the_sender() -> None:
+    """Over real sockets: no more is read than the chunk that waits."""
+    async with relaying(tcp, tolls=tolls(action="pause", limit=1)) as relay:
+        sent = 0
+
+        async def pour() -> None:
+            nonlocal sent
+            while True:
+                await relay.client.sends(says(relay.client, bytes(60_000)))
+                sent += 60_000
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pour)
+            assert (await relay.backend.gets()).payload == bytes(60_000)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert relay.publish.octets <= 4 * 65536
+            assert relay.publish.octets < sent + 60_000, "the sender is held up"
+            nursery.cancel_scope.cancel()
+        await relay.client.hangs_up()
+        relay.scope.cancel()
+
+
+@DRIVERS
+async def test_a_limit_that_closes(streams: Any) -> None:
+    async with relaying(streams, tolls=tolls(action="close")) as relay:
+        await relay.client.sends(says(relay.client, *numbered(9)))
+        for payload in numbered(5):
+            await relay.backend.hears(payload)
+        for peer in (relay.client, relay.backend):
+            await peer.is_told(1008, "API limit t exceeded")
+            await peer.closes(1008)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("gateway", 1008, "API limit t exceeded")
+
+
+async def test_a_client_is_told_at_once_in_the_middle_of_its_message() -> None:
+    async with relaying(memory, tolls=tolls(1, "close")) as relay:
+        await relay.client.sends(says(relay.client, b"1") + says(relay.client, bytes(99))[:50])
+        await relay.backend.hears(b"1")
+        await relay.client.is_told(1008)
+        await relay.client.sends(says(relay.client, bytes(99))[50:])
+        await relay.backend.is_told(1008)
+        await relay.client.closes(1008)
+        await relay.backend.closes(1008)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("gateway", 1008)
+
+
+async def test_lost_in_the_middle_of_a_dropped_message() -> None:
+    """Nothing of it was sent, so there is a place for a Close frame."""
+    async with relaying(memory, tolls=tolls(1)) as relay:
+        await relay.client.sends(says(relay.client, b"1") + says(relay.client, bytes(99))[:50])
+        await relay.backend.hears(b"1")
+        await relay.client.hangs_up()
+        await relay.backend.is_told(1001, "client connection lost")
+        await relay.backend.closes(1001)
+        await relay.backend.hangs_up()
+        await relay.ends("client", 1006)
+
+
+async def test_a_message_that_is_too_big() -> None:
+    async with relaying(memory, tolls=tolls(most=10)) as relay:
+        await relay.client.says(bytes(10))
+        await relay.backend.hears(bytes(10))
+        await relay.backend.sends(says(relay.backend, bytes(11)))
+        for peer in (relay.client, relay.backend):
+            await peer.is_told(1009)
+            await peer.closes(1009)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("backend", 1009, "backend: message of more than 10 bytes")

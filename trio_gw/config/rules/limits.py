@@ -1,0 +1,69 @@
+"""Rules of `[tiers]` and `[limits]`: how much may pass, and how many may connect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_gw.config import tiers
+from trio_gw.config.rules.faults import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.settings import Settings
+    from trio_gw.config.tiers import TierTable
+
+MAX_TIERS = 1000
+MAX_NAME = 64  # characters; the name is part of a Close frame's reason
+
+
+def check(settings: Settings) -> Iterator[Fault]:
+    """Yield the broken rules of these."""
+    if len(settings.tiers) > MAX_TIERS:
+        yield Fault(("tiers",), f"tiers: more than {MAX_TIERS} of them", "remove some")
+    for name, table in settings.tiers.items():
+        yield from _tier(("tiers", name), table)
+    for field in settings.limits.__struct_fields__:
+        path = ("limits", field)
+        value = getattr(settings.limits, field)
+        if field == "max_message":
+            yield from _size(path, value, "limits.max_message")
+        elif value < 0:
+            yield Fault(path, f"limits.{field} is negative", "write a number, or 0 for no limit")
+
+
+def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
+    name = str(path[-1])
+    where = f"tiers.{name[:MAX_NAME]}"
+    if not name.isprintable() or not 1 <= len(name.encode()) <= MAX_NAME:
+        what = f"{where}: a name has 1 to {MAX_NAME} bytes of printable text"
+        yield Fault(path, what, "shorten it")
+    events_given, octets_given = table.events != 0, table.bytes not in (0, "")
+    if events_given == octets_given:
+        both = "both events and bytes" if events_given else "neither events nor bytes"
+        mend = 'give one of them, like events = 5 or bytes = "3KB"'
+        yield Fault(path, f"{where} has {both}", mend)
+    if not 0 <= table.events <= tiers.LARGEST:
+        mend = f"write a number from 1 to {tiers.LARGEST}"
+        yield Fault((*path, "events"), f"{where}.events: {table.events} is no limit", mend)
+    yield from _size((*path, "bytes"), table.bytes, f"{where}.bytes")
+    yield from _size((*path, "burst"), table.burst, f"{where}.burst")
+    try:
+        tiers.period(table.per)
+    except ValueError:
+        what = f"{where}.per: {table.per!r} is not a time from 1 second to 31 days"
+        yield Fault((*path, "per"), what, 'write it like "30s", "1m", "2h" or "1d"')
+    for field, choices in (("on_exceed", tiers.ACTIONS), ("count", tiers.COUNTS)):
+        if (value := getattr(table, field)) not in choices:
+            listed = ", ".join(f'"{choice}"' for choice in choices)
+            what = f"{where}.{field}: {value!r} is not one of {listed}"
+            yield Fault((*path, field), what, f'write one of them, like "{choices[0]}"')
+
+
+def _size(path: KeyPath, value: int | str, where: str) -> Iterator[Fault]:
+    try:
+        tiers.size(value)
+    except ValueError:
+        what = f"{where}: {value!r} is not a number from 0 to {tiers.LARGEST}"
+        yield Fault(path, what, 'write a number, or a text like "3KB" (1 KB is 1024 bytes)')

@@ -1,0 +1,63 @@
+"""How many may be connected at once: in all, to an API, of an application, from an address.
+
+Every process counts its own connections in its own column, and reads all; keys are found by a
+hash, so keys that meet in one place share a cap, which can only count too much. Whoever ends
+takes its count along: the column of a process that died is cleared by its supervisor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trio_gw.counters import Counters
+
+PLACES = 1 << 16
+
+
+class Cap(NamedTuple):
+    """At most `most` connections with this key; `name` says of what, for people."""
+
+    name: str
+    key: str
+    most: int
+
+
+class FullError(Exception):
+    """There are as many connections as there may be."""
+
+    def __init__(self, cap: Cap) -> None:
+        self.cap = cap
+        super().__init__(f"{cap.most} connections per {cap.name}")
+
+
+class Caps:
+    """The connections that are open, as counted by the process with this `index`."""
+
+    def __init__(self, counters: Counters, index: int = 0) -> None:
+        """Count in `counters`, which have `PLACES` integers a process."""
+        self._counters = counters
+        self._own = self._counters.column(index)
+
+    def take(self, caps: Sequence[Cap]) -> tuple[int, ...]:
+        """Count a connection; returns what to `leave` in the end. Raises `FullError`."""
+        places = tuple(map(_place, caps))
+        for cap, place in zip(caps, places, strict=True):
+            if sum(self._counters.row(place)) >= cap.most:
+                raise FullError(cap)
+        for place in places:
+            self._own[place] += 1
+        return places
+
+    def leave(self, places: Iterable[int]) -> None:
+        """Count a connection no longer."""
+        for place in places:
+            self._own[place] -= 1
+
+
+def _place(cap: Cap) -> int:
+    text = f"{cap.name}\0{cap.key}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % PLACES

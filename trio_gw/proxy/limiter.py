@@ -1,0 +1,144 @@
+"""The admit phase: what limits a connection, by its route and its caller.
+
+Called by `connection`. Keys and order are those of the reference system: API, topic, subscription,
+application, the first that has no room decides (spec: frames §4). Where no credential is asked
+for there is one level instead of the last two: the client's address.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw.config import tiers
+from trio_gw.counters import Counters
+from trio_gw.errors import Side
+from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+from trio_gw.guard.limits import Level, Limits, Quota, width
+from trio_gw.proxy import refusals
+from trio_gw.relay.toll import Toll
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.config.tiers import Tier
+    from trio_gw.guard.caller import Caller
+    from trio_gw.guard.limits import Gates
+    from trio_gw.routes import Route
+
+log = logging.getLogger("trio_gw.limits")
+
+MOST_NAMES = 100  # unknown tiers that are told of
+TENANT = "carbon.super"
+
+
+class Shared(NamedTuple):
+    """What processes count together: what passed in windows, and connections that are open."""
+
+    used: Counters
+    held: Counters
+
+    def bury(self, index: int) -> None:
+        """Forget the connections of a process that has ended; what it let pass still counts."""
+        self.held.clear(index)
+
+
+def share(settings: Settings, processes: int) -> Shared:
+    """Make the counters for so many processes, before they are forked."""
+    used = width(tiers.known(settings.tiers))
+    return Shared(Counters(processes, used), Counters(processes, PLACES))
+
+
+class Limiter:
+    """What limits the connections of one process, the one with this `index`."""
+
+    def __init__(self, settings: Settings, shared: Shared | None = None, index: int = 0) -> None:
+        used, held = shared or share(settings, 1)
+        self._tiers = tiers.known(settings.tiers)
+        self._limits = Limits(self._tiers, _tell, used, index)
+        self._settings = settings.limits
+        self._most = tiers.size(settings.limits.max_message)
+        self._caps = Caps(held, index)
+        self._unknown: set[str] = set()
+
+    def gates(self, route: Route, caller: Caller, address: str) -> Gates | None:
+        """Make the gates of a connection, None if nothing limits what it says."""
+        return self._limits.gates(self._levels(route, caller, address))
+
+    def tolls(self, route: Route, gates: Gates | None) -> dict[Side, Toll]:
+        """Make what stands in the way of its messages; empty if nothing does."""
+        most = 0
+        if route.topic.inspection is None:
+            most = self._most if route.topic.max_message is None else route.topic.max_message
+        if gates is None and not most:
+            return {}
+        return {
+            side: Toll(gate, time.time, masked=side is Side.CLIENT, most=most)
+            for side, gate in (
+                (Side.CLIENT, gates and gates.publish),
+                (Side.BACKEND, gates and gates.subscribe),
+            )
+        }
+
+    def enter(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
+        """Take one of the places there are for connections; returns what to `leave` in the end.
+
+        Raises `Refusal` if all are taken.
+        """
+        limits, api = self._settings, route.api
+        application = caller.application.uuid or caller.application.name
+        caps = [
+            Cap("gateway", "", limits.connections),
+            Cap("API", f"{api.base_path}:{api.version}", limits.connections_per_api),
+            Cap("address", address, limits.connections_per_address),
+        ]
+        if not caller.anonymous:
+            caps.append(Cap("application", application, limits.connections_per_application))
+        try:
+            return self._caps.take([cap for cap in caps if cap.most])
+        except FullError as full:
+            raise refusals.full(full.cap) from None
+
+    def leave(self, places: tuple[int, ...]) -> None:
+        """Give a place back."""
+        self._caps.leave(places)
+
+    def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
+        api, topic, application = route.api, route.topic, caller.application
+        base = f"{api.base_path}:{api.version}"
+        yield Level("API", self._known(api.tier), base)
+        yield Level("topic", self._known(topic.tier), f"{base}:{topic.name}")
+        subscription = caller.subscription
+        if caller.anonymous:
+            yield Level("address", self._known(subscription.tier), f"{base}:{address}")
+            return
+        if subscription.stop_on_quota:
+            name = self._known(subscription.tier)
+            yield Level("subscription", name, f"{application.id}:{base}")
+        user = caller.subject
+        if "@" not in user:
+            user += f"@{subscription.tenant or TENANT}"
+        yield Level("application", self._known(application.tier), f"{application.id}:{user}")
+
+    def _known(self, name: str) -> str:
+        """Give a tier's name back, and tell once of one that nobody knows."""
+        new = name and name not in self._tiers and name not in self._unknown
+        if new and len(self._unknown) < MOST_NAMES:
+            self._unknown.add(name)
+            mend = "define it under [tiers] in gateway.toml"
+            log.warning("the tier %r is not known here, so it limits nothing; %s", name, mend)
+        return name
+
+
+def _tell(quota: Quota) -> None:
+    tier: Tier = quota.tier
+    log.info("%s: %s, so %s until the window ends", quota.reason, tier, _ACTION[tier.on_exceed])
+
+
+_ACTION = {
+    "drop": "messages are dropped",
+    "close": "connections are closed",
+    "pause": "messages wait",
+}
