@@ -29,11 +29,13 @@ FLOORS: dict[str, set[str]] = {
     "echo": {"proxy"},
     "admin": {"config", "feed", "guard", "proxy", "relay", "routes", "telemetry"},
     "material": {"config", "guard", "proxy", "routes", "watch"},
+    "listeners": {"config", "guard", "proxy", "relay"},
     "worker": {
-        *("admin", "config", "echo", "feed", "guard", "material", "proxy", "relay", "routes"),
+        *("admin", "config", "echo", "feed", "guard", "listeners", "material", "proxy"),
+        *("relay", "routes"),
         *("telemetry", "watch"),
     },
-    "processes": {"config", "material", "proxy", "telemetry", "worker"},
+    "processes": {"config", "listeners", "material", "proxy", "telemetry", "worker"},
     "cli": {
         *("compiled", "config", "echo", "feed", "guard", "processes", "routes", "telemetry"),
         "worker",

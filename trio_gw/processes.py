@@ -13,7 +13,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from trio_gw import worker
+from trio_gw import listeners, worker
 from trio_gw.counters import Counters, Pages
 from trio_gw.material import load_keys
 from trio_gw.proxy.fleet import Fleet, bury
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
     number: int
     fleet: Fleet
-    sockets: worker.Sockets
+    sockets: listeners.Sockets
     orders: Orders
     shared: Shared
 
@@ -54,8 +54,8 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     logs.configure(table.level, "supervisor", table.format)
     worker.tidy(settings, base)
     load_keys(settings, base)
-    sockets = worker.bind_all(settings)
-    worker.log_addresses(sockets)
+    sockets = listeners.bind_all(settings)
+    listeners.log_addresses(sockets)
     counters = Counters(count(settings))
     pages = Pages(counters.processes + 1) if settings.metrics.enabled else None
     shared = share(settings, counters.processes)
@@ -81,8 +81,8 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
             child,
             ended=ended,
             # While anybody holds them, the kernel accepts what nobody will serve.
-            stopping=lambda: worker.close_all(sockets),
+            stopping=lambda: listeners.close_all(sockets),
             patience=settings.timeouts.drain + settings.timeouts.close + GRACE,
         ).supervise()
     finally:
-        worker.close_all(sockets)
+        listeners.close_all(sockets)

@@ -20,7 +20,6 @@ from trio_gw.admin.context import Context
 from trio_gw.admin.server import Server
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
-from trio_gw.config.settings import parse_address
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import Catalog
@@ -32,10 +31,18 @@ from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.guard.schemes import Guard
 from trio_gw.guard.tokens import Tokens
+from trio_gw.listeners import (
+    TRAFFIC,
+    Addresses,
+    Sockets,
+    addresses_of,
+    bind_all,
+    handler_of,
+    log_addresses,
+)
 from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
-from trio_gw.proxy.connection import serve
 from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.departures import Departures
 from trio_gw.proxy.dial import Dialer
@@ -43,51 +50,32 @@ from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.limiter import Limiter
-from trio_gw.proxy.listener import accept_all, bind
-from trio_gw.proxy.reports import Reporter
+from trio_gw.proxy.listener import accept_all
+from trio_gw.proxy.reports import Reporter, analytics_of
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.upstream import Upstream
-from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
-from trio_gw.telemetry import families
-from trio_gw.telemetry.analytics import Analytics, Sink
 from trio_gw.telemetry.metrics import CONTENT_TYPE, Metrics
-from trio_gw.telemetry.sinks import FileSink, HttpSink
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from trio_gw.config import observing as settings_of
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
-    from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.limiter import Shared
-    from trio_gw.relay.plain import PlainStream
 
 log = logging.getLogger("trio_gw")
 
 TRIAL = "trial"  # the origin of the one API of `run --to`
 FOLDER = "apis"
-TRAFFIC = frozenset(("http", "https"))  # the listeners that clients connect to
-
-
-class Addresses(NamedTuple):
-    """Where the listeners are bound; None for one that is turned off."""
-
-    http: tuple[str, int] | None
-    https: tuple[str, int] | None
-    admin: tuple[str, int] | None = None
-    metrics: tuple[str, int] | None = None
 
 
 class Running(NamedTuple):
@@ -100,9 +88,6 @@ class Running(NamedTuple):
     testkeys: TestKeys | None
     operators: Operators
     metrics: Metrics | None
-
-
-Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
 
 
 def tidy(settings: Settings, base: Path) -> None:
@@ -211,7 +196,7 @@ async def run(
         gateway = gateway._replace(observers=(tally,))
     analytics = reporter = None
     if settings.analytics.enabled:
-        analytics = make_analytics(settings.analytics, base, fleet.index, metrics)
+        analytics = analytics_of(settings.analytics, base, fleet.index, metrics)
         reporter = Reporter(
             analytics,
             sessions,
@@ -249,7 +234,7 @@ async def run(
 
             def accept() -> None:
                 for name in TRAFFIC.intersection(listeners):
-                    handler = _handler(gateway, fleet, keys.tls if name == "https" else None)
+                    handler = handler_of(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
                         accepting.start_soon(accept_all, sock, handler, nursery, turn)
 
@@ -293,7 +278,7 @@ async def run(
                     accepting.start_soon(accept_all, sock, handler, nursery)
             if sockets is None:
                 log_addresses(listeners)
-            addresses = Addresses(*(_address(listeners, name) for name in Addresses._fields))
+            addresses = addresses_of(listeners)
             task_status.started(
                 Running(addresses, live, catalog, sessions, keys.testkeys, operators, metrics)
             )
@@ -314,86 +299,8 @@ def _signer(settings: Settings, name: str) -> str:
     return found[0] if found else ""
 
 
-def make_analytics(
-    table: settings_of.Analytics, base: Path, index: int, metrics: Metrics | None
-) -> Analytics:
-    """Build the sinks; each worker has a file of its own."""
-    sinks: dict[str, Sink] = {}
-    if "file" in table.sinks:
-        path = base / table.file
-        if index:
-            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
-        sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
-    if "http" in table.sinks:
-        sinks["http"] = HttpSink(table.url, table.token)
-
-    def dropped(name: str, count: int) -> None:
-        if metrics is not None:
-            metrics.add(families.DROPPED, (f"analytics-{name}",), count)
-
-    return Analytics(sinks, dropped, queue=table.queue, batch=table.batch)
-
-
 async def _tell_table(fleet: Fleet, live: Live) -> None:
     """Let the other workers know which table this one serves. Runs until cancelled."""
     while True:
         fleet.serves(live.table.digest)
         await live.wait_changed()
-
-
-def bind_all(settings: Settings) -> Sockets:
-    """Bind the listeners. Raises `UnusableError` naming the first that cannot be."""
-    listeners: Sockets = {}
-    try:
-        for name in ("http", "https", "admin"):
-            if text := getattr(settings.listen, name):
-                listeners[name] = bind(name, *parse_address(text))
-        if text := settings.metrics.listen:
-            listeners["metrics"] = bind("metrics.listen", *parse_address(text))
-    except BaseException:
-        close_all(listeners)
-        raise
-    return listeners
-
-
-def close_all(listeners: Sockets) -> None:
-    """Stop listening, as far as this process is concerned."""
-    for sock in (sock for sockets in listeners.values() for sock in sockets):
-        sock.close()
-
-
-def log_addresses(listeners: Sockets) -> None:
-    """Say where the gateway listens."""
-    for name, sockets in listeners.items():
-        for sock in sockets:
-            host, port = sock.getsockname()[:2]
-            where = f"[{host}]" if ":" in host else host
-            if name == "admin":
-                log.info("admin API on https://%s:%d", where, port)
-            else:
-                log.info("listening on %s://%s:%d", name, where, port)
-
-
-def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
-    sockets = listeners.get(name)
-    return (sockets[0].getsockname()[0], sockets[0].getsockname()[1]) if sockets else None
-
-
-def _handler(
-    gateway: Gateway, fleet: Fleet, server: ServerTls | None
-) -> Callable[[PlainStream, str], Awaitable[None]]:
-    async def plain(stream: PlainStream, peer: str) -> None:
-        with fleet.connection():
-            await serve(gateway, stream, peer)
-
-    async def tls(stream: PlainStream, peer: str) -> None:
-        assert server is not None
-        try:
-            secure = SecureStream(stream, server.context, server_side=True)
-        except OSError:  # it left before it was served
-            await trio.aclose_forcefully(stream)
-            return
-        with fleet.connection():
-            await serve(gateway, secure, peer, tls=True)
-
-    return plain if server is None else tls

@@ -6,7 +6,6 @@ one line is logged at its end: who, where to, how far it came, who ended it and 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import time
@@ -16,25 +15,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.guard.clients import header_value
-from trio_gw.proxy import forwarding, readings, refusals
+from trio_gw.proxy import forwarding, question, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
+from trio_gw.proxy.answers import Answers
 from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, discard, receive, receive_now, send
-from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.secure import SecureStream
 from trio_gw.telemetry import logs
 from trio_gw.wire import handshake
-from trio_gw.wire.http import RequestReader, response
+from trio_gw.wire.http import RequestReader
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from trio_gw.config.api import Cluster, Endpoint
-    from trio_gw.errors import Headers
     from trio_gw.proxy.admission import Admitted
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.connection")
 
-LINGER = 1.0  # seconds a refused client has to read its answer
 ALLOW = ((b"allow", b"OPTIONS, GET"),)
 
 
@@ -77,7 +74,7 @@ class _Connection:
         self.stream = stream
         self.tls = tls
         self.reader = RequestReader()
-        self.extra: Headers = ()  # for any answer on a topic: what CORS wants said
+        self.answers = Answers(stream, session)
 
     async def serve(self, peer: str) -> None:
         """Run, and let no bug get further than this connection."""
@@ -91,7 +88,7 @@ class _Connection:
             log.exception("error %s while serving %s", error_id, peer)
             session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
             if session.phase is not Phase.RELAY:
-                await self.refuse(refusals.internal_error(error_id))
+                await self.answers.refuse(refusals.internal_error(error_id))
 
     async def join(self) -> _Joined | None:
         """Go through the phases up to the relay; None if the connection ends before that."""
@@ -119,7 +116,7 @@ class _Connection:
         except Refusal as refusal:
             session.status, session.code = refusal.status, refusal.code
             session.ending = Ending(refusal.by, 0, refusal.why)
-            await self.refuse(refusal)
+            await self.answers.refuse(refusal)
         return None
 
     # -- head ------------------------------------------------------------------------------
@@ -166,7 +163,7 @@ class _Connection:
         if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
             client = session.visit.address
             status, headers, body = await gateway.builtin.answer(head, self._read_body, client)
-            await self._answer(status, headers, body, head_only=head.method == "HEAD")
+            await self.answers.give(status, headers, body, head_only=head.method == "HEAD")
             return None
         table = gateway.live.table
         match = table.match(head.host, head.path)
@@ -174,13 +171,13 @@ class _Connection:
             raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
         session.route = match.route
         cors = gateway.cors.of(match.route.api.cors)
-        self.extra = cors.headers(head)
+        self.answers.extra = cors.headers(head)
         if head.method == "OPTIONS":
             preflight = cors.preflight(head)
             if preflight is not None:
-                await self._answer(200, preflight, b"")
+                await self.answers.give(200, preflight, b"")
             else:
-                await self._answer(204, ALLOW, b"")
+                await self.answers.give(204, ALLOW, b"")
             return None
         readings.check(table, head.host, head.path, match)
         return match
@@ -215,14 +212,15 @@ class _Connection:
     # -- dial, upgrade, relay --------------------------------------------------------------
 
     async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
-        session, route = self.session, match.route
+        gateway, session, route = self.gateway, self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
 
         def ask(endpoint: Endpoint) -> Question:
             target = route.backend_target(match, endpoint, admitted.head.query)
             session.backend, session.backend_path = endpoint.origin, target.partition("?")[0]
-            return target, self._backend_headers(admitted, cluster, endpoint)
+            headers = question.headers(gateway, session, admitted, cluster, endpoint, tls=self.tls)
+            return target, headers
 
         # A path that cannot be mapped is refused before anyone is dialed.
         route.backend_target(match, cluster.endpoints[0], admitted.head.query)
@@ -266,12 +264,11 @@ class _Connection:
         session.status = backend.answer.status
         if backend.accepted is None:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-            extra = (*self.extra, self._request_id())
-            await gateway.upstream.pass_refusal(backend, self.stream, extra)
-            await self._linger()
+            await gateway.upstream.pass_refusal(backend, self.stream, self.answers.headers)
+            await self.answers.linger()
             return None
         chosen = admitted.chosen(backend.accepted.protocol)
-        extra = (*self.extra, *chosen, self._request_id())
+        extra = (*chosen, *self.answers.headers)
         try:
             await send(self.stream, handshake.client_answer(backend.answer, extra))
         except BROKEN as error:
@@ -306,66 +303,6 @@ class _Connection:
                 early=early,
                 close_timeout=self.gateway.settings.timeouts.close,
             )
-
-    def _backend_headers(
-        self, admitted: Admitted, cluster: Cluster, endpoint: Endpoint
-    ) -> list[tuple[bytes, bytes]]:
-        head, drop = admitted.head, admitted.drop
-        claims = forwarding.claims(
-            head,
-            peer=self.session.peer,
-            tls=self.tls,
-            request_id=self.session.request_id,
-            trusted=self.gateway.trusted,
-        )
-        # Backends believe this header, so only the gateway may send it, or nobody.
-        drop |= {self.gateway.settings.backend_jwt.header.lower().encode("ascii")}
-        if not admitted.upgrade.extensions:
-            drop |= {b"sec-websocket-extensions"}
-        if (made := self._assertion(admitted)) is not None:
-            claims = (*claims, made)
-        if cluster.basic is not None:
-            drop |= {b"authorization"}
-            claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
-        if name := self.gateway.settings.tls.client_certificate_header.lower().encode("ascii"):
-            # Also without a certificate: a client must not claim to have one.
-            drop |= {name}
-            if (certificate := self.session.certificate) is not None:
-                claims = (*claims, (name, header_value(certificate)))
-        return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
-
-    def _assertion(self, admitted: Admitted) -> tuple[bytes, bytes] | None:
-        assertions, route = self.gateway.assertions, self.session.route
-        if assertions is None or route is None:
-            return None
-        return assertions.header(admitted.caller, route.api, time.time())
-
-    # -- answers ---------------------------------------------------------------------------
-
-    async def refuse(self, refusal: Refusal) -> None:
-        """Give a client its refusal."""
-        await self._answer(refusal.status, refusal.headers, refusal.body)
-
-    async def _answer(
-        self,
-        status: int,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        *,
-        head_only: bool = False,
-    ) -> None:
-        self.session.status = status
-        headers = (*headers, *self.extra, self._request_id())
-        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
-            await self.stream.send_all(response(status, headers, body, head_only=head_only))
-        await self._linger()
-
-    def _request_id(self) -> tuple[bytes, bytes]:
-        return b"x-request-id", self.session.request_id.encode("ascii")
-
-    async def _linger(self) -> None:
-        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
-            await hang_up(self.stream)
 
 
 async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:

@@ -14,6 +14,8 @@ import trio
 
 from trio_gw.errors import Phase, Side
 from trio_gw.proxy.access import ending_of
+from trio_gw.telemetry import families
+from trio_gw.telemetry.analytics import Analytics
 from trio_gw.telemetry.events import (
     ANONYMOUS,
     UNKNOWN,
@@ -22,11 +24,16 @@ from trio_gw.telemetry.events import (
     families_of,
     timestamp,
 )
+from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio_gw.config.observing import Analytics as Settings
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
-    from trio_gw.telemetry.analytics import Analytics
+    from trio_gw.telemetry.analytics import Sink
+    from trio_gw.telemetry.metrics import Metrics
 
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
 _CONNECTIVITY = {"102503": 101500, "102508": 101503, "102504": 101504}  # else 101505
@@ -243,3 +250,21 @@ def _classified(text: str, status: int, by: Side) -> tuple[Any, int, str]:
             ("SUBSCRIPTION_VALIDATION_FAILURE" if code in _SUBSCRIPTION else "OTHER"),
         )
     return "OTHER", code, "UNCLASSIFIED"
+
+
+def analytics_of(table: Settings, base: Path, index: int, metrics: Metrics | None) -> Analytics:
+    """Build the sinks; each worker has a file of its own."""
+    sinks: dict[str, Sink] = {}
+    if "file" in table.sinks:
+        path = base / table.file
+        if index:
+            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
+    if "http" in table.sinks:
+        sinks["http"] = HttpSink(table.url, table.token)
+
+    def dropped(name: str, count: int) -> None:
+        if metrics is not None:
+            metrics.add(families.DROPPED, (f"analytics-{name}",), count)
+
+    return Analytics(sinks, dropped, queue=table.queue, batch=table.batch)

@@ -1,0 +1,105 @@
+"""The listeners that the settings ask for: bound, told of, served and closed together.
+
+Called by `worker`, and by `processes`, which binds them before it forks.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from trio_gw.config.settings import parse_address
+from trio_gw.proxy.connection import serve
+from trio_gw.proxy.listener import bind
+from trio_gw.relay.secure import SecureStream
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.tls import ServerTls
+    from trio_gw.proxy.fleet import Fleet
+    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.relay.plain import PlainStream
+
+log = logging.getLogger("trio_gw")
+
+TRAFFIC = frozenset(("http", "https"))  # the listeners that clients connect to
+Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
+
+
+class Addresses(NamedTuple):
+    """Where the listeners are bound; None for one that is turned off."""
+
+    http: tuple[str, int] | None
+    https: tuple[str, int] | None
+    admin: tuple[str, int] | None = None
+    metrics: tuple[str, int] | None = None
+
+
+def bind_all(settings: Settings) -> Sockets:
+    """Bind the listeners. Raises `UnusableError` naming the first that cannot be."""
+    listeners: Sockets = {}
+    try:
+        for name in ("http", "https", "admin"):
+            if text := getattr(settings.listen, name):
+                listeners[name] = bind(name, *parse_address(text))
+        if text := settings.metrics.listen:
+            listeners["metrics"] = bind("metrics.listen", *parse_address(text))
+    except BaseException:
+        close_all(listeners)
+        raise
+    return listeners
+
+
+def close_all(listeners: Sockets) -> None:
+    """Stop listening, as far as this process is concerned."""
+    for sock in (sock for sockets in listeners.values() for sock in sockets):
+        sock.close()
+
+
+def log_addresses(listeners: Sockets) -> None:
+    """Say where the gateway listens."""
+    for name, sockets in listeners.items():
+        for sock in sockets:
+            host, port = sock.getsockname()[:2]
+            where = f"[{host}]" if ":" in host else host
+            if name == "admin":
+                log.info("admin API on https://%s:%d", where, port)
+            else:
+                log.info("listening on %s://%s:%d", name, where, port)
+
+
+def addresses_of(listeners: Sockets) -> Addresses:
+    """Tell where each listener is bound."""
+    return Addresses(*(_address(listeners, name) for name in Addresses._fields))
+
+
+def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
+    sockets = listeners.get(name)
+    return (sockets[0].getsockname()[0], sockets[0].getsockname()[1]) if sockets else None
+
+
+def handler_of(
+    gateway: Gateway, fleet: Fleet, server: ServerTls | None
+) -> Callable[[PlainStream, str], Awaitable[None]]:
+    """Make what serves the connections of a listener, over TLS if it is given a server."""
+
+    async def plain(stream: PlainStream, peer: str) -> None:
+        with fleet.connection():
+            await serve(gateway, stream, peer)
+
+    async def tls(stream: PlainStream, peer: str) -> None:
+        assert server is not None
+        try:
+            secure = SecureStream(stream, server.context, server_side=True)
+        except OSError:  # it left before it was served
+            await trio.aclose_forcefully(stream)
+            return
+        with fleet.connection():
+            await serve(gateway, secure, peer, tls=True)
+
+    return plain if server is None else tls

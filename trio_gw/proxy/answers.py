@@ -1,0 +1,58 @@
+"""HTTP answers to a client, and the patience that lets it read them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.wire.http import response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_gw.errors import Headers, Refusal
+    from trio_gw.proxy.sessions import Session
+
+LINGER = 1.0  # seconds a refused client has to read its answer
+
+
+class Answers:
+    """Answers one client. `extra` is said with everything: what CORS wants, for a topic."""
+
+    def __init__(self, stream: trio.abc.Stream, session: Session) -> None:
+        self.extra: Headers = ()
+        self._stream = stream
+        self._session = session
+
+    @property
+    def headers(self) -> Headers:
+        """What every answer says, a backend's included."""
+        request_id = b"x-request-id", self._session.request_id.encode("ascii")
+        return (*self.extra, request_id)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Give a client its refusal."""
+        await self.give(refusal.status, refusal.headers, refusal.body)
+
+    async def give(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        """Give an answer; the connection is of no further use."""
+        self._session.status = status
+        headers = (*headers, *self.headers)
+        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
+            await self._stream.send_all(response(status, headers, body, head_only=head_only))
+        await self.linger()
+
+    async def linger(self) -> None:
+        """Leave the client a moment to read what was sent."""
+        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
+            await hang_up(self._stream)

@@ -1,0 +1,64 @@
+"""What a backend is asked: the client's own request, without what is not meant for it.
+
+Called by `connection` for every endpoint that is tried.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from trio_gw.guard.clients import header_value
+from trio_gw.proxy import forwarding
+from trio_gw.wire import handshake
+
+if TYPE_CHECKING:
+    from trio_gw.config.api import Cluster, Endpoint
+    from trio_gw.proxy.admission import Admitted
+    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.sessions import Session
+
+
+def headers(
+    gateway: Gateway,
+    session: Session,
+    admitted: Admitted,
+    cluster: Cluster,
+    endpoint: Endpoint,
+    *,
+    tls: bool,
+) -> list[tuple[bytes, bytes]]:
+    """Build the header fields of the upgrade request; `tls` tells how the client came."""
+    settings = gateway.settings
+    head, drop = admitted.head, admitted.drop
+    claims = forwarding.claims(
+        head,
+        peer=session.peer,
+        tls=tls,
+        request_id=session.request_id,
+        trusted=gateway.trusted,
+    )
+    # Backends believe this header, so only the gateway may send it, or nobody.
+    drop |= {settings.backend_jwt.header.lower().encode("ascii")}
+    if not admitted.upgrade.extensions:
+        drop |= {b"sec-websocket-extensions"}
+    if (made := _assertion(gateway, session, admitted)) is not None:
+        claims = (*claims, made)
+    if cluster.basic is not None:
+        drop |= {b"authorization"}
+        claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
+    if name := settings.tls.client_certificate_header.lower().encode("ascii"):
+        # Also without a certificate: a client must not claim to have one.
+        drop |= {name}
+        if (certificate := session.certificate) is not None:
+            claims = (*claims, (name, header_value(certificate)))
+    return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
+
+
+def _assertion(
+    gateway: Gateway, session: Session, admitted: Admitted
+) -> tuple[bytes, bytes] | None:
+    assertions, route = gateway.assertions, session.route
+    if assertions is None or route is None:
+        return None
+    return assertions.header(admitted.caller, route.api, time.time())
