@@ -373,6 +373,7 @@ def test_a_file_that_is_not_toml(
     found = problem(file, text)
     assert (found.file, found.line, found.column) == (str(file), line, column)
     assert found.what.startswith(what)
+    assert found.mend
 
 
 def test_a_file_without_end_is_not_read_to_it() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -133,3 +134,16 @@ def test_what_the_system_says_of_a_file() -> None:
     what, mend = walk.unreadable(PermissionError(13, "no", "secret/path"))
     assert what == "cannot be read (Permission denied)"
     assert mend
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "user read it"),
+        (errno.EMFILE, "limit of open files"),
+        (errno.ENFILE, "limit"),
+    ],
+)
+def test_the_remedy_fits_the_fault(number: int, words: str) -> None:
+    assert words in walk.remedy(OSError(number, "x"))
+    assert words in walk.unreadable(OSError(number, "x"))[1]

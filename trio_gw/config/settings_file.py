@@ -108,7 +108,8 @@ class _Loader:
                 what = what[: place.start()]
             elif what.endswith(_TOML_END):
                 line, what = len(text.splitlines()), what.removesuffix(_TOML_END)
-            self._give_up(f"not valid TOML: {what}", line=line, column=column)
+            mend = 'write it like key = "text", [table] or # comment'
+            self._give_up(f"not valid TOML: {what}", mend, line=line, column=column)
         self._lines = key_lines(text)
         return document
 

@@ -25,7 +25,7 @@ from trio_gw.config.project import load
 from trio_gw.errors import Problem, has_errors
 from trio_gw.feed import store
 from trio_gw.feed.ledger import Ledger, Reading, Verdict
-from trio_gw.feed.walk import text
+from trio_gw.feed.walk import remedy, text
 from trio_gw.watch.directories import Place
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Tracker:
 def lost_problem(label: str, error: OSError) -> Problem:
     """Say that the root itself cannot be read."""
     what = f"the folder of API projects cannot be read ({os.strerror(error.errno or 0)})"
-    mend = "create it or let the gateway's user read it; what was loaded from it is kept"
+    mend = f"create it, or {remedy(error)}; what was loaded from it is kept"
     return Problem(label, 0, 0, what, mend)
 
 

@@ -6,6 +6,7 @@ circles end. What is wrong is reported, never raised.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -179,7 +180,14 @@ def place_of(path: str) -> Place:
 
 
 def unreadable(error: OSError) -> tuple[str, str]:
-    return f"cannot be read ({os.strerror(error.errno or 0)})", "let the gateway's user read it"
+    return f"cannot be read ({os.strerror(error.errno or 0)})", remedy(error)
+
+
+def remedy(error: OSError) -> str:
+    """Say how to mend that something cannot be read."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (LimitNOFILE, ulimit -n)"
+    return "let the gateway's user read it"
 
 
 def is_utf8(name: str) -> bool:
