@@ -101,7 +101,7 @@ def test_a_file_that_is_too_large_is_not_looked_at() -> None:
         def read(self, _: int | None = -1) -> bytes:
             raise AssertionError("it was read")
 
-    with pytest.raises(UnusableError, match="more than 64 MiB"):
+    with pytest.raises(UnusableError, match="more than 128 MiB"):
         Zip(Large(), "apis/x.zip").directory()
 
 

@@ -233,6 +233,9 @@ def _refuse_syntax(error: yaml.YAMLError, text: str, builder: Builder) -> NoRetu
     lines = BREAK.split(text)
     last = len(lines) if lines[-1] else max(len(lines) - 1, 1)
     line, column = (min(mark.line + 1, last), mark.column + 1) if mark else (0, 0)
+    if "nesting depth" in said:
+        # Newer parsers read ahead, and have a bound of their own behind ours.
+        builder.refuse_depth(line, column)
     what, mend = f"YAML syntax: {said}", "check indentation, brackets and quotes around this line"
     for words, meaning, remedy in _SYNTAX:
         if words in said:

@@ -173,7 +173,7 @@ class Builder:
         if self._stack and self._stack[-1].mapping and self._stack[-1].key is None:
             self._refuse_key(line, column)
         if len(self._stack) >= MAX_DEPTH:
-            self._refuse_depth(line, column)
+            self.refuse_depth(line, column)
         if anchor is not None:
             self._anchors[anchor] = None  # Known, but not to be used before it is closed.
         self._stack.append(_Open(line, column, anchor, mapping=mapping))
@@ -213,7 +213,7 @@ class Builder:
             )
         self._counted(node.size, line, column)
         if len(self._stack) + node.height > MAX_DEPTH:
-            self._refuse_depth(line, column)
+            self.refuse_depth(line, column)
         self._add(node, (line, column))
 
     def _add(self, node: Node, place: tuple[int, int] | None = None) -> None:
@@ -277,7 +277,8 @@ class Builder:
                 "shorten the file, or write out what the aliases stand for",
             )
 
-    def _refuse_depth(self, line: int, column: int) -> NoReturn:
+    def refuse_depth(self, line: int, column: int) -> NoReturn:
+        """Refuse what is nested too deeply, here or already in the parser."""
         self.refuse(
             line,
             column,
