@@ -10,7 +10,6 @@ import msgspec
 import trio
 from websockets.trio.client import ClientConnection, connect
 
-from support.backends import read_head
 from support.secrets import secret, wrote
 from trio_gw import worker
 from trio_gw.config.settings import Settings
@@ -110,9 +109,12 @@ class RunningGateway:
         """Open a WebSocket by hand: the bare stream, right behind a valid 101."""
         stream = await self.open(tls=tls)
         await stream.send_all(self.handshake(path, token, extra))
-        head = await read_head(stream)
+        head = bytearray()
+        while not head.endswith(b"\r\n\r\n"):  # not one byte more: frames may follow at once
+            octet = await stream.receive_some(1)
+            assert octet, head
+            head += octet
         assert head.startswith(b"HTTP/1.1 101 "), head
-        assert head.endswith(b"\r\n\r\n"), "frames came with the head; read them with care"
         return stream
 
     def handshake(self, path: str, token: str | None = None, extra: bytes = b"") -> bytes:
