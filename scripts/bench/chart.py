@@ -41,7 +41,7 @@ def draw(panels: Sequence[Panel], highlighted: Sequence[str]) -> str:
                 f'<text x="{left}" y="{y + 13}">{escape(name)}</text>',
                 f'<rect class="{kind}" x="{left + NAMES}" y="{y + 2}" width="{length:.1f}"'
                 f' height="{LINE - 5}"/>',
-                f'<text x="{left + NAMES + length + 6:.1f}" y="{y + 13}">{value:.3g}</text>',
+                f'<text x="{left + NAMES + length + 6:.1f}" y="{y + 13}">{_short(value)}</text>',
             ]
     width, rows = COLUMNS * (WIDTH + GAP), -(-len(panels) // COLUMNS)
     body = "\n".join(parts)
@@ -49,3 +49,8 @@ def draw(panels: Sequence[Panel], highlighted: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {rows * height}">\n'
         f"<style>{STYLE}</style>\n{body}\n</svg>\n"
     )
+
+
+def _short(value: float) -> str:
+    """Write three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

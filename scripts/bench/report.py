@@ -26,7 +26,7 @@ TITLES = {
     "small": "128 B, 64 connections",
     "pipe": "128 B, 64 connections, 16 under way each",
     "bulk": "64 KiB, 16 connections",
-    "fan": "200 connections, 10,000 messages of 128 B a second from the backend",
+    "fan": "200 connections, 10,000 a second pushed",
     "connect": "connect, echo, Close",
     "beside": "128 B, 64 connections, beside a bulk transfer",
     "tls-small": "TLS: 128 B, 64 connections",
