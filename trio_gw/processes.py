@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw import listeners, worker
@@ -18,6 +19,7 @@ from trio_gw.counters import Counters, Pages
 from trio_gw.material import load_keys
 from trio_gw.proxy.fleet import Fleet, bury
 from trio_gw.proxy.limiter import Shared, share
+from trio_gw.proxy.neighbours import Mailboxes, Neighbours
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs, metrics
 
@@ -38,6 +40,7 @@ class Place(NamedTuple):
     sockets: listeners.Sockets
     orders: Orders
     shared: Shared
+    neighbours: Neighbours
 
 
 def count(settings: Settings) -> int:
@@ -59,6 +62,8 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     counters = Counters(count(settings))
     pages = Pages(counters.processes + 1) if settings.metrics.enabled else None
     shared = share(settings, counters.processes)
+    mailboxes = Mailboxes(counters.processes)
+    started = time.time()
 
     def child(index: int, orders: Orders) -> int:
         logs.configure(table.level, f"worker {index + 1}", table.format)
@@ -67,7 +72,9 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
         if index:
             # All of them see the same projects come and go; one of them says so.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
-        return serve(Place(index + 1, Fleet(counters, index, pages), sockets, orders, shared))
+        fleet = Fleet(counters, index, pages, started)
+        neighbours = Neighbours(mailboxes, index)
+        return serve(Place(index + 1, fleet, sockets, orders, shared, neighbours))
 
     def ended(index: int) -> None:
         bury(counters, index)
@@ -86,3 +93,4 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
         ).supervise()
     finally:
         listeners.close_all(sockets)
+        mailboxes.close()

@@ -17,7 +17,9 @@ import trio
 import trio_gw
 from trio_gw.admin.app import make_app
 from trio_gw.admin.context import Context
+from trio_gw.admin.everyone import Everyone
 from trio_gw.admin.server import Server
+from trio_gw.admin.witness import Witness
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
 from trio_gw.config.tiers import known
@@ -51,6 +53,7 @@ from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.limiter import Limiter
 from trio_gw.proxy.listener import accept_all
+from trio_gw.proxy.neighbours import Neighbours
 from trio_gw.proxy.reports import Reporter, analytics_of
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.scrape import scraped
@@ -123,16 +126,17 @@ async def run(
     fleet: Fleet | None = None,
     sockets: Sockets | None = None,
     shared: Shared | None = None,
+    neighbours: Neighbours | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
 
     Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
-    One of several workers is given its view of the `fleet`, the listeners' bound `sockets`, and
-    the counters that it shares.
+    One of several workers is given its view of the `fleet`, the listeners' bound `sockets`, the
+    counters that it shares, and its way to ask its `neighbours`.
     Raises `UnusableError` when it cannot start.
     """
-    fleet = fleet or Fleet()
+    fleet, neighbours = fleet or Fleet(), neighbours or Neighbours()
     if sockets is None:
         tidy(settings, base)
     keys = load_keys(settings, base)
@@ -214,14 +218,14 @@ async def run(
         fleet.serves(live.table.digest)
         await fleet.settled()
 
+    witness = Witness(fleet.index + 1, sessions, catalog, metrics)
     admin = Context(
         settings.admin,
         operators=operators,
         deployer=Deployer(deployed, catalog, live, vhost_of, settle),
         depot=depot,
         live=live,
-        catalog=catalog,
-        sessions=sessions,
+        everyone=Everyone(witness, fleet, neighbours),
         metrics=metrics,
     )
     server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
@@ -266,9 +270,10 @@ async def run(
             await catalog.ready.wait()
             await nursery.start(trust_clients, keys.tls, live)
             fleet.serves(live.table.digest)
-            nursery.start_soon(_tell_table, fleet, live)
+            nursery.start_soon(fleet.follow, live)
             if fleet.replaces:
                 accept()
+            await nursery.start(neighbours.run, witness.answer)
             fleet.state = State.READY
             for sock in listeners.get("admin", ()):
                 accepting.start_soon(accept_all, sock, server.handle, nursery)
@@ -297,10 +302,3 @@ def _signer(settings: Settings, name: str) -> str:
     """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
     found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
     return found[0] if found else ""
-
-
-async def _tell_table(fleet: Fleet, live: Live) -> None:
-    """Let the other workers know which table this one serves. Runs until cancelled."""
-    while True:
-        fleet.serves(live.table.digest)
-        await live.wait_changed()

@@ -243,4 +243,9 @@ async def test_connections_are_listed_and_closed(
         assert (answer.status, answer.body) == (200, b"")
         await connection.wait_closed()
     assert (connection.close_code, connection.close_reason) == (4001, "enough")
-    assert (await client.get("/admin/connections")).json() == {"total": 0, "connections": []}
+    assert (await client.get("/admin/connections")).json() == {
+        "total": 0,
+        "matching": 0,
+        "connections": [],
+        "missing": [],
+    }

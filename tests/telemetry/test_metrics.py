@@ -46,7 +46,7 @@ def test_histograms_are_cumulative() -> None:
 @given(st.text(max_size=300))
 def test_any_label_is_written_so_that_it_is_read_back(text: str) -> None:
     metrics = Metrics()
-    metrics.add(families.HANDSHAKES, (text, "101", ""))
+    metrics.add(families.HANDSHAKES, (text, "1", "101", ""))
     text = text.encode("utf-8", "backslashreplace").decode()
     ((labels, value),) = samples(metrics.exposition())["trio_gw_handshakes_total"]
     assert (labels["api"], value) == (text[:200], 1)

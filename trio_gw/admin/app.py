@@ -138,6 +138,7 @@ def make_app(context: Context, version: str) -> ASGIApp:
         "/admin/apis": {"GET": Operation(views.apis)},
         "/admin/routes": {"GET": Operation(views.routes)},
         "/admin/problems": {"GET": Operation(views.problems)},
+        "/admin/stats": {"GET": Operation(views.counts)},
         "/admin/connections": {"GET": Operation(views.connections)},
         "/admin/connections/{id}": {"DELETE": Operation(views.close)},
     }

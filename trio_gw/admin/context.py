@@ -13,12 +13,11 @@ from trio_gw.guard.accounts import SlowDownError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from trio_gw.admin.everyone import Everyone
     from trio_gw.config.settings import Admin
-    from trio_gw.feed.catalog import Catalog
     from trio_gw.feed.deploy import Deployer
     from trio_gw.feed.depot import Depot
     from trio_gw.guard.operators import Operators
-    from trio_gw.proxy.sessions import Sessions
     from trio_gw.routes import Live
     from trio_gw.telemetry.metrics import Metrics
 
@@ -35,8 +34,7 @@ class Context(NamedTuple):
     deployer: Deployer
     depot: Depot
     live: Live
-    catalog: Catalog
-    sessions: Sessions
+    everyone: Everyone
     ruled: bool = False
     metrics: Metrics | None = None
 

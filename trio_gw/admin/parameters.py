@@ -63,8 +63,8 @@ class Text:
         return FaultError(422, f"{self._where} {what}", code)
 
 
-def whole_number(name: str, given: Mapping[str, str]) -> int | None:
-    """Return a number from 1 up, None if it is not given. Raises `FaultError`."""
+def whole_number(name: str, given: Mapping[str, str], *, most: int = MOST) -> int | None:
+    """Return a number from 1 to `most`, None if it is not given. Raises `FaultError`."""
     text = given.get(name, "")
     if not text:
         return None
@@ -73,8 +73,8 @@ def whole_number(name: str, given: Mapping[str, str]) -> int | None:
     number = int(text)
     if number < 1:
         raise FaultError(422, f"{name} in query should be greater than or equal to 1", 609)
-    if number > MOST:
-        raise FaultError(422, f"{name} in query should be less than or equal to {MOST}", 608)
+    if number > most:
+        raise FaultError(422, f"{name} in query should be less than or equal to {most}", 608)
     return number
 
 

@@ -1,21 +1,24 @@
 """What runs, for people and tools: APIs, routes, connections, problems. Ours, not the reference's.
 
-Of several workers the one that answers tells of its own connections.
+Of several workers any may answer, for all of them (`everyone`). The table is the same in all:
+what one of them says of it is what a deployment's answer has waited for.
 """
 
 from __future__ import annotations
 
-import datetime
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-import trio
+import msgspec
 from starlette.responses import Response
 
-from trio_gw.admin import parameters
+import trio_gw
+from trio_gw.admin import parameters, stats
 from trio_gw.admin.answers import FaultError, answer, empty, told
+from trio_gw.admin.everyone import PATIENCE
 from trio_gw.admin.parameters import Text
-from trio_gw.errors import CloseCode
+from trio_gw.admin.questions import LISTED, MOST_LISTED, Close, Connections, Sort
+from trio_gw.errors import CloseCode, Problem
 from trio_gw.feed import listing
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from trio_gw.admin.context import Context
-    from trio_gw.proxy.sessions import Session
-    from trio_gw.relay.lane import Lane
 
 REASON = "closed by an administrator"
 _REASON = Text("reason", most=100)
+_MATCH = Text("match", most=200)
+_SORT = Text("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
+LONGEST_SAMPLE = 5000  # milliseconds
+_RATE_SAMPLE = 1000  # unless it is given, for an order by rate
 # What a server may say of its own accord (RFC 6455 §7.4), and what is for applications.
 _CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013))
 
@@ -68,59 +73,64 @@ async def routes(context: Context, request: Request, _: str) -> Response:
 
 
 async def problems(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/problems`: what is wrong with the projects now."""
-    return answer(told(context.catalog.problems))
+    """`GET /admin/problems`: what is wrong with the projects now; also whom could not be asked."""
+    found, missing = await context.everyone.problems()
+    what = f"no answer within {PATIENCE:.0f} s; what it alone knows is not told here"
+    found += [Problem(f"worker {number}", 0, 0, what, severity="warning") for number in missing]
+    return answer(told(found))
+
+
+async def counts(context: Context, request: Request, _: str) -> Response:
+    """`GET /admin/stats`: the workers, and what they have counted by API.
+
+    `clock` is for who divides by the time between two answers: it only goes forward.
+    """
+    everyone = context.everyone
+    numbers = await everyone.numbers()
+    now = time.time()
+    body: dict[str, Any] = {
+        "version": trio_gw.__version__,
+        "time": now,
+        "clock": time.monotonic(),
+        "uptime": max(0.0, now - everyone.fleet.started),
+        "workers": [
+            {"worker": place, "state": state.name.lower(), "connections": held, "accepted": ever}
+            for place, (state, (held, ever)) in enumerate(
+                zip(everyone.fleet.states(), everyone.fleet.clients(), strict=True), 1
+            )
+        ],
+        "missing": [] if numbers is None else numbers[1],
+        "apis": None if numbers is None else stats.by_api(numbers[0]),
+    }
+    return answer(body)
 
 
 async def connections(context: Context, request: Request, _: str) -> Response:
     """`GET /admin/connections`: who is connected, to what, since when, how busy."""
-    limit = parameters.whole_number("limit", request.query_params)
-    open_now = [session for session in context.sessions if session.publish is not None]
-    body: dict[str, Any] = {"total": len(open_now)}
-    body["connections"] = [_connection(session) for session in open_now[:limit]]
-    return answer(body)
+    given = request.query_params
+    limit = parameters.whole_number("limit", given, most=MOST_LISTED)
+    sort = msgspec.convert(_SORT.read(given) or "age", Sort)
+    sample = parameters.whole_number("sample", given, most=LONGEST_SAMPLE)
+    if sample is None:
+        sample = _RATE_SAMPLE if sort == "rate" else 0
+    asked = Connections(limit or LISTED, sort, _MATCH.read(given), sample / 1000)
+    found, missing = await context.everyone.connections(asked)
+    return answer({**msgspec.structs.asdict(found), "missing": missing})
 
 
 async def close(context: Context, request: Request, _: str) -> Response:
     """`DELETE /admin/connections/<id>`: end one, with a code and a reason."""
-    number = request.path_params["id"]
+    number = request.path_params["id"][:200]
     reason = _REASON.read(request.query_params) or REASON
     code = parameters.whole_number("code", request.query_params) or CloseCode.POLICY
     if not (code in _CODES or 3000 <= code <= 4999):
         message = "code in query is no close code that a gateway may send: 1008, or 3000 to 4999"
         raise FaultError(422, message, 605)
-    for session in context.sessions:
-        if session.publish is not None and session.request_id == number:
-            session.end(code, reason)
-            return empty()
-    raise FaultError(404, f"there is no connection {number[:80]}")
-
-
-def _connection(session: Session) -> dict[str, Any]:
-    now = trio.current_time()
-    route, caller = session.route, session.caller
-    assert session.publish is not None
-    assert session.subscribe is not None
-    return {
-        "id": session.request_id,
-        "peer": session.peer,
-        "since": _iso(time.time() - (now - session.opened_at)),
-        "seconds": round(now - session.opened_at, 3),
-        "request": session.request,
-        "api": None if route is None else route.api.title,
-        "topic": None if route is None else route.topic.name,
-        "subject": None if caller is None or caller.anonymous else caller.subject,
-        "application": None if caller is None else caller.application.name or None,
-        "expires": None if caller is None or not caller.expires_at else _iso(caller.expires_at),
-        "publish": _lane(session.publish),
-        "subscribe": _lane(session.subscribe),
-    }
-
-
-def _lane(lane: Lane) -> dict[str, int]:
-    return {"messages": lane.messages, "frames": lane.frames, "bytes": lane.octets}
-
-
-def _iso(epoch: float) -> str:
-    moment = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    found, missing = await context.everyone.close(Close(number, code, reason))
+    if found:
+        return empty()
+    what = f"there is no connection {number[:80]}"
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        raise FaultError(503, f"{what}, unless worker {numbers} has it, which gave no answer")
+    raise FaultError(404, what)

@@ -169,6 +169,7 @@ async def _gateway(
         fleet=None if place is None else place.fleet,
         sockets=None if place is None else place.sockets,
         shared=None if place is None else place.shared,
+        neighbours=None if place is None else place.neighbours,
         task_status=task_status,
     )
     scope.cancel()  # drained: nothing else may keep the process

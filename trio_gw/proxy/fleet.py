@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import select
+import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio_gw.counters import Pages
+    from trio_gw.routes import Live
 
 PATIENCE = 0.2  # seconds for which a connection is left to workers that have fewer
 HASTE, HASTY = 1.0, 0.005  # seconds with little patience, after it was in vain, and how much
@@ -55,10 +57,18 @@ class Fleet:
     """All workers, as seen by the one with this `index`."""
 
     def __init__(
-        self, counters: Counters | None = None, index: int = 0, pages: Pages | None = None
+        self,
+        counters: Counters | None = None,
+        index: int = 0,
+        pages: Pages | None = None,
+        started: float | None = None,
     ) -> None:
-        """Take part as the worker with this `index`; `pages` are for its metrics."""
+        """Take part as the worker with this `index`; `pages` are for its metrics.
+
+        `started` is when the gateway was, in epoch seconds; now if there is nobody else.
+        """
         self.index = index
+        self.started = time.time() if started is None else started
         self.pages = pages
         self._counters = counters or Counters(1)
         self._own = self._counters.column(index)
@@ -79,6 +89,24 @@ class Fleet:
     def serves(self, digest: str) -> None:
         """Note the (hexadecimal) digest of the table that this worker serves from now on."""
         self._own[Slot.TABLE] = int(digest[:_TABLE_DIGITS], 16)
+
+    async def follow(self, live: Live) -> None:
+        """Let the other workers know which table this one serves. Runs until cancelled."""
+        while True:
+            self.serves(live.table.digest)
+            await live.wait_changed()
+
+    def states(self) -> list[State]:
+        """Tell where each worker is."""
+        return [State(value) for value in self._counters.row(Slot.STATE)]
+
+    def clients(self) -> list[tuple[int, int]]:
+        """Tell of each worker how many clients it has, and how many it has ever accepted.
+
+        One that was started again has accepted none before.
+        """
+        rows = (self._counters.row(slot) for slot in (Slot.OPEN, Slot.ACCEPTED))
+        return list(zip(*rows, strict=True))
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[None]:

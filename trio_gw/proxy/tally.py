@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.errors import Phase
+from trio_gw.errors import Phase, Side
 from trio_gw.proxy.access import ending_of
 from trio_gw.telemetry import families
 
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.toll import Toll
     from trio_gw.routes import Live
     from trio_gw.telemetry.metrics import Labels, Metrics
 
 PASS = 1.0  # seconds between two looks
 _IN, _OUT = "in", "out"
-_COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD)
+_COUNTERS = (
+    *(families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD),
+    families.THROTTLED,
+)
+_EACH = len(_COUNTERS)
 
 
 class Tally:
@@ -37,7 +42,7 @@ class Tally:
     def __init__(self, metrics: Metrics, sessions: Sessions) -> None:
         self._metrics = metrics
         self._sessions = sessions
-        # Of each topic what is to be added, eight numbers: as in `_COUNTERS`, in and out.
+        # Of each topic what is to be added, ten numbers: as in `_COUNTERS`, in and out.
         self._traffic: dict[Labels, list[int]] = {}
         metrics.probes.append(self._collect)
 
@@ -56,7 +61,7 @@ class Tally:
         topic = _topic(session)
         self._metrics.add(families.OPENED, topic)
         self._metrics.add(families.OPEN, topic)
-        session.counted = [0] * 8
+        session.counted = [0] * 2 * _EACH
         self._answered(session)
 
     def ended(self, session: Session) -> None:
@@ -74,8 +79,8 @@ class Tally:
         self._metrics.observe(families.LIFETIME, (), now - session.opened_at)
 
     def _answered(self, session: Session) -> None:
-        api = "" if session.route is None else session.route.api.name
-        self._metrics.add(families.HANDSHAKES, (api, str(session.status), session.code))
+        api = ("", "") if session.route is None else _topic(session)[:2]
+        self._metrics.add(families.HANDSHAKES, (*api, str(session.status), session.code))
         last = session.opened_at
         marks = session.marks
         if session.phase is not Phase.RELAY:
@@ -89,13 +94,18 @@ class Tally:
         assert publish is not None
         assert subscribe is not None
         counted = session.counted
-        if publish.octets == counted[2] and subscribe.octets == counted[6]:
+        if publish.octets == counted[2] and subscribe.octets == counted[_EACH + 2]:
             return
         topic = _topic(session)
         traffic = self._traffic.get(topic)
         if traffic is None:
-            traffic = self._traffic[topic] = [0] * 8
-        for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
+            traffic = self._traffic[topic] = [0] * 2 * _EACH
+        tolls = session.tolls
+        numbers = (
+            *_numbers(publish, tolls.get(Side.CLIENT)),
+            *_numbers(subscribe, tolls.get(Side.BACKEND)),
+        )
+        for place, value in enumerate(numbers):
             # What is under way may make the payload look larger than it proves to be.
             if (more := value - counted[place]) > 0:
                 traffic[place] += more
@@ -107,14 +117,17 @@ class Tally:
                 self._look(session)
         for topic, traffic in self._traffic.items():
             for place, amount in enumerate(traffic):
-                direction = _IN if place < 4 else _OUT
-                self._metrics.add(_COUNTERS[place % 4], (*topic, direction), amount)
+                direction = _IN if place < _EACH else _OUT
+                family = _COUNTERS[place % _EACH]
+                if amount or family is not families.THROTTLED:
+                    self._metrics.add(family, (*topic, direction), amount)
         self._traffic.clear()
         self._metrics.put(families.SOCKETS, (), len(self._sessions))
 
 
-def _numbers(lane: Lane) -> tuple[int, int, int, int]:
-    return lane.frames, lane.messages, lane.octets, lane.payload
+def _numbers(lane: Lane, toll: Toll | None) -> tuple[int, int, int, int, int]:
+    dropped = 0 if toll is None else toll.sieve.dropped
+    return lane.frames, lane.messages, lane.octets, lane.payload, dropped
 
 
 def _topic(session: Session) -> tuple[str, str, str]:

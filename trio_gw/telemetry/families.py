@@ -50,7 +50,7 @@ HANDSHAKES = Family(
     "trio_gw_handshakes",
     "counter",
     "",
-    ("api", "status", "error"),
+    ("api", "version", "status", "error"),
     "Requests answered: HTTP status (0 for a client that hung up), error code of a refusal.",
 )
 PHASES = Family(
@@ -81,6 +81,13 @@ PAYLOAD = Family(
 )
 BACKEND_UP = Family(
     "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
+)
+THROTTLED = Family(
+    "trio_gw_throttled_messages",
+    "counter",
+    "",
+    (*_TOPIC, "direction"),
+    "Messages that a limit let vanish.",
 )
 RELOADS = Family(
     "trio_gw_table_changes", "counter", "", ("worker",), "Route tables that went live."
@@ -123,5 +130,6 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, STARTED,
+    PAYLOAD, THROTTLED, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY,
+    DESCRIPTORS, STARTED,
 )  # fmt: skip

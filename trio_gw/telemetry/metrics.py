@@ -109,14 +109,17 @@ class Metrics:
             self._too_big = True
             log.error("there are too many series to share; set metrics.series lower")
 
+    def shown(self) -> dict[int, Snapshot]:
+        """Read what the other processes showed last; on the last page are those that ended."""
+        if self._pages is None:
+            return {}
+        others = (page for page in range(self._pages.count) if page != self._index)
+        return {page: unpack(self._pages.read(page)) for page in others}
+
     def exposition(self) -> bytes:
         """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`)."""
-        snapshots = [self.snapshot()]
-        if self._pages is not None:
-            others = (page for page in range(self._pages.count) if page != self._index)
-            snapshots += [unpack(self._pages.read(page)) for page in others]
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Numbers(merge(snapshots)))
+        registry.register(_Numbers(merge([self.snapshot(), *self.shown().values()])))
         text: bytes = generate_latest(registry)
         return text
 
