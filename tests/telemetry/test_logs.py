@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from trio_gw.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def record(message: str, *args: object, level: int = logging.INFO) -> logging.LogRecord:
@@ -124,3 +129,88 @@ def test_lines_tell_the_request_they_are_about() -> None:
         logs.request_id.reset(token)
     assert "request_id" not in logs.LineFormatter().format(record("x"))
     assert "request_id" not in logs.JsonFormatter().format(record("x"))
+
+
+@contextlib.contextmanager
+def configured() -> Iterator[logging.Logger]:
+    """Give a logger below a root that has no handler but `configure`'s."""
+    loggers = [logging.getLogger(name) for name in ("trio_gw", "trio_gw.access")]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    try:
+        logs.configure("INFO", "worker 2", "json")
+        yield logging.getLogger("trio_gw.event")
+    finally:
+        for one, state in zip(loggers, before, strict=True):
+            one.handlers[:], one.level, one.propagate = state
+
+
+@pytest.mark.parametrize(
+    ("message", "told", "more"),
+    [
+        ("plain", {"by": "client", "code": 1000}, {"duration": 0.25, "topic": "/t"}),
+        ("nothing", {}, {}),
+        ('quoted "x"', {"reason": "back\\slash"}, {"request_id": "own"}),
+        ("line\nbreak", {"a": "\x1b[31m"}, {"b": "\x7f"}),
+        ("beyond ASCII", {"a": "\u00fc\u2028"}, {"b": "broken \udcff"}),
+        ("long", {"a": "v" * logs.MAX_VALUE}, {"b": "v" * (logs.MAX_VALUE + 1)}),
+        ("one value too long", {}, {"b": "v" * (logs.MAX_VALUE + 1)}),
+        ("m" * (logs.MAX_MESSAGE + 1), {}, {}),
+    ],
+)
+def test_an_event_is_the_same_line_with_and_without_a_record(
+    message: str,
+    told: dict[str, str | int],
+    more: dict[str, str | float],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    token = logs.request_id.set("id-7")
+    try:
+        with configured() as logger:
+            logs.event(logger, logging.INFO, message, told, more)
+            logger.info("%s", message, extra={"told": told, "fields": more})
+    finally:
+        logs.request_id.reset(token)
+    short, long = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", short.pop("time"))
+    del long["time"]
+    assert short == long
+    assert list(short) == list(long)
+
+
+def test_an_event_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with configured() as logger:
+        logs.set_level("warning")
+        logs.event(logger, logging.INFO, "unheard", {}, {})
+        logs.event(logger, logging.WARNING, "heard", {}, {})
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["message"]) for line in lines] == [("warning", "heard")]
+
+
+def test_whoever_else_listens_gets_a_record() -> None:
+    records: list[logging.LogRecord] = []
+
+    class Other(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    other = Other()
+    with configured() as logger:
+        for one in (logger, logging.getLogger("trio_gw")):
+            one.addHandler(other)
+            logs.event(logger, logging.INFO, "heard", {"a": 1}, {})
+            one.removeHandler(other)
+    assert [record.getMessage() for record in records] == ["heard", "heard"]
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with configured() as logger, open("/dev/full", "w") as full:
+        [handler] = logging.getLogger("trio_gw").handlers
+        assert isinstance(handler, logging.StreamHandler)
+        monkeypatch.setattr(handler, "stream", full)
+        logs.event(logger, logging.INFO, "lost", {}, {})
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert "No space left" in capsys.readouterr().err

@@ -46,57 +46,44 @@ def ending_of(session: Session) -> Ending | None:
 
 
 def _own(session: Session) -> None:
-    seconds = trio.current_time() - session.opened_at
-    ending = ending_of(session)
     level = logging.INFO
-    told: dict[str, Value] = {"client": session.peer, "request": session.request}
-    told |= {"phase": session.phase.value, "duration": round(seconds, 6)}
+    ending = ending_of(session)
+    if session.status and session.route is None and ending is None:
+        level = logging.DEBUG
+    if session.request == "-" and not session.status and session.publish is None:
+        return
+    if not log.isEnabledFor(level):
+        return
+    seconds = trio.current_time() - session.opened_at
+    told: dict[str, Value] = {
+        "client": session.peer,
+        "request": session.request,
+        "phase": session.phase,
+        "duration": round(seconds, 6),
+    }
     if ending is not None:
-        told |= {"by": ending.by.value, "reason": ending.reason}
+        told["by"] = ending.by
+        told["reason"] = ending.reason
     publish, subscribe = session.publish, session.subscribe
-    message: tuple[object, ...]
+    who = f"{session.peer} {session.request}"
     if publish is not None and subscribe is not None:
         assert ending is not None
+        why = f"{ending.code} {ending.reason}".rstrip()
         message = (
-            "%s %s ended by %s: %s, after %.3f s, messages in %d, out %d",
-            session.peer,
-            session.request,
-            ending.by,
-            f"{ending.code} {ending.reason}".rstrip(),
-            seconds,
-            publish.messages,
-            subscribe.messages,
+            f"{who} ended by {ending.by}: {why}, after {seconds:.3f} s,"
+            f" messages in {publish.messages}, out {subscribe.messages}"
         )
-        told |= {
-            "code": ending.code,
-            "messages_in": publish.messages,
-            "messages_out": subscribe.messages,
-        }
+        told["code"] = ending.code
+        told["messages_in"] = publish.messages
+        told["messages_out"] = subscribe.messages
     elif session.status:
-        if session.route is None and ending is None:
-            level = logging.DEBUG
-        message = (
-            "%s %s answered %d in phase %s after %.3f s%s",
-            session.peer,
-            session.request,
-            session.status,
-            session.phase,
-            seconds,
-            "" if ending is None else f", {ending.by}: {ending.reason}",
-        )
+        why = "" if ending is None else f", {ending.by}: {ending.reason}"
+        phase = session.phase
+        message = f"{who} answered {session.status} in phase {phase} after {seconds:.3f} s{why}"
         told["status"] = session.status
-    elif session.request != "-":
-        message = (
-            "%s %s left in phase %s after %.3f s",
-            session.peer,
-            session.request,
-            session.phase,
-            seconds,
-        )
     else:
-        return
-    text, *values = message
-    log.log(level, text, *values, extra=logs.fields(told, **_more(session)))
+        message = f"{who} left in phase {session.phase} after {seconds:.3f} s"
+    logs.event(log, level, message, told, _more(session))
 
 
 def _more(session: Session) -> dict[str, Value]:
@@ -105,21 +92,21 @@ def _more(session: Session) -> dict[str, Value]:
     if session.visit.address not in ("", session.peer):
         more["address"] = session.visit.address
     if (caller := session.caller) is not None:
-        more |= {"user": caller.subject, "application": caller.application.name}
+        more["user"], more["application"] = caller.subject, caller.application.name
     if (route := session.route) is not None:
-        more |= {"api": route.api.name, "version": route.api.version, "topic": route.topic.name}
+        api = route.api
+        more["api"], more["version"], more["topic"] = api.name, api.version, route.topic.name
         more["vhost"] = session.visit.vhost
-    more["backend"] = session.backend or None
-    more["error"] = session.code or None
+    if session.backend:
+        more["backend"] = session.backend
+    if session.code:
+        more["error"] = session.code
     if (publish := session.publish) is not None and (subscribe := session.subscribe) is not None:
-        more |= {
-            "status": session.status,
-            "frames_in": publish.frames,
-            "frames_out": subscribe.frames,
-            "octets_in": publish.octets,
-            "octets_out": subscribe.octets,
-            "dropped": session.dropped or None,
-        }
+        more["status"] = session.status
+        more["frames_in"], more["frames_out"] = publish.frames, subscribe.frames
+        more["octets_in"], more["octets_out"] = publish.octets, subscribe.octets
+        if dropped := session.dropped:
+            more["dropped"] = dropped
     return more
 
 

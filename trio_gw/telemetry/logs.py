@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import msgspec
 
@@ -30,11 +30,15 @@ MAX_TRACEBACK = 32768
 
 Value = str | int | float | None
 
+_NAMES = {logging.INFO: "info", logging.DEBUG: "debug"}
 _LEVELS = {"WARNING": "warning: ", "ERROR": "error: ", "CRITICAL": "error: "}
 # C0, DEL and C1 controls, and the two Unicode line separators.
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09
 } | {0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+_handler: logging.StreamHandler[TextIO] | None = None  # set by `configure`
 
 
 def escape(text: str) -> str:
@@ -49,9 +53,45 @@ def cut(text: str, most: int = MAX_VALUE) -> str:
     return text if len(text) <= most else f"{text[:most]}…(+{len(text) - most})"
 
 
-def fields(told: Mapping[str, Value], **more: Value) -> dict[str, dict[str, Value]]:
-    """Make the `extra` of a log call; what the message has `told` is not repeated in text."""
-    return {"told": dict(told), "fields": more}
+def event(
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    told: Mapping[str, Value],
+    more: Mapping[str, Value],
+) -> None:
+    """Log a line with fields; what the message has `told` is not repeated in text.
+
+    Most lines are of this kind, and where nobody but our own handler listens, a line for programs
+    needs no log record: making, passing on and reading one costs ten times as much as the line.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    root, handler = logger.parent, _handler
+    if (
+        handler is not None
+        and root is not None
+        and root.handlers == [handler]
+        and not (logger.handlers or logger.filters)
+        and isinstance(handler.formatter, JsonFormatter)
+    ):
+        line = handler.formatter.simple(level, logger.name, message, told, more)
+        if line and _written(handler, line):
+            return
+    logger.log(level, "%s", message, extra={"told": told, "fields": more})
+
+
+def _written(handler: logging.StreamHandler[TextIO], line: str) -> bool:
+    """Write a line; on failure the caller goes the way on which failures are told."""
+    handler.acquire()
+    try:
+        handler.stream.write(line)
+        handler.stream.flush()
+    except (OSError, ValueError):
+        return False
+    finally:
+        handler.release()
+    return True
 
 
 class LineFormatter(logging.Formatter):
@@ -90,12 +130,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as one line."""
-        second = int(record.created)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         made: dict[str, Value] = {
-            "time": f"{self._stamp}.{int(record.msecs):03d}Z",
+            "time": self._time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": escape(cut(record.getMessage(), MAX_MESSAGE)),
@@ -110,6 +146,55 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             made["traceback"] = _traceback(self, record)
         return msgspec.json.encode(made).decode()
+
+    def simple(
+        self,
+        level: int,
+        logger: str,
+        message: str,
+        told: Mapping[str, Value],
+        more: Mapping[str, Value],
+    ) -> str:
+        """Format as `format` does, with its line end, if nothing has to be escaped or cut; else "".
+
+        Whether that is so is asked once of the whole line, not of each value. No value of `told`
+        and `more` may be None.
+        """
+        made: dict[str, Value] = {
+            "time": self._time(time.time()),
+            "level": _NAMES.get(level) or logging.getLevelName(level).lower(),
+            "logger": logger,
+            "message": message,
+        }
+        if self._name:
+            made["process"] = self._name
+        if of := request_id.get():
+            made["request_id"] = of
+        made |= told
+        made |= more
+        # A line that is not longer than this has no room for a value that is too long: every name
+        # takes its own length and at least five octets.
+        most = MAX_VALUE + len(message) + sum(map(len, made)) + 5 * len(made)
+        try:
+            line = msgspec.json.encode(made)
+        except UnicodeEncodeError:  # what was no UTF-8
+            return ""
+        if (
+            len(line) > most
+            or len(message) > MAX_MESSAGE
+            or b"\\" in line
+            or b"\x7f" in line
+            or not line.isascii()
+        ):
+            return ""
+        return line.decode() + "\n"
+
+    def _time(self, when: float) -> str:
+        second = int(when)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((when - second) * 1000):03d}Z"
 
 
 def _word(value: Value) -> str:
@@ -136,6 +221,7 @@ def configure(
     """
     # Where in the code a line was written is not told, so it need not be found out.
     logging._srcfile = None
+    global _handler
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     text = style == "text" or (style == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
@@ -143,6 +229,7 @@ def configure(
     root = logging.getLogger("trio_gw")
     root.handlers[:] = [handler]
     root.propagate = False
+    _handler = handler
     bare = logging.StreamHandler(sys.stdout)
     bare.setFormatter(logging.Formatter("%(message)s"))
     access = logging.getLogger("trio_gw.access")
