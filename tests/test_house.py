@@ -50,7 +50,7 @@ DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
     "prometheus_client": {"telemetry/metrics.py"},
-    "hypercorn": {"admin/server.py"},
+    "hypercorn": {"admin/http2.py", "admin/server.py"},
     "python_multipart": {"admin/upload.py"},
     "starlette": {
         "admin/adapter.py",

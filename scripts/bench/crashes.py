@@ -1,16 +1,20 @@
 """kill -9 during deployments, for as many rounds as asked for.
 
-    python scripts/bench/crashes.py 200
+    python scripts/bench/crashes.py [ROUNDS] [WORKERS]
 
-Prints how many gateways were killed and how many changes were answered; fails at the first
-restart that does not show what was answered, or leaves something stray in `deployed/`.
+With one worker, which is the default, the gateway is killed; with several the supervisor or one
+of the workers, at random. Prints how it goes, how many changes were answered, and how long a
+start took; fails at the first restart that does not show what was answered, or leaves something
+stray in `deployed/`.
 """
 
 from __future__ import annotations
 
 import datetime
+import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -18,20 +22,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from support.crashes import Crashes
 from trio_gw.guard.certificates import ensure_certificate
 
+EVERY = 10  # rounds from one line to the next
+
 
 def main() -> None:
     """Run the rounds."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "apis").mkdir()
         (base / "certs").mkdir()
         now = datetime.datetime.now(datetime.UTC)
         ensure_certificate(base / "certs" / "mg.pem", base / "certs" / "mg.key", now)
-        crashes = Crashes(base, seed=1)
-        for _ in range(rounds):
-            crashes.round()
-        print(f"{crashes.kills} kills, {crashes.answered} changes answered, none lost")
+        crashes = Crashes(base, seed=1, workers=workers)
+        began = time.monotonic()
+        for done in crashes.run(rounds):
+            if done % EVERY == 0 or done == rounds:
+                took = time.monotonic() - began
+                print(f"{done} rounds, {crashes.answered} answered, {took:.0f} s", flush=True)
+        start = statistics.median(crashes.starts) * 1000
+        print(
+            f"{crashes.kills} kills ({workers} workers), {crashes.answered} changes answered,"
+            f" none lost; a start took {start:.0f} ms (median)"
+        )
 
 
 if __name__ == "__main__":

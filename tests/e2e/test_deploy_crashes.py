@@ -14,7 +14,5 @@ ROUNDS = 20
 
 def test_what_was_acknowledged_survives(base: Path) -> None:
     crashes = Crashes(base, seed=7)
-    for _ in range(ROUNDS):
-        crashes.round()
-    assert crashes.kills == ROUNDS
+    assert list(crashes.run(ROUNDS))[-1] == crashes.kills == ROUNDS
     assert crashes.answered > ROUNDS

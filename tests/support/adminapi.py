@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 import h2.config
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterable, Mapping
     from pathlib import Path
-
-    from support.gateway import RunningGateway
 
 BASE = "/api/mgw/adapter/0.1"
 BASIC = "Basic YWRtaW46YWRtaW4="
@@ -82,10 +80,22 @@ class AdminAnswer(Answer):
         return f"{self.status} {self.reason}"
 
 
+class Reached(Protocol):
+    """What a client has to know of a gateway; `opened` takes the streams that it opens."""
+
+    @property
+    def admin_port(self) -> int: ...
+
+    @property
+    def opened(self) -> list[trio.abc.Stream]: ...
+
+    def trust(self) -> ssl.SSLContext: ...
+
+
 class AdminClient:
     """Talks to the admin listener of a gateway, a connection for each request."""
 
-    def __init__(self, gateway: RunningGateway, *, http2: bool = False, slash: str = "") -> None:
+    def __init__(self, gateway: Reached, *, http2: bool = False, slash: str = "") -> None:
         self._gateway = gateway
         self.http2 = http2
         self.token = ""

@@ -1,7 +1,8 @@
-"""Hypercorn's Trio worker for the connections of the admin listener. The one room that knows it.
+"""Hypercorn's Trio worker for the connections of the admin listener.
 
-The sockets are bound and accepted from like those of the traffic; here begins what happens to
-one connection: TLS, with the certificate that is good at that moment, then HTTP/2 or HTTP/1.1.
+With `http2` the one room that knows it. The sockets are bound and accepted from like those of
+the traffic; here begins what happens to one connection: TLS, with the certificate that is good at
+that moment, then HTTP/2 or HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+
+from trio_gw.admin.http2 import Connection
 
 if TYPE_CHECKING:
     import ssl
@@ -120,7 +122,10 @@ class Server:
                 state = ConnectionState({})
                 # It asks no more of the stream than is there.
                 stand_in = cast("trio.SSLStream[trio.SocketStream]", wrapped)
-                await TCPServer(self._app, self._config, WorkerContext(None), state, stand_in).run()
+                connection = Connection(
+                    self._app, self._config, WorkerContext(None), state, stand_in
+                )
+                await connection.run()
                 nursery.cancel_scope.cancel()
         except Exception:
             log.exception("%s: the connection failed", peer)
