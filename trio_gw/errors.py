@@ -116,6 +116,7 @@ class Refusal(Exception):
     """A client turned away before the upgrade: the HTTP answer, and who is to blame.
 
     `why` is for the log only and may say more than the body does, but never holds a secret.
+    `limit` says whose connections there were too many of, if that is the reason.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Refusal(Exception):
         headers: Headers = JSON_TYPE,
         by: Side = Side.CLIENT,
         why: str = "",
+        limit: str = "",
     ) -> None:
         self.status = status
         self.code = code
@@ -134,6 +136,7 @@ class Refusal(Exception):
         self.headers = headers
         self.by = by
         self.why = why
+        self.limit = limit
         super().__init__(f"{status} {code} {why}".strip())
 
 
@@ -150,10 +153,12 @@ def router_refusal(
     headers: Headers = (),
     by: Side = Side.CLIENT,
     why: str = "",
+    limit: str = "",
 ) -> Refusal:
     """Build a refusal made by routing or by the backend leg (spec: routing §9)."""
     body = _body({"code": code, "message": message, "description": description}) + b"\n"
-    return Refusal(status, code, body, headers=(*JSON_TYPE, *headers), by=by, why=why or message)
+    headers = (*JSON_TYPE, *headers)
+    return Refusal(status, code, body, headers=headers, by=by, why=why or message, limit=limit)
 
 
 def auth_refusal(status: int, code: str, message: str, description: str, *, why: str) -> Refusal:

@@ -228,3 +228,20 @@ def test_processes_count_together() -> None:
     for window in range(WINDOWS):
         total = sum(result[window] for result in results)
         assert LIMIT <= total <= LIMIT + PROCESSES - 1
+
+
+def test_every_message_that_does_not_pass_is_heard_of_once() -> None:
+    made = make(Tier("drop", 2), Tier("wait", 4, on_exceed="pause", per=120))
+    heard: list[str] = []
+    both = gates(made, "wait", "drop")
+    both.hear(lambda quota: heard.append(quota.tier.name), lambda quota: heard.append("back"))
+    assert passing(both.publish, 5, START) == 2
+    assert heard == ["drop"] * 3
+    assert passing(both.publish, 2, START + 60) == 2
+    assert passing(both.publish, 4, START + 61) == 0, "one message, asked about four times"
+    assert heard == ["drop"] * 3 + ["wait"]
+    assert passing(both.subscribe, 1, START + 61) == 0
+    assert heard[4:] == ["back"]
+    assert passing(both.publish, 2, START + 120) == 2
+    assert passing(both.publish, 1, START + 120) == 0
+    assert heard[5:] == ["drop"], "one that had waited has passed meanwhile"

@@ -112,13 +112,19 @@ class Quota:
 
 
 class Gate:
-    """One direction of a session. Its quotas are asked in order; `tell` hears of a limit once."""
+    """One direction of a session. Its quotas are asked in order; `tell` hears of a limit once.
 
-    __slots__ = ("_quotas", "_tell")
+    Each of `heard` hears of every message that does not pass as it came, once for each quota that
+    had no room for it: a message that waits is asked about again.
+    """
+
+    __slots__ = ("_quotas", "_shut", "_tell", "heard")
 
     def __init__(self, quotas: tuple[Quota, ...], tell: Callable[[Quota], None]) -> None:
+        self.heard: tuple[Callable[[Quota], None], ...] = ()
         self._quotas = quotas
         self._tell = tell
+        self._shut: Quota | None = None  # the last message waits, or ends its connection
 
     def take(self, octets: int, now: float) -> Shut | None:
         """Let a message pass, and count it; or say why not, and count nothing.
@@ -131,7 +137,12 @@ class Gate:
                 if quota.told != window:
                     quota.told = window
                     self._tell(quota)
+                if quota is not self._shut:
+                    for hear in self.heard:
+                        hear(quota)
+                self._shut = None if quota.tier.on_exceed == "drop" else quota
                 return quota.shut(now)
+        self._shut = None
         for quota in self._quotas:
             quota.charge(octets if quota.octets else 1, now)
         return None
@@ -149,6 +160,11 @@ class Gates(NamedTuple):
     publish: Gate
     subscribe: Gate
     drops: bool
+
+    def hear(self, publish: Callable[[Quota], None], subscribe: Callable[[Quota], None]) -> None:
+        """Let these hear of messages that do not pass as they came."""
+        self.publish.heard += (publish,)
+        self.subscribe.heard += (subscribe,)
 
 
 class Limits:

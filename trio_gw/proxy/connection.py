@@ -115,6 +115,7 @@ class _Connection:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
             session.status, session.code = refusal.status, refusal.code
+            session.limit = refusal.limit
             session.ending = Ending(refusal.by, 0, refusal.why)
             await self.answers.refuse(refusal)
         return None
@@ -201,7 +202,7 @@ class _Connection:
         session, limiter = self.session, self.gateway.limiter
         session.enter(Phase.ADMIT)
         who = match.route, admitted.caller, session.visit.address
-        gates = limiter.gates(*who)
+        session.gates = gates = limiter.gates(*who)
         if gates is not None and gates.drops:
             # Compression depends on all that was sent before, so nothing of it may be missing.
             admitted = admitted._replace(upgrade=admitted.upgrade._replace(extensions=()))

@@ -59,6 +59,7 @@ def full(cap: Cap) -> Refusal:
         headers=((b"retry-after", b"%d" % FULL_RETRY),),
         by=Side.CLIENT if own else Side.GATEWAY,
         why=f"{cap.most} connections per {cap.name} are open",
+        limit=cap.name,
     )
 
 

@@ -1,7 +1,8 @@
-"""Sessions as events of analytics: handshake, frames or totals, fault, end (spec: frames §7).
+"""Sessions as events of analytics: handshake, frames or totals, faults, end (spec: frames §7).
 
 An observer like `tally`. Frames are told by a tap on the lane, only where each is asked for;
-otherwise what came since the last interval is read off the lanes.
+otherwise what came since the last interval is read off the lanes. So it is with messages that a
+limit did not let pass: the gate tells of each, and each is an event, or one of a total.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_gw.errors import Phase, Side
+from trio_gw.errors import Phase
+from trio_gw.proxy import faults
 from trio_gw.proxy.access import ending_of
 from trio_gw.telemetry import families
 from trio_gw.telemetry.analytics import Analytics
@@ -30,25 +32,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.observing import Analytics as Settings
+    from trio_gw.guard.limits import Quota
+    from trio_gw.proxy.faults import Kind
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
     from trio_gw.telemetry.analytics import Sink
+    from trio_gw.telemetry.events import Property
     from trio_gw.telemetry.metrics import Metrics
 
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
-_CONNECTIVITY = {"102503": 101500, "102508": 101503, "102504": 101504}  # else 101505
-_AUTHENTICATION = range(900900, 900905)
-_AUTHORIZATION = (900905, 900910)
-_SUBSCRIPTION = (700700, 900907, 900908, 900909)
-_THROTTLED = {
-    900800: "API_LEVEL_LIMIT_EXCEEDED",
-    900801: "HARD_LIMIT_EXCEEDED",
-    900802: "RESOURCE_LEVEL_LIMIT_EXCEEDED",
-    900803: "APPLICATION_LEVEL_LIMIT_EXCEEDED",
-    900804: "SUBSCRIPTION_LIMIT_EXCEEDED",
-    900805: "BLOCKED",
-    900806: "CUSTOM_POLICY_LIMIT_EXCEEDED",
-}
 
 
 class Reporter:
@@ -93,6 +85,9 @@ class Reporter:
             request_mediation_latency=_milliseconds(dialed - session.opened_at),
         )
         session.reported = [0] * 6
+        if session.gates is not None:
+            session.throttled = {}
+            session.gates.hear(*(partial(self._throttled, session, way) for way in (_IN, _OUT)))
         if self._frames:
             for method, lane in _lanes(session):
                 lane.tap = partial(self._frame, session, method)
@@ -107,7 +102,7 @@ class Reporter:
         self._totals(session)
         ending = ending_of(session)
         assert ending is not None
-        totals: dict[str, str | int | float] = {
+        totals: dict[str, Property] = {
             "closeCode": int(ending.code),
             "closeReason": ending.reason,
             "endedBy": ending.by.value,
@@ -127,10 +122,21 @@ class Reporter:
             session, method, _topic(session), {"frames": 1, "messages": int(last), "bytes": size}
         )
 
+    def _throttled(self, session: Session, method: str, quota: Quota) -> None:
+        what = (method, quota.level, quota.tier.name, quota.tier.on_exceed)
+        if self._frames or session.throttled is None:
+            self._exceeded(session, what, 1)
+        else:
+            session.throttled[what] = session.throttled.get(what, 0) + 1
+
     def _totals(self, session: Session) -> None:
         """Report what came since the last time, if each frame was not."""
         if self._frames or not session.reported:
             return
+        if session.throttled:
+            for what, count in session.throttled.items():
+                self._exceeded(session, what, count)
+            session.throttled.clear()
         for place, (method, lane) in enumerate(_lanes(session)):
             values = (lane.frames, lane.messages, lane.payload)
             before = session.reported[place * 3 : place * 3 + 3]
@@ -149,18 +155,35 @@ class Reporter:
             self._put(session, "GET", _topic(session), {}, proxy_response_code=session.status,
                       target_response_code=session.status)  # fmt: skip
             return
-        kind, code, message = _classified(session.code, session.status, ending.by)
+        if session.limit:
+            made: dict[str, Property]
+            made = {"level": session.limit.lower(), "action": "refused"}
+            self._fault(session, faults.FULL, session.status, made)
+            return
+        kind = faults.of_refusal(session.code, session.status, ending.by)
+        self._fault(session, kind, session.status, {})
+
+    def _exceeded(self, session: Session, what: tuple[str, str, str, str], count: int) -> None:
+        method, level, tier, action = what
+        made: dict[str, Property]
+        made = {"method": method, "level": level.lower(), "tier": tier, "action": action}
+        self._fault(session, faults.of_level(level), 429, made | {"messages": count})
+
+    def _fault(
+        self, session: Session, kind: Kind, status: int, properties: dict[str, Property]
+    ) -> None:
         common = self._common(session)
-        if kind == "AUTH":
+        if kind.type == "AUTH":
             common |= dict.fromkeys(
                 ("application_id", "application_name", "application_owner"), UNKNOWN
             )
         self._analytics.record(
             Fault(
-                error_type=kind,
-                error_code=code,
-                error_message=message,
-                proxy_response_code=session.status,
+                error_type=kind.type,
+                error_code=kind.code,
+                error_message=kind.message,
+                proxy_response_code=status,
+                properties=properties,
                 **common,
             )
         )
@@ -229,27 +252,6 @@ def _topic(session: Session) -> str:
 
 def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
-
-
-def _classified(text: str, status: int, by: Side) -> tuple[Any, int, str]:
-    """Tell type, code and message of a fault (spec: frames §7.3)."""
-    code = int(text) if text.isdigit() else status
-    if by is Side.BACKEND:
-        code = _CONNECTIVITY.get(text, 101505)
-        return "TARGET_CONNECTIVITY", code, "CONNECTION_TIMEOUT" if code == 101504 else "OTHER"
-    if code in _THROTTLED or status == 429:
-        return "THROTTLED", code, _THROTTLED.get(code, "OTHER")
-    if status in (401, 403) or code == 700700:
-        if code in _AUTHENTICATION:
-            return "AUTH", code, "AUTHENTICATION_FAILURE"
-        if code in _AUTHORIZATION:
-            return "AUTH", code, "AUTHORIZATION_FAILURE"
-        return (
-            "AUTH",
-            code,
-            ("SUBSCRIPTION_VALIDATION_FAILURE" if code in _SUBSCRIPTION else "OTHER"),
-        )
-    return "OTHER", code, "UNCLASSIFIED"
 
 
 def analytics_of(table: Settings, base: Path, index: int, metrics: Metrics | None) -> Analytics:

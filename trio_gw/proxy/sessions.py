@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trio_gw.errors import Ending, Side
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.clients import ClientPeer
+    from trio_gw.guard.limits import Gates
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.toll import Toll
     from trio_gw.routes import Route
@@ -49,9 +50,9 @@ class Session:
 
     __slots__ = (
         "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
-        "counted", "doomed", "ending", "marks", "octets", "opened_at", "peer", "phase", "places",
-        "publish", "reported", "request", "request_id", "route", "started", "status", "subscribe",
-        "tolls", "visit",
+        "counted", "doomed", "ending", "gates", "limit", "marks", "octets", "opened_at", "peer",
+        "phase", "places", "publish", "reported", "request", "request_id", "route", "started",
+        "status", "subscribe", "throttled", "tolls", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -66,8 +67,11 @@ class Session:
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
         self.code = ""  # of the refusal
+        self.limit = ""  # on connections, if one of those refused this one
         self.counted: list[int] = []  # what `tally` has counted of its lanes
         self.reported: list[int] = []  # what `reports` has told of them
+        # Messages that did not pass, by direction, level, tier and action, still to be reported.
+        self.throttled: dict[tuple[str, str, str, str], int] | None = None
         self.status = 0
         self.octets = 0
         self.route: Route | None = None
@@ -80,6 +84,7 @@ class Session:
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
         self.places: tuple[int, ...] = ()  # among the connections there may be
+        self.gates: Gates | None = None  # what decides whether a message may pass
         self.tolls: Mapping[Side, Toll] = _FREE  # where what passes is limited
 
     @property

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.errors import Phase, Side
+from trio_gw.errors import Phase
 from trio_gw.proxy.access import ending_of
 from trio_gw.telemetry import families
 
@@ -20,20 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.errors import Problem
+    from trio_gw.guard.limits import Quota
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
     from trio_gw.routes import Live
     from trio_gw.telemetry.metrics import Labels, Metrics
 
 PASS = 1.0  # seconds between two looks
 _IN, _OUT = "in", "out"
-_COUNTERS = (
-    *(families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD),
-    families.THROTTLED,
-)
-_EACH = len(_COUNTERS)
+_COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD)
 
 
 class Tally:
@@ -42,7 +40,7 @@ class Tally:
     def __init__(self, metrics: Metrics, sessions: Sessions) -> None:
         self._metrics = metrics
         self._sessions = sessions
-        # Of each topic what is to be added, ten numbers: as in `_COUNTERS`, in and out.
+        # Of each topic what is to be added, eight numbers: as in `_COUNTERS`, in and out.
         self._traffic: dict[Labels, list[int]] = {}
         metrics.probes.append(self._collect)
 
@@ -61,7 +59,10 @@ class Tally:
         topic = _topic(session)
         self._metrics.add(families.OPENED, topic)
         self._metrics.add(families.OPEN, topic)
-        session.counted = [0] * 2 * _EACH
+        session.counted = [0] * 8
+        if session.gates is not None:
+            heard = (partial(self._throttled, (*topic, way)) for way in (_IN, _OUT))
+            session.gates.hear(*heard)
         self._answered(session)
 
     def ended(self, session: Session) -> None:
@@ -81,6 +82,8 @@ class Tally:
     def _answered(self, session: Session) -> None:
         api = ("", "") if session.route is None else _topic(session)[:2]
         self._metrics.add(families.HANDSHAKES, (*api, str(session.status), session.code))
+        if session.limit:
+            self._metrics.add(families.REFUSED, (*api, session.limit.lower()))
         last = session.opened_at
         marks = session.marks
         if session.phase is not Phase.RELAY:
@@ -89,45 +92,47 @@ class Tally:
             self._metrics.observe(families.PHASES, (phase.value,), left - last)
             last = left
 
+    def _throttled(self, labels: Labels, quota: Quota) -> None:
+        labels = (*labels, quota.level.lower(), quota.tier.on_exceed)
+        self._metrics.add(families.THROTTLED, labels)
+
     def _look(self, session: Session) -> None:
         publish, subscribe = session.publish, session.subscribe
         assert publish is not None
         assert subscribe is not None
         counted = session.counted
-        if publish.octets == counted[2] and subscribe.octets == counted[_EACH + 2]:
+        if publish.octets == counted[2] and subscribe.octets == counted[6]:
             return
         topic = _topic(session)
         traffic = self._traffic.get(topic)
         if traffic is None:
-            traffic = self._traffic[topic] = [0] * 2 * _EACH
-        tolls = session.tolls
-        numbers = (
-            *_numbers(publish, tolls.get(Side.CLIENT)),
-            *_numbers(subscribe, tolls.get(Side.BACKEND)),
-        )
-        for place, value in enumerate(numbers):
+            traffic = self._traffic[topic] = [0] * 8
+        for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
             # What is under way may make the payload look larger than it proves to be.
             if (more := value - counted[place]) > 0:
                 traffic[place] += more
                 counted[place] = value
 
     def _collect(self) -> None:
+        held: Counter[Labels] = Counter()
         for session in self._sessions:
             if session.counted:
                 self._look(session)
+                if session.tolls and session.holding:
+                    held[_topic(session)] += 1
+        self._metrics.clear(families.HELD)
+        for topic, count in held.items():
+            self._metrics.put(families.HELD, topic, count)
         for topic, traffic in self._traffic.items():
             for place, amount in enumerate(traffic):
-                direction = _IN if place < _EACH else _OUT
-                family = _COUNTERS[place % _EACH]
-                if amount or family is not families.THROTTLED:
-                    self._metrics.add(family, (*topic, direction), amount)
+                direction = _IN if place < 4 else _OUT
+                self._metrics.add(_COUNTERS[place % 4], (*topic, direction), amount)
         self._traffic.clear()
         self._metrics.put(families.SOCKETS, (), len(self._sessions))
 
 
-def _numbers(lane: Lane, toll: Toll | None) -> tuple[int, int, int, int, int]:
-    dropped = 0 if toll is None else toll.sieve.dropped
-    return lane.frames, lane.messages, lane.octets, lane.payload, dropped
+def _numbers(lane: Lane) -> tuple[int, int, int, int]:
+    return lane.frames, lane.messages, lane.octets, lane.payload
 
 
 def _topic(session: Session) -> tuple[str, str, str]:

@@ -65,7 +65,11 @@ class Response(Common, frozen=True, rename="camel", kw_only=True):
 
 
 class Fault(Common, frozen=True, rename="camel", kw_only=True):
-    """A handshake that was refused, or whose backend could not be reached."""
+    """A refused handshake, a backend that could not be reached, or messages beyond a limit.
+
+    Those have under `properties` the `method` (PUBLISH or SUBSCRIBE), `level`, `tier`, `action`
+    (drop, pause, close) and how many `messages`; a connection beyond a cap `level` and `action`.
+    """
 
     error_type: Literal["AUTH", "THROTTLED", "TARGET_CONNECTIVITY", "OTHER"]
     error_code: int
@@ -73,6 +77,7 @@ class Fault(Common, frozen=True, rename="camel", kw_only=True):
     proxy_response_code: int
     target_response_code: int = -1
     event_type: Literal["fault"] = "fault"
+    properties: dict[str, Property] = {}
 
 
 Event = Response | Fault

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-FIXED = frozenset(("by", "direction", "phase", "queue", "severity", "worker"))
+FIXED = frozenset(("action", "by", "direction", "level", "phase", "queue", "severity", "worker"))
 OTHER = "other"
 
 _TOPIC = ("api", "version", "topic")
@@ -79,15 +79,23 @@ PAYLOAD = Family(
     (*_TOPIC, "direction"),
     "Octets of the payloads of data frames received, compressed if they are.",
 )
-BACKEND_UP = Family(
-    "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
-)
 THROTTLED = Family(
     "trio_gw_throttled_messages",
     "counter",
     "",
-    (*_TOPIC, "direction"),
-    "Messages that a limit let vanish.",
+    (*_TOPIC, "direction", "level", "action"),
+    "Messages that a limit dropped, held up (pause), or closed their connection for.",
+)
+HELD = Family("trio_gw_connections_held", "gauge", "", _TOPIC, "WebSockets of which messages wait.")
+REFUSED = Family(
+    "trio_gw_refused_connections",
+    "counter",
+    "",
+    ("api", "version", "level"),
+    "Handshakes refused because as many WebSockets were open as there may be.",
+)
+BACKEND_UP = Family(
+    "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
 )
 RELOADS = Family(
     "trio_gw_table_changes", "counter", "", ("worker",), "Route tables that went live."
@@ -130,6 +138,6 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, THROTTLED, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY,
-    DESCRIPTORS, STARTED,
+    PAYLOAD, THROTTLED, HELD, REFUSED, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU,
+    MEMORY, DESCRIPTORS, STARTED,
 )  # fmt: skip

@@ -1,0 +1,69 @@
+"""A gateway with one API behind limits, and tokens that name tiers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from support import issuers
+from support.gateway import RunningGateway, start_gateway
+from support.projects import api, asyncapi, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import trio
+
+ISSUER = "https://issuer.example/token"
+DAY = {"per": "31d"}  # no test sees the end of such a window
+
+
+class Limited:
+    """That gateway. Its API is `L`, with the topics `/any`, `/tiered` (tier `Topic`), `/open`."""
+
+    def __init__(self, gateway: RunningGateway, signer: rsa.RSAPrivateKey) -> None:
+        self.gateway = gateway
+        self._signer = signer
+
+    def token(self, plan: str = "AsyncUnlimited", application: str = "Unlimited") -> str:
+        """Sign a token whose subscription and application have these tiers."""
+        subscription = {"name": "L", "version": "1.0.0", "context": "/l/1.0.0"}
+        claims = {
+            "iss": ISSUER,
+            "sub": "alice",
+            "exp": int(time.time()) + 600,
+            "application": {"id": 7, "uuid": "u7", "name": "App", "tier": application},
+            "subscribedAPIs": [{**subscription, "subscriptionTier": plan}],
+            "tierInfo": {plan: {"stopOnQuotaReach": True}},
+        }
+        return issuers.sign(self._signer, claims, kid="k")
+
+    def connect(self, topic: str, **tiers: str) -> Any:
+        """Connect with a token that has these tiers."""
+        return self.gateway.connect(f"/l/1.0.0/{topic}", self.token(**tiers), compression=None)
+
+
+async def start_limited(
+    nursery: trio.Nursery,
+    base: Path,
+    url: str,
+    tiers: dict[str, Any],
+    *,
+    api_tier: str = "",
+    **settings: Any,
+) -> Limited:
+    """Start it in front of the backend at `url`."""
+    signer = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (base / "certs").mkdir(exist_ok=True)
+    (base / "certs" / "jwks.json").write_bytes(issuers.key_set(k=signer))
+    channels = {
+        "/any": {"publish": {}},
+        "/tiered": {"publish": {"x-throttling-tier": "Topic"}},
+        "/open": {"publish": {}, "x-auth-type": "None"},
+    }
+    write(base / "apis", "l", api("L", "/l", url, apiThrottlingPolicy=api_tier), asyncapi(channels))
+    issuer = {"issuer": ISSUER, "jwks": "certs/jwks.json", "validate_subscription": True}
+    gateway = await start_gateway(nursery, base, tiers=tiers, issuers=[issuer], **settings)
+    return Limited(gateway, signer)
