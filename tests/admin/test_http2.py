@@ -56,7 +56,7 @@ class Talk:
                 if getattr(event, "stream_id", 0) != number:
                     continue
                 if isinstance(event, h2.events.ResponseReceived):
-                    status = int(dict(event.headers)[":status"])
+                    status = int(event.headers[0][1])  # :status comes first
                 elif isinstance(event, h2.events.StreamEnded):
                     return status
 
