@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio_gw.config.cors import Cors
 from trio_gw.config.wildcards import fits
 from trio_gw.proxy.cors import Cors as Policy
-from trio_gw.wire.http import RequestHead
+from trio_gw.wire.head import RequestHead
 
 few = st.text("ab.", max_size=8)
 

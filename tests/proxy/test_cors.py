@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from trio_gw.config.cors import Cors as Settings
 from trio_gw.proxy.cors import Cors, Policies
-from trio_gw.wire.http import RequestHead, RequestReader
+from trio_gw.wire.http import RequestReader
+
+if TYPE_CHECKING:
+    from trio_gw.wire.head import RequestHead
 
 
 def request(*fields: str) -> RequestHead:

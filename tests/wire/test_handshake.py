@@ -30,7 +30,8 @@ from trio_gw.wire.handshake import (
     judge_request,
     request_id,
 )
-from trio_gw.wire.http import RequestHead, RequestReader
+from trio_gw.wire.head import RequestHead
+from trio_gw.wire.http import RequestReader
 
 HEAD = RequestHead("GET", "/chat", "", "gw.example", b"gw.example", ())
 
@@ -225,7 +226,7 @@ def test_every_key_of_16_bytes(nonce: bytes) -> None:
         (b"sec-websocket-key", key),
         (b"sec-websocket-version", b"13"),
     )
-    assert judge_request(HEAD._replace(headers=fields)).key == key
+    assert judge_request(HEAD.but(headers=fields)).key == key
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_no_extensions_field_makes_it_slow(value: bytes) -> None:
     )
     began = time.perf_counter()
     with pytest.raises(Refusal):
-        judge_request(HEAD._replace(headers=fields))
+        judge_request(HEAD.but(headers=fields))
     assert time.perf_counter() - began < 1, "milliseconds are enough"
 
 
@@ -260,7 +261,7 @@ def test_no_extensions_field_makes_it_slow(value: bytes) -> None:
     [(b"websocket", True), (b"WEBSOCKET", True), (b"h2c, websocket", True), (b"h2c", False)],
 )
 def test_is_upgrade(value: bytes, asks: bool) -> None:
-    assert is_upgrade(HEAD._replace(headers=((b"upgrade", value),))) is asks
+    assert is_upgrade(HEAD.but(headers=((b"upgrade", value),))) is asks
     assert not is_upgrade(HEAD)
 
 
@@ -270,7 +271,7 @@ def test_is_upgrade(value: bytes, asks: bool) -> None:
 def forwarded(*fields: tuple[bytes, bytes], **options: Any) -> list[tuple[bytes, bytes]]:
     """Return what of the client's headers reaches the backend."""
     made = backend_headers(
-        HEAD._replace(headers=fields),
+        HEAD.but(headers=fields),
         host=options.pop("host", "backend"),
         drop=options.pop("drop", ()),
         added=options.pop("added", ()),
@@ -415,7 +416,7 @@ def test_a_backend_gets_exactly_one_of_each_that_matters() -> None:
 )
 def test_request_ids(values: list[bytes], kept: bytes) -> None:
     fields = tuple((b"x-request-id", value) for value in values)
-    assert request_id(HEAD._replace(headers=fields)) == kept
+    assert request_id(HEAD.but(headers=fields)) == kept
 
 
 # --- answers --------------------------------------------------------------------------------

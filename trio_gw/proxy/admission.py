@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.routes import Route
     from trio_gw.wire.handshake import Upgrade
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 _PROTOCOL = b"sec-websocket-protocol"
 
@@ -112,14 +112,14 @@ def _places(gateway: Gateway, route: Route) -> Places:
 def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:
     """Take the credentials out of query and subprotocols; headers are dropped later, by name."""
     if rest.query != head.query:
-        head = head._replace(query=rest.query)
+        head = head.but(query=rest.query)
     if not rest.marker:
         return head, upgrade, ""
     headers = [(name, value) for name, value in head.headers if name != _PROTOCOL]
     if rest.protocols:
         headers.append((_PROTOCOL, ", ".join(rest.protocols).encode("latin-1")))
     return (
-        head._replace(headers=tuple(headers)),
+        head.but(headers=tuple(headers)),
         upgrade._replace(protocols=rest.protocols),
         rest.marker,
     )

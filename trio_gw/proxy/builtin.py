@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.fleet import Fleet
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 TEXT = ((b"content-type", b"text/plain"),)
 NO_STORE = (b"cache-control", b"no-store")

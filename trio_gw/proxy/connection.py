@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
     from trio_gw.routes import Match, Route
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
 

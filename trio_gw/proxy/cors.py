@@ -15,7 +15,7 @@ from trio_gw.config.wildcards import fits
 if TYPE_CHECKING:
     from trio_gw.config.cors import Cors as Settings
     from trio_gw.errors import Headers
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 PREFIX = b"access-control-"
 MAX_POLICIES = 1000  # far more than different ones there are in a table

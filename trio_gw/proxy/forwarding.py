@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trio_gw.config.api import BasicAuth
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 Network = IPv4Network | IPv6Network
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import h11
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.http import MAX_HEAD, NO_CONTROLS, complaint, plain_fields
+from trio_gw.wire.fields import NO_CONTROLS, plain_fields, whole_lines
+from trio_gw.wire.http import MAX_HEAD, complaint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ class ResponseReader:
         """Build the upgrade request."""
         self._asked = target, headers
         line = b"GET %s HTTP/1.1" % target.encode("ascii")
-        fields = b"\r\n".join([b"%s: %s" % field for field in headers])
+        fields = b"\r\n".join([name + b": " + value for name, value in headers])
         # The names and most values came through the gate; none may have gained a line since.
         ends = len(headers) - 1
         whole = fields.count(b"\r") == fields.count(b"\n") == ends and b"\0" not in fields
@@ -69,7 +70,7 @@ class ResponseReader:
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         head = data[: max(end, 0)]
         line, _, lines = head.partition(b"\r\n")
-        if _is_odd(head) or (status := _JOINED.fullmatch(line)) is None:
+        if not whole_lines(head) or (status := _JOINED.fullmatch(line)) is None:
             return None
         if (fields := plain_fields(lines)) is None:
             return None

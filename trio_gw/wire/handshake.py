@@ -8,24 +8,26 @@ and an answer that proves the backend understood it.
 
 from __future__ import annotations
 
-import base64
 import binascii
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.errors import router_refusal
 from trio_gw.wire.answer import bad_backend
-from trio_gw.wire.http import bad_request, tokens
+from trio_gw.wire.fields import NONE, by_name, lists, tokens
+from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from trio_gw.errors import Headers
     from trio_gw.wire.answer import BackendAnswer
-    from trio_gw.wire.http import RequestHead
+    from trio_gw.wire.head import RequestHead
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A lexeme of Sec-WebSocket-Extensions: a token, a quoted text, or punctuation. The alternatives
 # exclude one another, so that no header makes it slow.
@@ -41,6 +43,9 @@ _GRAMMAR = {
 }
 _COMPLETE = frozenset(("", "name", "parameter", "value"))
 
+# Of what clients repeat, such as names and offers, so many are remembered, none longer than this.
+KNOWN, MAX_KNOWN = 1024, 128
+
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
 
@@ -48,6 +53,7 @@ HOP_BY_HOP = frozenset(
     b"connection content-length keep-alive proxy-authenticate proxy-authorization"
     b" proxy-connection te trailer transfer-encoding upgrade".split()
 )
+_USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them hop-by-hop
 # Names a backend may trust because a gateway set them; a client's own are never passed on.
 _OURS = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
 # All that begin so: some proxies say with them who the user is (`X-Forwarded-User`).
@@ -74,7 +80,7 @@ class Accepted(NamedTuple):
 
 def is_upgrade(head: RequestHead) -> bool:
     """Tell whether the request asks for a WebSocket at all, well-formed or not."""
-    return "websocket" in (token.lower() for token in tokens(head.values(b"upgrade")))
+    return lists(head.values(b"upgrade"), b"websocket")
 
 
 def judge_request(head: RequestHead) -> Upgrade:
@@ -90,36 +96,37 @@ def judge_request(head: RequestHead) -> Upgrade:
         value.strip() != b"0" for value in head.values(b"content-length")
     ):
         raise bad_request("A WebSocket handshake has no body")
-    connection = {token.lower() for token in tokens(head.values(b"connection"))}
-    if not is_upgrade(head) or "upgrade" not in connection:
+    if not is_upgrade(head) or not lists(head.values(b"connection"), b"upgrade"):
         raise upgrade_required()
     versions = head.values(b"sec-websocket-version")
     if len(versions) > 1:
         raise bad_request("More than one Sec-WebSocket-Version header")
-    if versions != [b"13"]:
+    if not versions or versions[0] != b"13":
         raise upgrade_required((b"sec-websocket-version", b"13"))
     keys = head.values(b"sec-websocket-key")
-    if len(keys) != 1 or not _is_key(keys[0]):
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise bad_request("Sec-WebSocket-Key must be one base64 value of 16 bytes")
-    protocols = tokens(head.values(b"sec-websocket-protocol"))
-    if len(set(protocols)) != len(protocols) or not all(map(_TOKEN.fullmatch, protocols)):
-        raise bad_request("Malformed Sec-WebSocket-Protocol header")
+    protocols: Sequence[str] = ()
+    if offered := head.values(b"sec-websocket-protocol"):
+        protocols = tokens(offered)
+        if len(set(protocols)) != len(protocols) or not all(map(_TOKEN.fullmatch, protocols)):
+            raise bad_request("Malformed Sec-WebSocket-Protocol header")
     extensions = _extension_names(head.values(b"sec-websocket-extensions"))
     if extensions is None:
         raise bad_request("Malformed Sec-WebSocket-Extensions header")
     return Upgrade(keys[0], tuple(protocols), extensions)
 
 
-def _is_key(key: bytes) -> bool:
-    try:
-        return len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
-        return False
-
-
-def _extension_names(values: Collection[bytes]) -> tuple[str, ...] | None:
+def _extension_names(values: Sequence[bytes]) -> tuple[str, ...] | None:
     """Name the extensions of a Sec-WebSocket-Extensions field, or None when malformed."""
-    text = ",".join(value.decode("latin-1") for value in values).rstrip(" \t")
+    if not values:
+        return ()
+    text = b",".join(values)
+    return _known_extensions(text) if len(text) <= MAX_KNOWN else _read_extensions(text)
+
+
+def _read_extensions(value: bytes) -> tuple[str, ...] | None:
+    text = value.decode("latin-1").rstrip(" \t")
     names: list[str] = []
     state, at = "", 0
     while at < len(text):
@@ -133,6 +140,9 @@ def _extension_names(values: Collection[bytes]) -> tuple[str, ...] | None:
             return None
         state, at = following, lexeme.end()
     return tuple(names) if state in _COMPLETE else None
+
+
+_known_extensions = functools.lru_cache(maxsize=KNOWN)(_read_extensions)
 
 
 def upgrade_required(*headers: tuple[bytes, bytes]) -> Exception:
@@ -160,30 +170,43 @@ def backend_headers(
     a backend would take for the gateway's word, in any spelling of their punctuation. `host` is
     the endpoint's name, as in the reference without a port.
     """
-    dropped = {name.translate(_PLAIN) for name in drop}
-    listed = {
-        token.lower().encode("latin-1")
-        for token in tokens(head.values(b"connection"))
-        if not token.lower().startswith("sec-websocket-")
-    }
+    dropped = _spelled_alike(frozenset(drop))
+    listed = _listed(head.values(b"connection"))
     headers = [
         (b"host", (f"[{host}]" if ":" in host else host).encode("ascii")),
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
     ]
-    for name, value in head.headers:
-        plain = name.translate(_PLAIN)
-        if (
-            plain in HOP_BY_HOP
-            or plain in _OURS
-            or plain in dropped
-            or name in listed
-            or plain.startswith(_OUR_PREFIXES)
-        ):
-            continue
-        headers.append((name, value))
+    for field in head.headers:
+        name = field[0]
+        plain = _known_name(name) if len(name) <= MAX_KNOWN else _passing(name)
+        if plain and plain not in dropped and name not in listed:
+            headers.append(field)
     headers += added
     return headers
+
+
+def _passing(name: bytes) -> bytes:
+    """Return a header's name in its one spelling; empty if no client's may be passed on."""
+    plain = name.translate(_PLAIN)
+    ours = plain in HOP_BY_HOP or plain in _OURS or plain.startswith(_OUR_PREFIXES)
+    return b"" if ours else plain
+
+
+_known_name = functools.lru_cache(maxsize=KNOWN)(_passing)
+
+
+@functools.lru_cache(maxsize=KNOWN)
+def _spelled_alike(names: frozenset[bytes]) -> frozenset[bytes]:
+    return frozenset(name.translate(_PLAIN) for name in names)
+
+
+def _listed(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes]:
+    """Name what `Connection` says is for the next hop only; never the handshake's own headers."""
+    if not values or (len(values) == 1 and values[0].lower() in _USUAL_OPTIONS):
+        return HOP_BY_HOP
+    names = {token.lower().encode("latin-1") for token in tokens(values)}
+    return {name for name in names if not name.startswith(b"sec-websocket-")}
 
 
 def request_id(head: RequestHead) -> bytes:
@@ -194,23 +217,25 @@ def request_id(head: RequestHead) -> bytes:
 
 def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
     """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks)."""
-
-    def values(name: bytes) -> list[bytes]:
-        return [value for key, value in answer.headers if key == name]
-
-    if [token.lower() for token in tokens(values(b"upgrade"))] != ["websocket"]:
+    named = by_name(answer.headers)
+    upgraded = named.get(b"upgrade", NONE)
+    if [value.lower() for value in upgraded] != [b"websocket"] and [
+        token.lower() for token in tokens(upgraded)
+    ] != ["websocket"]:
         raise bad_backend("The backend's 101 does not upgrade to websocket")
-    if "upgrade" not in {token.lower() for token in tokens(values(b"connection"))}:
+    if not lists(named.get(b"connection", NONE), b"upgrade"):
         raise bad_backend("The backend's 101 has no Connection: Upgrade")
-    if values(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
+    if named.get(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
         raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
-    protocols = values(b"sec-websocket-protocol")
+    protocols = named.get(b"sec-websocket-protocol", NONE)
     if len(protocols) > 1:
         raise bad_backend("The backend chose more than one subprotocol")
     protocol = protocols[0].decode("latin-1") if protocols else ""
     if protocols and protocol not in upgrade.protocols:
         raise bad_backend("The backend chose a subprotocol that was not offered")
-    extensions = _extension_names(values(b"sec-websocket-extensions"))
+    extensions = _extension_names(named.get(b"sec-websocket-extensions", NONE))
+    if extensions == ():
+        return Accepted(protocol, 0)
     if extensions is None or not set(extensions) <= set(upgrade.extensions):
         raise bad_backend("The backend chose an extension that was not offered")
     if len(set(extensions)) != len(extensions):
@@ -224,7 +249,8 @@ def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
 
 def accept_key(key: bytes) -> bytes:
     """Compute Sec-WebSocket-Accept (RFC 6455 §4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return binascii.b2a_base64(digest, newline=False)
 
 
 def client_answer(answer: BackendAnswer, extra: Headers = ()) -> bytes:
@@ -239,19 +265,14 @@ def client_answer(answer: BackendAnswer, extra: Headers = ()) -> bytes:
 
 def end_to_end(answer: BackendAnswer, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
     """Return the headers of a backend's answer that are meant for the client, and `extra`."""
-    ours = {name for name, _ in extra}
-    listed = {
-        token.lower().encode("latin-1")
-        for name, value in answer.headers
-        if name == b"connection"
-        for token in tokens([value])
-    }
+    ours = [name for name, _ in extra]
+    listed = _listed([value for name, value in answer.headers if name == b"connection"])
     passed = [
-        (name, value)
-        for name, value in answer.headers
-        if name not in HOP_BY_HOP
+        field
+        for field in answer.headers
+        if (name := field[0]) not in HOP_BY_HOP
         and name not in ours
-        and (name not in listed or name.startswith(b"sec-websocket-"))
+        and name not in listed
         and not name.startswith(b"x-envoy-")
     ]
     return [*passed, *extra]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import h11
 
 from trio_gw.errors import Refusal, router_refusal
+from trio_gw.wire.fields import NO_CONTROLS, plain_fields, whole_lines
+from trio_gw.wire.head import RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from trio_gw.errors import Headers
 
@@ -28,10 +30,8 @@ MAX_HEADERS = 100  # fields; browsers send about 20
 MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
-# What no head can hold: controls other than TAB, CR and LF.
-NO_CONTROLS = bytes(
-    octet for octet in range(256) if octet in b"\t\r\n" or not (octet < 32 or octet == 127)
-)
+# A request line in which there is nothing to judge: no escapes, no path parameters, origin form.
+_PLAIN_LINE = re.compile(rb"GET (/[!$&-:=@-\[\]^_`a-z|~]*)(?:\?([!-\"$&-~]*))? HTTP/1\.1\r\n")
 _NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
 # A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
@@ -42,51 +42,6 @@ _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 # A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
 _DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
-
-
-# One line of a head, and what h11 makes of it: nothing that can be read in two ways gets through.
-_FIELD = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?[ \t]*"
-)
-
-
-def plain_fields(lines: bytes) -> list[tuple[bytes, bytes]] | None:
-    """Take apart the header lines of a head, where there is nothing for h11 to decide.
-
-    None when there is: a malformed or folded line, or anything about a body. Most handshakes
-    need no more than this, at a fraction of the cost.
-    """
-    fields = []
-    for line in lines.split(b"\r\n"):
-        if (match := _FIELD.fullmatch(line)) is None:
-            return None
-        name, value = match.groups(b"")
-        name = name.lower()
-        if name in (b"content-length", b"transfer-encoding"):
-            return None
-        fields.append((name, value))
-    return fields
-
-
-class RequestHead(NamedTuple):
-    """A request head that passed the gate. Header names are lower-case, in their order."""
-
-    method: str
-    path: str
-    query: str
-    host: str  # lower-case, without port
-    authority: bytes  # the Host header as sent
-    headers: tuple[tuple[bytes, bytes], ...]
-
-    def values(self, name: bytes) -> list[bytes]:
-        """Return the values of every field with this (lower-case) name."""
-        return [value for key, value in self.headers if key == name]
-
-
-def tokens(values: Iterable[bytes]) -> list[str]:
-    """Split comma-separated lists into their trimmed, non-empty elements (RFC 9110 §5.6.1)."""
-    joined = b",".join(values).decode("latin-1")
-    return [token for piece in joined.split(",") if (token := piece.strip(" \t"))]
 
 
 def bad_request(what: str, status: int = 400, headers: Headers = ()) -> Refusal:
@@ -112,6 +67,8 @@ class RequestReader:
     def feed(self, data: bytes) -> RequestHead | None:
         """Add bytes; returns the head once it is complete. The rest is then `leftover`."""
         buffer = self._buffer
+        if not buffer and (plain := self._plain(data)) is not None:
+            return plain
         # What was there is known to be good but for its last bytes, halves of what comes now.
         seen = max(len(buffer) - 3, 0)
         buffer += data
@@ -122,6 +79,32 @@ class RequestReader:
         head = bytes(buffer[: end + 4])
         del buffer[: end + 4]
         return self._parse(head)
+
+    def _plain(self, data: bytes) -> RequestHead | None:
+        """Take apart a head that came whole and holds nothing to judge, as nearly all do.
+
+        None for all others. What passes here would pass the rest, to the same result.
+        """
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+        if end < 0 or (line := _PLAIN_LINE.match(data)) is None:
+            return None
+        path, query = line.groups(b"")
+        begin = line.end()
+        lines = data[begin:end]
+        if begin > MAX_TARGET or b"/." in path or not whole_lines(lines):
+            return None
+        fields = plain_fields(lines)
+        if fields is None or len(fields) > MAX_HEADERS:
+            return None
+        found = RequestHead("GET", path.decode(), query.decode(), "", b"", tuple(fields))
+        hosts = found.values(b"host")
+        if len(hosts) != 1:
+            return None
+        found.authority = hosts[0]
+        found.host = _host_name(hosts[0])
+        self._head = data[: end + 4]
+        self._buffer += data[end + 4 :]
+        return found
 
     @property
     def leftover(self) -> bytes:
@@ -174,7 +157,7 @@ class RequestReader:
         if fields.count(b"\r\n") - 1 > MAX_HEADERS:
             raise bad_request(f"More than {MAX_HEADERS} header fields", 431)
         self._head = head
-        found = plain_fields(fields[:-4])
+        found = plain_fields(fields[:-4]) if whole_lines(fields) else None
         if found is not None and [name for name, _ in found].count(b"host") == 1:
             headers = tuple(found)
         else:
