@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 import trio_gw
+from trio_gw.admin.adapter import UPLOADS
 from trio_gw.admin.app import make_app
 from trio_gw.admin.context import Context
 from trio_gw.admin.everyone import Everyone
@@ -93,10 +94,14 @@ class Running(NamedTuple):
     metrics: Metrics | None
 
 
-def tidy(settings: Settings, base: Path) -> None:
-    """Remove what a crash left in the folder of deployed projects; once, before any worker."""
+def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
+    """Remove what a crash left in the folder of deployed projects. Blocks.
+
+    Once before any worker, and `again` by one that is there in place of another.
+    """
+    forget = not (settings.persist or again)
     try:
-        Depot(base / settings.deployed, settings.deployed).sweep(forget=not settings.persist)
+        Depot(base / settings.deployed, settings.deployed).sweep(forget=forget)
     except UnusableError as error:
         for problem in error.problems:
             log.error("%s", problem)
@@ -137,8 +142,8 @@ async def run(
     Raises `UnusableError` when it cannot start.
     """
     fleet, neighbours = fleet or Fleet(), neighbours or Neighbours()
-    if sockets is None:
-        tidy(settings, base)
+    if sockets is None or fleet.replaces:
+        await trio.to_thread.run_sync(partial(tidy, settings, base, again=fleet.replaces))
     keys = load_keys(settings, base)
     # What is deployed over the REST API goes before what lies in the folder.
     origins = (ORIGIN, FOLDER) if trial is None else (TRIAL,)
@@ -216,7 +221,7 @@ async def run(
     async def settle() -> None:
         """Wait for the other workers to serve the table that this one has just taken up."""
         fleet.serves(live.table.digest)
-        await fleet.settled()
+        await fleet.agreed()
 
     witness = Witness(fleet.index + 1, sessions, catalog, metrics)
     admin = Context(
@@ -226,6 +231,7 @@ async def run(
         depot=depot,
         live=live,
         everyone=Everyone(witness, fleet, neighbours),
+        uploads=trio.Semaphore(UPLOADS),
         metrics=metrics,
     )
     server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
@@ -271,10 +277,14 @@ async def run(
             await nursery.start(trust_clients, keys.tls, live)
             fleet.serves(live.table.digest)
             nursery.start_soon(fleet.follow, live)
-            if fleet.replaces:
-                accept()
             await nursery.start(neighbours.run, witness.answer)
             fleet.state = State.READY
+            if fleet.replaces:
+                # Who deploys from now on waits for this worker, too; here is what it missed.
+                if trial is None:
+                    await deployed.refresh()
+                    await catalog.applied()
+                accept()
             for sock in listeners.get("admin", ()):
                 accepting.start_soon(accept_all, sock, server.handle, nursery)
             if metrics is not None:

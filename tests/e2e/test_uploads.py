@@ -17,7 +17,7 @@ from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 ANY: dict[str, Any] = {"/*": {"publish": {}}}
@@ -41,6 +41,21 @@ def left(gateway: RunningGateway) -> set[str]:
     """List what lies in the folder of deployed projects."""
     folder = gateway.base / "deployed"
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def under_way(gateway: RunningGateway) -> int:
+    """Count the uploads that take room on the disk: files without a name."""
+    folder = str((gateway.base / "deployed").resolve())
+    links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+    paths = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return sum(path.startswith(f"{folder}/") and path.endswith(" (deleted)") for path in paths)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something that sets no event is so."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
 
 
 def zipped(
@@ -147,12 +162,10 @@ async def test_an_upload_that_is_cut_half_way_leaves_nothing(
     )
     stream = await client.connect()
     await stream.send_all(head.encode() + body[: len(body) // 2])
-    with trio.fail_after(10):
-        while not any(name.startswith(".coming-") for name in left(gateway)):
-            await trio.lowlevel.checkpoint()
-        await trio.aclose_forcefully(stream)
-        while left(gateway):
-            await trio.lowlevel.checkpoint()
+    await until(lambda: under_way(gateway) == 1)
+    await trio.aclose_forcefully(stream)
+    await until(lambda: under_way(gateway) == 0)
+    assert left(gateway) == set()
 
 
 async def test_an_upload_that_dawdles_is_ended(nursery: trio.Nursery, base: Path) -> None:
@@ -163,11 +176,8 @@ async def test_an_upload_that_dawdles_is_ended(nursery: trio.Nursery, base: Path
 
     async def dawdling() -> AsyncIterator[bytes]:
         yield body[:50_000]
-        with trio.move_on_after(1):
-            while not left(gateway):
-                await trio.lowlevel.checkpoint()
-            while left(gateway):
-                await trio.lowlevel.checkpoint()
+        await until(lambda: under_way(gateway) == 1)
+        await until(lambda: under_way(gateway) == 0)
         yield body[50_000:]
 
     assert await post(client, dawdling(), kind, len(body)) == 408

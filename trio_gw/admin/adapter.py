@@ -23,6 +23,8 @@ from trio_gw.errors import UnusableError
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 BASE = "/api/mgw/adapter/0.1"
 PART = "file"
+UPLOADS = 8  # at once
+QUEUE = 5.0  # seconds that one more waits for them
 MAX_BODY = 64 * 1024  # bytes of a request for a token
 _STATUS = {"deployed": 200, "nowhere": 200, "exists": 409, "conflict": 409, "broken": 500}
 _PASSWORD = Text("password", "body", required=True, most=100, pattern=parameters.CREDENTIAL)
@@ -89,11 +93,13 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
         return answer({"code": 400, "error": None, "message": words}, 400)
     limit = settings.max_upload << 20
     try:
-        path = context.depot.new_path()
-        async with received(
-            request, PART, path, limit=limit, seconds=settings.upload_timeout
-        ) as name:
-            outcome = await context.deployer.deploy(path, name, override=override)
+        async with (
+            _among(context.uploads),
+            received(
+                request, PART, context.depot.upload, limit=limit, seconds=settings.upload_timeout
+            ) as (name, file),
+        ):
+            outcome = await context.deployer.deploy(file, name, override=override)
     except OSError as error:
         message = f"cannot store the upload: {os.strerror(error.errno or 0)}"
         raise FaultError(500, message) from None
@@ -108,6 +114,19 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
         "broken": "the project cannot be deployed",
     }[outcome.status]
     return _failed(status, message, outcome.problems)
+
+
+@contextlib.asynccontextmanager
+async def _among(uploads: trio.Semaphore) -> AsyncIterator[None]:
+    """Be one of the uploads; 503 when there are too many for too long."""
+    with trio.move_on_after(QUEUE) as waited:
+        await uploads.acquire()
+    if waited.cancelled_caught:
+        raise FaultError(503, "too many uploads at once, try again", headers={"Retry-After": "1"})
+    try:
+        yield
+    finally:
+        uploads.release()
 
 
 async def undeploy(context: Context, request: Request, _: str) -> Response:

@@ -27,7 +27,10 @@ _BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105
 
 
 class Context(NamedTuple):
-    """The parts. `ruled`: a control plane says what is deployed, so nobody may do so here."""
+    """The parts. `ruled`: a control plane says what is deployed, so nobody may do so here.
+
+    `uploads` counts those that may be received at once.
+    """
 
     settings: Admin
     operators: Operators
@@ -35,6 +38,7 @@ class Context(NamedTuple):
     depot: Depot
     live: Live
     everyone: Everyone
+    uploads: trio.Semaphore
     ruled: bool = False
     metrics: Metrics | None = None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypercorn.protocol.ws_stream import WSStream
 
 WINDOW = 1 << 20  # bytes that a client may send unasked, on a connection and on each stream
-FRAME = 1 << 16  # bytes of one frame at most; of these the server queues ten
+FRAME = 1 << 16  # bytes of one frame at most
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5  # settings by their numbers (RFC 9113 §6.5.2)
 _BEGIN = 65535  # what the windows are at first (RFC 9113 §6.9.2)
 

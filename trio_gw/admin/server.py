@@ -103,7 +103,8 @@ class Server:
         config.ssl_handshake_timeout = HANDSHAKE
         config.keep_alive_timeout = IDLE
         config.read_timeout = SILENCE
-        config.h2_max_concurrent_streams = 16
+        config.h2_max_concurrent_streams = 8
+        config.max_app_queue_size = 2  # pieces of a body that wait to be read
         config.h2_max_header_list_size = 1 << 14
         config.h11_max_incomplete_size = 1 << 14
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
@@ -20,8 +19,7 @@ from starlette.requests import ClientDisconnect
 from trio_gw.admin.answers import FaultError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
 
     from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
@@ -89,25 +87,26 @@ class _Parts:
 
 @contextlib.asynccontextmanager
 async def received(
-    request: Request, part: str, path: Path, *, limit: int, seconds: float
-) -> AsyncIterator[str]:
-    """Write the file in this part of the request to `path`; give the name it came with.
+    request: Request, part: str, create: Callable[[], BinaryIO], *, limit: int, seconds: float
+) -> AsyncIterator[tuple[str, BinaryIO]]:
+    """Write the file in this part of the request to one that `create` makes.
 
-    The path is removed at the end. Raises `FaultError`: 400 for what is no such form, 408 and
-    413 beyond the bounds; OSError if it cannot be written.
+    Gives the name it came with, and the file, which is closed at the end. Raises `FaultError`:
+    400 for what is no such form, 408 and 413 beyond the bounds; OSError if it cannot be written.
     """
+    file = await trio.to_thread.run_sync(create)
     try:
         with trio.move_on_after(seconds) as deadline:
-            name = await _receive(request, part, path, limit)
+            name = await _receive(request, part, file, limit)
         if deadline.cancelled_caught:
             raise FaultError(408, f"the upload took more than {seconds:g} s")
-        yield name
+        yield name, file
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        with trio.CancelScope(shield=True):  # To give back the room on the disk takes a while.
+            await trio.to_thread.run_sync(file.close)
 
 
-async def _receive(request: Request, part: str, path: Path, limit: int) -> str:
+async def _receive(request: Request, part: str, file: BinaryIO, limit: int) -> str:
     _, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if not boundary:
@@ -118,16 +117,15 @@ async def _receive(request: Request, part: str, path: Path, limit: int) -> str:
         parser = MultipartParser(
             boundary, _callbacks(parts), max_header_count=MAX_FIELDS, max_header_size=MAX_FIELD
         )
-        with await trio.to_thread.run_sync(lambda: open(path, "xb", buffering=0)) as file:
-            async with contextlib.aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit + ROOM:
-                        raise FaultError(413, f"the upload is larger than {limit >> 20} MiB")
-                    parser.write(chunk)
-                    if len(parts.data) >= BUFFER:
-                        await _write(file, parts)
-            await _write(file, parts)
+        async with contextlib.aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit + ROOM:
+                    raise FaultError(413, f"the upload is larger than {limit >> 20} MiB")
+                parser.write(chunk)
+                if len(parts.data) >= BUFFER:
+                    await _write(file, parts)
+        await _write(file, parts)
     except FormParserError as error:
         raise _unreadable(part, str(error)) from None
     except ClientDisconnect:

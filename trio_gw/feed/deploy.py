@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
 
 import trio
 
@@ -24,9 +24,9 @@ from trio_gw.feed.index import Hidden
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from trio_gw.config.api import ApiProject
+    from trio_gw.config.project import Loaded
     from trio_gw.feed.catalog import Catalog
     from trio_gw.feed.deployed import Deployed
     from trio_gw.feed.index import Index
@@ -37,6 +37,7 @@ log = logging.getLogger("trio_gw.deploy")
 T = TypeVar("T")
 
 PATIENCE = 4.0  # seconds to wait for another change; apictl gives up after 10 altogether
+QUEUE = 20.0  # seconds to wait for other uploads to be unpacked and checked
 NAME_LENGTH = 120  # characters of an upload's name in problems
 
 
@@ -66,7 +67,7 @@ class Deployer:
         catalog: Catalog,
         live: Live,
         vhost_of: Mapping[str, str],
-        settle: Callable[[], Awaitable[object]] | None = None,
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._deployed = deployed
         self._depot = deployed.depot
@@ -75,7 +76,8 @@ class Deployer:
         self._vhost_of = vhost_of
         self._settle = settle
         self._turn = trio.Lock()
-        self._unpacking = trio.CapacityLimiter(1)  # one project's files in memory at a time
+        self._loading = trio.Lock()  # one upload's files are in memory at a time
+        self._limiter = trio.CapacityLimiter(2)  # a deployment, and an undeployment beside it
 
     def served(self) -> list[Served]:
         """List the APIs of the current table, one for each host."""
@@ -88,16 +90,23 @@ class Deployer:
                 seen[host, api.folder] = Served(host, api, names)
         return list(seen.values())
 
-    async def deploy(self, upload: Path, name: str, *, override: bool) -> Outcome:
-        """Deploy the zip at this path; `name` stands for it in problems."""
+    async def deploy(self, upload: BinaryIO, name: str, *, override: bool) -> Outcome:
+        """Deploy the zip in this file; `name` stands for it in problems."""
         label = "".join(c if c.isprintable() else "?" for c in name)[:NAME_LENGTH] or "upload"
         try:
-            files = await self._in_thread(partial(archive.unpack, upload, label))
+            async with _soon(self._loading, QUEUE):
+                return await self._deploy(upload, label, override=override)
         except UnusableError as error:
             return Outcome("broken", error.problems)
         except OSError as error:
             return Outcome("broken", (_failed(label, error),))
-        loaded = await self._in_thread(partial(load, files, label, os.environ))
+
+    async def _deploy(self, upload: BinaryIO, label: str, *, override: bool) -> Outcome:
+        def opened() -> tuple[Mapping[str, bytes], Loaded]:
+            files = archive.unpack(upload, label)
+            return files, load(files, label, os.environ)
+
+        files, loaded = await self._in_thread(opened)
         project = loaded.project
         if project is None or has_errors(loaded.problems):
             return Outcome("broken", loaded.problems)
@@ -108,15 +117,12 @@ class Deployer:
             mend = "name one of them in deployment_environments.yaml, or add [[environments]]"
             problem = Problem(label, 0, 0, what, mend, "warning")
             return Outcome("nowhere", (*loaded.problems, problem), project)
-        try:
-            async with self._changing():
-                problems = tuple(self._clashes(project, where, override=override))
-                if problems:
-                    exists = all(problem.severity == "warning" for problem in problems)
-                    return Outcome("exists" if exists else "conflict", problems, project)
-                await self._store(files, project, where)
-        except (OSError, UnusableError) as error:
-            return Outcome("broken", _faults(label, error))
+        async with self._changing():
+            problems = tuple(self._clashes(project, where, override=override))
+            if problems:
+                exists = all(problem.severity == "warning" for problem in problems)
+                return Outcome("exists" if exists else "conflict", problems, project)
+            await self._store(files, project, where)
         hosts = ", ".join(dict.fromkeys(one.host for one in where))
         log.info("deployed %s on %s", project.title, hosts)
         return Outcome("deployed", loaded.problems, project, where)
@@ -192,11 +198,7 @@ class Deployer:
 
         Raises OSError or `UnusableError` when it cannot be had.
         """
-        with trio.move_on_after(PATIENCE) as waited:
-            await self._turn.acquire()
-        if waited.cancelled_caught:
-            raise TimeoutError
-        try:
+        async with _soon(self._turn, PATIENCE):
             lock = self._depot.locked(PATIENCE)
             await self._in_thread(lock.__enter__)
             try:
@@ -207,12 +209,11 @@ class Deployer:
                 yield
             finally:
                 lock.__exit__(None, None, None)
-        finally:
-            self._turn.release()
 
     async def _store(
         self, files: Mapping[str, bytes], project: ApiProject, where: tuple[Placement, ...]
     ) -> None:
+        """Make the project's files a zip, and the index one that names it."""
         index = self._deployed.index
         file = await self._in_thread(
             partial(self._depot.store, files, project.title, index.serial + 1)
@@ -235,18 +236,30 @@ class Deployer:
         await self._deployed.refresh()
         await self._catalog.applied()
         if self._settle is not None:
-            with trio.move_on_after(PATIENCE):
+            with trio.move_on_after(PATIENCE) as waited:
                 await self._settle()
+            if waited.cancelled_caught:
+                log.warning("change %d: not all workers serve it yet", index.serial)
         left = {entry.file for entry in index.entries}
         gone = [entry.file for entry in before.entries if entry.file not in left]
-        await self._in_thread(partial(self._depot.discard, gone))
+        if gone:
+            await self._in_thread(partial(self._depot.discard, gone))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._unpacking)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
 
-def _faults(label: str, error: OSError | UnusableError) -> tuple[Problem, ...]:
-    return error.problems if isinstance(error, UnusableError) else (_failed(label, error),)
+@contextlib.asynccontextmanager
+async def _soon(lock: trio.Lock, patience: float) -> AsyncIterator[None]:
+    """Hold a lock. Raises TimeoutError if it is not to be had within so many seconds."""
+    with trio.move_on_after(patience) as waited:
+        await lock.acquire()
+    if waited.cancelled_caught:
+        raise TimeoutError
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _failed(label: str, error: OSError) -> Problem:

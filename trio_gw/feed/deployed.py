@@ -11,9 +11,10 @@ of the same API there, and one that was undeployed is left out until its files c
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -22,7 +23,9 @@ from trio_gw.config.api import Deployment
 from trio_gw.config.placement import placements
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.feed.index import Index, is_same
+from trio_gw.feed.ledger import Verdict
 from trio_gw.feed.tracker import examine
+from trio_gw.feed.walk import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,12 +34,23 @@ if TYPE_CHECKING:
     from trio_gw.feed.depot import Depot, State
     from trio_gw.feed.folder import Publish
     from trio_gw.feed.index import Hidden, Where
-    from trio_gw.feed.ledger import Snapshot, Verdict
+    from trio_gw.feed.ledger import Snapshot
 
 T = TypeVar("T")
 
 POLL = 0.25  # seconds between two looks at the index
+TRIES = 5  # readings of an index that is replaced meanwhile
+AGAIN = 5.0  # seconds until what could not be loaded is tried again
 ORIGIN = "deployed"
+
+
+class _Found(NamedTuple):
+    """One reading of the folder; `entries` is its index, None if that cannot be used."""
+
+    state: State | None
+    entries: Index | None
+    verdicts: dict[str, Verdict]
+    broken: tuple[Problem, ...]
 
 
 class Deployed:
@@ -53,6 +67,7 @@ class Deployed:
         self._publish = publish
         self._vhost_of = vhost_of
         self._state: State | None = None
+        self._again_at = math.inf
         self._refreshing = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._verdicts: dict[str, Verdict] = {}
@@ -67,40 +82,54 @@ class Deployed:
         while True:
             await trio.sleep(POLL)
             state = await self._in_thread(self._look)
-            if state != self._state:
+            if state != self._state or trio.current_time() >= self._again_at:
                 await self.refresh()
 
     async def refresh(self) -> None:
         """Read the index as it is now, and publish what it says."""
         async with self._refreshing:
-            state = await self._in_thread(self._look)
-            try:
-                index = await self._in_thread(self.depot.read)
-            except UnusableError as error:
-                self.broken = error.problems
-            except OSError as error:
-                what = f"cannot be read ({os.strerror(error.errno or 0)})"
-                mend = "let the gateway's user read it"
-                self.broken = (Problem(self.depot.label, 0, 0, what, mend),)
-            else:
-                self.broken = ()
-                await self._load(index)
-                self.index = index
-            self._state = state
+            known = {name: each for name, each in self._verdicts.items() if each.project}
+            found = await self._in_thread(partial(self._read, known))
+            self._state, self.broken = found.state, found.broken
+            if found.entries is not None:
+                self.index, self._verdicts = found.entries, found.verdicts
+            whole = not self.broken and all(each.project for each in self._verdicts.values())
+            self._again_at = math.inf if whole else trio.current_time() + AGAIN
         self.republish()
 
-    async def _load(self, index: Index) -> None:
-        verdicts: dict[str, Verdict] = {}
-        for entry in index.entries:
-            verdict = self._verdicts.get(entry.file)
-            if verdict is None:
-                work = partial(examine, self.depot.root, entry.file, self.depot.label, b"")
-                reading = await self._in_thread(work)
-                # None: it is gone, so the index is an old one. The new one is seen next time.
-                verdict = None if reading is None else reading.verdict
-            if verdict is not None:
-                verdicts[entry.file] = verdict
-        self._verdicts = verdicts
+    def _read(self, known: Mapping[str, Verdict]) -> _Found:
+        """Read the index and load what it names, as far as it is not known. Blocks."""
+        for _ in range(TRIES):
+            state = self._look()
+            try:
+                index = self.depot.read()
+            except UnusableError as error:
+                return _Found(state, None, {}, error.problems)
+            except OSError as error:
+                what = f"cannot be read ({os.strerror(error.errno or 0)})"
+                problem = Problem(self.depot.label, 0, 0, what, remedy(error))
+                return _Found(state, None, {}, (problem,))
+            verdicts = {
+                entry.file: known.get(entry.file) or self._examined(entry.file)
+                for entry in index.entries
+            }
+            known = {name: each for name, each in verdicts.items() if each.project}
+            # A zip that is gone may be one that a newer index does not name.
+            if len(known) == len(verdicts) or self._look() == state:
+                break
+        return _Found(state, index, verdicts, ())
+
+    def _examined(self, file: str) -> Verdict:
+        depot = self.depot
+        try:
+            reading = examine(depot.root, file, depot.label, b"")
+        except OSError:  # the folder itself is gone
+            reading = None
+        if reading is not None and reading.verdict is not None:
+            return reading.verdict
+        what = "is deployed, but the file is gone"
+        mend = "put it back, deploy the API again, or undeploy it"
+        return Verdict(None, (Problem(f"{depot.label}/{file}", 0, 0, what, mend),), hasty=True)
 
     def _look(self) -> State | None:
         try:
@@ -148,9 +177,7 @@ class Deployed:
         projects: dict[str, ApiProject] = {}
         problems: list[Problem] = []
         for entry in index.entries:
-            verdict = self._verdicts.get(entry.file)
-            if verdict is None:
-                continue
+            verdict = self._verdicts[entry.file]
             problems += verdict.problems
             if verdict.project is not None:
                 projects[entry.file] = _placed(verdict.project, entry.where)

@@ -3,18 +3,21 @@
 Blocks; called in worker threads. What makes a deployment is the rename of the index, after all
 that it names has reached the disk: a crash leaves the old index or the new one. A zip is never
 changed once it is named; one that no index names, and whatever was on its way, is swept away at
-the start and after each change. A lock makes changes take turns, also between processes; it goes
-with the process that holds it.
+the start of a process. A lock makes changes take turns, also between processes; it goes with the
+process that holds it. Uploads need no lock: their files have no names, so they are gone when they
+are closed, whoever closes them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -90,16 +93,16 @@ class Depot:
                     time.sleep(_LOCK_TICK)
             yield
 
-    def new_path(self) -> Path:
-        """Name a file for something that is on its way; it has to be removed by the caller."""
+    def upload(self) -> BinaryIO:
+        """Open a file for an upload; it takes room until it is closed, and has no name."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return self.root / f"{_COMING}{secrets.token_hex(8)}"
+        return tempfile.TemporaryFile(dir=self.root, prefix=_COMING, buffering=0)
 
     def store(self, files: Mapping[str, bytes], title: str, serial: int) -> str:
-        """Write these files as a zip, to the disk itself; return its name."""
+        """Write these files as a zip, to the disk itself; return its name. Hold the lock."""
         name = f"{re.sub(r'[^A-Za-z0-9._-]+', '_', title)[:80].lstrip('.')}-{serial}"
         name = f"{name}-{secrets.token_hex(4)}.zip"
-        coming = self.new_path()
+        coming = self._coming()
         try:
             with open(coming, "xb") as file:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -113,11 +116,17 @@ class Depot:
         return name
 
     def commit(self, index: Index) -> None:
-        """Replace the index, on the disk itself. Hold the lock."""
-        coming = self.new_path()
+        """Replace the index, on the disk itself. Hold the lock.
+
+        When it raises, the index may be the old one or the new one.
+        """
+        data = encode(index)
+        if len(data) > INDEX_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        coming = self._coming()
         try:
             with open(coming, "xb") as file:
-                file.write(encode(index))
+                file.write(data)
                 _sync(file)
             self._sync_folder()  # The zips' names first.
             os.rename(coming, self.root / INDEX)
@@ -127,12 +136,16 @@ class Depot:
         self._sync_folder()
 
     def discard(self, names: Collection[str]) -> None:
-        """Remove zips that the index names no longer."""
-        for name in names:
-            (self.root / name).unlink(missing_ok=True)
+        """Remove those of these zips that the index does not name. Hold the lock.
+
+        What cannot be removed is left for `sweep`.
+        """
+        with contextlib.suppress(OSError, UnusableError):
+            for name in set(names) - self._named():
+                (self.root / name).unlink(missing_ok=True)
 
     def sweep(self, *, forget: bool = False) -> None:
-        """Remove what a crash left behind; with `forget` everything. Nobody may be uploading.
+        """Remove what a crash left behind; with `forget` everything.
 
         Raises `UnusableError` if the index is damaged: then nothing is removed.
         """
@@ -141,7 +154,7 @@ class Depot:
         with self.locked(patience=5.0):
             if forget:
                 (self.root / INDEX).unlink(missing_ok=True)
-            named = {entry.file for entry in self.read().entries}
+            named = self._named()
             with os.scandir(self.root) as entries:
                 for entry in list(entries):
                     stray = entry.name.startswith(_COMING)
@@ -150,6 +163,12 @@ class Depot:
                         shutil.rmtree(entry.path)
                     elif stray:
                         os.unlink(entry.path)
+
+    def _named(self) -> set[str]:
+        return {entry.file for entry in self.read().entries}
+
+    def _coming(self) -> Path:
+        return self.root / f"{_COMING}{secrets.token_hex(8)}"
 
     def _sync_folder(self) -> None:
         folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -152,6 +152,14 @@ class Fleet:
                 await trio.sleep(_SETTLE_TICK)
         return self._all_ready() and len(self._tables()) == 1
 
+    async def agreed(self) -> None:
+        """Return when all workers that serve, or are about to, have the same table.
+
+        One that is being replaced reads it when it is back. It is for the caller to be patient.
+        """
+        while len(set(self._of((State.STARTING, State.READY), Slot.TABLE))) > 1:  # noqa: ASYNC110
+            await trio.sleep(_SETTLE_TICK)
+
     def _all_ready(self) -> bool:
         states = self._counters.row(Slot.STATE)
         return State.READY in states and set(states) <= {State.READY, State.MISSING}
