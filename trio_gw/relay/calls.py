@@ -1,12 +1,28 @@
-"""The two system calls of the relay, on plain sockets that do not block.
+"""The system calls of the relay: on plain sockets that do not block, and the wait for them.
 
 This is what they are in Python. Where the relay is compiled, `calls.pxd` takes its place, with
-the same two functions calling the C library.
+the same functions calling the C library.
 """
 
 from __future__ import annotations
 
 import os
+from time import monotonic as now
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import select
+
+__all__ = ["MOST", "now", "receive", "transmit", "wait"]
+
+MOST = 256  # sockets that one wait tells of
+Ready = list[tuple[int, int]]  # their numbers, and for what they are ready
+
+
+def wait(number: int, epoll: select.epoll, ready: Ready, most: int, seconds: float) -> int:
+    """Wait so long for sockets of this set, put those that are ready into `ready`; how many."""
+    ready[:] = epoll.poll(seconds, most)
+    return len(ready)
 
 
 def receive(fd: int, buffer: bytearray, room: list[memoryview]) -> int:

@@ -2,9 +2,10 @@
 
 Trio registers a socket anew for every wait and switches tasks for every wake-up; per message that
 costs more than the message. Here each socket is registered once, in an epoll set of the
-shuttle's own; one task waits for that set as for any readable object and serves what is ready
-(`relay.turn`), in bounded rounds, so that neither a bulk transfer nor ten thousand busy
-connections keep the rest of Trio from running.
+shuttle's own; what is ready is served (`relay.turn`) inside Trio's own wait (`relay.bypass`), in
+bounded rounds, so that neither a bulk transfer nor ten thousand busy connections keep the rest
+of Trio from running. Where that cannot be done one task waits for the set as for any readable
+object.
 
 The shuttle knows only the middle of a connection's life. Whatever else happens (a Close frame, a
 violation, an end from either side, `Lane.end`) it drops the pair and hands it, with what is still
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay import pump
+from trio_gw.relay import calls, pump
+from trio_gw.relay.bypass import Bypass
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import Pair, Sockets
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
 
-AT_ONCE = 256  # sockets served before other tasks get their turn
+AT_ONCE = calls.MOST  # sockets served before other tasks get their turn
 BUSY = 4  # sockets ready in one round that make it likely that more are by now
 
 
@@ -50,7 +52,8 @@ class Shuttle:
         sockets = self._sockets = Sockets()
         try:
             task_status.started()
-            while True:
+            await Bypass(sockets).run()
+            while True:  # Trio's wait cannot be had
                 await trio.lowlevel.wait_readable(sockets.fileno())
                 left = AT_ONCE
                 while left > 0:

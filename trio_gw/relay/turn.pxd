@@ -24,13 +24,18 @@ cdef class Pair:
 
 
 cdef class Sockets:
-    cdef object _epoll, _poll, _view
-    cdef dict _ends
+    cdef object _epoll, _view
+    cdef int _caller, _count, _number
+    cdef calls.Ready _ready[calls.MOST]
     cdef bytearray _buffer
-    cdef list _into
+    cdef list _ends, _into
+    cdef public bint called, freed
 
-    @cython.locals(event="unsigned int", end=End)
-    cpdef int serve(self, int most) except -1
+    @cython.locals(busy=bint, until=double)
+    cpdef bint stay(self, double seconds) except -1
+
+    @cython.locals(count=int, index=int, fd=int, event="unsigned int", end=End)
+    cpdef int serve(self, int most, double seconds=*) except -1
 
     @cython.locals(lane=Lane, other=End, received=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
                    sent=Py_ssize_t)

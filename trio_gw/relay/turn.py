@@ -1,4 +1,4 @@
-"""What the shuttle does with the sockets that are ready: read, scan, send on. No loop, no wait.
+"""What the shuttle does with the sockets that are ready: read, scan, send on. It knows no tasks.
 
 One epoll set holds both sockets of every pair, each registered once and level-triggered, so that
 nothing is lost by leaving something for the next round. All reads share one buffer; what a
@@ -88,14 +88,19 @@ class Sockets:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._poll = self._epoll.poll
-        self._ends: dict[int, End] = {}
+        self._number = self._epoll.fileno()
+        self._ready: calls.Ready = [(0, 0) for _ in range(calls.MOST)]
+        self._ends: list[End | None] = []  # by their numbers
+        self._count = 0
+        self._caller = -1  # a descriptor that is none of the sockets
+        self.called = False  # it was ready
+        self.freed = False  # a pair was let go
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self._count
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when some socket is ready."""
@@ -105,17 +110,31 @@ class Sockets:
         """Give the epoll set back; nothing can be watched any more."""
         self._epoll.close()
         self._ends.clear()
+        self._count = 0
 
     def pairs(self) -> list[Pair]:
         """List the pairs that are watched."""
-        return list({id(end.pair): end.pair for end in self._ends.values()}.values())
+        return list({id(end.pair): end.pair for end in self._ends if end is not None}.values())
+
+    def heed(self, number: int) -> None:
+        """Watch a descriptor that is none of the sockets; `called` tells when it is readable."""
+        self._epoll.register(number, _IN)
+        self._make_room(number)
+        self._caller = number
 
     def add(self, pair: Pair) -> None:
         """Watch a pair. Raises `OSError` or `ValueError` if the kernel does not want to."""
         for end in (pair.client, pair.backend):
             end.interest = _wanted(end)
             self._epoll.register(end.fd, end.interest)
+            self._make_room(end.fd)
             self._ends[end.fd] = end
+            self._count += 1
+
+    def _make_room(self, number: int) -> None:
+        """Let there be a place for this number among the ends."""
+        if number >= len(self._ends):
+            self._ends += [None] * (number + 1 - len(self._ends))
 
     def drop(self, pair: Pair) -> None:
         """Stop watching a pair, if it is watched; says nothing to anyone.
@@ -123,16 +142,40 @@ class Sockets:
         Must come before its sockets are closed: their numbers may be in use again at once.
         """
         for end in (pair.client, pair.backend):
-            if self._ends.get(end.fd) is end:
-                del self._ends[end.fd]
+            if 0 <= end.fd < len(self._ends) and self._ends[end.fd] is end:
+                self._ends[end.fd] = None
+                self._count -= 1
                 self._epoll.unregister(end.fd)
 
-    def serve(self, most: int) -> int:
-        """Serve at most so many of the sockets that are ready, each once; returns how many."""
-        events = self._poll(0, most)
-        for fd, event in events:
-            end = self._ends.get(fd)
-            if end is None:  # dropped in this round, together with its other end
+    def stay(self, seconds: float) -> bool:
+        """Serve until this time is over, the road is called, or a pair was let go.
+
+        Returns whether anything happened at all.
+        """
+        busy = self.called = self.freed = False
+        until = calls.now() + seconds
+        while True:
+            if self.serve(calls.MOST, seconds):
+                busy = True
+            if self.called or self.freed:
+                return True
+            seconds = until - calls.now()
+            if seconds <= 0:
+                return busy
+
+    def serve(self, most: int, seconds: float = 0) -> int:
+        """Serve at most so many of the sockets that are ready, each once; returns how many.
+
+        When none is, wait for the first one, for so many seconds.
+        """
+        count = calls.wait(self._number, self._epoll, self._ready, most, seconds)
+        for index in range(count):
+            fd, event = self._ready[index]
+            end = self._ends[fd]
+            if end is None:
+                # No socket, or one that was dropped in this round, together with its other end.
+                if fd == self._caller:
+                    self.called = True
                 continue
             if event & _OUT and end.unsent and not self._flush(end):
                 continue
@@ -144,7 +187,7 @@ class Sockets:
                         self._let_go(end)
                 else:
                     self._carry(end)
-        return len(events)
+        return count
 
     def _carry(self, end: End) -> None:
         """Read once from a socket, and send what may pass to the other one."""
@@ -220,6 +263,7 @@ class Sockets:
             self._epoll.modify(end.fd, wanted)
 
     def _let_go(self, end: End) -> None:
+        self.freed = True
         self.drop(end.pair)
         end.pair.let_go()
 
