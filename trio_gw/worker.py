@@ -27,9 +27,10 @@ from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.deploy import Deployer
-from trio_gw.feed.deployed import ORIGIN, Deployed
+from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
+from trio_gw.feed.gitsource import GitSource
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.guard.schemes import Guard
@@ -80,6 +81,7 @@ log = logging.getLogger("trio_gw")
 
 TRIAL = "trial"  # the origin of the one API of `run --to`
 FOLDER = "apis"
+FIRST_COMMIT = 30.0  # seconds for which `/ready` waits for the first commit of a repository
 
 
 class Running(NamedTuple):
@@ -145,8 +147,10 @@ async def run(
     if sockets is None or fleet.replaces:
         await trio.to_thread.run_sync(partial(tidy, settings, base, again=fleet.replaces))
     keys = load_keys(settings, base)
-    # What is deployed over the REST API goes before what lies in the folder.
-    origins = (ORIGIN, FOLDER) if trial is None else (TRIAL,)
+    # What is deployed over the REST API goes before what a repository or the folder holds.
+    from_git = bool(settings.git.url) and trial is None
+    sources = (ORIGIN, GIT, FOLDER) if from_git else (ORIGIN, FOLDER)
+    origins = sources if trial is None else (TRIAL,)
     live = Live(EMPTY)
     catalog = Catalog(
         live,
@@ -220,10 +224,15 @@ async def run(
 
     async def settle() -> None:
         """Wait for the other workers to serve the table that this one has just taken up."""
+        await catalog.applied()
         fleet.serves(live.table.digest)
         await fleet.agreed()
 
     witness = Witness(fleet.index + 1, sessions, catalog, metrics)
+    git = None
+    if from_git:
+        asks = fleet.index == 0
+        git = GitSource(settings, base, deployed.git, settle=settle, asks=asks)
     admin = Context(
         settings.admin,
         operators=operators,
@@ -269,6 +278,8 @@ async def run(
             nursery.start_soon(watch, balancers, live, health)
             if trial is None:
                 await nursery.start(deployed.run)
+                if git is not None:
+                    await nursery.start(git.run)
                 watch_apis = partial(follow, identify=deployed.identify)
                 await nursery.start(watch_apis, base / settings.apis, deployed.folder)
             else:
@@ -278,6 +289,9 @@ async def run(
             fleet.serves(live.table.digest)
             nursery.start_soon(fleet.follow, live)
             await nursery.start(neighbours.run, witness.answer)
+            if git is not None:
+                with trio.move_on_after(FIRST_COMMIT):
+                    await git.tried.wait()
             fleet.state = State.READY
             if fleet.replaces:
                 # Who deploys from now on waits for this worker, too; here is what it missed.

@@ -228,6 +228,49 @@ def test_a_jwks_goes_before_a_certificate() -> None:
     assert problems[0].startswith("config.toml:3: ")
 
 
+GIT = """
+[adapter.sourceControl]
+enabled = true
+pollInterval = 5
+retryInterval = 1
+artifactsDirectory = "/git"
+[adapter.sourceControl.repository]
+URL = "https://git.example.com/apis.git"
+branch = "main"
+username = "u"
+accessToken = "$env{token}"
+SSHKeyFile = "/key"
+"""
+
+
+def test_a_git_repository() -> None:
+    found, problems = convert(GIT)
+    table = found.git
+    assert (table.url, table.branch) == ("https://git.example.com/apis.git", "main")
+    assert (table.interval, table.username, table.token) == (5, "u", SECRET)
+    assert table.ssh_key == ""
+    named = [problem.split(" ")[2] for problem in problems]
+    assert named == [
+        "adapter.sourceControl.retryInterval",
+        "adapter.sourceControl.artifactsDirectory",
+        "adapter.sourceControl.repository.SSHKeyFile",
+    ]
+
+
+@pytest.mark.parametrize("switch", ["enabled = false", 'enabled = "true"', ""])
+def test_a_git_repository_that_is_off(switch: str) -> None:
+    made = choreo.convert(GIT.replace("enabled = true", switch), "config.toml")
+    assert loaded(made) == loaded(choreo.Converted("", (), ()))
+    assert made.variables == ()
+    assert any("sourceControl.enabled is not true" in one.what for one in made.problems)
+
+
+def test_a_git_repository_by_ssh() -> None:
+    text = GIT.replace('username = "u"', "").replace('accessToken = "$env{token}"', "")
+    found, _ = convert(text.replace("https://git.example.com/", "git@git.example.com:"))
+    assert (found.git.url, found.git.ssh_key) == ("git@git.example.com:apis.git", "/key")
+
+
 @pytest.mark.parametrize("value", [SECRET, "$env{pwd}", "a${b}c", 'q"\\\u007f\u00e9', "${x"])
 def test_passwords_are_carried_and_never_told(value: str) -> None:
     text = f"[[enforcer.jwtIssuer.jwtUser]]\nusername = 'a'\npassword = {tomltext.value(value)}\n"

@@ -200,7 +200,7 @@ def _keep_secrets(settings: Any) -> None:
     """Keep every password of the settings, so that a text that holds one is found."""
     if isinstance(settings, dict):
         for name, value in settings.items():
-            if name in ("password", "client_secret"):
+            if name in ("password", "client_secret", "token"):
                 secret(value)
             _keep_secrets(value)
     elif isinstance(settings, list | tuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trio_gw.config import tomltext
-from trio_gw.config.choreo_keys import Drop, Part, To, Wait, rule_for
+from trio_gw.config.choreo_keys import Drop, Part, Switch, To, Wait, rule_for
 from trio_gw.config.choreo_values import Value, Values
 from trio_gw.config.findings import printable
 from trio_gw.config.rules.faults import dotted
@@ -74,6 +74,7 @@ class _Conversion:
         self._lines = key_lines(text)
         self._values = Values()
         self._parts: dict[str, dict[str, Value]] = {}
+        self._wanted: dict[str, bool] = {}
         self._variables: dict[str, None] = {}
 
     def run(self, document: dict[str, Any]) -> Converted:
@@ -82,6 +83,7 @@ class _Conversion:
         for target, parts in self._parts.items():
             self._join(target, parts)
         self._settle_issuers()
+        self._settle_git()
         while fault := self._values.fault():
             where, what, mend = fault
             if not self._discard(where, what, mend) and not self._values.forget(where):
@@ -109,6 +111,8 @@ class _Conversion:
             self._note(path, f"{dotted(path)} has no meaning here", rule.why)
         elif isinstance(rule, Wait):
             self._note(path, f"{dotted(path)} is not available in this version", rule.why)
+        elif isinstance(rule, Switch):
+            self._wanted[rule.target] = value is True
         elif isinstance(rule, Part):
             self._parts.setdefault(rule.target, {})[rule.part] = Value(value, (path,))
         elif rule.target not in _KEYS:
@@ -184,6 +188,14 @@ class _Conversion:
             elif "jwks" in entry and "certificate" in entry:
                 where = ("issuers", index, "certificate")
                 self._discard(where, "its jwksURL is used instead", "one of the two is enough")
+
+    def _settle_git(self) -> None:
+        """A repository that is switched off is none; a user name there goes before a key."""
+        if not self._wanted.get("git"):
+            self._discard(("git",), "sourceControl.enabled is not true", "set it there if it is")
+        elif self._values.value(("git", "username")):
+            why = "a username is given, so it had no effect there either"
+            self._discard(("git", "ssh_key"), why, "leave it out")
 
     def _discard(self, where: KeyPath, what: str, mend: str) -> bool:
         gone = self._values.discard(where)

@@ -29,6 +29,12 @@ class Part(NamedTuple):
     part: str
 
 
+class Switch(NamedTuple):
+    """The key says whether a table of ours is wanted at all; without it, or `true`, it is not."""
+
+    target: str
+
+
 class Drop(NamedTuple):
     """The key has no meaning here; says why."""
 
@@ -41,7 +47,7 @@ class Wait(NamedTuple):
     why: str
 
 
-Rule = To | Part | Drop | Wait
+Rule = To | Part | Switch | Drop | Wait
 
 ONE_PROCESS = Drop("it joins processes that are one here")
 INTERNAL = Drop("there is no such server inside: policy, router and adapter are one process")
@@ -51,7 +57,7 @@ LIMITS = Drop("the gateway counts by itself, by the tiers in [tiers]")
 CONTROL = Wait("projects come from the folder `apis` only")
 ANALYTICS = Drop("events have settings of their own: see [analytics]")
 TRACING = Drop("there is no tracing; the log has one line for each connection")
-GIT = Drop("a git source is not built in; check the repository out where `apis` points to")
+TRIES = Drop("a remote that fails is asked again for ever, with growing pauses")
 METRICS = Drop("metrics are always there: see metrics.listen")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -97,7 +103,18 @@ KEYS: dict[str, Rule] = {
     "adapter.keystore.*": Drop("one certificate, `tls.cert`, serves all ports"),
     "adapter.truststore.*": ONE_PROCESS,
     "adapter.consul.*": Drop("backends are found by DNS"),
-    "adapter.sourceControl.*": GIT,
+    "adapter.sourceControl.enabled": Switch("git"),
+    "adapter.sourceControl.pollInterval": To("git.interval", _number, SECONDS),
+    "adapter.sourceControl.retryInterval": TRIES,
+    "adapter.sourceControl.maxRetryCount": TRIES,
+    "adapter.sourceControl.artifactsDirectory": Drop(
+        "`git.folder` is where commits are kept; `apis` need not point there"
+    ),
+    "adapter.sourceControl.repository.URL": To("git.url"),
+    "adapter.sourceControl.repository.branch": To("git.branch"),
+    "adapter.sourceControl.repository.username": To("git.username"),
+    "adapter.sourceControl.repository.accessToken": To("git.token"),
+    "adapter.sourceControl.repository.SSHKeyFile": To("git.ssh_key"),
     "adapter.metrics.*": METRICS,
     "router.listenerHost": Part("listen.http", "host"),
     "router.listenerPort": Part("listen.http", "port"),

@@ -76,6 +76,10 @@ class Values:
         """Tell where a gathered setting came from."""
         return self._found[path].origins if path in self._found else ()
 
+    def value(self, path: KeyPath) -> Any:  # noqa: ANN401 - whatever the file has
+        """Give a gathered setting, None if there is none."""
+        return self._found[path].value if path in self._found else None
+
     def built(self) -> Built:
         """Nest everything.
 

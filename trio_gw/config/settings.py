@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.cors import Cors
+from trio_gw.config.git import Git
 from trio_gw.config.observing import Analytics, Log, Metrics
 from trio_gw.config.tiers import Limits, TierTable
 
@@ -249,6 +250,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     testkey: TestKey = TestKey()
     backend_jwt: BackendJwt = BackendJwt()
     admin: Admin = Admin()
+    git: Git = Git()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()
     retry: Retry = Retry()

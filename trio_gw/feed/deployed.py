@@ -5,14 +5,16 @@ folder is what carries a deployment to all of them. The one that changed it says
 the others look four times a second. Each zip is read and loaded once, with the code that loads
 what lies in `apis/`.
 
-What `apis/` publishes passes through here: a project that is deployed over REST takes the place
-of the same API there, and one that was undeployed is left out until its files change.
+What `apis/` and a git repository publish passes through here: a project that is deployed over REST
+takes the place of the same API there, and one that was undeployed is left out until its files
+change.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections import ChainMap
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -42,6 +44,7 @@ POLL = 0.25  # seconds between two looks at the index
 TRIES = 5  # readings of an index that is replaced meanwhile
 AGAIN = 5.0  # seconds until what could not be loaded is tried again
 ORIGIN = "deployed"
+GIT = "git"
 
 
 class _Found(NamedTuple):
@@ -71,7 +74,8 @@ class Deployed:
         self._refreshing = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._verdicts: dict[str, Verdict] = {}
-        self._folder: tuple[str, dict[str, ApiProject], tuple[Problem, ...]] | None = None
+        self._others: dict[str, Snapshot] = {}  # what the other sources publish, by origin
+        self._digests: dict[str, dict[str, str]] = {}
         self._published: dict[str, Snapshot] = {}
         self._hidden: dict[str, ApiProject] = {}  # as they were when their digest was right
 
@@ -146,13 +150,27 @@ class Deployed:
         self, origin: str, projects: dict[str, ApiProject], problems: tuple[Problem, ...]
     ) -> None:
         """Take a snapshot of `apis/`, and publish what of it is served."""
-        self._folder = origin, projects, problems
+        self._others[origin] = projects, problems
         self.republish()
+
+    def git(
+        self,
+        projects: Mapping[str, ApiProject],
+        problems: tuple[Problem, ...],
+        digests: Mapping[str, str],
+    ) -> None:
+        """Take a snapshot of the git repository, as `folder` and `identify` do for `apis/`."""
+        self._know(GIT, {f"{GIT}/{name}": digest for name, digest in digests.items()})
+        self.folder(GIT, {f"{GIT}/{name}": each for name, each in projects.items()}, problems)
 
     def identify(self, digests: Mapping[str, bytes]) -> None:
         """Take the digests of the files in `apis/`, by folder name; before their snapshot."""
-        self.digests = {name: digest.hex() for name, digest in digests.items()}
+        self._know("", {name: digest.hex() for name, digest in digests.items()})
         self.republish()
+
+    def _know(self, origin: str, digests: dict[str, str]) -> None:
+        self._digests[origin] = digests
+        self.digests = dict(ChainMap(*self._digests.values()))
 
     # -- what is published ---------------------------------------------------------------------
 
@@ -160,8 +178,7 @@ class Deployed:
         """Publish what is served of both."""
         projects, problems = self.projects(self.index)
         self._speak(ORIGIN, projects, (*self.broken, *problems))
-        if self._folder is not None:
-            origin, found, faults = self._folder
+        for origin, (found, faults) in self._others.items():
             self._speak(origin, self.remaining(found), faults)
 
     def _speak(
@@ -184,8 +201,8 @@ class Deployed:
         return projects, tuple(problems)
 
     def folder_projects(self) -> dict[str, ApiProject]:
-        """Give the projects of `apis/` by folder name, hidden or not."""
-        return {} if self._folder is None else self._folder[1]
+        """Give the projects of `apis/` by folder name, those of git as `git/…`; hidden or not."""
+        return dict(ChainMap(*(projects for projects, _ in self._others.values())))
 
     def hides(self, hidden: Hidden) -> bool:
         """Tell whether this still hides a project: its files are those that were undeployed.

@@ -1,0 +1,130 @@
+"""The folder of the git source on disk: trees of projects, and the state that names one of them.
+
+Blocks; called in worker threads. The one process that asks the remote (`locked`) puts a tree
+beside the others and then replaces the state by a rename; all workers, that one too, serve what
+the state says. So a crash leaves the old commit or the new one, and a start serves the last one
+that was good before it has asked anybody. Whatever the state does not name is swept away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from trio_gw.errors import Problem  # noqa: TC001 - msgspec reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STATE = "state.json"
+STATE_BYTES = 16 << 20
+_LOCK = ".lock"
+_TREE = "tree-"
+_COMING = ".coming-"
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is served of which repository, and what is wrong.
+
+    `source` says which repository, branch and folder; `digests` what the files of the tree are,
+    so that a damaged tree is found out. `commit` is empty before the first good one. `left` are
+    faults in what was left out of it, `faults` say why nothing newer is served.
+    """
+
+    source: str
+    commit: str = ""
+    branch: str = ""
+    tree: str = ""
+    digests: dict[str, str] = {}
+    left: tuple[Problem, ...] = ()
+    faults: tuple[Problem, ...] = ()
+
+
+class Mark(NamedTuple):
+    """What tells one state on disk from another."""
+
+    inode: int
+    modified: int
+    size: int
+
+
+class Trees:
+    """The folder; made when it is first needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def mark(self) -> Mark | None:
+        """Return what the state file is now; None if there is none."""
+        try:
+            found = os.stat(self.root / STATE)
+        except OSError:
+            return None
+        return Mark(found.st_ino, found.st_mtime_ns, found.st_size)
+
+    def read(self, source: str) -> State:
+        """Read the state of this source; an empty one if there is none, or none to be used.
+
+        Raises OSError if it is there and cannot be read.
+        """
+        try:
+            with open(self.root / STATE, "rb") as file:
+                state = msgspec.json.decode(file.read(STATE_BYTES), type=State)
+        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+            return State(source)  # What is damaged is fetched anew.
+        plain = state.tree.startswith(_TREE) and "/" not in state.tree
+        return state if state.source == source and (plain or not state.tree) else State(source)
+
+    def write(self, state: State) -> None:
+        """Replace the state, on the disk itself."""
+        coming = self.new_path()
+        try:
+            with open(coming, "xb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(coming, self.root / STATE)
+        except BaseException:
+            coming.unlink(missing_ok=True)
+            raise
+
+    def new_path(self) -> Path:
+        """Name something that is on its way."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.root / f"{_COMING}{secrets.token_hex(8)}"
+
+    def adopt(self, coming: Path, commit: str) -> str:
+        """Give a finished tree its name; return it."""
+        name = f"{_TREE}{commit[:12]}-{secrets.token_hex(4)}"
+        os.rename(coming, self.root / name)
+        return name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Be the one who changes the folder, if nobody else is; tell whether that came true."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(self.root / _LOCK, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def sweep(self, tree: str) -> None:
+        """Remove all trees but this one, and whatever was on its way. Hold the lock."""
+        with os.scandir(self.root) as entries:
+            for entry in list(entries):
+                if entry.name == tree or not entry.name.startswith((_TREE, _COMING)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
