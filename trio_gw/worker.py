@@ -48,7 +48,6 @@ from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.cors import Policies
-from trio_gw.proxy.departures import Departures
 from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
@@ -64,6 +63,7 @@ from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.waits import Waits
 from trio_gw.routes import EMPTY, Live
 from trio_gw.telemetry.metrics import CONTENT_TYPE, Metrics
 from trio_gw.watch.files import keep_loaded
@@ -194,7 +194,7 @@ async def run(
         upstream=Upstream(
             dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
-        departures=Departures(),
+        waits=Waits(),
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
         limiter=Limiter(settings, shared, fleet.index),
@@ -245,7 +245,7 @@ async def run(
     )
     server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.departures.run)
+        await nursery.start(gateway.waits.run)
         await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:

@@ -1,4 +1,4 @@
-"""Clients that hang up while they are watched, in every way a connection can end."""
+"""Clients that hang up while a backend is waited for, in every way a connection can end."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 import trio
 import trio.testing
 
-from trio_gw.proxy.departures import Departures
+from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.relay.plain import PlainStream
+from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+Waiting = tuple[Client, socket.socket, PlainStream, socket.socket]  # who asks, and who is asked
 
 
 def pair() -> tuple[socket.socket, PlainStream]:
@@ -25,11 +28,15 @@ def pair() -> tuple[socket.socket, PlainStream]:
 
 
 @pytest.fixture
-async def departures() -> AsyncIterator[Departures]:
+async def waiting() -> AsyncIterator[Waiting]:
     async with trio.open_nursery() as nursery:
-        departures = Departures()
-        await nursery.start(departures.run)
-        yield departures
+        waits = Waits()
+        await nursery.start(waits.run)
+        far, stream = pair()
+        backend, asked = pair()
+        with far, backend:
+            async with stream, asked:
+                yield Client(stream, waits), far, asked, backend
         nursery.cancel_scope.cancel()
 
 
@@ -47,73 +54,88 @@ def speak_and_close(client: socket.socket) -> None:
     client.close()
 
 
+async def for_an_answer(client: Client, backend: PlainStream) -> None:
+    await client.receive(backend, trio.current_time() + 3600)
+
+
+async def for_whatever(client: Client, _: PlainStream) -> None:
+    with client.staying():
+        await trio.sleep(3600)
+
+
+@pytest.mark.parametrize("wait", [for_an_answer, for_whatever])
 @pytest.mark.parametrize("depart", [finish, reset, socket.socket.close, speak_and_close])
-async def test_a_departure_is_told_once(
-    departures: Departures, depart: Callable[[socket.socket], None]
+async def test_a_departure_ends_the_wait(
+    waiting: Waiting,
+    depart: Callable[[socket.socket], None],
+    wait: Callable[[Client, PlainStream], Awaitable[None]],
 ) -> None:
-    client, stream = pair()
+    client, far, asked, _ = waiting
     told: list[int] = []
-    left = trio.Event()
-    with client:
-        async with stream:
 
-            def leave() -> None:
-                told.append(1)
-                left.set()
+    async def until_told() -> None:
+        with pytest.raises(ClientGoneError):
+            await wait(client, asked)
+        told.append(1)
 
-            watched = departures.watch(stream, leave)
-            depart(client)
-            with trio.fail_after(5):
-                await left.wait()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_told)
             await trio.testing.wait_all_tasks_blocked()
-            departures.forget(watched)
+            assert not told
+            depart(far)
     assert told == [1]
 
 
-async def test_early_frames_are_no_departure_and_stay_unread(departures: Departures) -> None:
-    client, stream = pair()
-    told: list[int] = []
-    with client:
-        async with stream:
-            watched = departures.watch(stream, lambda: told.append(1))
-            client.sendall(b"early")
-            await trio.lowlevel.wait_readable(stream.socket)
+async def test_early_frames_are_no_departure_and_stay_unread(waiting: Waiting) -> None:
+    client, far, asked, backend = waiting
+    got: list[bytes | None] = []
+
+    async def receive() -> None:
+        with client.staying():
             await trio.testing.wait_all_tasks_blocked()
-            departures.forget(watched)
-            assert stream.receive_now() == b"early"
-    assert told == []
+        got.append(await client.receive(asked, trio.current_time() + 3600))
+
+    far.sendall(b"early")
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not got
+            backend.sendall(b"answer")
+    assert got == [b"answer"]
 
 
-async def test_who_is_forgotten_may_leave(departures: Departures) -> None:
-    client, stream = pair()
-    told: list[int] = []
-    async with stream:
-        departures.forget(departures.watch(stream, lambda: told.append(1)))
-        client.close()
-        await trio.lowlevel.wait_readable(stream.socket)
-        await trio.testing.wait_all_tasks_blocked()
-        # And may be watched again, under the same descriptor.
-        left = trio.Event()
-        departures.forget(departures.watch(stream, left.set))
-    assert told == []
+async def test_an_answer_that_does_not_come(waiting: Waiting) -> None:
+    client, _, asked, _ = waiting
+    with trio.fail_after(5):
+        assert await client.receive(asked, trio.current_time()) is None
 
 
-async def test_what_cannot_be_watched_is_left_alone(departures: Departures) -> None:
-    told: list[int] = []
+async def test_who_is_not_waited_for_may_leave(waiting: Waiting) -> None:
+    client, far, asked, backend = waiting
+    with client.staying():
+        await trio.lowlevel.checkpoint()
+    far.close()
+    backend.sendall(b"answer")
+    with client.staying():  # what is done without waiting is done
+        pass
+    with trio.fail_after(5), pytest.raises(ClientGoneError):
+        await for_whatever(client, asked)
 
-    def leave() -> None:
-        told.append(1)
 
+async def test_a_backend_that_breaks_is_no_departure(waiting: Waiting) -> None:
+    client, _, asked, backend = waiting
+    reset(backend)
+    with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+        await client.receive(asked, trio.current_time() + 3600)
+
+
+async def test_what_cannot_be_watched_is_left_alone() -> None:
     memory, _ = trio.testing.memory_stream_pair()
-    departures.forget(departures.watch(memory, leave))
-    client, stream = pair()
-    with client:
-        stream.close()
-        departures.forget(departures.watch(stream, leave))
-    idle = Departures()  # not running
-    client, stream = pair()
+    far, stream = pair()
     async with stream:
-        client.close()
-        idle.forget(idle.watch(stream, leave))
-    await trio.testing.wait_all_tasks_blocked()
-    assert told == []
+        far.close()
+        for client in (Client(memory, Waits()), Client(stream, Waits())):  # not running
+            with client.staying():
+                await trio.testing.wait_all_tasks_blocked()

@@ -19,12 +19,14 @@ from trio_gw.proxy import forwarding, question, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
+from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.plain import Discarding, discard, receive, receive_now, send
+from trio_gw.relay.plain import Discarding, PlainStream, receive, receive_now, send
 from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.secure import SecureStream
+from trio_gw.relay.waits import Woken
 from trio_gw.telemetry import logs
 from trio_gw.wire import handshake
 from trio_gw.wire.http import RequestReader
@@ -32,7 +34,7 @@ from trio_gw.wire.http import RequestReader
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from trio_gw.config.api import Cluster, Endpoint
+    from trio_gw.config.api import Endpoint
     from trio_gw.proxy.admission import Admitted
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
@@ -57,10 +59,6 @@ class _Joined(NamedTuple):
     subscribe: Lane
     early: tuple[bytes, bytes]
     carry: Callable[..., Awaitable[Ending]]
-
-
-class ClientGoneError(Exception):
-    """The client hung up before the upgrade was done."""
 
 
 class _Connection:
@@ -132,6 +130,12 @@ class _Connection:
         if data and (head := self.reader.feed(data)) is not None:
             return head
         seconds = self.gateway.settings.timeouts.head
+        if isinstance(self.stream, PlainStream):
+            due = trio.current_time() + seconds
+            while (data := await self._receive_by(self.stream, due)) is not None:
+                if (head := self.reader.feed(data)) is not None:
+                    return head
+            raise refusals.too_slow("head", seconds)
         with trio.move_on_after(seconds):
             if self.tls:
                 assert isinstance(self.stream, SecureStream)
@@ -144,6 +148,21 @@ class _Connection:
                 if (head := self.reader.feed(await self._receive())) is not None:
                     return head
         raise refusals.too_slow("head", seconds)
+
+    async def _receive_by(self, stream: PlainStream, due: float) -> bytes | None:
+        """Receive; None if there is nothing by then, by Trio's clock."""
+        while True:
+            woken = await self.gateway.waits.readable(stream.socket.fileno(), due)
+            try:
+                data = stream.receive_now()
+            except BROKEN as error:
+                raise ClientGoneError from error
+            if data:
+                return data
+            if data is not None:
+                raise ClientGoneError
+            if woken is Woken.LATE:
+                return None
 
     async def _receive(self) -> bytes:
         try:
@@ -226,38 +245,13 @@ class _Connection:
         # A path that cannot be mapped is refused before anyone is dialed.
         route.backend_target(match, cluster.endpoints[0], admitted.head.query)
         session.enter(Phase.DIAL)
-        backend = await self._find_backend(cluster, ask, admitted.upgrade)
+        client = Client(self.stream, gateway.waits)
+        backend = await gateway.upstream.join(cluster, ask, admitted.upgrade, client)
         async with Discarding(backend.stream) as held:
             session.enter(Phase.UPGRADE)
             if (joined := await self._upgrade(backend, route, admitted)) is not None:
                 held.keep()
         return joined
-
-    async def _find_backend(
-        self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: handshake.Upgrade
-    ) -> Backend:
-        """Find a backend, unless the client leaves meanwhile."""
-        departures = self.gateway.departures
-        backend = None
-        gone = False
-
-        def leave() -> None:
-            nonlocal gone
-            gone = True
-            scope.cancel()
-
-        with trio.CancelScope() as scope:
-            watched = departures.watch(self.stream, leave)
-            try:
-                backend = await self.gateway.upstream.join(cluster, ask, upgrade)
-            finally:
-                departures.forget(watched)
-        if gone:
-            if backend is not None:
-                await discard(backend.stream)
-            raise ClientGoneError
-        assert backend is not None
-        return backend
 
     async def _upgrade(self, backend: Backend, route: Route, admitted: Admitted) -> _Joined | None:
         """Tell the client what its backend answered; None if that was a refusal."""

@@ -1,9 +1,9 @@
-"""Who hangs up while a backend is dialed in their name.
+"""Who hangs up while a backend is asked in their name.
 
 Nobody waits for a backend for a client that has left. A task that reads from the client would
-tell, and cost more than all the rest of dialing; so one epoll set watches all such clients for
-the end of their connection, whatever they have sent before it, and one task waits for that set.
-What a client sends too early stays where it is, in the kernel, within its bounds.
+tell, and cost more than all the rest of dialing; so its socket is watched, beside the one that is
+waited for, for the end of its connection, whatever it has sent before that (`relay.waits`). What a
+client sends too early stays where it is, in the kernel, within its bounds.
 """
 
 from __future__ import annotations
@@ -16,57 +16,63 @@ import trio
 
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
+from trio_gw.relay.waits import Woken
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-AT_ONCE = 256  # departures looked at before other tasks get their turn
+    from trio_gw.relay.waits import Waits
 
 
-class Departures:
-    """One per process. `run` serves it."""
+class ClientGoneError(Exception):
+    """The client hung up before the upgrade was done."""
 
-    def __init__(self) -> None:
-        self._epoll: select.epoll | None = None
-        self._leave: dict[int, Callable[[], None]] = {}
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell of departures until cancelled."""
-        with select.epoll() as self._epoll:
-            try:
-                task_status.started()
-                while True:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    for fd, _ in self._epoll.poll(0, AT_ONCE):
-                        if (leave := self._leave.get(fd)) is not None:
-                            leave()
-                    await trio.lowlevel.checkpoint()
-            finally:
-                self._epoll = None
+class Client:
+    """The client of a handshake; one whose stream has no socket is not watched."""
 
-    def watch(self, stream: trio.abc.Stream, leave: Callable[[], None]) -> int:
-        """Call `leave` once when the client has hung up; returns what `forget` needs.
+    __slots__ = ("_fd", "_waits")
 
-        A stream without a socket is not watched.
+    def __init__(self, stream: trio.abc.Stream, waits: Waits) -> None:
+        self._waits = waits
+        self._fd = -1
+        if isinstance(stream, SecureStream):
+            self._fd = stream.tls.fileno()
+        elif isinstance(stream, PlainStream):
+            self._fd = stream.socket.fileno()
+
+    async def receive(self, stream: PlainStream, due: float) -> bytes | None:
+        """Receive from a backend; None if there is nothing by then, by Trio's clock.
+
+        Raises `ClientGoneError` when the client leaves meanwhile.
         """
-        sock = _socket_below(stream)
-        if sock is None or self._epoll is None:
-            return -1
-        fd = sock.fileno()
-        with contextlib.suppress(OSError, ValueError):  # gone already: the next step finds out
-            self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
-            self._leave[fd] = leave
-        return fd
+        while True:
+            # What was asked for a moment ago is not there yet, so it is waited for at once.
+            woken = await self._waits.readable(stream.socket.fileno(), due, self._fd)
+            if woken is Woken.LEFT:
+                raise ClientGoneError
+            if (data := stream.receive_now()) is not None:
+                return data
+            if woken is Woken.LATE:
+                return None
 
-    def forget(self, fd: int) -> None:
-        """Stop watching; before the socket is closed or handed on."""
-        if self._leave.pop(fd, None) is not None and self._epoll is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
+    @contextlib.contextmanager
+    def staying(self) -> Iterator[None]:
+        """Do something that may take its time, unless the client leaves: `ClientGoneError`.
 
+        What is done by then stays done: the next who waits is told that the client has left.
+        """
 
-def _socket_below(stream: trio.abc.Stream) -> socket.socket | None:
-    if isinstance(stream, SecureStream):
-        return stream.tls
-    return stream.socket if isinstance(stream, PlainStream) else None
+        def leave() -> None:
+            self._waits.forget(self._fd)
+            scope.cancel()
+
+        with trio.CancelScope() as scope:
+            watched = self._waits.watch(self._fd, select.EPOLLRDHUP, leave)
+            try:
+                yield
+            finally:
+                if watched:
+                    self._waits.forget(self._fd)
+        if scope.cancelled_caught:
+            raise ClientGoneError

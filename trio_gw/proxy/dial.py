@@ -24,6 +24,8 @@ from trio_gw.relay.secure import SecureStream
 if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
 
+Started = PlainStream | socket.socket | OSError | None
+
 MAX_CONTEXTS = 1000  # TLS contexts with a trust of their own; far more than tables have
 
 
@@ -38,15 +40,14 @@ class Dialer:
         self.anchors = anchors
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
-    async def open(self, endpoint: Endpoint, seconds: float) -> trio.abc.Stream:
-        """Connect within `seconds`; the caller closes the stream.
+    async def open(
+        self, endpoint: Endpoint, seconds: float, started: Started = None
+    ) -> trio.abc.Stream:
+        """Connect within `seconds`, or finish what was `started`; the caller closes the stream.
 
         All addresses of the name are tried, IPv6 and IPv4, each a little later than the one
         before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF).
         """
-        started = _begin(endpoint.host, endpoint.port)
-        if endpoint.scheme == "ws" and isinstance(started, PlainStream):
-            return started
         with trio.move_on_after(seconds):
             try:
                 stream = await _connect(endpoint.host, endpoint.port, started)
@@ -81,25 +82,22 @@ class Dialer:
         return context
 
 
-def _begin(host: str, port: int) -> PlainStream | socket.socket | OSError | None:
+def begin(endpoint: Endpoint) -> Started:
     """Begin to connect to an address; None for a name.
 
-    Where nothing has to be waited for, as on loopback, this is all of it.
+    Where nothing has to be waited for, as on loopback, this is all of it, unless it takes TLS.
     """
-    if (family := _literal(host)) is None:
+    if (family := _literal(endpoint.host)) is None:
         return None
-    return _begin_to(family, (host, port))
+    return _begin_to(family, (endpoint.host, endpoint.port))
 
 
-def _begin_to(
-    family: int, address: tuple[str | int | bytes, ...]
-) -> PlainStream | socket.socket | OSError:
+def _begin_to(family: int, address: tuple[str | int | bytes, ...]) -> Started:
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         return error
     try:
-        sock.setblocking(False)
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
             try:
@@ -116,10 +114,8 @@ def _begin_to(
     return OSError(code, os.strerror(code))
 
 
-async def _connect(
-    host: str, port: int, started: PlainStream | socket.socket | OSError | None
-) -> PlainStream:
-    """Finish what `_begin` began, or connect to a name; raises OSError.
+async def _connect(host: str, port: int, started: Started) -> PlainStream:
+    """Finish what `begin` began, or connect to a name; raises OSError.
 
     What has one address needs no race of several, and no tasks for it.
     """
@@ -133,6 +129,7 @@ async def _connect(
         raise started
     if isinstance(started, PlainStream):
         return started
+    assert started is not None
     try:
         await trio.lowlevel.wait_writable(started)
         if code := started.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Policies
-    from trio_gw.proxy.departures import Departures
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.limiter import Limiter
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.proxy.upstream import Upstream
     from trio_gw.relay.shuttle import Shuttle
+    from trio_gw.relay.waits import Waits
     from trio_gw.routes import Live
 
 
@@ -40,7 +40,7 @@ class Gateway(NamedTuple):
     builtin: Builtin
     sessions: Sessions
     upstream: Upstream
-    departures: Departures
+    waits: Waits
     shuttle: Shuttle
     cors: Policies
     limiter: Limiter

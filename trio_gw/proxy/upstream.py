@@ -13,7 +13,8 @@ import trio
 
 from trio_gw.errors import Refusal
 from trio_gw.proxy import refusals
-from trio_gw.relay.plain import close_now, discard, receive, send
+from trio_gw.proxy.dial import begin
+from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
 from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Retry, Timeouts
     from trio_gw.errors import Headers
     from trio_gw.proxy.balancer import Balancers
+    from trio_gw.proxy.departures import Client
     from trio_gw.proxy.dial import Dialer
     from trio_gw.wire.handshake import Upgrade
 
@@ -61,9 +63,13 @@ class Upstream:
         self._retry = retry
 
     async def join(
-        self, cluster: Cluster, ask: Callable[[Endpoint], Question], upgrade: Upgrade
+        self,
+        cluster: Cluster,
+        ask: Callable[[Endpoint], Question],
+        upgrade: Upgrade,
+        client: Client,
     ) -> Backend:
-        """Ask the cluster's endpoints for the upgrade until one answers.
+        """Ask the cluster's endpoints for the upgrade until one answers, or the `client` leaves.
 
         `ask` gives request target and headers for an endpoint. An endpoint that cannot be
         reached or goes away is followed by the next; an answer that asks for it (settings
@@ -76,10 +82,14 @@ class Upstream:
         waiting = balancer.order()
         pause = self._retry.backoff
         failure: Refusal | None = None
+        most = self._timeouts.handshake
         while waiting:
             endpoint = waiting.pop(0)
             try:
-                backend = await self._try(endpoint, 1 + len(waiting), cluster, ask, upgrade)
+                question = ask(endpoint)
+                stream = await self._dial(endpoint, 1 + len(waiting), client)
+                seconds = min(cluster.timeout or most, most)
+                backend = await self._ask(endpoint, stream, question, upgrade, seconds, client)
             except Refusal as refusal:
                 balancer.failed(endpoint)
                 failure = refusal
@@ -92,7 +102,8 @@ class Upstream:
             await discard(backend.stream)
             left -= 1
             waiting.append(endpoint)
-            await trio.sleep(pause)
+            with client.staying():
+                await trio.sleep(pause)
             pause *= 2
         assert failure is not None
         if hopeless and failure.status == 503:
@@ -102,27 +113,30 @@ class Upstream:
     def _again(self, backend: Backend, left: int) -> bool:
         return left > 0 and backend.answer.status in self._retry.statuses
 
-    async def _try(
+    async def _dial(self, endpoint: Endpoint, remaining: int, client: Client) -> trio.abc.Stream:
+        """Connect to one endpoint. With others `remaining` it gets its share of the time only."""
+        started = begin(endpoint)
+        if isinstance(started, PlainStream) and endpoint.scheme == "ws":
+            return started
+        with client.staying():
+            return await self._dialer.open(endpoint, self._timeouts.connect / remaining, started)
+
+    async def _ask(
         self,
         endpoint: Endpoint,
-        remaining: int,
-        cluster: Cluster,
-        ask: Callable[[Endpoint], Question],
+        stream: trio.abc.Stream,
+        question: Question,
         upgrade: Upgrade,
+        seconds: float,
+        client: Client,
     ) -> Backend:
-        """Make one attempt. With others `remaining` it gets its share of the time only."""
-        target, headers = ask(endpoint)
-        stream = await self._dialer.open(endpoint, self._timeouts.connect / remaining)
-        try:
-            seconds = min(cluster.timeout or self._timeouts.handshake, self._timeouts.handshake)
-            reader = ResponseReader()
-            answer = await _exchange(stream, reader, reader.request(target, headers), seconds)
+        """Ask one endpoint that is connected to; unless it answers, it is hung up on."""
+        reader = ResponseReader()
+        request = reader.request(*question)
+        async with Discarding(stream) as held:
+            answer = await _exchange(stream, reader, request, seconds, client)
             accepted = judge_answer(upgrade, answer) if answer.status == 101 else None
-        except BaseException:
-            if not close_now(stream):
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
-            raise
+            held.keep()
         return Backend(endpoint, stream, reader, answer, accepted)
 
     async def pass_refusal(
@@ -155,19 +169,33 @@ class Upstream:
 
 
 async def _exchange(
-    stream: trio.abc.Stream, reader: ResponseReader, request: bytes, seconds: float
+    stream: trio.abc.Stream,
+    reader: ResponseReader,
+    request: bytes,
+    seconds: float,
+    client: Client,
 ) -> BackendAnswer:
     """Send the upgrade request and read the answer's head within `seconds`.
 
     Raises `Refusal`: 502 for an answer that is not HTTP, 503 when the backend goes away, 504
     when it takes too long (UPE, UC, UT).
     """
-    with trio.move_on_after(seconds):
-        try:
-            await send(stream, request)
-            while True:
-                if (answer := reader.feed(await receive(stream))) is not None:
+    due = trio.current_time() + seconds
+    try:
+        if isinstance(stream, PlainStream):
+            sent = stream.send_now(request)
+            if sent < len(request):
+                with client.staying(), trio.move_on_at(due):
+                    await stream.send_all(request[sent:])
+            while (data := await client.receive(stream, due)) is not None:
+                if (answer := reader.feed(data)) is not None:
                     return answer
-        except BROKEN as error:
-            raise gone_backend("The backend reset the connection") from error
+        else:
+            with client.staying(), trio.move_on_at(due):
+                await stream.send_all(request)
+                while (answer := reader.feed(await receive(stream))) is None:
+                    pass
+                return answer
+    except BROKEN as error:
+        raise gone_backend("The backend reset the connection") from error
     raise refusals.no_answer(seconds)

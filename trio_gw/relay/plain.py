@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.relay.turn import CHUNK
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 
 class PlainStream(trio.abc.HalfCloseableStream):
     """Owns a connected TCP socket. `socket` is for drivers that wait for it in their own way."""
 
+    __slots__ = ("_ended", "_waiting", "socket")
+
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self.socket = sock
         self._ended = False
+        self._waiting = 0  # tasks that Trio will wake
 
     def receive_now(self, max_bytes: int = CHUNK) -> bytes | None:
         """Return what is there, empty at the end of the stream, None when it is to be waited for.
@@ -54,7 +62,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
         while True:
-            await trio.lowlevel.wait_readable(self.socket)
+            await self.wait(trio.lowlevel.wait_readable)
             if (data := self.receive_now(size)) is not None:
                 return data
 
@@ -69,7 +77,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             return
         with memoryview(data) as view:
             while sent < size:
-                await trio.lowlevel.wait_writable(self.socket)
+                await self.wait(trio.lowlevel.wait_writable)
                 sent += self.send_now(view[sent:])
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -77,7 +85,15 @@ class PlainStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
         if self.socket.fileno() < 0:
             raise trio.ClosedResourceError
-        await trio.lowlevel.wait_writable(self.socket)
+        await self.wait(trio.lowlevel.wait_writable)
+
+    async def wait(self, until: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Wait for the socket in one of Trio's ways, so that `close` ends it."""
+        self._waiting += 1
+        try:
+            await until(self.socket)
+        finally:
+            self._waiting -= 1
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent."""
@@ -93,7 +109,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
     def close(self) -> None:
         """Close at once; who waits for it is told. Closing twice is fine."""
         if self.socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.socket)
+            if self._waiting:
+                trio.lowlevel.notify_closing(self.socket)
             with contextlib.suppress(OSError):  # ECONNRESET, which closes all the same
                 self.socket.close()
 
@@ -157,7 +174,7 @@ async def receive(stream: trio.abc.Stream) -> bytes:
         if (data := stream.receive_now()) is not None:
             return data
         # Raises when it is closed meanwhile.
-        await trio.lowlevel.wait_readable(stream.socket)
+        await stream.wait(trio.lowlevel.wait_readable)
         if (data := stream.receive_now()) is not None:
             return data
     return bytes(await stream.receive_some(CHUNK))

@@ -1,0 +1,161 @@
+"""Waiting for sockets, and for nobody longer than is due, at little cost.
+
+Trio registers a socket anew for every wait, and a deadline takes a cancel scope: in a handshake,
+where each socket is waited for once or twice, both cost more than all that is done between the
+waits. Here one epoll set and one heap of deadlines serve all tasks that wait; a task is woken with
+the reason why (`Woken`). To cancel a task that waits here is to forget its wait.
+
+For streams without a plain socket, and where nobody runs the waits, there are Trio's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import heapq
+import math
+import select
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AT_ONCE = 256  # sockets looked at before other tasks get their turn
+STALE = 1000  # deadlines of waits that are over, and kept nevertheless
+
+
+class Woken(enum.Enum):
+    """Why a task goes on."""
+
+    READY = enum.auto()  # there is something to read, or an end, or an error
+    LATE = enum.auto()  # the deadline has passed
+    LEFT = enum.auto()  # the peer on whose behalf it waited has hung up
+
+
+class _Wait:
+    """One task that waits."""
+
+    __slots__ = ("due", "fd", "over", "peer", "task", "waits", "woken")
+
+    def __init__(self, waits: Waits, fd: int, due: float, peer: int) -> None:
+        self.waits = waits
+        self.fd = fd
+        self.due = due
+        self.peer = peer
+        self.over = False
+        self.woken = Woken.READY
+        self.task = trio.lowlevel.current_task()
+
+    def __lt__(self, other: _Wait) -> bool:
+        return self.due < other.due
+
+    def ready(self) -> None:
+        self.wake(Woken.READY)
+
+    def left(self) -> None:
+        self.wake(Woken.LEFT)
+
+    def wake(self, why: Woken) -> None:
+        self.woken = why
+        self.end()
+        trio.lowlevel.reschedule(self.task)
+
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """Forget the wait because its task was cancelled."""
+        self.end()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def end(self) -> None:
+        self.over = True
+        self.waits.forget(self.fd)
+        if self.peer >= 0:
+            self.waits.forget(self.peer)
+
+
+class Waits:
+    """All waits of one process. `run` serves them."""
+
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._due: list[_Wait] = []
+        self._next = -math.inf  # when `_keep_time` looks again
+        self._sleep = trio.CancelScope()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wake who can go on until cancelled; then let all go on who wait."""
+        with select.epoll() as epoll:
+            async with trio.open_nursery() as nursery:
+                self._epoll = epoll
+                try:
+                    nursery.start_soon(self._keep_time)
+                    task_status.started()
+                    while True:
+                        await trio.lowlevel.wait_readable(epoll.fileno())
+                        for fd, _ in epoll.poll(0, AT_ONCE):
+                            if (call := self._calls.get(fd)) is not None:
+                                call()
+                finally:
+                    for call in list(self._calls.values()):
+                        call()
+                    self._epoll = None
+
+    async def _keep_time(self) -> None:
+        while True:
+            now = trio.current_time()
+            due = self._due
+            while due and (due[0].over or due[0].due <= now):
+                wait = heapq.heappop(due)
+                if not wait.over:
+                    wait.wake(Woken.LATE)
+            self._next = due[0].due if due else math.inf
+            with trio.CancelScope(deadline=self._next) as self._sleep:
+                await trio.sleep_forever()
+
+    def watch(self, fd: int, interest: int, call: Callable[[], None]) -> bool:
+        """Call when a socket is of interest, until `forget` is; that has to be soon.
+
+        Tells whether it will be; the set may be closed or full, or the socket be closed.
+        """
+        if self._epoll is None or fd < 0:
+            return False
+        try:
+            self._epoll.register(fd, interest)
+        except (OSError, ValueError):
+            return False
+        self._calls[fd] = call
+        return True
+
+    def forget(self, fd: int) -> None:
+        """Watch a socket no longer; before it is closed or handed on."""
+        if self._calls.pop(fd, None) is not None and self._epoll is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    async def readable(self, fd: int, due: float = math.inf, peer: int = -1) -> Woken:
+        """Wait until a socket has something to read, until `due`, or until a peer hangs up.
+
+        `due` is a moment of Trio's clock; `peer` is the other socket's number, if there is one.
+        """
+        wait = _Wait(self, fd, due, peer)
+        if not self.watch(fd, select.EPOLLIN, wait.ready):
+            with trio.CancelScope(deadline=due):
+                await trio.lowlevel.wait_readable(fd)
+                return Woken.READY
+            return Woken.LATE
+        if peer >= 0 and not self.watch(peer, select.EPOLLRDHUP, wait.left):
+            wait.peer = -1
+        if due < math.inf:
+            self._add(wait)
+        await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        return wait.woken
+
+    def _add(self, wait: _Wait) -> None:
+        heapq.heappush(self._due, wait)
+        if len(self._due) > 2 * len(self._calls) + STALE:
+            self._due = [one for one in self._due if not one.over]
+            heapq.heapify(self._due)
+        if wait.due < self._next:
+            self._next = self._sleep.deadline = wait.due
