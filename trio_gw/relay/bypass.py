@@ -42,7 +42,7 @@ class Bypass(trio.abc.Instrument):
         self._sockets = sockets
         self._nudge = -1
         self._found: bool | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
     async def run(self) -> None:
         """Serve until cancelled; returns if Trio's wait cannot be found, or is lent already."""
@@ -70,7 +70,7 @@ class Bypass(trio.abc.Instrument):
         try:
             if self._wait(timeout):
                 os.eventfd_write(self._nudge, 1)
-        except BaseException as failure:
+        except Exception as failure:
             # Trio would only log it. It is raised in `run`, which ends the road.
             self._failure = failure
             os.eventfd_write(self._nudge, 1)
