@@ -30,9 +30,10 @@ FLOORS: dict[str, set[str]] = {
     "admin": {"config", "feed", "guard", "proxy", "relay", "routes", "telemetry"},
     "material": {"config", "guard", "proxy", "routes", "watch"},
     "listeners": {"config", "guard", "proxy", "relay"},
+    "observing": {"config", "feed", "proxy", "telemetry"},
     "worker": {
-        *("admin", "config", "echo", "feed", "guard", "listeners", "material", "proxy"),
-        *("relay", "routes"),
+        *("admin", "config", "echo", "feed", "guard", "listeners", "material", "observing"),
+        *("proxy", "relay", "routes"),
         *("telemetry", "watch"),
     },
     "processes": {"config", "listeners", "material", "proxy", "telemetry", "worker"},
@@ -49,6 +50,7 @@ FLOORS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
+    "opentelemetry": {"telemetry/tracing.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "hypercorn": {"admin/http2.py", "admin/server.py"},
     "python_multipart": {"admin/upload.py"},

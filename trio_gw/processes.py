@@ -21,7 +21,7 @@ from trio_gw.proxy.fleet import Fleet, bury
 from trio_gw.proxy.limiter import Shared, share
 from trio_gw.proxy.neighbours import Mailboxes, Neighbours
 from trio_gw.supervisor import Orders, Supervisor
-from trio_gw.telemetry import logs, metrics
+from trio_gw.telemetry import logs, metrics, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     table = settings.log
     logs.configure(table.level, "supervisor", table.format)
     worker.tidy(settings, base)
+    tracing.require(settings.tracing.endpoint)
     load_keys(settings, base)
     sockets = listeners.bind_all(settings)
     listeners.log_addresses(sockets)

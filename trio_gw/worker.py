@@ -45,6 +45,7 @@ from trio_gw.listeners import (
     log_addresses,
 )
 from trio_gw.material import load_keys, reloaded_files, trust_clients
+from trio_gw.observing import Observing
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.cors import Policies
@@ -55,17 +56,15 @@ from trio_gw.proxy.health import watch
 from trio_gw.proxy.limiter import Limiter
 from trio_gw.proxy.listener import accept_all
 from trio_gw.proxy.neighbours import Neighbours
-from trio_gw.proxy.reports import Reporter, analytics_of
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
-from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.relay.waits import Waits
 from trio_gw.routes import EMPTY, Live
-from trio_gw.telemetry.metrics import CONTENT_TYPE, Metrics
+from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.limiter import Shared
+    from trio_gw.telemetry.metrics import Metrics
 
 log = logging.getLogger("trio_gw")
 
@@ -201,23 +201,9 @@ async def run(
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
         assertions=keys.assertions,
     )
-    metrics = tally = None
-    if settings.metrics.enabled:
-        metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
-        tally = Tally(metrics, sessions)
-        Gauges(metrics, live, balancers, lambda: catalog.problems)
-        gateway = gateway._replace(observers=(tally,))
-    analytics = reporter = None
-    if settings.analytics.enabled:
-        analytics = analytics_of(settings.analytics, base, fleet.index, metrics)
-        reporter = Reporter(
-            analytics,
-            sessions,
-            frames=settings.analytics.detail == "frames",
-            interval=settings.analytics.interval,
-            region=settings.analytics.region,
-        )
-        gateway = gateway._replace(observers=(*gateway.observers, reporter))
+    observing = Observing(settings, base, fleet, sessions)
+    metrics = observing.metrics
+    gateway = observing.watch(gateway, balancers, catalog)
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
@@ -244,7 +230,7 @@ async def run(
         metrics=metrics,
     )
     server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
-    async with trio.open_nursery() as nursery:
+    async with observing.threads(), trio.open_nursery() as nursery:
         await nursery.start(gateway.waits.run)
         await nursery.start(gateway.shuttle.run)
         # A nursery of its own, so that accepting can end while connections are drained.
@@ -267,11 +253,7 @@ async def run(
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
             nursery.start_soon(sweeper.run)
-            if tally is not None:
-                nursery.start_soon(tally.run)
-            if analytics is not None and reporter is not None:
-                nursery.start_soon(analytics.run)
-                nursery.start_soon(reporter.run)
+            observing.start(nursery)
             nursery.start_soon(sweeper.revoke, revocations)
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
@@ -317,8 +299,7 @@ async def run(
         log.info("stopping: %d connections to end", len(sessions))
         with trio.move_on_after(timeouts.drain + timeouts.close):
             await sessions.drain()
-        if analytics is not None:
-            await analytics.flush()
+        await observing.flush()
         nursery.cancel_scope.cancel()
 
 

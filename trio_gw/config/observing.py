@@ -1,4 +1,4 @@
-"""The settings of what a gateway tells about itself: `[log]`, `[metrics]`, `[analytics]`."""
+"""The settings of what a gateway tells about itself: logs, metrics, analytics, traces."""
 
 from __future__ import annotations
 
@@ -54,3 +54,15 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
         return [("enabled", self.enabled), ("sinks", self.sinks)]
+
+
+class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Spans of OpenTelemetry; off without `endpoint`, the URL that takes them (OTLP over HTTP).
+
+    `console` writes them to standard output. `sample_ratio` is the part of traces that are told,
+    where no client has decided it.
+    """
+
+    endpoint: str = ""
+    sample_ratio: float = 1.0
+    service_name: str = "trio-gw"

@@ -14,7 +14,7 @@ import msgspec
 
 from trio_gw.config.cors import Cors
 from trio_gw.config.git import Git
-from trio_gw.config.observing import Analytics, Log, Metrics
+from trio_gw.config.observing import Analytics, Log, Metrics, Tracing
 from trio_gw.config.tiers import Limits, TierTable
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     metrics: Metrics = Metrics()
     analytics: Analytics = Analytics()
+    tracing: Tracing = Tracing()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

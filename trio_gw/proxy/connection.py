@@ -96,6 +96,8 @@ class _Connection:
             session.request = f"{head.method} {head.path}"
             session.request_id = handshake.request_id(head).decode() or session.request_id
             logs.request_id.set(session.request_id)
+            if self.gateway.traces is not None:
+                self.gateway.traces.begin(session, head)
             session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
             if (match := await self._find_route(head)) is None:
                 return None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.limiter import Limiter
     from trio_gw.proxy.sessions import Session, Sessions
+    from trio_gw.proxy.traces import Traces
     from trio_gw.proxy.upstream import Upstream
     from trio_gw.relay.shuttle import Shuttle
     from trio_gw.relay.waits import Waits
@@ -47,3 +48,4 @@ class Gateway(NamedTuple):
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()
+    traces: Traces | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trio_gw.guard.clients import header_value
 from trio_gw.proxy import forwarding
+from trio_gw.proxy.traces import HEADERS
 from trio_gw.wire import handshake
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def headers(
     drop |= {settings.backend_jwt.header.lower().encode("ascii")}
     if not admitted.upgrade.extensions:
         drop |= {b"sec-websocket-extensions"}
+    if gateway.traces is not None:
+        drop |= HEADERS
+        claims = (*claims, *gateway.traces.asking(session))
     if (made := _assertion(gateway, session, admitted)) is not None:
         claims = (*claims, made)
     if cluster.basic is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.toll import Toll
     from trio_gw.routes import Route
+    from trio_gw.telemetry.tracing import Trace
 
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once
 
@@ -52,7 +53,7 @@ class Session:
         "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
         "counted", "doomed", "ending", "gates", "limit", "marks", "octets", "opened_at", "peer",
         "phase", "places", "publish", "reported", "request", "request_id", "route", "started",
-        "status", "subscribe", "throttled", "tolls", "visit",
+        "status", "subscribe", "throttled", "tolls", "trace", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -72,6 +73,7 @@ class Session:
         self.reported: list[int] = []  # what `reports` has told of them
         # Messages that did not pass, by direction, level, tier and action, still to be reported.
         self.throttled: dict[tuple[str, str, str, str], int] | None = None
+        self.trace: Trace | None = None  # until the handshake is over
         self.status = 0
         self.octets = 0
         self.route: Route | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_gw.config.observing import Analytics, Log, Metrics
+from trio_gw.config.observing import Analytics, Log, Metrics, Tracing
 from trio_gw.config.rules import observing
 from trio_gw.config.settings import Settings
 
@@ -79,3 +79,27 @@ def test_analytics_that_cannot_be(table: Analytics, key: str, what: str) -> None
     ((path, said),) = faults(analytics=table)
     assert path == ("analytics", key)
     assert what in said
+
+
+def test_tracing_with_everything() -> None:
+    for endpoint in ("console", "http://localhost:4318/v1/traces", "https://c.example/x"):
+        assert faults(tracing=Tracing(endpoint, sample_ratio=0.25, service_name="s")) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "what"),
+    [
+        (Tracing("localhost:4318"), "endpoint", "no http:// or https:// URL"),
+        (Tracing("http:///v1/traces"), "endpoint", "no http:// or https:// URL"),
+        (Tracing("http://[/"), "endpoint", "no http:// or https:// URL"),
+        (Tracing("http://user:word@c/x"), "endpoint", "holds a user name or password"),
+        (Tracing(sample_ratio=1.5), "sample_ratio", "0 to 1"),
+        (Tracing(sample_ratio=float("nan")), "sample_ratio", "0 to 1"),
+        (Tracing(service_name=" "), "service_name", "is empty"),
+    ],
+)
+def test_tracing_that_cannot_be(table: Tracing, key: str, what: str) -> None:
+    ((path, said),) = faults(tracing=table)
+    assert path == ("tracing", key)
+    assert what in said
+    assert "word" not in said.replace("password", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from trio_gw.config.rules.faults import Fault
 from trio_gw.config.settings import parse_address
@@ -27,6 +28,7 @@ def check(settings: Settings) -> Iterator[Fault]:
         yield from _choice(("log", key), getattr(settings.log, key), choices)
     yield from _metrics(settings)
     yield from _analytics(settings)
+    yield from _tracing(settings)
 
 
 def _metrics(settings: Settings) -> Iterator[Fault]:
@@ -64,6 +66,26 @@ def _analytics(settings: Settings) -> Iterator[Fault]:
     if "http" in table.sinks and not table.url.startswith(("http://", "https://")):
         what = "analytics.url is no http:// or https:// URL, but the sink http needs one"
         yield Fault(("analytics", "url"), what)
+
+
+def _tracing(settings: Settings) -> Iterator[Fault]:
+    table, path = settings.tracing, ("tracing", "endpoint")
+    if table.endpoint not in ("", "console"):
+        mend = 'write "http://localhost:4318/v1/traces", or "console"'
+        try:
+            url = urlsplit(table.endpoint)
+            host = url.hostname
+        except ValueError:
+            url, host = urlsplit(""), None
+        if url.scheme not in ("http", "https") or not host:
+            yield Fault(path, "tracing.endpoint is no http:// or https:// URL", mend)
+        elif "@" in url.netloc:
+            what = "tracing.endpoint holds a user name or password"
+            yield Fault(path, what, "set OTEL_EXPORTER_OTLP_HEADERS in the environment instead")
+    if not 0 <= table.sample_ratio <= 1:
+        yield Fault(("tracing", "sample_ratio"), "tracing.sample_ratio must be 0 to 1")
+    if not table.service_name.strip():
+        yield Fault(("tracing", "service_name"), "tracing.service_name is empty", "name it")
 
 
 def _choice(path: tuple[str, str], value: str, choices: tuple[str, ...]) -> Iterator[Fault]:

@@ -1,0 +1,101 @@
+"""What watches the sessions of one process: metrics, analytics, traces. Built for `worker`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
+
+import trio_gw
+from trio_gw.proxy.reports import Reporter, analytics_of
+from trio_gw.proxy.tally import Gauges, Tally
+from trio_gw.proxy.traces import Traces
+from trio_gw.telemetry import families, tracing
+from trio_gw.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.feed.catalog import Catalog
+    from trio_gw.proxy.balancer import Balancers
+    from trio_gw.proxy.fleet import Fleet
+    from trio_gw.proxy.gateway import Gateway, Observer
+    from trio_gw.proxy.sessions import Sessions
+
+
+class Observing:
+    """All that the settings ask for. Raises `UnusableError` if something is not installed."""
+
+    def __init__(self, settings: Settings, base: Path, fleet: Fleet, sessions: Sessions) -> None:
+        observers: list[Observer] = []
+        self.metrics: Metrics | None = None
+        self._tally: Tally | None = None
+        if settings.metrics.enabled:
+            self.metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
+            self._tally = Tally(self.metrics, sessions)
+            observers.append(self._tally)
+        self._analytics = self._reporter = None
+        table = settings.analytics
+        if table.enabled:
+            self._analytics = analytics_of(table, base, fleet.index, self.metrics)
+            self._reporter = Reporter(
+                self._analytics,
+                sessions,
+                frames=table.detail == "frames",
+                interval=table.interval,
+                region=table.region,
+            )
+            observers.append(self._reporter)
+        self._tracing = self._traces = None
+        if settings.tracing.endpoint:
+            self._tracing = _tracing(settings, fleet.index, self.metrics)
+            self._traces = Traces(self._tracing)
+            observers.append(self._traces)
+        self._observers = tuple(observers)
+
+    def watch(self, gateway: Gateway, balancers: Balancers, catalog: Catalog) -> Gateway:
+        """Let a gateway tell of its sessions."""
+        if self.metrics is not None:
+            Gauges(self.metrics, gateway.live, balancers, lambda: catalog.problems)
+        return gateway._replace(observers=self._observers, traces=self._traces)
+
+    @contextlib.asynccontextmanager
+    async def threads(self) -> AsyncIterator[None]:
+        """Have what is not of the event loop run for as long as the context lasts."""
+        with self._tracing or contextlib.nullcontext():
+            yield
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the tasks."""
+        if self._tally is not None:
+            nursery.start_soon(self._tally.run)
+        if self._analytics is not None and self._reporter is not None:
+            nursery.start_soon(self._analytics.run)
+            nursery.start_soon(self._reporter.run)
+
+    async def flush(self) -> None:
+        """Let go out what waits, within some seconds."""
+        async with trio.open_nursery() as nursery:
+            if self._analytics is not None:
+                nursery.start_soon(self._analytics.flush)
+            if self._tracing is not None:
+                nursery.start_soon(self._tracing.flush)
+
+
+def _tracing(settings: Settings, index: int, metrics: Metrics | None) -> tracing.Tracing:
+    table = settings.tracing
+    tracing.require(table.endpoint)
+    made = tracing.Tracing(
+        table.endpoint,
+        sample_ratio=table.sample_ratio,
+        service_name=table.service_name,
+        version=trio_gw.__version__,
+        worker=index + 1,
+    )
+    if metrics is not None:
+        shown = metrics
+        shown.probes.append(lambda: shown.put(families.DROPPED, ("traces",), made.dropped))
+    return made
