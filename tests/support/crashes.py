@@ -271,6 +271,9 @@ def start(base: Path, **variables: str) -> tuple[subprocess.Popen[bytes], dict[s
     while time.monotonic() < until:
         if ports := ready(log, int(variables.get("TRIO_GW_WORKERS", "1"))):
             return process, ports
-        assert process.poll() is None, log.read_text()
+        if process.poll() is not None:
+            break
         time.sleep(0.02)
+    process.kill()
+    process.wait()
     raise AssertionError(log.read_text())
