@@ -184,13 +184,13 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
         assert await idle.readable(near.fileno(), math.inf) is Woken.READY
 
 
-async def test_who_waits_goes_on_when_the_waits_end(pair: Pair) -> None:
-    near, _ = pair
+async def test_who_waits_goes_on_when_the_waits_end(pair: Pair, other: Pair) -> None:
+    near, peer = pair[0].fileno(), other[0].fileno()
     ending = Waits()
     woken = []
 
     async def wait() -> None:
-        woken.append(await ending.readable(near.fileno()))
+        woken.append(await ending.readable(near, peer=peer))
 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:

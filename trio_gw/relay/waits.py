@@ -58,6 +58,8 @@ class _Wait:
         self.wake(Woken.LEFT)
 
     def wake(self, why: Woken) -> None:
+        if self.over:  # woken for the other socket just now
+            return
         self.woken = why
         self.end()
         trio.lowlevel.reschedule(self.task)
