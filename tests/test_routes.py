@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic, UriMapping
 from trio_gw.config.settings import Environment
-from trio_gw.routes import EMPTY, Live, RouteTable, compile_table, default_base_path
+from trio_gw.routes import (
+    EMPTY,
+    MAX_RECENT,
+    MOST_RECENT,
+    Live,
+    RouteTable,
+    compile_table,
+    default_base_path,
+)
 
 if TYPE_CHECKING:
     from trio_gw.errors import Problem
@@ -55,6 +63,19 @@ def found(table: RouteTable, path: str, host: str = "localhost") -> str:
     """Name what answers: `<project's name>:<version> <topic>`, or nothing."""
     match = table.match(host, path)
     return f"{match.route.api.title} {match.route.topic.name}" if match else ""
+
+
+def test_what_is_remembered_is_bounded_and_right() -> None:
+    made = table(project(topics=("/rooms/{id}", "/lobby")))
+    paths = [f"/ctx/1.0.0/rooms/{number}" for number in range(MOST_RECENT + 10)]
+    for path in (*paths, *paths[:20]):
+        match = made.match("localhost", path)
+        assert match is not None
+        assert match.parameters == {"id": path.rpartition("/")[2]}
+    assert found(made, "/ctx/1.0.0/lobby") == found(made, "/ctx/1.0.0/lobby") == "ctx:1.0.0 /lobby"
+    assert len(made._recent) <= MOST_RECENT
+    assert found(made, "/ctx/1.0.0/rooms/" + "x" * MAX_RECENT) == "ctx:1.0.0 /rooms/{id}"
+    assert all(len(host) + len(path) <= MAX_RECENT for host, path in made._recent)
 
 
 # --- one API --------------------------------------------------------------------------------

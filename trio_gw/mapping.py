@@ -69,8 +69,10 @@ class Target:
                 raise router_refusal(400, "400", "Bad Request", what)
         if self._query is not None:
             query = self._mapped_query(parameters) or query
-        joined = "&".join(part for part in (endpoint.query, query) if part)
-        return (endpoint.path + mapped or "/") + (f"?{joined}" if joined else "")
+        target = endpoint.path + mapped or "/"
+        if endpoint.query:
+            query = f"{endpoint.query}&{query}" if query else endpoint.query
+        return f"{target}?{query}" if query else target
 
     def _mapped_query(self, parameters: Mapping[str, str]) -> str:
         parts: list[str] = []

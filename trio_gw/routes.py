@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Environment
 
 
+MOST_RECENT, MAX_RECENT = 1000, 256  # requests whose route is remembered, and their length
+
+
 class Route:
     """One topic of one API, ready to serve. Compared by identity; never changed."""
 
@@ -140,6 +143,7 @@ class RouteTable:
         self.apis = apis
         self.digest = digest
         self._topics: frozenset[tuple[str, str]] | None = None
+        self._recent: dict[tuple[str, str], Match] = {}  # what was found for whom
 
     def has(self, route: Route) -> bool:
         """Tell whether this table still serves the topic that `route`, perhaps of another, has."""
@@ -149,6 +153,17 @@ class RouteTable:
 
     def match(self, host: str, path: str) -> Match | None:
         """Find the route for a host name (lower-case, no port) and a raw path without query."""
+        asked = (host, path)
+        found = self._recent.get(asked)
+        if found is None:
+            found = self._find(host, path)
+            if found is not None and len(host) + len(path) <= MAX_RECENT:
+                if len(self._recent) >= MOST_RECENT:
+                    self._recent.clear()
+                self._recent[asked] = found
+        return found
+
+    def _find(self, host: str, path: str) -> Match | None:
         vhost = self._vhosts.get(host)
         if vhost is None:
             for suffix, candidate in self._suffixes:

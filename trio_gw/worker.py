@@ -50,6 +50,7 @@ from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.dial import Dialer
+from trio_gw.proxy.doors import Doors
 from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
@@ -197,6 +198,7 @@ async def run(
         waits=Waits(),
         shuttle=Shuttle(),
         cors=Policies(settings.cors),
+        doors=Doors(settings, live),
         limiter=Limiter(settings, shared, fleet.index),
         trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
         assertions=keys.assertions,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.visits import lookup
 from trio_gw.errors import Refusal
 from trio_gw.guard.credentials import Places, Presented, Rest, take
 
@@ -22,7 +23,7 @@ def test_headers_are_found_by_name() -> None:
         (b"internal-key", b"a.b.c"),
         (b"x-key", b"d.e.f"),
     ]
-    presented, rest = take(places, headers, "access_token=x&key=y", ("chat",))
+    presented, rest = take(places, lookup(headers), "access_token=x&key=y", ("chat",))
     assert presented == Presented((b"Bearer yes",), (b"a.b.c",), (b"d.e.f",))
     assert rest == Rest("access_token=x&key=y", ("chat",), "")
     assert places.headers == {b"x-token", b"internal-key", b"x-key"}
@@ -30,7 +31,7 @@ def test_headers_are_found_by_name() -> None:
 
 def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
     headers = [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
-    assert take(Places(), headers, "", ())[0].bearer == (b"Bearer a", b"Bearer b")
+    assert take(Places(), lookup(headers), "", ())[0].bearer == (b"Bearer a", b"Bearer b")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
 def test_a_token_among_the_subprotocols(
     offered: tuple[str, ...], token: bytes | None, rest: tuple[str, ...], marker: str
 ) -> None:
-    presented, left = take(Places(), [], "", offered)
+    presented, left = take(Places(), lookup([]), "", offered)
     assert presented.bearer == (() if token is None else (token,))
     assert left == Rest("", rest, marker)
 
@@ -70,13 +71,13 @@ def test_a_token_among_the_subprotocols(
     ],
 )
 def test_a_token_in_the_query(query: str, token: bytes | None, rest: str) -> None:
-    presented, left = take(QUERY, [], query, ())
+    presented, left = take(QUERY, lookup([]), query, ())
     assert presented.bearer == (() if token is None else (token,))
     assert left.query == rest
 
 
 def test_a_token_in_the_query_is_nothing_when_that_is_off() -> None:
-    presented, left = take(Places(), [], "access_token=t", ())
+    presented, left = take(Places(), lookup([]), "access_token=t", ())
     assert (presented, left.query) == (Presented(), "access_token=t")
 
 
@@ -96,14 +97,14 @@ def test_two_places_are_one_too_many(
     headers: list[tuple[bytes, bytes]], query: str, protocols: tuple[str, ...], what: str
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        take(QUERY, headers, query, protocols)
+        take(QUERY, lookup(headers), query, protocols)
     assert caught.value.status == 400
     assert what in json.loads(caught.value.body)["description"]
 
 
 def test_the_marker_twice_is_one_too_many() -> None:
     with pytest.raises(Refusal) as caught:
-        take(Places(), [], "", ("bearer", "t", "Bearer", "u"))
+        take(Places(), lookup([]), "", ("bearer", "t", "Bearer", "u"))
     assert caught.value.status == 400
 
 
@@ -113,7 +114,7 @@ def test_the_marker_twice_is_one_too_many() -> None:
 )
 def test_nothing_of_a_credential_is_left(pieces: list[str], offered: list[str]) -> None:
     try:
-        presented, rest = take(QUERY, [], "&".join(pieces), offered)
+        presented, rest = take(QUERY, lookup([]), "&".join(pieces), offered)
     except Refusal:
         return
     assert not {"key=k", "access_token=t", "k%65y=z"} & set(rest.query.split("&"))

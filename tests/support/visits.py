@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 from trio_gw.guard.credentials import Places, take
 from trio_gw.guard.revocations import Revocations
 from trio_gw.guard.schemes import Demand, Guard, Visit, authenticate
+from trio_gw.wire.fields import by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.tokens import Tokens
+
+
+def lookup(headers: Iterable[tuple[bytes, bytes]]) -> Callable[[bytes], Sequence[bytes]]:
+    """Find headers by name, as a request head does."""
+    named = by_name(headers)
+    return lambda name: named.get(name, ())
 
 
 async def visit(
@@ -28,7 +35,7 @@ async def visit(
     **demand: Any,
 ) -> Caller:
     """Authenticate a handshake on a topic that asks for this; it is `/t` unless told."""
-    presented, _ = take(places or Places(), headers, query, protocols)
+    presented, _ = take(places or Places(), lookup(headers), query, protocols)
     asked = Demand(**({"topic": "/t"} | demand))
     whole = guard if isinstance(guard, Guard) else Guard(guard, Revocations())
     return await authenticate(whole, asked, Visit(now, address, presented, referers))

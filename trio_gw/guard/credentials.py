@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from trio_gw.guard import refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 BEARER = "bearer"
 QUERY_TOKEN = "access_token"  # noqa: S105 - the parameter's name (RFC 6750 §2.3)
@@ -56,34 +56,36 @@ class Rest(NamedTuple):
     marker: str
 
 
+NOTHING_LEFT = Rest("", (), "")
+
+
 def take(
     places: Places,
-    headers: Iterable[tuple[bytes, bytes]],
+    values: Callable[[bytes], Sequence[bytes]],
     query: str,
     protocols: Sequence[str],
 ) -> tuple[Presented, Rest]:
     """Take the credentials out of a request; raises Refusal (400) if one is there twice.
 
-    Two headers of one name are left to the scheme, which takes neither.
+    `values` gives the values of a header. Two headers of one name are left to the scheme, which
+    takes neither.
     """
-    by_name: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        by_name.setdefault(name, []).append(value)
+    bearer = tuple(values(places.bearer))
+    internal = tuple(values(places.internal_key)) if places.internal_key else ()
+    keys = [value for name in places.api_key_headers for value in values(name)]
+    if not query and not protocols and len(keys) < 2:  # then nothing else can be anywhere
+        return Presented(bearer, internal, tuple(keys)), NOTHING_LEFT
     marker, offered, rest = _split_protocols(protocols)
     parameters = (QUERY_TOKEN,) if places.query_token else ()
     tokens, query = _take_parameters(query, parameters)
-    sources = [by_name.get(places.bearer, []), offered, tokens]
-    if sum(map(bool, sources)) > 1 or len(tokens) > 1:
+    if sum(map(bool, (bearer, offered, tokens))) > 1 or len(tokens) > 1:
         raise refusals.ambiguous("The request holds more than one access token")
-    bearer = [*sources[0], *(b"Bearer " + token for token in (*offered, *tokens))]
-    keys, query = _take_parameters(query, places.api_key_parameters)
-    for name in places.api_key_headers:
-        keys += by_name.get(name, [])
+    bearer += tuple(b"Bearer " + token for token in (*offered, *tokens))
+    more, query = _take_parameters(query, places.api_key_parameters)
+    keys = [*more, *keys]
     if len(keys) > 1:
         raise refusals.ambiguous("The request holds more than one API key")
-    internal = by_name.get(places.internal_key, []) if places.internal_key else []
-    presented = Presented(tuple(bearer), tuple(internal), tuple(keys))
-    return presented, Rest(query, rest, marker)
+    return Presented(bearer, internal, tuple(keys)), Rest(query, rest, marker)
 
 
 def _split_protocols(protocols: Sequence[str]) -> tuple[str, list[bytes], tuple[str, ...]]:

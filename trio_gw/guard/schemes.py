@@ -156,7 +156,7 @@ def _bearer(values: tuple[bytes, ...]) -> bytes | str:
     if len(value) > MAX_TOKEN:
         return "the credential is too long"
     pieces = value.split()
-    if len(pieces) != 2 or not value.lstrip().lower().startswith(b"bearer"):
+    if len(pieces) != 2 or not pieces[0].lower().startswith(b"bearer"):
         return "not a bearer credential"
     return pieces[1]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.clients import accept
-from trio_gw.guard.credentials import Places, take
-from trio_gw.guard.schemes import Demand, Visit, authenticate
+from trio_gw.guard.credentials import Presented, take
+from trio_gw.guard.schemes import Visit, authenticate
 from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
@@ -66,47 +66,18 @@ async def admit(
 
     spec: security §1. `peer` is the address of who connected.
     """
-    api, topic, settings = route.api, route.topic, gateway.settings
-    visit = Visit(now=time.time(), address=forwarding.client_address(head, peer, gateway.trusted))
-    drop: frozenset[bytes] = frozenset()
-    marker = ""
-    if route.secured:
-        places = _places(gateway, route)
-        presented, rest = take(places, head.headers, head.query, upgrade.protocols)
-        visit = visit._replace(presented=presented, referers=tuple(head.values(b"referer")))
-        if not settings.forward_credentials:
-            drop = places.headers | forwarding.CREDENTIALS
+    api, door = route.api, gateway.doors.of(route)
+    address = forwarding.client_address(head, peer, gateway.trusted)
+    presented, marker = Presented(), ""
+    if door.secured:
+        presented, rest = take(door.places, head.values, head.query, upgrade.protocols)
         head, upgrade, marker = _without(head, upgrade, rest)
-    demand = Demand(
-        topic=topic.name,
-        api=api.name,
-        version=api.version,
-        base_path=api.base_path,
-        secured=route.secured,
-        scopes=topic.scopes,
-        oauth2=api.oauth2,
-        api_key=bool(topic.api_keys),
-    )
-    caller = await authenticate(gateway.guard, demand, visit)
+    visit = Visit(time.time(), address, presented, tuple(head.values(b"referer")))
+    caller = await authenticate(gateway.guard, door.demand, visit)
     kind = check_key_type(
         caller, has_production=api.production is not None, has_sandbox=api.sandbox is not None
     )
-    return Admitted(caller, kind, head, upgrade, drop, marker)
-
-
-def _places(gateway: Gateway, route: Route) -> Places:
-    settings, keys = gateway.settings, route.topic.api_keys
-    own = route.api.authorization_header or settings.authorization_header.lower()
-    internal = settings.internal_key.header.lower() if settings.internal_key.issuer else ""
-    if not settings.api_key.issuer:
-        keys = ()
-    return Places(
-        bearer=own.encode("ascii"),
-        internal_key=internal.encode("ascii"),
-        api_key_headers=tuple(key.name.encode() for key in keys if key.place == "header"),
-        api_key_parameters=tuple(key.name for key in keys if key.place == "query"),
-        query_token=settings.query_token,
-    )
+    return Admitted(caller, kind, head, upgrade, door.drop, marker)
 
 
 def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors import Policies
+    from trio_gw.proxy.doors import Doors
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.limiter import Limiter
     from trio_gw.proxy.sessions import Session, Sessions
@@ -44,6 +45,7 @@ class Gateway(NamedTuple):
     waits: Waits
     shuttle: Shuttle
     cors: Policies
+    doors: Doors
     limiter: Limiter
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None

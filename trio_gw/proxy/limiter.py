@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.limits")
 
 MOST_NAMES = 100  # unknown tiers that are told of
+MOST_FREE = 1000  # sets of tiers that are known to limit nothing
 TENANT = "carbon.super"
 
 
@@ -62,10 +63,27 @@ class Limiter:
         self._most = tiers.size(settings.limits.max_message)
         self._caps = Caps(held, index)
         self._unknown: set[str] = set()
+        self._free: set[tuple[str, ...]] = set()  # names of tiers that limit nothing together
+        caps = settings.limits
+        self._capped = bool(
+            caps.connections
+            or caps.connections_per_api
+            or caps.connections_per_address
+            or caps.connections_per_application
+        )
 
     def gates(self, route: Route, caller: Caller, address: str) -> Gates | None:
         """Make the gates of a connection, None if nothing limits what it says."""
-        return self._limits.gates(self._levels(route, caller, address))
+        subscription, application = caller.subscription, caller.application
+        named = route.api.tier, route.topic.tier, subscription.tier, application.tier
+        if named in self._free:
+            return None
+        gates = self._limits.gates(self._levels(route, caller, address))
+        if not any(self._limiting(name) for name in named):
+            if len(self._free) >= MOST_FREE:
+                self._free.clear()
+            self._free.add(named)
+        return gates
 
     def tolls(self, route: Route, gates: Gates | None) -> dict[Side, Toll]:
         """Make what stands in the way of its messages; empty if nothing does."""
@@ -87,6 +105,8 @@ class Limiter:
 
         Raises `Refusal` if all are taken.
         """
+        if not self._capped:
+            return ()
         limits, api = self._settings, route.api
         application = caller.application.uuid or caller.application.name
         caps = [
@@ -121,6 +141,10 @@ class Limiter:
         if "@" not in user:
             user += f"@{subscription.tenant or TENANT}"
         yield Level("application", self._known(application.tier), f"{application.id}:{user}")
+
+    def _limiting(self, name: str) -> bool:
+        tier = self._tiers.get(name)
+        return tier is not None and bool(tier.limits)
 
     def _known(self, name: str) -> str:
         """Give a tier's name back, and tell once of one that nobody knows."""

@@ -5,6 +5,7 @@ Called by `connection` for every endpoint that is tried.
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def headers(
 ) -> list[tuple[bytes, bytes]]:
     """Build the header fields of the upgrade request; `tls` tells how the client came."""
     settings = gateway.settings
-    head, drop = admitted.head, admitted.drop
+    head = admitted.head
     claims = forwarding.claims(
         head,
         peer=session.peer,
@@ -39,24 +40,48 @@ def headers(
         request_id=session.request_id,
         trusted=gateway.trusted,
     )
-    # Backends believe this header, so only the gateway may send it, or nobody.
-    drop |= {settings.backend_jwt.header.lower().encode("ascii")}
-    if not admitted.upgrade.extensions:
-        drop |= {b"sec-websocket-extensions"}
+    certificate_name = settings.tls.client_certificate_header
+    drop = _dropped(
+        admitted.drop,
+        settings.backend_jwt.header,
+        certificate_name,
+        extensions=bool(admitted.upgrade.extensions),
+        basic=cluster.basic is not None,
+        traced=gateway.traces is not None,
+    )
     if gateway.traces is not None:
-        drop |= HEADERS
         claims = (*claims, *gateway.traces.asking(session))
     if (made := _assertion(gateway, session, admitted)) is not None:
         claims = (*claims, made)
     if cluster.basic is not None:
-        drop |= {b"authorization"}
         claims = (*claims, (b"authorization", forwarding.basic(cluster.basic)))
-    if name := settings.tls.client_certificate_header.lower().encode("ascii"):
-        # Also without a certificate: a client must not claim to have one.
-        drop |= {name}
-        if (certificate := session.certificate) is not None:
-            claims = (*claims, (name, header_value(certificate)))
+    if certificate_name and (certificate := session.certificate) is not None:
+        name = certificate_name.lower().encode("ascii")
+        claims = (*claims, (name, header_value(certificate)))
     return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
+
+
+@functools.lru_cache(maxsize=1000)
+def _dropped(
+    credentials: frozenset[bytes],
+    assertion: str,
+    certificate: str,
+    *,
+    extensions: bool,
+    basic: bool,
+    traced: bool,
+) -> frozenset[bytes]:
+    """Name the headers of a client's that are not passed on to this backend."""
+    # Backends believe the first, so only the gateway may send it, or nobody; the second also
+    # without a certificate: a client must not claim to have one.
+    names = [assertion.lower().encode("ascii"), certificate.lower().encode("ascii")]
+    if not extensions:
+        names.append(b"sec-websocket-extensions")
+    if basic:
+        names.append(b"authorization")
+    if traced:
+        names += HEADERS
+    return credentials.union(filter(None, names))
 
 
 def _assertion(
