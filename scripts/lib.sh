@@ -58,6 +58,6 @@ ensure_venv() {
     if [ "$1" = test ]; then
         $pip --require-hashes -r "$root/tests/requirements.txt" || die "pip failed"
     fi
-    $pip -e "$root" || die "pip failed"
+    $pip -e "$root[top]" || die "pip failed"
     printf '%s' "$wanted" >"$stamp"
 }

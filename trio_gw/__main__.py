@@ -24,6 +24,7 @@ COMMANDS = {
     "deploy": "send an API project to a running gateway",
     "undeploy": "take an API off a running gateway",
     "apis": "list what a running gateway serves",
+    "top": "watch what a running gateway does, live in the terminal",
     "hash-password": "hash a password for the settings",
     "version": "say which version this is, and whether its relay is compiled",
     "echo": "run a backend that sends every message back",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import msgspec
+import trio
 
 from trio_gw.errors import Problem
 
@@ -25,13 +26,19 @@ URL = "https://localhost:9843"
 URL_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE = "GW_URL", "GW_USER", "GW_PASSWORD"
 CONNECT = 10.0  # seconds
 ANSWER = 60.0  # seconds without a byte
+LOOK = 10.0  # seconds for a whole answer to who looks again and again
+MOST = 32 << 20  # bytes of that
 
 
 class RefusedError(Exception):
-    """What was asked for has not been done; says why, and carries the problems it was told."""
+    """What was asked for has not been done; says why, and carries the problems it was told.
 
-    def __init__(self, what: str, problems: tuple[Problem, ...] = ()) -> None:
+    `status` is that of the answer, 0 if there was none.
+    """
+
+    def __init__(self, what: str, problems: tuple[Problem, ...] = (), status: int = 0) -> None:
         self.problems = problems
+        self.status = status
         super().__init__(what)
 
 
@@ -67,9 +74,7 @@ class Gateway:
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Raises `RefusedError` when there is no password, or the trust cannot be read."""
-        self.url: str = options.url.rstrip("/")
-        if not self.url.startswith("https://"):
-            raise RefusedError(f"{self.url}: the admin API is at an https:// URL")
+        self.url = _url(options)
         self._client = httpx2.Client(
             verify=_trust(options.ca, insecure=options.insecure),
             auth=(options.user, _password(options)),
@@ -97,19 +102,104 @@ class Gateway:
                 method, self.url + path, params=query, headers=headers, content=content
             )
         except httpx2.HTTPError as error:
-            raise RefusedError(self._unreachable(error)) from None
+            raise unreachable(self.url, error) from None
         if answer.status_code != 200:
             raise refused(answer.status_code, answer.reason_phrase, answer.content)
         return answer.content
 
-    def _unreachable(self, error: httpx2.HTTPError) -> str:
-        text = str(error) or type(error).__name__
-        what = f"{self.url}: {text}"
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            what += "; name its certificate with --ca (the gateway's own is certs/mg.pem)"
-        elif isinstance(error, httpx2.ConnectError):
-            what += "; is the gateway running, and is listen.admin this address?"
-        return what
+
+class Watch:
+    """A gateway's admin API for who asks again and again. An async context manager, for Trio.
+
+    Asks for a token once, for a password that is hashed costs the gateway time at every look.
+    Any number of questions may be asked at one time.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Raises `RefusedError` when there is no password, or the trust cannot be read."""
+        self.url = _url(options)
+        self._user: str = options.user
+        self._password = _password(options)
+        self._token = ""
+        self._client = httpx2.AsyncClient(
+            verify=_trust(options.ca, insecure=options.insecure), timeout=LOOK
+        )
+
+    async def __aenter__(self) -> Watch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def login(self) -> None:
+        """Get a token. Raises `RefusedError` when name or password is wrong, or nobody answers."""
+        self._token = ""
+        credentials = msgspec.json.encode({"username": self._user, "password": self._password})
+        status, phrase, body = await self._exchange(
+            "POST", f"{BASE}/oauth2/token", content=credentials
+        )
+        if status == 200:
+            self._token = str(_decoded(body).get("accessToken", ""))
+        elif status != 422:  # it gives none for every password, but takes it
+            raise refused(status, phrase, body)
+
+    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """Return the body of an answer with 200. Raises `RefusedError` for any other outcome."""
+        token = self._token
+        status, phrase, body = await self._exchange(method, path, query)
+        if status == 401 and token:  # it is no longer good
+            if token == self._token:
+                await self.login()
+            status, phrase, body = await self._exchange(method, path, query)
+        if status != 200:
+            raise refused(status, phrase, body)
+        return body
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> tuple[int, str, bytes]:
+        headers, auth = {}, None
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        elif self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        else:
+            auth = (self._user, self._password)
+        url, body = self.url + path, bytearray()
+        try:
+            with trio.fail_after(LOOK):
+                async with self._client.stream(
+                    method, url, params=query, headers=headers, content=content, auth=auth
+                ) as answer:
+                    async for chunk in answer.aiter_bytes():
+                        body += chunk
+                        if len(body) > MOST:
+                            raise RefusedError(f"{self.url}: an answer of more than {MOST} bytes")
+                    return answer.status_code, answer.reason_phrase, bytes(body)
+        except trio.TooSlowError:
+            raise RefusedError(f"{self.url}: no answer within {LOOK:.0f} s") from None
+        except httpx2.HTTPError as error:
+            raise unreachable(self.url, error) from None
+
+
+def unreachable(url: str, error: httpx2.HTTPError) -> RefusedError:
+    """Explain that there is no answer at all."""
+    texts, cause = [str(error)], error.__cause__ or error.__context__
+    while cause is not None:  # the library does not always say what it was
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    verifying = [text for text in texts if "CERTIFICATE_VERIFY_FAILED" in text]
+    text = next(filter(None, [*verifying, *texts]), type(error).__name__)
+    what = f"{url}: {text}"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        what += "; name its certificate with --ca (the gateway's own is certs/mg.pem)"
+    elif isinstance(error, httpx2.ConnectError):
+        what += "; is the gateway running, and is listen.admin this address?"
+    return RefusedError(what)
 
 
 def refused(status: int, phrase: str, body: bytes) -> RefusedError:
@@ -123,7 +213,7 @@ def refused(status: int, phrase: str, body: bytes) -> RefusedError:
     elif not message and status == 409:
         message = "the API is there already, or another one has its base path; try --override"
     what = f"{status} {phrase}".rstrip()
-    return RefusedError(f"{message} ({what})" if message else what, problems_of(said))
+    return RefusedError(f"{message} ({what})" if message else what, problems_of(said), status)
 
 
 def problems_of(said: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -144,6 +234,13 @@ def _decoded(body: bytes) -> dict[str, Any]:
 def warnings_of(body: bytes) -> tuple[Problem, ...]:
     """Take the problems out of the answer to what succeeded."""
     return problems_of(_decoded(body)) if body else ()
+
+
+def _url(options: argparse.Namespace) -> str:
+    url: str = options.url.rstrip("/")
+    if not url.startswith("https://"):
+        raise RefusedError(f"{url}: the admin API is at an https:// URL")
+    return url
 
 
 def _trust(ca: str | None, *, insecure: bool) -> ssl.SSLContext:

@@ -1,0 +1,59 @@
+"""`trio-gw top`: what a running gateway does, live, or once as text or JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from trio_gw.cli import client
+from trio_gw.cli.top import looking
+from trio_gw.telemetry.logs import escape
+
+if TYPE_CHECKING:
+    import argparse
+
+SHORTEST, LONGEST = 0.5, 60.0  # seconds between two looks
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    client.arguments(parser)
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=float,
+        default=2.0,
+        help=f"look so often ({SHORTEST} to {LONGEST:.0f}, default: 2)",
+    )
+    parser.add_argument("--once", action="store_true", help="print it once, as text, and end")
+    parser.add_argument("--json", action="store_true", help="print it once, as JSON, and end")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Show it; returns 0, or 1 if the gateway does not tell."""
+    if not SHORTEST <= options.interval <= LONGEST:
+        print(f"trio-gw top: --interval is {SHORTEST} to {LONGEST:.0f} seconds", file=sys.stderr)
+        return 2
+    try:
+        if options.json:
+            return trio.run(_json, options)
+        from trio_gw.cli.top import live
+
+        return trio.run(live.once if options.once else live.show, options)
+    except client.RefusedError as error:
+        print(f"trio-gw top: {escape(str(error))}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        print("trio-gw top: needs rich: pip install 'trio-gw[top]'", file=sys.stderr)
+    return 1
+
+
+async def _json(options: argparse.Namespace) -> int:
+    async with client.Watch(options) as watch:
+        picture = await looking.compared(watch)
+    print(msgspec.json.format(msgspec.json.encode(picture), indent=2).decode())
+    return 0

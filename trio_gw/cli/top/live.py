@@ -1,0 +1,165 @@
+"""The live view: looking, drawing and keys, each in a task of its own, until `q`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import trio
+from rich.console import Console
+from rich.live import Live
+
+from trio_gw.cli.client import RefusedError, Watch
+from trio_gw.cli.top import looking
+from trio_gw.cli.top.drawing import page, screen
+from trio_gw.cli.top.reading import Stats, picture
+from trio_gw.cli.top.state import Close, State
+from trio_gw.cli.top.terminal import Keys
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+
+REASON = "closed by an administrator"
+PLAIN_WIDTH = 120  # cells, where the output is no terminal
+_REDRAWN = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def once(options: argparse.Namespace) -> int:
+    """Print a page. Raises `RefusedError`."""
+    async with Watch(options) as watch:
+        state = State(picture=await looking.compared(watch))
+    console = Console(highlight=False, markup=False, emoji=False)
+    width = console.width if console.is_terminal else PLAIN_WIDTH
+    console.print(page(state, watch.url, _clock(), width), soft_wrap=True)
+    return 0
+
+
+async def show(options: argparse.Namespace) -> int:
+    """Show the live view until `q`. Raises `RefusedError` when there is nothing to be shown."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        raise RefusedError("standard output is no terminal that can be drawn on; use --once")
+    async with Watch(options) as watch:
+        await watch.login()
+        before = await looking.stats(watch)  # whatever is wrong is better told in a line
+        try:
+            keys = Keys()
+        except OSError:
+            raise RefusedError("there is no terminal to read keys from; use --once") from None
+        with keys, _screen() as live:
+            view = _View(watch, options.interval, live)
+            await view.run(keys, before)
+    if view.fault is not None:
+        raise view.fault
+    return view.code
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Live]:
+    console = Console(highlight=False, markup=False, emoji=False)
+    with Live(
+        console=console,
+        screen=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as live:
+        yield live
+
+
+class _View:
+    """One live view."""
+
+    def __init__(self, watch: Watch, interval: float, live: Live) -> None:
+        self.code = 0
+        self.fault: RefusedError | None = None
+        self._watch = watch
+        self._interval = interval
+        self._live = live
+        self._state = State()
+        self._wanted = trio.Event()  # a look before it is due
+
+    async def run(self, keys: Keys, before: Stats) -> None:
+        self._draw()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._heed, nursery)
+            nursery.start_soon(self._look, before, nursery.cancel_scope)
+            async with contextlib.aclosing(keys.pressed()) as pressed:
+                async for key in pressed:
+                    wish = self._state.press(key)
+                    if wish == "quit":
+                        break
+                    if wish == "look":
+                        self._wanted.set()
+                    elif isinstance(wish, Close):
+                        nursery.start_soon(self._close, wish)
+                    self._draw()
+            nursery.cancel_scope.cancel()
+
+    async def _look(self, before: Stats | None, scope: trio.CancelScope) -> None:
+        """Look again and again; a gateway that is gone is asked until it is back."""
+        state = self._state
+        sample = min(looking.SAMPLE, self._interval / 2)
+        since = ""
+        while True:
+            due = trio.current_time() + self._interval
+            self._wanted = trio.Event()
+            sort, match = state.sort, state.filter
+            try:
+                answers = await looking.look(self._watch, sort, match, sample)
+            except RefusedError as error:
+                if error.status == 401:  # asking on would be taken for guessing
+                    self.fault = error
+                    scope.cancel()
+                    return
+                before = None
+                since = since or _clock()
+                state.trouble = f"no answer since {since}, trying again: {error}"
+            else:
+                since = ""
+                if not state.paused:
+                    state.take(picture(before, answers))
+                before = answers.stats
+            self._draw()
+            with trio.move_on_at(due):
+                await self._wanted.wait()
+            while state.paused:
+                await self._wanted.wait()
+                self._wanted = trio.Event()
+
+    async def _close(self, wish: Close) -> None:
+        state = self._state
+        try:
+            path = f"/admin/connections/{wish.id}"
+            await self._watch.ask("DELETE", path, {"reason": REASON})
+            state.note = f"closed {wish.who}"
+        except RefusedError as error:
+            gone = error.status == 404
+            state.note = f"{wish.who} has gone" if gone else f"not closed: {error}"
+        self._wanted.set()
+        self._draw()
+
+    async def _heed(self, nursery: trio.Nursery) -> None:
+        """Draw anew for another size of the terminal; end in order for other signals."""
+        with trio.open_signal_receiver(*_REDRAWN) as received:
+            async for number in received:
+                if number != signal.SIGWINCH:
+                    self.code = 128 + number
+                    nursery.cancel_scope.cancel()
+                    return
+                self._draw()
+
+    def _draw(self) -> None:
+        width, height = self._live.console.size
+        self._live.update(
+            screen(self._state, self._watch.url, _clock(), width, height), refresh=True
+        )
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,75 @@
+"""Asking a gateway for all that is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import trio
+
+from trio_gw.cli.client import RefusedError
+from trio_gw.cli.top.reading import Answers, Listing, Picture, Stats, picture
+from trio_gw.errors import Problem
+
+if TYPE_CHECKING:
+    from trio_gw.cli.client import Watch
+
+SAMPLE = 1.0  # seconds for which connections are watched
+LISTED = 200  # connections
+
+T = TypeVar("T")
+
+
+async def look(watch: Watch, sort: str, match: str = "", sample: float = SAMPLE) -> Answers:
+    """Look once; takes a little longer than `sample`. Raises `RefusedError`."""
+    faults: list[RefusedError] = []
+    problems: list[Problem] = []
+    listings: list[Listing] = []
+
+    async def watch_connections() -> None:
+        query = {"sort": sort, "limit": str(LISTED), "sample": str(int(sample * 1000))}
+        if match:
+            query["match"] = match
+        try:
+            listings.append(await _get(watch, "/admin/connections", Listing, query))
+        except RefusedError as error:
+            faults.append(error)
+
+    async def see_problems() -> None:
+        try:
+            problems.extend(await _get(watch, "/admin/problems", list[Problem]))
+        except RefusedError as error:
+            faults.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_connections)
+        nursery.start_soon(see_problems)
+    if faults:
+        raise faults[0]
+    return Answers(await stats(watch), listings[0], problems)
+
+
+async def stats(watch: Watch) -> Stats:
+    """Ask for the counts alone. Raises `RefusedError`."""
+    return await _get(watch, "/admin/stats", Stats)
+
+
+async def compared(watch: Watch) -> Picture:
+    """Look twice, for what one look does not tell. Raises `RefusedError`."""
+    await watch.login()
+    before = await stats(watch)
+    return picture(before, await look(watch, "rate"))
+
+
+async def _get(watch: Watch, path: str, kind: type[T], query: dict[str, str] | None = None) -> T:
+    try:
+        body = await watch.ask("GET", path, query)
+    except RefusedError as error:
+        if error.status == 404:
+            what = f"{watch.url} has no {path}: it is no trio-gw, or one too old for this"
+            raise RefusedError(what, status=404) from None
+        raise
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise RefusedError(f"{watch.url}{path}: not what was expected: {error}") from None

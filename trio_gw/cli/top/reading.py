@@ -1,0 +1,197 @@
+"""What the admin API says, and what that is per second. Pure.
+
+Rates of APIs and of the whole are the difference of two answers to `/admin/stats`, divided by the
+time between them on the gateway's own clock; those of connections are as the gateway watched them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trio_gw.errors import Problem  # noqa: TC001 - msgspec needs it
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Way(msgspec.Struct, frozen=True):
+    """What came from one side."""
+
+    messages: int = 0
+    bytes: int = 0
+    messages_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+
+
+class Api(msgspec.Struct, frozen=True):
+    """What was counted of one API; without a name: what was asked for and is none."""
+
+    api: str
+    version: str
+    open: int = 0
+    opened: int = 0
+    refused: int = 0
+    throttled: int = 0
+    into: Way = msgspec.field(name="in", default=Way())
+    out: Way = Way()
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.api}:{self.version}" if self.version else self.api or "(no such API)"
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """One worker process."""
+
+    worker: int
+    state: str
+    connections: int
+    accepted: int
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """An answer to `/admin/stats`; `apis` is None where nothing is counted."""
+
+    version: str
+    clock: float
+    uptime: float
+    workers: list[Worker]
+    missing: list[int]
+    apis: list[Api] | None = None
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One connection, as `/admin/connections` tells it."""
+
+    id: str
+    peer: str
+    seconds: float
+    request: str
+    worker: int
+    publish: Way
+    subscribe: Way
+    dropped: int = 0
+    api: str | None = None
+    topic: str | None = None
+    subject: str | None = None
+    application: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Say who it is as well as it is known."""
+        return " ".join(name for name in (self.subject, self.peer, self.application) if name)
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """An answer to `/admin/connections`."""
+
+    total: int
+    matching: int
+    connections: list[Connection]
+    missing: list[int]
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What was answered to one look."""
+
+    stats: Stats
+    listing: Listing
+    problems: list[Problem]
+
+
+class ApiRates(msgspec.Struct, frozen=True, kw_only=True):
+    """One API, and what it does in a second."""
+
+    name: str
+    connections: int
+    messages_in: float
+    messages_out: float
+    bytes: float
+    throttled: float
+    refused: int
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """All there is to be shown."""
+
+    version: str
+    uptime: float
+    workers: int
+    ready: int
+    connections: int
+    matching: int
+    accepts: float | None = None
+    total: ApiRates | None = None
+    apis: list[ApiRates] | None = None
+    busiest: list[Connection]
+    problems: list[Problem]
+    missing: list[int]
+
+
+def picture(before: Stats | None, now: Answers) -> Picture:
+    """Compare with what was answered `before`; without that there are no rates yet."""
+    stats, listing = now.stats, now.listing
+    seconds = 0.0 if before is None else stats.clock - before.clock
+    accepts, total, apis = None, None, None
+    if before is not None and seconds > 0:
+        past = {one.worker: one.accepted for one in before.workers}
+        came = sum(_since(one.accepted, past.get(one.worker, 0)) for one in stats.workers)
+        accepts = came / seconds
+    if stats.apis is not None:
+        old = {} if before is None else {one.title: one for one in before.apis or ()}
+        apis = [_rates(one, old.get(one.title), seconds) for one in stats.apis]
+        total = _sum(apis)
+        apis = [one for one in apis if one.name != "(no such API)" or one.refused]
+    return Picture(
+        version=stats.version,
+        uptime=stats.uptime,
+        workers=len(stats.workers),
+        ready=sum(one.state == "ready" for one in stats.workers),
+        connections=listing.total,
+        matching=listing.matching,
+        accepts=accepts,
+        total=total,
+        apis=apis,
+        busiest=listing.connections,
+        problems=now.problems,
+        missing=sorted({*stats.missing, *listing.missing}),
+    )
+
+
+def _since(count: int, before: int) -> int:
+    """Count what came since; a counter that is smaller than before began anew."""
+    return count - before if count >= before else count
+
+
+def _rates(now: Api, before: Api | None, seconds: float) -> ApiRates:
+    # An API that was not there before has begun at nothing; before the first look nothing is known.
+    old = before or Api(now.api, now.version)
+
+    def rate(count: int, past: int) -> float:
+        return _since(count, past) / seconds if seconds > 0 else 0.0
+
+    octets_in = rate(now.into.bytes, old.into.bytes)
+    return ApiRates(
+        name=now.title,
+        connections=now.open,
+        messages_in=rate(now.into.messages, old.into.messages),
+        messages_out=rate(now.out.messages, old.out.messages),
+        bytes=octets_in + rate(now.out.bytes, old.out.bytes),
+        throttled=rate(now.throttled, old.throttled),
+        refused=now.refused,
+    )
+
+
+def _sum(apis: Sequence[ApiRates]) -> ApiRates:
+    return ApiRates(
+        name="",
+        connections=sum(one.connections for one in apis),
+        messages_in=sum(one.messages_in for one in apis),
+        messages_out=sum(one.messages_out for one in apis),
+        bytes=sum(one.bytes for one in apis),
+        throttled=sum(one.throttled for one in apis),
+        refused=sum(one.refused for one in apis),
+    )
