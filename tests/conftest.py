@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 _RECORDER = Recorder()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests that take as long as they are told be told."""
+    parser.addoption("--seconds", type=float, default=4.0, help="of tests that run for a time")
+
+
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> float:
+    """For how long a test that runs for a time is to do so."""
+    found: float = request.config.getoption("--seconds")
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _recorded() -> Iterator[None]:
     """Keep every log record of this test, DEBUG included, for the search at the end."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
+import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,50 +11,25 @@ import trio
 import trio.testing
 
 from support.adminapi import BASIC, AdminClient
-from support.backends import read_head, start_echo, start_raw
-from support.conversation import close, frame, split_frames
-from support.gateway import start_gateway
+from support.backends import read_head, start_echo
+from support.commands import start
+from support.gateway import KEY, start_gateway
 from support.numbers import by, samples, total
+from support.peers import Peers
 from support.projects import api, asyncapi, write
 from trio_gw.telemetry.metrics import CONTENT_TYPE
-from trio_gw.wire.handshake import accept_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.commands import Serving
     from support.gateway import RunningGateway
 
 OPEN = {"publish": {}, "x-auth-type": "None"}
-SECONDS = 8.0
-MASK = b"\x12\x34\x56\x78"
-
-
-class Count:
-    """What one side has sent."""
-
-    def __init__(self) -> None:
-        self.frames = self.messages = self.octets = self.payload = 0
-
-    def message(self, rng: random.Random, key: bytes | None) -> bytes:
-        """Make a message in some frames, with a ping between them now and then."""
-        parts = rng.choice((1, 1, 1, 2, 5))
-        made = bytearray()
-        for part in range(parts):
-            size = rng.choice((0, 1, rng.randrange(126), rng.randrange(126, 3000), 66_000))
-            opcode = 0 if part else rng.choice((1, 2))
-            made += frame(opcode, b"x" * size, key=key, fin=part == parts - 1)
-            if rng.random() < 0.2:
-                made += frame(9, b"p" * rng.randrange(126), key=key)
-            self.payload += size
-        self.frames += parts
-        self.messages += 1
-        self.octets += len(made)
-        return bytes(made)
-
-    def close(self, key: bytes | None) -> bytes:
-        made = close(1000, b"done", key=key)
-        self.octets += len(made)
-        return made
+REQUEST = (
+    b"GET /one/1.0.0/%s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
 
 
 async def left(gateway: RunningGateway) -> None:
@@ -64,85 +39,128 @@ async def left(gateway: RunningGateway) -> None:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
+def found(text: bytes) -> dict[str, tuple[int, int, int, int]]:
+    """Give what metrics say of messages, frames, payload and octets in each direction."""
+    return {
+        way: (
+            int(total(text, "trio_gw_messages_total", direction=way)),
+            int(total(text, "trio_gw_frames_total", direction=way)),
+            int(total(text, "trio_gw_payload_bytes_total", direction=way)),
+            int(total(text, "trio_gw_wire_bytes_total", direction=way)),
+        )
+        for way in ("in", "out")
+    }
+
+
 async def scrape(gateway: RunningGateway) -> bytes:
     assert gateway.running.metrics is not None
     return gateway.running.metrics.exposition()
 
 
-async def test_counters_equal_what_the_peers_counted(base: Path, nursery: trio.Nursery) -> None:
-    rng = random.Random(7)
-    sent, answered = Count(), Count()
-    opened: Counter[str] = Counter()
-
-    async def until_close(stream: trio.abc.Stream, wanted: int, rest: bytes = b"") -> int:
-        """Read until a Close or `wanted` messages; returns how many messages came."""
-        messages = 0
-        while True:
-            seen, rest = split_frames(rest)
-            for one in seen:
-                if one.first & 0xF == 8:
-                    return -1
-                messages += one.first & 0xF < 8 and bool(one.first & 0x80)
-            if messages >= wanted:
-                assert not rest
-                return messages
-            data = await stream.receive_some()
-            assert data
-            rest += data
-
-    async def backend(stream: trio.SocketStream) -> None:
-        head = await read_head(stream)
-        key = next(
-            line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
-        )
-        await stream.send_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-accept: " + accept_key(key.partition(b": ")[2]) + b"\r\n\r\n"
-        )
-        while await until_close(stream, 1) > 0:
-            await stream.send_all(answered.message(rng, None))
-        await stream.send_all(answered.close(None))
+async def test_counters_equal_what_the_peers_counted(
+    base: Path, nursery: trio.Nursery, seconds: float
+) -> None:
+    peers = Peers()
+    other = await peers.start_backend(nursery)
+    write(base / "apis", "one", api("One", "/one", other.url), asyncapi({"/a": OPEN, "/b": OPEN}))
+    gateway = await start_gateway(nursery, base)
+    deadline = trio.current_time() + seconds
 
     async def client(topic: str) -> None:
         while trio.current_time() < deadline:
-            opened[topic] += 1
-            stream = await gateway.upgrade(f"/one/1.0.0/{topic}")
-            async with stream:
-                for _ in range(rng.randrange(12)):
-                    await stream.send_all(sent.message(rng, MASK))
-                    assert await until_close(stream, 1) == 1
-                await stream.send_all(sent.close(MASK))
-                assert await until_close(stream, 1) == -1
-                while await stream.receive_some():
-                    pass
+            await peers.visit(topic, lambda name: gateway.upgrade(f"/one/1.0.0/{name}"))
 
-    other = await start_raw(nursery, backend)
-    write(base / "apis", "one", api("One", "/one", f"ws://127.0.0.1:{other.port}"),
-          asyncapi({"/a": OPEN, "/b": OPEN}))  # fmt: skip
-    gateway = await start_gateway(nursery, base)
-    deadline = trio.current_time() + SECONDS
-    with trio.fail_after(60):
+    with trio.fail_after(seconds + 60):
         async with trio.open_nursery() as clients:
             for topic in "abab":
                 clients.start_soon(client, topic)
     await left(gateway)
     text = await scrape(gateway)
-    for side, direction in ((sent, "in"), (answered, "out")):
-        for name in ("frames", "messages"):
-            assert total(text, f"trio_gw_{name}_total", direction=direction) == getattr(side, name)
-        assert total(text, "trio_gw_wire_bytes_total", direction=direction) == side.octets
-        assert total(text, "trio_gw_payload_bytes_total", direction=direction) == side.payload
-    assert sent.messages > 100
+    peers.check()
+    assert found(text) == peers.said
+    opened = peers.opened
+    print(f"{seconds:g} s: {opened.total()} connections, {peers.said}")
+    assert peers.sent.messages > 10
     assert by(text, "trio_gw_connections_opened_total", "topic") == {
         f"/{topic}": count for topic, count in opened.items()
     }
-    assert total(text, "trio_gw_connections_closed_total", code="1000", by="client") == (
-        opened.total()
-    )
+    closed = "trio_gw_connections_closed_total"
+    assert total(text, closed, code="1000", by="client") == opened.total() - peers.hung_up
+    assert total(text, closed, code="1006", by="client") == peers.hung_up
     assert total(text, "trio_gw_handshakes_total", api="One", status="101") == opened.total()
     assert total(text, "trio_gw_connections_open") == 0
     assert total(text, "trio_gw_connection_duration_seconds_count") == opened.total()
     assert total(text, "trio_gw_handshake_phase_seconds_count", phase="dial") == opened.total()
+
+
+async def test_workers_add_up_to_what_the_peers_counted(
+    base: Path, nursery: trio.Nursery, running: list[Serving], seconds: float
+) -> None:
+    """Also each worker's own lines about its connections add up to the same."""
+    peers = Peers()
+    other = await peers.start_backend(nursery)
+    write(base / "apis", "one", api("One", "/one", other.url), asyncapi({"/a": OPEN, "/b": OPEN}))
+    serving = await start(
+        base, "run", TRIO_GW_WORKERS="2", TRIO_GW_METRICS_LISTEN="localhost:0",
+        TRIO_GW_LOG_FORMAT="json",
+    )  # fmt: skip
+    running.append(serving)
+    while serving.err.count('"message":"ready"') < 2:
+        await more(serving)
+    ports = dict(re.findall(r"listening on (http|metrics)://127\.0\.0\.1:(\d+)", serving.err))
+
+    async def connect(topic: str) -> trio.abc.Stream:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(ports["http"]))
+        await stream.send_all(REQUEST % topic.encode())
+        assert (await read_head(stream)).startswith(b"HTTP/1.1 101 ")
+        return stream
+
+    async def client(topic: str) -> None:
+        while trio.current_time() < deadline:
+            await peers.visit(topic, connect)
+
+    async def scraped() -> bytes:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(ports["metrics"]))
+        answer = bytearray()
+        async with stream:
+            await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n")
+            async for data in stream:
+                answer += data
+        return bytes(answer).partition(b"\r\n\r\n")[2]
+
+    async def read_log() -> None:
+        while serving.process.poll() is None:
+            await more(serving)
+
+    nursery.start_soon(read_log)
+    deadline = trio.current_time() + seconds
+    with trio.fail_after(seconds + 60):
+        async with trio.open_nursery() as clients:
+            for topic in "ababab":
+                clients.start_soon(client, topic)
+        peers.check()
+        opened, closed = peers.opened.total(), "trio_gw_connections_closed_total"
+        # What another worker counted may be a second old.
+        while total(text := await scraped(), closed) < opened or found(text) != peers.said:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        while serving.err.count(" ended by ") < opened:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+    print(f"{seconds:g} s, 2 workers: {opened} connections, {peers.said}")
+    assert total(text, closed) == total(text, "trio_gw_connections_opened_total") == opened
+    assert total(text, "trio_gw_connections_open") == 0
+    lines = [json.loads(one) for one in serving.err.splitlines() if " ended by " in one]
+    assert {one["process"] for one in lines} == {"worker 1", "worker 2"}
+    for place, key in ((0, "messages"), (1, "frames"), (3, "octets")):
+        for way in ("in", "out"):
+            assert sum(one[f"{key}_{way}"] for one in lines) == peers.said[way][place]
+
+
+async def more(serving: Serving) -> None:
+    """Read what comes next on standard error."""
+    assert serving.process.stderr is not None
+    data = await serving.process.stderr.receive_some()
+    serving.err += data.decode()
+    assert data or serving.process.poll() is not None
 
 
 async def test_an_open_connection_shows_at_once(base: Path, nursery: trio.Nursery) -> None:

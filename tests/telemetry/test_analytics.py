@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from support.schemas import FOLDER, made
-from trio_gw.telemetry.analytics import Analytics, SinkError
+from trio_gw.telemetry.analytics import LINGER, Analytics, SinkError
 from trio_gw.telemetry.events import Event, Fault, encode, families_of, timestamp
 from trio_gw.telemetry.sinks import FileSink
 
@@ -109,6 +109,34 @@ async def test_a_refused_batch_is_lost_and_the_next_is_not(
     await analytics.flush(60)
     assert [one.error_code for one in sink.got if isinstance(one, Fault)] == [2, 3, 4]
     assert lost == {"s": 2}
+
+
+async def test_what_comes_little_by_little_goes_together(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Each batch costs a request: it waits for more a little, but not when there is plenty."""
+    sizes: list[int] = []
+
+    class Sink(Flaky):
+        async def write(self, batch: Sequence[Event]) -> None:
+            await trio.lowlevel.checkpoint()
+            sizes.append(len(batch))
+
+    analytics = Analytics({"s": Sink(0)}, lambda name, count: None, queue=100, batch=10)
+    nursery.start_soon(analytics.run)
+    start = trio.current_time()
+    for number in range(5):
+        analytics.record(event(number))
+        await trio.sleep(LINGER / 10)
+    await trio.sleep(LINGER)
+    assert sizes == [5]
+    for number in range(35):
+        analytics.record(event(number))
+    await trio.testing.wait_all_tasks_blocked()
+    assert sizes == [5, 10, 10, 10]
+    await analytics.flush()
+    assert sizes == [5, 10, 10, 10, 5]
+    assert trio.current_time() - start == pytest.approx(LINGER * 1.5)
 
 
 async def test_flush_gives_up_in_time_and_counts_the_rest(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.analytics")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a batch is tried again
+LINGER = 0.2  # seconds for which a batch waits for more: each costs a request, or a thread
 FLUSH = 5.0  # seconds that sinks have at the end
 
 
@@ -73,8 +74,9 @@ class Analytics:
     async def flush(self, seconds: float = FLUSH) -> None:
         """Give the sinks so many seconds for what waits; the rest is dropped, and counted."""
         with trio.move_on_after(seconds):
-            for pipe in self._pipes:
-                await pipe.wait_idle()
+            async with trio.open_nursery() as nursery:
+                for pipe in self._pipes:
+                    nursery.start_soon(pipe.wait_idle)
         for pipe in self._pipes:
             pipe.give_up()
 
@@ -90,11 +92,14 @@ class _Pipe:
         self._dropped = dropped
         self._most = queue
         self._batch_size = batch
+        self._plenty = min(batch, max(1, queue // 2))  # not worth waiting for more
         self._waiting: deque[Event] = deque()
         self._batch: list[Event] = []
         self._came = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self._enough = trio.Event()  # plenty waits
+        self._hurry = False
         self._lost = 0  # since the sink began to fail
 
     def put(self, event: Event) -> None:
@@ -105,6 +110,8 @@ class _Pipe:
         if self._idle.is_set():
             self._idle = trio.Event()
         self._came.set()
+        if len(self._waiting) >= self._plenty:
+            self._enough.set()
 
     def _drop(self, count: int) -> None:
         if not self._lost:
@@ -115,13 +122,17 @@ class _Pipe:
     async def run(self) -> None:
         while True:
             await self._came.wait()
-            while self._waiting:
-                size = min(self._batch_size, len(self._waiting))
-                self._batch = [self._waiting.popleft() for _ in range(size)]
-                await self._deliver()
-                self._batch = []
-            self._came = trio.Event()
-            self._idle.set()
+            if len(self._waiting) < self._plenty and not self._hurry:
+                self._enough = trio.Event()
+                with trio.move_on_after(LINGER):
+                    await self._enough.wait()
+            size = min(self._batch_size, len(self._waiting))
+            self._batch = [self._waiting.popleft() for _ in range(size)]
+            await self._deliver()
+            self._batch = []
+            if not self._waiting:
+                self._came = trio.Event()
+                self._idle.set()
 
     async def _deliver(self) -> None:
         pause = FIRST_PAUSE
@@ -146,6 +157,8 @@ class _Pipe:
                 return
 
     async def wait_idle(self) -> None:
+        self._hurry = True
+        self._enough.set()
         await self._idle.wait()
 
     def give_up(self) -> None:
