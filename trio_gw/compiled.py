@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PURE = "TRIO_GW_PURE"
 MODULES = ("relay/lane", "relay/turn")  # in the order in which they need each other
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
-           "relay/calls.pxd")  # fmt: skip
+           "relay/calls.pxd", "relay/runs.pxd")  # fmt: skip
 PACKAGE = Path(__file__).parent
 
 

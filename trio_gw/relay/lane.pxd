@@ -3,6 +3,8 @@
 
 import cython
 
+from trio_gw.relay cimport runs
+
 cdef int _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE
 
 
@@ -15,13 +17,16 @@ cdef class Lane:
     cdef public bint finished, over
     cdef public unsigned long long extra, frames, messages, octets
 
+    @cython.locals(new="unsigned long long")
     cpdef Py_ssize_t take(
         self, object data, unsigned long long at, unsigned long long size
     ) except -1
 
     @cython.locals(
-        begin="unsigned long long", start="unsigned long long", length="unsigned long long",
-        first=int, second=int, kind=int, masked=int, table=bytes, inside=bytes,
+        start="unsigned long long", length="unsigned long long", before="unsigned long long",
+        count="unsigned long long", messages="unsigned long long", extra="unsigned long long",
+        row="unsigned long long", octets=int, shortest=int, first=int, second=int, kind=int,
+        masked=int, table=bytes, inside=bytes, closing=bint, stopped=bint, rows=bint,
     )
     cdef Py_ssize_t _scan(
         self, const unsigned char *data, unsigned long long at, unsigned long long size

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio_gw.relay import runs
 from trio_gw.wire import frames
 from trio_gw.wire.frames import Close, ViolationError
 
@@ -98,83 +99,120 @@ class Lane:
         The held bytes are in front again because whoever owns the buffer can put them there
         without copying what was received.
         """
-        begin = at
-        self.octets += size - at - len(self.held)
+        new = size - at
+        if self.held:
+            new -= len(self.held)
+        self.octets += new
         if size - at < self._need:  # Inside one frame: nothing to read. The usual case in bulk.
             self._need -= size - at
-            return begin if self.finished else size
+            return at if self.finished else size
         if self.over:
-            self.extra += size - at - len(self.held)
-            return begin
+            self.extra += new
+            return at
         self.held = b""
         passed = self._scan(data, at, size)
-        if not self.held:
+        if passed < size and not self.held:
             self.extra += size - passed  # what is of no use to anyone
         if self.finished:
-            return begin
+            return at
         self.finished = self.close is not None
         return passed
 
     def _scan(self, data: bytes | bytearray, at: int, size: int) -> int:
         """Read the frame headers in `data[at:size]`; returns where what may pass ends."""
         at += self._need
+        start = at
         table, inside, masked = self._table, self._inside, self._masked
-        while at < size:
-            if self.ending is not None and not self.finished:
-                break
+        shortest = 6 if masked else 2
+        tap = self.tap
+        count = messages = extra = before = 0
+        rows = runs.WORTH
+        fault = None
+        closing = False
+        stopped = self.ending is not None and not self.finished
+        while at < size and not stopped:
             start = at
             first = data[start]
             kind = table[first]
             if kind == _BAD:
-                return self._refuse(start, self._what(first, table is inside))
+                fault = self._what(first, table is inside)
+                break
             if size - start < 2:
                 break
             second = data[start + 1]
             if second & 0x80 != masked:
-                return self._refuse(start, "frame is not masked" if masked else "frame is masked")
+                fault = "frame is not masked" if masked else "frame is masked"
+                break
             length = second & 0x7F
-            at = start + (6 if masked else 2)
+            at = start + shortest
             if kind >= _CONTROL:
                 if length > frames.MAX_CONTROL:
-                    return self._refuse(start, "control frame longer than 125 bytes")
+                    fault = "control frame longer than 125 bytes"
+                    break
                 if kind == _CLOSE:
                     at += length
-                    if at > size:
+                    closing = at <= size
+                    if not closing:
                         at = start
-                        break
-                    return self._take_close(data, start, at)
-                self.extra += at - start + length
+                    break
+                extra += shortest + length
             else:
+                octets = 2
                 if length == 126:
                     if size - start < 4:
                         at = start
                         break
                     length = data[start + 2] << 8 | data[start + 3]
-                    at += 2
                     if length < 126:
-                        return self._refuse(start, "frame length not in its shortest form")
-                    self.extra += 2
+                        fault = "frame length not in its shortest form"
+                        break
+                    octets = 4
+                    at += 2
+                    extra += 2
                 elif length == 127:
                     if size - start < 10:
                         at = start
                         break
                     length = int.from_bytes(data[start + 2 : start + 10], "big")
-                    at += 8
                     if length < 65536:
-                        return self._refuse(start, "frame length not in its shortest form")
+                        fault = "frame length not in its shortest form"
+                        break
                     if length >> 63:
-                        return self._refuse(start, "frame length of more than 63 bits")
-                    self.extra += 8
-                self.frames += 1
+                        fault = "frame length of more than 63 bits"
+                        break
+                    octets = 10
+                    at += 8
+                    extra += 8
+                count += 1
                 if kind == _LAST:
-                    self.messages += 1
+                    messages += 1
                     table = self._outside
                 else:
                     table = inside
-                if self.tap is not None:
-                    self.tap(length, kind == _LAST)
+                if tap is not None:
+                    tap(length, kind == _LAST)
+                    stopped = self.ending is not None and not self.finished
+                elif rows and at - start + length == before:
+                    # The second of its size, so that what comes may be a whole row of messages.
+                    if size - start >= runs.LEAST * before and table[first] == _LAST:
+                        row = runs.alike(data, start, size, before, octets) - 1
+                        count += row
+                        messages += row
+                        extra += row * (octets - 2)
+                        at += row * before
+                        rows = row >= runs.LEAST
+                elif rows:
+                    before = at - start + length
             at += length
         self._table = table
+        self.frames += count
+        self.messages += messages
+        if extra:
+            self.extra += extra
+        if fault is not None:
+            return self._refuse(start, fault)
+        if closing:
+            return self._take_close(data, start, at)
         if at >= size:
             self._need = at - size
             return size
