@@ -10,6 +10,7 @@ import base64
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -20,7 +21,6 @@ from support.secrets import secret
 
 if TYPE_CHECKING:
     import ssl
-    from pathlib import Path
 
 USER = "gateway"
 TOKEN = secret("glpat-oo7Ahr4eiN0queiyohx2")
@@ -86,11 +86,27 @@ class Repository:
         return git(self.work, "rev-parse", "HEAD")
 
 
+def relatives(mark: str) -> list[bytes]:
+    """Give the command lines of all processes that have this text in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes())
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+    return [line for line in found if line]  # what has ended and is not reaped has none
+
+
 class GitServer:
-    """Serves the repositories below a folder; `requests` are the lines of what was asked for."""
+    """Serves the repositories below a folder; `requests` are the lines of what was asked for.
+
+    With `redirect` it sends everybody elsewhere.
+    """
 
     def __init__(self, root: Path, scheme: str, *, credentials: str = "") -> None:
         self.requests: list[str] = []
+        self.credentials: list[str] = []  # what was shown with them
         self.gate = trio.Event()  # answers wait for it
         self.gate.set()
         self.arrived = trio.Event()
@@ -146,9 +162,10 @@ class GitServer:
         arrived, self.arrived = self.arrived, trio.Event()
         arrived.set()
         await self.gate.wait()
+        fields = dict(request.headers)
+        self.credentials.append(fields.get(b"authorization", b"").decode())
         if self.redirect:
             return 302, [("Location", self.redirect + target)], b""
-        fields = dict(request.headers)
         if not self.open and fields.get(b"authorization") != self.expected:
             return 401, [("WWW-Authenticate", 'Basic realm="git"')], b""
         path, _, query = target.partition("?")

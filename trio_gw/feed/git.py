@@ -40,8 +40,10 @@ HEADERS = 8 << 20  # octets beyond `max_size` that a file may have for what is n
 MEMORY = 2 << 20  # KiB of address space of each process
 WAIT = 5.0  # seconds for which a killed process may take to be gone
 
-# `ulimit -f` counts blocks of 512 octets. A lower limit that is there already stays.
+# `ulimit -f` counts blocks of 512 octets. A lower limit that is there already stays. What is too
+# large fails, which git then says; the signal would end its helper without a word.
 _LIMITED = (
+    'trap "" XFSZ; '
     'for limit in "-f $1" "-v $2"; do (ulimit $limit) 2>/dev/null && ulimit $limit; done; '
     'shift 2; exec git "$@"'
 )
@@ -119,7 +121,8 @@ class Git:
             what = f"git {arguments[0]} took longer than {self._timeout:g} s"
             raise GitError(what, "see to the network, or raise git.timeout")
         if process.stdout is not None and len(wrote) > most:
-            raise GitError(f"git {arguments[0]} says too much", "keep fewer files there")
+            what = f"git {arguments[0]} says too much"
+            raise GitError(what, "keep fewer files there", passing=False)
         if process.returncode:
             raise explain(self.clean(said), arguments[0], process.returncode)
         return bytes(wrote)

@@ -10,6 +10,21 @@ _NOISE = re.compile(r"^(?:fatal|error|remote|warning|ssh): *|^(?:hint|Cloning|PO
 # Patterns in what git says, the first that is found counts; what that means, and what to do.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
+        r"File size limit exceeded|signal 25|File too large",
+        "the commit is larger than git.max_size",
+        "remove large files, or raise it",
+    ),
+    (
+        r"Out of memory|malloc failed|Cannot allocate",
+        "the commit needs too much memory",
+        "remove large files",
+    ),
+    (
+        r"[Nn]o space left|Disk quota",
+        "the disk is full",
+        "make room for the folder git.folder",
+    ),
+    (
         r"Host key verification failed|No \w+ host key is known",
         "the SSH server's host key is not known",
         "check its fingerprint, and add it to the file of git.known_hosts (ssh-keyscan prints it)",
@@ -81,21 +96,6 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"dumb http transport",
         "the server speaks an old protocol that cannot give a single commit",
         "serve the repository with git http-backend, or by ssh",
-    ),
-    (
-        r"File size limit exceeded|signal 25|File too large",
-        "the commit is larger than git.max_size",
-        "remove large files, or raise it",
-    ),
-    (
-        r"Out of memory|malloc failed|Cannot allocate",
-        "the commit needs too much memory",
-        "remove large files",
-    ),
-    (
-        r"[Nn]o space left|Disk quota",
-        "the disk is full",
-        "make room for the folder git.folder",
     ),
 )
 
