@@ -30,7 +30,7 @@ from trio_gw.feed.deploy import Deployer
 from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
-from trio_gw.feed.gitsource import GitSource
+from trio_gw.feed.gitsource import GitSource, either
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.guard.schemes import Guard
@@ -275,7 +275,7 @@ async def run(
             await nursery.start(neighbours.run, witness.answer)
             if git is not None:
                 with trio.move_on_after(FIRST_COMMIT):
-                    await git.tried.wait()
+                    await either(git.tried, stop)
             fleet.state = State.READY
             if fleet.replaces:
                 # Who deploys from now on waits for this worker, too; here is what it missed.

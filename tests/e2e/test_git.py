@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trustme
 
+from support.adminapi import AdminClient, packed
 from support.backends import Backend, start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.logged import Logged, logged
 from support.projects import api, asyncapi, write
-from support.repositories import OPEN, Repository, git
+from support.repositories import OPEN, TOKEN, USER, Repository, git, start_git_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -307,3 +311,61 @@ async def test_a_state_that_cannot_be_read_is_made_anew(
     gateway = await start(nursery, base, repository)
     assert await gateway.status("/pets/1.0.0/x") == 101
     assert problems(gateway) == []
+
+
+async def test_what_is_deployed_over_rest_goes_before_git(
+    nursery: trio.Nursery, base: Path, repository: Repository, backend: Backend
+) -> None:
+    project = repository.project("pets", backend.url, "/git")
+    zipped = packed(project, "pets")
+    repository.commit()
+    table = {"url": repository.url, "interval": 0.1}
+    gateway = await start_gateway(nursery, base, admin=True, git=table)
+    client = AdminClient(gateway)
+    await client.login()
+    assert [one["apiName"] for one in (await client.list()).json()["list"]] == ["Pets"]
+    assert (await client.deploy(zipped)).status == 409
+    aside = write(base / "aside", "pets", api("Pets", "/pets", backend.url), asyncapi({"/r": OPEN}))
+    assert (await client.deploy(packed(aside, "pets"), override=True)).status == 200
+    assert await gateway.status("/pets/1.0.0/r") == 101
+    assert await gateway.status("/pets/1.0.0/git") == 404
+    assert problems(gateway) == []
+    # Undeployed it is gone, from git as well…
+    assert (await client.undeploy("Pets")).status == 200
+    assert await gateway.status("/pets/1.0.0/git") == 404
+    assert (await client.undeploy("Pets")).status == 404
+    # …also after other commits, until its own files change.
+    repository.project("fish", backend.url)
+    repository.commit()
+    await changed(gateway)
+    assert await gateway.status("/fish/1.0.0/x") == 101
+    assert await gateway.status("/pets/1.0.0/git") == 404
+    repository.project("pets", backend.url, "/again")
+    repository.commit()
+    await changed(gateway)
+    assert await gateway.status("/pets/1.0.0/again") == 101
+
+
+async def test_with_a_token_over_tls(
+    nursery: trio.Nursery, base: Path, repository: Repository, backend: Backend, log: Logged
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(base / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    root = repository.bare.parent
+    server = await start_git_server(nursery, root, tls=context, credentials=f"{USER}:{TOKEN}")
+    repository.project("pets", backend.url, "/one")
+    repository.commit()
+    more = {"url": server.url, "ca": "ca.pem", "username": USER, "token": TOKEN}
+    gateway = await start(nursery, base, repository, **more)
+    assert await gateway.status("/pets/1.0.0/one") == 101
+    server.expected = b"Basic of somebody else"
+    told = await log.wait("does not accept the credentials")
+    assert TOKEN not in told
+    server.expected = f"Basic {b64encode(f'{USER}:{TOKEN}'.encode()).decode()}".encode()
+    await log.wait("solved: ")
+    repository.project("pets", backend.url, "/two")
+    repository.commit()
+    await changed(gateway)
+    assert await gateway.status("/pets/1.0.0/two") == 101

@@ -6,6 +6,7 @@ Loads and compiles with the very code that `run` uses, so what passes here is se
 from __future__ import annotations
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
-from trio_gw.feed import listing
+from trio_gw.feed import git, gitstate, listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
 from trio_gw.guard.anchors import load_anchors
@@ -77,8 +78,14 @@ def main(options: argparse.Namespace) -> int:
             found, faults = load_once(path, label=label)
         projects |= {project.folder: project for project in found.values()}
         problems += faults
+    fetched: dict[str, ApiProject] = {}
+    if settings.git.url:
+        problems += git.faults(settings.git, base, os.environ)
+        if not options.paths:
+            fetched, faults = gitstate.load_once(settings.git, base)
+            problems += faults
     compiled = compile_snapshots(
-        [projects],
+        [fetched, projects],
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
@@ -92,7 +99,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         report = {
             "ok": not failed,
-            "projects": len(projects),
+            "projects": len(fetched) + len(projects),
             "topics": topics,
             "problems": [msgspec.structs.asdict(problem) for problem in problems],
         }
@@ -100,7 +107,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         # Errors last: nearest to where the eye is.
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
-        print(_summary(problems, len(projects), topics), file=sys.stderr)
+        print(_summary(problems, len(fetched) + len(projects), topics), file=sys.stderr)
     return 1 if failed else 0
 
 

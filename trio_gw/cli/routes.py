@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.errors import UnusableError, has_errors
-from trio_gw.feed import listing
+from trio_gw.feed import gitstate, listing
 from trio_gw.feed.folder import load_once
 from trio_gw.routes import compile_table
 from trio_gw.telemetry.logs import escape
@@ -35,8 +35,12 @@ def main(options: argparse.Namespace) -> int:
         return 1
     settings = loaded.settings
     projects, problems = load_once(loaded.base / settings.apis)
+    snapshots = [projects]
+    if settings.git.url:
+        fetched, faults = gitstate.load_once(settings.git, loaded.base)
+        snapshots, problems = [fetched, projects], (*faults, *problems)
     table, conflicts = compile_table(
-        [projects[name] for name in sorted(projects)],
+        [project for snapshot in snapshots for _, project in sorted(snapshot.items())],
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
     )

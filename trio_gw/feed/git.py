@@ -27,10 +27,11 @@ from urllib.parse import quote
 import trio
 
 from trio_gw.config import git as addresses
+from trio_gw.errors import Problem
 from trio_gw.feed.gitwords import GitError, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from trio_gw.config.git import Git as Table
@@ -162,6 +163,29 @@ async def _end(process: trio.Process) -> None:
 def _kill(process: trio.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def faults(table: Table, base: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Find what would keep git from working: programs and files that are not there."""
+    ssh = addresses.parse(table.url).scheme == "ssh"
+    for name, package in (("git", "git"), ("ssh", "openssh-client"))[: 1 + ssh]:
+        if shutil.which(name, path=environ.get("PATH")) is None:
+            what = f"the program {name} is not installed"
+            yield Problem("git.url", 0, 0, what, f"install it (apt-get install {package})")
+    for key in ("ssh_key", "known_hosts", "ca"):
+        if not (named := getattr(table, key)):
+            continue
+        try:
+            with open(base / named, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+        except OSError as error:
+            what = f"git.{key} cannot be read ({os.strerror(error.errno or 0)})"
+            mend = "name another file, or let the gateway's user read it"
+            yield Problem(str(base / named), 0, 0, what, mend)
+        else:
+            if key == "ssh_key" and mode & 0o077:
+                what = "git.ssh_key can be read by others, so ssh refuses it"
+                yield Problem(str(base / named), 0, 0, what, "chmod 600 it")
 
 
 def environment(table: Table, base: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from trio_gw.feed import checkout, remote
 from trio_gw.feed.checkout import Loaded
 from trio_gw.feed.deployed import GIT as ORIGIN
 from trio_gw.feed.git import Git
-from trio_gw.feed.gitstate import State, Trees
+from trio_gw.feed.gitstate import State, Trees, source_of
 from trio_gw.feed.gitwords import GitError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class GitSource:
         self._publish = publish
         self._settle = settle
         self._asks = asks
-        self._source = " ".join((table.url, table.branch or "-", table.path or "."))
+        self._source = source_of(table)
         self._state = State(self._source)
         self._mark: Mark | None = None
         self._loaded = Loaded({})
@@ -293,6 +293,19 @@ class GitSource:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+async def either(event: trio.Event, other: trio.Event | None) -> None:
+    """Wait for one of two events, whichever comes first."""
+
+    async def wait(one: trio.Event) -> None:
+        await one.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for one in (event, other):
+            if one is not None:
+                nursery.start_soon(wait, one)
 
 
 def _of(branch: str) -> str:

@@ -17,17 +17,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from trio_gw.errors import Problem  # noqa: TC001 - msgspec reads the annotations
+from trio_gw.errors import Problem
+from trio_gw.feed import checkout
+from trio_gw.feed.checkout import Loaded
+from trio_gw.feed.deployed import GIT as ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from trio_gw.config.git import Git as Table
+    from trio_gw.feed.ledger import Snapshot
 
 STATE = "state.json"
 STATE_BYTES = 16 << 20
 _LOCK = ".lock"
 _TREE = "tree-"
 _COMING = ".coming-"
+
+
+def source_of(table: Table) -> str:
+    """Say which projects of which repository these are; for others the state is worth nothing."""
+    return " ".join((table.url, table.branch or "-", table.path or "."))
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,3 +139,15 @@ class Trees:
                     shutil.rmtree(entry.path)
                 else:
                     os.unlink(entry.path)
+
+
+def load_once(table: Table, base: Path) -> Snapshot:
+    """Load the commit that was served last, as `run` does before it asks the remote. Blocks."""
+    trees = Trees(base / table.folder)
+    try:
+        state = trees.read(source_of(table))
+        loaded = checkout.load(trees.root / state.tree, ORIGIN, {}) if state.tree else Loaded({})
+    except OSError as error:
+        what = f"what was served last cannot be read ({os.strerror(error.errno or 0)})"
+        return {}, (Problem(table.folder, 0, 0, what, "let this user read it"),)
+    return loaded.projects, (*state.faults, *state.left, *loaded.problems)
