@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_gw.wire.fields import by_name, lists, plain_fields, tokens, whole_lines
+from trio_gw.wire.fields import by_name, cut_lines, lists, plain_fields, tokens
 
 
 @pytest.mark.parametrize(
@@ -48,24 +48,28 @@ def test_fields_are_found_by_their_names() -> None:
     assert found == {b"a": [b"1", b"2"], b"b": [b""]}
 
 
+@pytest.mark.parametrize("lines", [[b"a"], [b"a", b"b"], [b"a\tb\xff", b" c"], [b"a", b"", b"b"]])
+def test_lines_are_cut_at_their_ends(lines: list[bytes]) -> None:
+    assert cut_lines(b"\r\n".join(lines)) == lines
+
+
 @pytest.mark.parametrize(
-    ("lines", "whole"),
+    "text",
     [
-        (b"", True),
-        (b"a", True),
-        (b"a\r\nb\tc\xff\r\n\r\n", True),
-        (b"a\r", False),
-        (b"a\nb", False),
-        (b"a\rb\n", False),
-        (b"a\n\r", False),
-        (b"a\r\r\n", False),
-        (b"a\x00", False),
-        (b"a\x7f", False),
-        (b"a\x0bb", False),
+        *(b"", b"\r\n", b"a\r\n", b"a\r", b"a\n", b"a\nb", b"a\rb", b"a\rb\n", b"a\n\rb"),
+        *(b"a\r\r\nb", b"a\r\n\nb", b"a\x00", b"a\x7f", b"a\x0bb", b"a\x0cb", b"a\x1cb"),
     ],
 )
-def test_whole_lines(lines: bytes, whole: bool) -> None:
-    assert whole_lines(lines) is whole
+def test_what_is_no_whole_lines_is_not_cut(text: bytes) -> None:
+    assert cut_lines(text) == []
+
+
+@given(st.text("\r\n\tab\x0b", max_size=8))
+def test_cutting_is_undone_by_joining(text: str) -> None:
+    lines = cut_lines(text.encode())
+    if lines:
+        assert b"\r\n".join(lines) == text.encode()
+    assert not any(control in line for line in lines for control in (b"\r", b"\n", b"\x0b"))
 
 
 _USUAL = [b"Host: a", b"host:b ", b"X: 1", b"x:\t2 3", b"A:", b" folded", b"Content-Length: 0"]
@@ -85,7 +89,8 @@ _LINES = st.lists(
 @given(_LINES)
 def test_plain_fields_are_what_h11_makes_of_them(lines: list[bytes]) -> None:
     data = b"\r\n".join(lines)
-    fields = plain_fields(data) if whole_lines(data) else None
+    cut = cut_lines(data)
+    fields = plain_fields(cut) if cut else None
     http = h11.Connection(h11.SERVER)
     http.receive_data(b"\r\n".join((b"GET / HTTP/1.1", *lines, b"", b"")))
     complaint, headers = "", None

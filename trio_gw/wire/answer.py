@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import h11
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.fields import NO_CONTROLS, plain_fields, whole_lines
+from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
 from trio_gw.wire.http import MAX_HEAD, complaint
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class ResponseReader:
         """Take apart a 101 that came whole; None when it is anything else."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         head = data[: max(end, 0)]
-        line, _, lines = head.partition(b"\r\n")
-        if not whole_lines(head) or (status := _JOINED.fullmatch(line)) is None:
+        lines = cut_lines(head)
+        if not lines or (status := _JOINED.fullmatch(lines[0])) is None:
             return None
-        if (fields := plain_fields(lines)) is None:
+        if (fields := plain_fields(lines[1:])) is None:
             return None
         self._leftover = data[end + 4 :]
         return BackendAnswer(101, status[1] or b"", tuple(fields))

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from trio_gw.errors import Refusal, router_refusal
-from trio_gw.wire.fields import NO_CONTROLS, plain_fields, whole_lines
+from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
 from trio_gw.wire.head import RequestHead
 
 if TYPE_CHECKING:
@@ -85,16 +85,18 @@ class RequestReader:
 
         None for all others. What passes here would pass the rest, to the same result.
         """
-        end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+        if data.endswith(b"\r\n\r\n") and len(data) <= MAX_HEAD:
+            end = len(data) - 4  # if one ends before, the empty line is none of a head
+        else:
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0 or (line := _PLAIN_LINE.match(data)) is None:
             return None
         path, query = line.groups(b"")
         begin = line.end()
-        lines = data[begin:end]
-        if begin > MAX_TARGET or b"/." in path or not whole_lines(lines):
+        lines = cut_lines(data[begin:end])
+        if begin > MAX_TARGET or b"/." in path or not 0 < len(lines) <= MAX_HEADERS:
             return None
-        fields = plain_fields(lines)
-        if fields is None or len(fields) > MAX_HEADERS:
+        if (fields := plain_fields(lines)) is None:
             return None
         found = RequestHead("GET", path.decode(), query.decode(), "", b"", tuple(fields))
         hosts = found.values(b"host")
@@ -157,7 +159,7 @@ class RequestReader:
         if fields.count(b"\r\n") - 1 > MAX_HEADERS:
             raise bad_request(f"More than {MAX_HEADERS} header fields", 431)
         self._head = head
-        found = plain_fields(fields[:-4]) if whole_lines(fields) else None
+        found = plain_fields(cut_lines(fields[:-4]))
         if found is not None and [name for name, _ in found].count(b"host") == 1:
             headers = tuple(found)
         else:
