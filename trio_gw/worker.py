@@ -196,7 +196,7 @@ async def run(
             dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
         waits=Waits(),
-        shuttle=Shuttle(),
+        shuttle=Shuttle(sole=sockets is None),
         cors=Policies(settings.cors),
         doors=Doors(settings, live),
         limiter=Limiter(settings, shared, fleet.index),

@@ -30,6 +30,12 @@ NEVER = 3600
 PING, PONG = frame(BINARY, b"ping", key=KEY), frame(BINARY, b"pong")
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["shared", "sole"])
+def sole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all roads for processes that have what Trio waits for to themselves, or do not."""
+    monkeypatch.setattr(Shuttle.__init__, "__kwdefaults__", {"sole": request.param})
+
+
 @contextlib.contextmanager
 def outside(peer: Peer) -> Iterator[socket.socket]:
     """Take a peer's socket for use in a thread, which Trio does not hear of."""
@@ -166,6 +172,7 @@ async def test_idleness_is_still_noticed() -> None:
         relay.scope.cancel()
 
 
+@pytest.mark.parametrize("sole", [False], indirect=True)
 async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
     """As when another process has accepted a connection: the road is served all the same."""
 

@@ -7,10 +7,10 @@ and its task is runnable. Where tasks are runnable already, there is one round w
 
 Theory of operation. Trio waits again when the instrument returns, for as long as it wanted to in
 the beginning and without watching the road, so it must find something ready: the nudge, a
-descriptor for which the task of `run` waits. That is done even if Trio was called by something
-that is ready, because it may be so no longer: another process may have accepted the connection.
-Only when nothing at all has happened, and no deadline is due, is Trio left alone: some wait for
-exactly that (`wait_all_tasks_blocked`, clocks that jump).
+descriptor for which the task of `run` waits. Where something is ready that Trio waits for there is
+no need, if only this process can take it; a connection to a socket that several listen to may have
+been accepted by another one meanwhile. Only when nothing at all has happened, and no deadline is
+due, is Trio left alone: some wait for exactly that (`wait_all_tasks_blocked`, clocks that jump).
 
 Trio has no name for its epoll set. The kernel has one: of all sets of this process it is the one
 that watches the nudge. Where it cannot be found, `run` returns, and the road has to be waited for
@@ -38,8 +38,10 @@ _TAKEN: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("_TAKEN", default=Fals
 class Bypass(trio.abc.Instrument):
     """Trio's wait, borrowed. No other method of this class may have the name of a hook."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, *, sole: bool = False) -> None:
+        """Wait for `sockets`; `sole` tells that no other process has what Trio waits for."""
         self._sockets = sockets
+        self._sole = sole
         self._nudge = -1
         self._found: bool | None = None
         self._failure: Exception | None = None
@@ -84,7 +86,10 @@ class Bypass(trio.abc.Instrument):
         if timeout <= 0:
             self._sockets.serve(calls.MOST)
             return False
-        return self._sockets.stay(timeout) or _due()
+        happened = self._sockets.stay(timeout)
+        if self._sole and self._sockets.called:
+            return False  # Trio finds what called it
+        return happened or _due()
 
     def _look(self) -> bool:
         """Find Trio's set."""

@@ -40,7 +40,9 @@ BUSY = 4  # sockets ready in one round that make it likely that more are by now
 class Shuttle:
     """The road of one process. `run` serves it; without it `carry` leaves all to `pump`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sole: bool = False) -> None:
+        """Make a road; `sole` tells that no other process has what this one waits for."""
+        self._sole = sole
         self._sockets: Sockets | None = None
 
     def __len__(self) -> int:
@@ -52,7 +54,7 @@ class Shuttle:
         sockets = self._sockets = Sockets()
         try:
             task_status.started()
-            await Bypass(sockets).run()
+            await Bypass(sockets, sole=self._sole).run()
             while True:  # Trio's wait cannot be had
                 await trio.lowlevel.wait_readable(sockets.fileno())
                 left = AT_ONCE
