@@ -202,6 +202,20 @@ async def test_another_process_s_deployment_is_seen(
     assert await gateway.status("/pets/1.0.0/x", host="us.wso2.com") == 101
 
 
+async def test_apis_of_every_organisation_are_listed_and_undeployed(
+    gateway: RunningGateway, client: AdminClient, backend: Backend
+) -> None:
+    names = {"carbon.super": "Ours", "elsewhere": "Theirs"}
+    for organization, name in names.items():
+        data = api(name, f"/{name}", backend.url, organizationId=organization)
+        folder = write(gateway.base / "work", name, data, asyncapi({"/*": {"publish": {}}}))
+        assert (await client.deploy(packed(folder))).status == 200
+    listed = (await client.list()).json()
+    assert sorted(one["apiName"] for one in listed["list"]) == ["Ours", "Theirs"]
+    assert (await client.undeploy("Theirs")).status == 200
+    assert await gateway.status("/Theirs/1.0.0/x") == 404
+
+
 # -- what runs -----------------------------------------------------------------------------------
 
 

@@ -19,9 +19,10 @@ from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
-from trio_gw.feed import git, gitstate, listing
+from trio_gw.feed import git, listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
+from trio_gw.feed.standing import Standing, standing
 from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
@@ -52,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         nargs="*",
         type=Path,
-        help="a project folder or a folder of projects (default: the settings' `apis`)",
+        help="a project folder or a folder of projects (default: what a gateway would serve)",
     )
 
 
@@ -67,30 +68,22 @@ def main(options: argparse.Namespace) -> int:
         problems += _check_keys(settings, base)
     except UnusableError as error:
         problems += error.problems
-    projects: dict[str, ApiProject] = {}
-    paths: list[Path] = options.paths or [base / settings.apis]
-    for path in paths:
-        label = str(path) if options.paths else settings.apis
-        if _is_project(path):
-            name = path.resolve().name
-            found, faults = load_once(path.resolve().parent, label=str(path.parent), only={name})
-        else:
-            found, faults = load_once(path, label=label)
-        projects |= {project.folder: project for project in found.values()}
-        problems += faults
-    fetched: dict[str, ApiProject] = {}
+    if options.paths:
+        snapshots, faults = _given(options.paths)
+    else:
+        snapshots, faults = standing(settings, base)
     if settings.git.url:
         problems += git.faults(settings.git, base, os.environ)
-        if not options.paths:
-            fetched, faults = gitstate.load_once(settings.git, base)
-            problems += faults
+    problems += faults
     compiled = compile_snapshots(
-        [fetched, projects],
+        snapshots,
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
     )
     problems += compiled.problems
+    problems += _keyless(compiled.table, settings)
+    count = sum(map(len, snapshots))
     if options.url:
         problems += _against(options, compiled.table)
     problems = list(dict.fromkeys(problems))
@@ -99,7 +92,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         report = {
             "ok": not failed,
-            "projects": len(fetched) + len(projects),
+            "projects": count,
             "topics": topics,
             "problems": [msgspec.structs.asdict(problem) for problem in problems],
         }
@@ -107,7 +100,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         # Errors last: nearest to where the eye is.
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
-        print(_summary(problems, len(fetched) + len(projects), topics), file=sys.stderr)
+        print(_summary(problems, count, topics), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -131,6 +124,45 @@ def _summary(problems: list[Problem], projects: int, topics: int) -> str:
     good = f"{projects} API project{'s' if projects != 1 else ''}"
     good += f" with {topics} topic{'s' if topics != 1 else ''} can be served"
     return f"{', '.join(counted)}; {good}" if counted else f"fine: {good}"
+
+
+def _given(paths: list[Path]) -> Standing:
+    """Load what lies at these paths, and nothing else."""
+    projects: dict[str, ApiProject] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        if _is_project(path):
+            name = path.resolve().name
+            found, faults = load_once(path.resolve().parent, label=str(path.parent), only={name})
+        else:
+            found, faults = load_once(path, label=str(path))
+        projects |= {project.folder: project for project in found.values()}
+        problems += faults
+    return Standing((projects,), tuple(problems))
+
+
+def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
+    """Find APIs whose topics take an API key that nobody can have."""
+    if settings.api_key.issuer:
+        return []
+    topics: dict[str, list[str]] = {}
+    for *_, route in table.rows():
+        if route.topic.api_keys and route.secured:
+            names = topics.setdefault(route.api.folder, [])
+            if route.topic.name not in names:
+                names.append(route.topic.name)
+    mend = "name who signs them in `[api_key] issuer`, or ask for something else"
+    return [
+        Problem(
+            folder,
+            0,
+            0,
+            f"API keys are asked for, but none is accepted: {', '.join(names[:5])}",
+            mend,
+            severity="warning",
+        )
+        for folder, names in topics.items()
+    ]
 
 
 def _is_project(path: Path) -> bool:

@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError, has_errors
-from trio_gw.feed import gitstate, listing
-from trio_gw.feed.folder import load_once
-from trio_gw.routes import compile_table
+from trio_gw.feed import listing
+from trio_gw.feed.catalog import compile_snapshots
+from trio_gw.feed.standing import standing
 from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
@@ -34,15 +35,12 @@ def main(options: argparse.Namespace) -> int:
         tell(error.problems)
         return 1
     settings = loaded.settings
-    projects, problems = load_once(loaded.base / settings.apis)
-    snapshots = [projects]
-    if settings.git.url:
-        fetched, faults = gitstate.load_once(settings.git, loaded.base)
-        snapshots, problems = [fetched, projects], (*faults, *problems)
-    table, conflicts = compile_table(
-        [project for snapshot in snapshots for _, project in sorted(snapshot.items())],
+    snapshots, problems = standing(settings, loaded.base)
+    table, _, conflicts = compile_snapshots(
+        snapshots,
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
+        known_tiers=known(settings.tiers),
     )
     tell([*loaded.problems, *problems, *conflicts])
     print(as_json(table) if options.json else as_text(table))

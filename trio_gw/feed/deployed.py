@@ -93,13 +93,20 @@ class Deployed:
         """Read the index as it is now, and publish what it says."""
         async with self._refreshing:
             known = {name: each for name, each in self._verdicts.items() if each.project}
-            found = await self._in_thread(partial(self._read, known))
-            self._state, self.broken = found.state, found.broken
-            if found.entries is not None:
-                self.index, self._verdicts = found.entries, found.verdicts
+            self._use(await self._in_thread(partial(self._read, known)))
             whole = not self.broken and all(each.project for each in self._verdicts.values())
             self._again_at = math.inf if whole else trio.current_time() + AGAIN
         self.republish()
+
+    def load(self) -> None:
+        """Read the index as it is now, outside of any event loop. Blocks."""
+        self._use(self._read({}))
+        self.republish()
+
+    def _use(self, found: _Found) -> None:
+        self._state, self.broken = found.state, found.broken
+        if found.entries is not None:
+            self.index, self._verdicts = found.entries, found.verdicts
 
     def _read(self, known: Mapping[str, Verdict]) -> _Found:
         """Read the index and load what it names, as far as it is not known. Blocks."""

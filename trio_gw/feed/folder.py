@@ -71,24 +71,33 @@ async def follow(
     await folder.run(task_status=task_status)
 
 
-def load_once(root: Path, *, label: str = "apis", only: Container[str] | None = None) -> Snapshot:
+def load_once(
+    root: Path,
+    *,
+    label: str = "apis",
+    only: Container[str] | None = None,
+    identify: Callable[[Mapping[str, bytes]], None] = lambda digests: None,
+) -> Snapshot:
     """Load the projects of `root` as they are now, with the code that `follow` uses. Blocks.
 
     For the command line; `only` names the projects to load, None means all. A root that cannot
-    be listed is a problem.
+    be listed is a problem. `identify` as for `follow`.
     """
     projects: dict[str, ApiProject] = {}
+    digests: dict[str, bytes] = {}
     try:
         listing = store.scan(root, label=label, only=only)
         problems: list[Problem] = []
         for name in listing.projects:
             reading = examine(root, name, label, b"")
             if reading is not None and reading.verdict is not None:
+                digests[name] = reading.digest
                 problems += reading.verdict.problems
                 if reading.verdict.project is not None:
                     projects[name] = reading.verdict.project
     except OSError as error:
         return projects, (lost_problem(label, error),)
+    identify(digests)
     return projects, tuple(problems)
 
 

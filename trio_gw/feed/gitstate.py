@@ -23,7 +23,7 @@ from trio_gw.feed.checkout import Loaded
 from trio_gw.feed.deployed import GIT as ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from trio_gw.config.git import Git as Table
@@ -141,8 +141,13 @@ class Trees:
                     os.unlink(entry.path)
 
 
-def load_once(table: Table, base: Path) -> Snapshot:
-    """Load the commit that was served last, as `run` does before it asks the remote. Blocks."""
+def load_once(
+    table: Table, base: Path, identify: Callable[[Mapping[str, str]], None] = lambda digests: None
+) -> Snapshot:
+    """Load the commit that was served last, as `run` does before it asks the remote. Blocks.
+
+    `identify` is told the digests of the projects' files.
+    """
     trees = Trees(base / table.folder)
     try:
         state = trees.read(source_of(table))
@@ -150,4 +155,5 @@ def load_once(table: Table, base: Path) -> Snapshot:
     except OSError as error:
         what = f"what was served last cannot be read ({os.strerror(error.errno or 0)})"
         return {}, (Problem(table.folder, 0, 0, what, "let this user read it"),)
+    identify(loaded.digests)
     return loaded.projects, (*state.faults, *state.left, *loaded.problems)
