@@ -185,6 +185,7 @@ async def run(
         api_key=_signer(settings, settings.api_key.issuer),
     )
     dialer = Dialer(keys.backend_anchors)
+    shuttle = Shuttle(sole=sockets is None)
     gateway = Gateway(
         settings,
         live=live,
@@ -195,8 +196,8 @@ async def run(
         upstream=Upstream(
             dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
-        waits=Waits(),
-        shuttle=Shuttle(sole=sockets is None),
+        waits=Waits(shuttle),
+        shuttle=shuttle,
         cors=Policies(settings.cors),
         doors=Doors(settings, live),
         limiter=Limiter(settings, shared, fleet.index),
@@ -243,7 +244,9 @@ async def run(
                 for name in TRAFFIC.intersection(listeners):
                     handler = handler_of(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
-                        accepting.start_soon(accept_all, sock, handler, nursery, turn)
+                        accepting.start_soon(
+                            accept_all, sock, handler, nursery, turn, gateway.waits
+                        )
 
             if not fleet.replaces:
                 fleet.state = State.STARTING

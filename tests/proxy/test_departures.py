@@ -12,6 +12,7 @@ import trio.testing
 
 from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.relay.plain import PlainStream
+from trio_gw.relay.shuttle import Shuttle
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def pair() -> tuple[socket.socket, PlainStream]:
 @pytest.fixture
 async def waiting() -> AsyncIterator[Waiting]:
     async with trio.open_nursery() as nursery:
-        waits = Waits()
+        shuttle = Shuttle()
+        waits = Waits(shuttle)
+        await nursery.start(shuttle.run)
         await nursery.start(waits.run)
         far, stream = pair()
         backend, asked = pair()
@@ -136,6 +139,9 @@ async def test_what_cannot_be_watched_is_left_alone() -> None:
     far, stream = pair()
     async with stream:
         far.close()
-        for client in (Client(memory, Waits()), Client(stream, Waits())):  # not running
+        for client in (
+            Client(memory, Waits(Shuttle())),
+            Client(stream, Waits(Shuttle())),
+        ):  # not running
             with client.staying():
                 await trio.testing.wait_all_tasks_blocked()

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from trio_gw.relay import waits as waits_module
+from trio_gw.relay.shuttle import Shuttle
 from trio_gw.relay.waits import Waits, Woken
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def other() -> Iterator[Pair]:
 @pytest.fixture
 async def waits() -> AsyncIterator[Waits]:
     async with trio.open_nursery() as nursery:
-        waits = Waits()
+        shuttle = Shuttle()
+        waits = Waits(shuttle)
+        await nursery.start(shuttle.run)
         await nursery.start(waits.run)
         yield waits
         nursery.cancel_scope.cancel()
@@ -176,7 +179,7 @@ async def test_deadlines_that_are_over_are_not_kept(
 
 async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair) -> None:
     near, far = pair
-    idle = Waits()
+    idle = Waits(Shuttle())
     assert not idle.watch(near.fileno(), select.EPOLLIN, lambda: None)
     assert await idle.readable(near.fileno(), trio.current_time()) is Woken.LATE
     far.sendall(b"x")
@@ -184,9 +187,10 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
         assert await idle.readable(near.fileno(), math.inf) is Woken.READY
 
 
-async def test_who_waits_goes_on_when_the_waits_end(pair: Pair, other: Pair) -> None:
+async def test_who_waits_goes_on_when_the_road_ends(pair: Pair, other: Pair) -> None:
     near, peer = pair[0].fileno(), other[0].fileno()
-    ending = Waits()
+    shuttle = Shuttle()
+    ending = Waits(shuttle)
     woken = []
 
     async def wait() -> None:
@@ -198,7 +202,7 @@ async def test_who_waits_goes_on_when_the_waits_end(pair: Pair, other: Pair) -> 
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
                 with running:
-                    await ending.run(task_status)
+                    await shuttle.run(task_status)
 
             await nursery.start(serve)
             nursery.start_soon(wait)

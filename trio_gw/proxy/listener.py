@@ -19,6 +19,8 @@ from trio_gw.relay.plain import PlainStream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from trio_gw.relay.waits import Waits
+
 log = logging.getLogger("trio_gw.listener")
 
 BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxconn
@@ -112,11 +114,13 @@ async def accept_all(
     handler: Callable[[PlainStream, str], Awaitable[None]],
     connections: trio.Nursery,
     turn: Callable[[socket.socket], Awaitable[None]] | None = None,
+    waits: Waits | None = None,
 ) -> None:
     """Accept until cancelled, each connection as a task of `connections`; then stop listening.
 
     `handler` gets the stream and the peer's address; it must not raise. Where other processes
     accept from the same socket, `turn` returns when it is this one's turn to take what waits.
+    With `waits` the socket is waited for there.
     """
     with sock:
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
@@ -124,7 +128,10 @@ async def accept_all(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         pausing = False
         while True:
-            await trio.lowlevel.wait_readable(sock)
+            if waits is None:
+                await trio.lowlevel.wait_readable(sock)
+            else:
+                await waits.readable(sock.fileno())
             if turn is not None:
                 await turn(sock)
             try:

@@ -6,21 +6,24 @@ to do of its own: something it waits for is ready, a deadline has passed, or a p
 and its task is runnable. Where tasks are runnable already, there is one round without waiting.
 
 Theory of operation. Trio waits again when the instrument returns, for as long as it wanted to in
-the beginning and without watching the road, so it must find something ready: the nudge, a
-descriptor for which the task of `run` waits. Where something is ready that Trio waits for there is
-no need, if only this process can take it; a connection to a socket that several listen to may have
-been accepted by another one meanwhile. Only when nothing at all has happened, and no deadline is
-due, is Trio left alone: some wait for exactly that (`wait_all_tasks_blocked`, clocks that jump).
+the beginning and without watching the road, so it must find something ready: the kick, a
+descriptor that was put into its set behind its back, and of which it makes nothing; no task has to
+run for it. Where something is ready that Trio waits for there is no need, if only this process can
+take it; a connection to a socket that several listen to may have been accepted by another one
+meanwhile. Only when nothing at all has happened, and no deadline is due, is Trio left alone: some
+wait for exactly that (`wait_all_tasks_blocked`, clocks that jump).
 
 Trio has no name for its epoll set. The kernel has one: of all sets of this process it is the one
-that watches the nudge. Where it cannot be found, `run` returns, and the road has to be waited for
-as for anything else. So it is for a second road, which the wait for the first would not see.
+that watches the nudge, for which the task of `run` waits. Where it cannot be found, `run` returns,
+and the road has to be waited for as for anything else. So it is for a second road, which the wait
+for the first would not see.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +45,7 @@ class Bypass(trio.abc.Instrument):
         """Wait for `sockets`; `sole` tells that no other process has what Trio waits for."""
         self._sockets = sockets
         self._sole = sole
-        self._nudge = -1
+        self._nudge = self._kick = -1
         self._found: bool | None = None
         self._failure: Exception | None = None
 
@@ -52,6 +55,7 @@ class Bypass(trio.abc.Instrument):
             return
         _TAKEN.set(True)
         self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._kick = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             trio.lowlevel.add_instrument(self)
             try:
@@ -65,13 +69,17 @@ class Bypass(trio.abc.Instrument):
                 trio.lowlevel.remove_instrument(self)
         finally:
             os.close(self._nudge)
+            os.close(self._kick)
             _TAKEN.set(False)
 
     def before_io_wait(self, timeout: float) -> None:
         """Wait in Trio's place, or serve once if it does not want to wait."""
         try:
-            if self._wait(timeout):
+            if self._found is None:
+                self._look()
                 os.eventfd_write(self._nudge, 1)
+            elif self._wait(timeout):
+                os.eventfd_write(self._kick, 1)
         except Exception as failure:
             # Trio would only log it. It is raised in `run`, which ends the road.
             self._failure = failure
@@ -79,8 +87,6 @@ class Bypass(trio.abc.Instrument):
 
     def _wait(self, timeout: float) -> bool:
         """Serve; returns whether Trio has to be kept from waiting."""
-        if self._found is None:
-            return self._look()
         if not self._sockets or self._failure is not None or not self._found:
             return False
         if timeout <= 0:
@@ -91,14 +97,16 @@ class Bypass(trio.abc.Instrument):
             return False  # Trio finds what called it
         return happened or _due()
 
-    def _look(self) -> bool:
-        """Find Trio's set."""
+    def _look(self) -> None:
+        """Find Trio's set, watch it, and put the kick into it."""
         self._found = False
         if (trios := watching(self._nudge)) is not None:
             with contextlib.suppress(OSError):  # the kernel's limit of watches is reached
+                with select.epoll.fromfd(os.dup(trios)) as same:
+                    # Edge-triggered: each write is told of once, and nobody need read it.
+                    same.register(self._kick, select.EPOLLIN | select.EPOLLET)
                 self._sockets.heed(trios)
                 self._found = True
-        return True
 
 
 def _due() -> bool:

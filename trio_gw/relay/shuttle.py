@@ -45,6 +45,11 @@ class Shuttle:
         self._sole = sole
         self._sockets: Sockets | None = None
 
+    @property
+    def sockets(self) -> Sockets | None:
+        """What is on the road, while it is served."""
+        return self._sockets
+
     def __len__(self) -> int:
         """Count the pairs on the road."""
         return 0 if self._sockets is None else len(self._sockets) // 2
@@ -68,6 +73,8 @@ class Shuttle:
             for pair in sockets.pairs():
                 sockets.drop(pair)
                 pair.let_go()
+            for call in sockets.guests():
+                call()
             sockets.close()
 
     async def carry(

@@ -28,6 +28,7 @@ cdef class Sockets:
     cdef int _caller, _count, _number
     cdef calls.Ready _ready[calls.MOST]
     cdef bytearray _buffer
+    cdef dict _calls
     cdef list _ends, _into
     cdef public bint called, freed
 

@@ -19,10 +19,14 @@ from __future__ import annotations
 
 import select
 import ssl
+from typing import TYPE_CHECKING
 
 from trio_gw.relay import calls
 from trio_gw.relay.lane import MAX_HELD, Lane
 from trio_gw.relay.secure import RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
 _ROOM = MAX_HELD  # in front of what is read, for what a lane held back
@@ -92,15 +96,19 @@ class Sockets:
         self._ready: calls.Ready = [(0, 0) for _ in range(calls.MOST)]
         self._ends: list[End | None] = []  # by their numbers
         self._count = 0
+        self._calls: dict[int, Callable[[], None]] = {}  # of guests, by their numbers
         self._caller = -1  # a descriptor that is none of the sockets
         self.called = False  # it was ready
-        self.freed = False  # a pair was let go
+        self.freed = False  # a pair was let go, or a guest called
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
 
     def __len__(self) -> int:
         return self._count
+
+    def __bool__(self) -> bool:
+        return self._count > 0 or bool(self._calls)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when some socket is ready."""
@@ -110,6 +118,7 @@ class Sockets:
         """Give the epoll set back; nothing can be watched any more."""
         self._epoll.close()
         self._ends.clear()
+        self._calls.clear()
         self._count = 0
 
     def pairs(self) -> list[Pair]:
@@ -131,6 +140,24 @@ class Sockets:
             self._ends[end.fd] = end
             self._count += 1
 
+    def watch(self, number: int, interest: int, call: Callable[[], None]) -> None:
+        """Call when a guest is of interest: a socket that is relayed later or never.
+
+        It has to `forget` the guest then. Raises `OSError` or `ValueError`, as `add` does.
+        """
+        self._epoll.register(number, interest)
+        self._make_room(number)
+        self._calls[number] = call
+
+    def forget(self, number: int) -> None:
+        """Watch a guest no longer, if it is watched; before it is closed or relayed."""
+        if self._calls.pop(number, None) is not None:
+            self._epoll.unregister(number)
+
+    def guests(self) -> list[Callable[[], None]]:
+        """List what is called for guests."""
+        return list(self._calls.values())
+
     def _make_room(self, number: int) -> None:
         """Let there be a place for this number among the ends."""
         if number >= len(self._ends):
@@ -148,7 +175,7 @@ class Sockets:
                 self._epoll.unregister(end.fd)
 
     def stay(self, seconds: float) -> bool:
-        """Serve until this time is over, the road is called, or a pair was let go.
+        """Serve until this time is over, the road or a guest called, or a pair was let go.
 
         Returns whether anything happened at all.
         """
@@ -176,6 +203,9 @@ class Sockets:
                 # No socket, or one that was dropped in this round, together with its other end.
                 if fd == self._caller:
                     self.called = True
+                elif (call := self._calls.get(fd)) is not None:
+                    call()
+                    self.freed = True
                 continue
             if event & _OUT and end.unsent and not self._flush(end):
                 continue

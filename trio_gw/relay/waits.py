@@ -2,10 +2,11 @@
 
 Trio registers a socket anew for every wait, and a deadline takes a cancel scope: in a handshake,
 where each socket is waited for once or twice, both cost more than all that is done between the
-waits. Here one epoll set and one heap of deadlines serve all tasks that wait; a task is woken with
-the reason why (`Woken`). To cancel a task that waits here is to forget its wait.
+waits. Here the epoll set of the road, whose guests they are (`relay.shuttle`), and one heap of
+deadlines serve all tasks that wait; a task is woken with the reason why (`Woken`). To cancel a task
+that waits here is to forget its wait.
 
-For streams without a plain socket, and where nobody runs the waits, there are Trio's own.
+For streams without a plain socket, and where the road is not served, there are Trio's own waits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AT_ONCE = 256  # sockets looked at before other tasks get their turn
+    from trio_gw.relay.shuttle import Shuttle
+
 STALE = 1000  # deadlines of waits that are over, and kept nevertheless
 
 
@@ -77,34 +79,18 @@ class _Wait:
 
 
 class Waits:
-    """All waits of one process. `run` serves them."""
+    """All waits of one process, on its road. `run` watches the time."""
 
-    def __init__(self) -> None:
-        self._epoll: select.epoll | None = None
-        self._calls: dict[int, Callable[[], None]] = {}
+    def __init__(self, shuttle: Shuttle) -> None:
+        self._shuttle = shuttle
+        self._waiting = 0
         self._due: list[_Wait] = []
-        self._next = -math.inf  # when `_keep_time` looks again
+        self._next = -math.inf  # when `run` looks again
         self._sleep = trio.CancelScope()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wake who can go on until cancelled; then let all go on who wait."""
-        with select.epoll() as epoll:
-            async with trio.open_nursery() as nursery:
-                self._epoll = epoll
-                try:
-                    nursery.start_soon(self._keep_time)
-                    task_status.started()
-                    while True:
-                        await trio.lowlevel.wait_readable(epoll.fileno())
-                        for fd, _ in epoll.poll(0, AT_ONCE):
-                            if (call := self._calls.get(fd)) is not None:
-                                call()
-                finally:
-                    for call in list(self._calls.values()):
-                        call()
-                    self._epoll = None
-
-    async def _keep_time(self) -> None:
+        """Wake those whose time is over, until cancelled."""
+        task_status.started()
         while True:
             now = trio.current_time()
             due = self._due
@@ -119,22 +105,22 @@ class Waits:
     def watch(self, fd: int, interest: int, call: Callable[[], None]) -> bool:
         """Call when a socket is of interest, until `forget` is; that has to be soon.
 
-        Tells whether it will be; the set may be closed or full, or the socket be closed.
+        Tells whether it will be; the road may be closed or full, or the socket be closed.
         """
-        if self._epoll is None or fd < 0:
+        sockets = self._shuttle.sockets
+        if sockets is None or fd < 0:
             return False
         try:
-            self._epoll.register(fd, interest)
+            sockets.watch(fd, interest, call)
         except (OSError, ValueError):
             return False
-        self._calls[fd] = call
         return True
 
     def forget(self, fd: int) -> None:
         """Watch a socket no longer; before it is closed or handed on."""
-        if self._calls.pop(fd, None) is not None and self._epoll is not None:
+        if (sockets := self._shuttle.sockets) is not None:
             with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
+                sockets.forget(fd)
 
     async def readable(self, fd: int, due: float = math.inf, peer: int = -1) -> Woken:
         """Wait until a socket has something to read, until `due`, or until a peer hangs up.
@@ -151,12 +137,16 @@ class Waits:
             wait.peer = -1
         if due < math.inf:
             self._add(wait)
-        await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        self._waiting += 1
+        try:
+            await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        finally:
+            self._waiting -= 1
         return wait.woken
 
     def _add(self, wait: _Wait) -> None:
         heapq.heappush(self._due, wait)
-        if len(self._due) > 2 * len(self._calls) + STALE:
+        if len(self._due) > 2 * self._waiting + STALE:
             self._due = [one for one in self._due if not one.over]
             heapq.heapify(self._due)
         if wait.due < self._next:
