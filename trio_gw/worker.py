@@ -63,7 +63,6 @@ from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.shuttle import Shuttle
-from trio_gw.relay.waits import Waits
 from trio_gw.routes import EMPTY, Live
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
@@ -196,7 +195,7 @@ async def run(
         upstream=Upstream(
             dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
         ),
-        waits=Waits(shuttle),
+        waits=shuttle.waits,
         shuttle=shuttle,
         cors=Policies(settings.cors),
         doors=Doors(settings, live),

@@ -32,7 +32,7 @@ def pair() -> tuple[socket.socket, PlainStream]:
 async def waiting() -> AsyncIterator[Waiting]:
     async with trio.open_nursery() as nursery:
         shuttle = Shuttle()
-        waits = Waits(shuttle)
+        waits = shuttle.waits
         await nursery.start(shuttle.run)
         await nursery.start(waits.run)
         far, stream = pair()
@@ -140,8 +140,8 @@ async def test_what_cannot_be_watched_is_left_alone() -> None:
     async with stream:
         far.close()
         for client in (
-            Client(memory, Waits(Shuttle())),
-            Client(stream, Waits(Shuttle())),
+            Client(memory, Waits()),
+            Client(stream, Waits()),
         ):  # not running
             with client.staying():
                 await trio.testing.wait_all_tasks_blocked()

@@ -20,6 +20,7 @@ from support.conversation import KEY, close, frame
 from support.relays import Relay, relaying, road, road_tls, tcp
 from trio_gw.relay import shuttle as shuttle_module
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import AT_ONCE, Shuttle
 from trio_gw.relay.turn import CHUNK, Pair, Sockets
@@ -142,7 +143,7 @@ def small_buffers(relay: Relay) -> None:
     for stream in (relay.near, relay.far, relay.client.stream, relay.backend.stream):
         if isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
-        assert isinstance(stream, trio.SocketStream | SecureStream)
+        assert isinstance(stream, trio.SocketStream | PlainStream | SecureStream)
         sock = stream.tls if isinstance(stream, SecureStream) else stream.socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
@@ -336,7 +337,7 @@ async def test_descriptors_are_used_again() -> None:
         for turn in range(60):
             relay = Relay(await tcp(), await tcp())
             relay.shuttle = shuttle
-            assert isinstance(relay.near, trio.SocketStream)
+            assert isinstance(relay.near, trio.SocketStream | PlainStream)
             numbers.add(relay.near.socket.fileno())
             nursery.start_soon(relay.run, (b"", b""), NEVER)
             await relay.client.says(b"%d" % turn)

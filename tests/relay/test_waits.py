@@ -43,7 +43,7 @@ def other() -> Iterator[Pair]:
 async def waits() -> AsyncIterator[Waits]:
     async with trio.open_nursery() as nursery:
         shuttle = Shuttle()
-        waits = Waits(shuttle)
+        waits = shuttle.waits
         await nursery.start(shuttle.run)
         await nursery.start(waits.run)
         yield waits
@@ -179,7 +179,7 @@ async def test_deadlines_that_are_over_are_not_kept(
 
 async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair) -> None:
     near, far = pair
-    idle = Waits(Shuttle())
+    idle = Waits()
     assert not idle.watch(near.fileno(), select.EPOLLIN, lambda: None)
     assert await idle.readable(near.fileno(), trio.current_time()) is Woken.LATE
     far.sendall(b"x")
@@ -190,7 +190,7 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
 async def test_who_waits_goes_on_when_the_road_ends(pair: Pair, other: Pair) -> None:
     near, peer = pair[0].fileno(), other[0].fileno()
     shuttle = Shuttle()
-    ending = Waits(shuttle)
+    ending = shuttle.waits
     woken = []
 
     async def wait() -> None:

@@ -17,6 +17,7 @@ import trustme
 from support.conversation import KEY, Seen, frame, split_frames
 from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import Shuttle
 from trio_gw.wire import frames
@@ -53,8 +54,12 @@ async def tcp() -> tuple[trio.SocketStream, trio.SocketStream]:
 
 
 async def road() -> Pair:
-    """A real connection whose relay is driven by the shuttle, while the others get the pump."""
-    return await tcp()
+    """A real connection whose relay is driven by the shuttle, while the others get the pump.
+
+    The gateway's end is the stream that it makes itself.
+    """
+    near, far = await tcp()
+    return near, PlainStream(socket.socket(fileno=far.socket.detach()))
 
 
 async def road_tls() -> Pair:
@@ -224,7 +229,7 @@ async def is_closed(stream: trio.abc.Stream) -> bool:
     """Tell whether our end of a stream was closed."""
     if isinstance(stream, SecureStream):
         return stream.tls.fileno() == -1
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, trio.SocketStream | PlainStream):
         return stream.socket.fileno() == -1
     for touch in (lambda: stream.send_all(b"x"), lambda: stream.receive_some(1)):
         try:
@@ -264,6 +269,7 @@ async def relaying(
             if client in ROADS:
                 relay.shuttle = Shuttle()
                 await nursery.start(relay.shuttle.run)
+                await nursery.start(relay.shuttle.waits.run)
             nursery.start_soon(relay.run, early, close_timeout)
             yield relay
             await relay.over.wait()

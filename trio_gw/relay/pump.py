@@ -50,6 +50,7 @@ async def carry(
     unsent: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float,
     tolls: Mapping[Side, Toll] | None = None,
+    ended: Ending | None = None,
 ) -> Ending:
     """Relay until the end; `early` holds bytes already received from client and backend.
 
@@ -60,6 +61,8 @@ async def carry(
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
     relay = Relay(streams, lanes, close_timeout, tolls)
+    if ended is not None:
+        relay.end(ended)
     return await relay.run(
         {Side.CLIENT: early[0], Side.BACKEND: early[1]},
         {Side.CLIENT: unsent[0], Side.BACKEND: unsent[1]},
@@ -175,7 +178,7 @@ class Relay:
 
         def wake() -> None:
             assert lane.ending is not None
-            self._end(Ending(Side.GATEWAY, lane.ending.code, lane.ending.reason))
+            self.end(Ending(Side.GATEWAY, lane.ending.code, lane.ending.reason))
             # Only a read may be broken off: a write cut short would leave half a frame.
             if reading is not None:
                 reading.cancel()
@@ -252,7 +255,7 @@ class Relay:
         self.lanes[OTHER[side]].finished = True
         self._hurry()
 
-    def _end(self, ending: Ending) -> None:
+    def end(self, ending: Ending) -> None:
         """Note how the connection ends; the first to say so counts and starts the deadline."""
         if self.ending is None:
             self.ending = ending
@@ -267,16 +270,16 @@ class Relay:
     def _spoke_last(self, side: Side, lane: Lane) -> None:
         if lane.violation is not None:
             what = f"{side}: {lane.violation.what}"
-            self._end(Ending(side, lane.violation.code, what))
+            self.end(Ending(side, lane.violation.code, what))
             self.lanes[OTHER[side]].end(lane.violation.code, what)
         elif lane.close is not None:
-            self._end(Ending(side, lane.close.code, lane.close.reason))
+            self.end(Ending(side, lane.close.code, lane.close.reason))
 
     def _lost(self, side: Side) -> None:
         """React to the end of what a side sends, before its Close frame."""
         self.mute.add(side)
         lane, opposite = self.lanes[side], self.lanes[OTHER[side]]
-        self._end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
+        self.end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
         if opposite.close is not None:
             # It went instead of answering a Close: answer in its place, with the same code.
             lane.end(opposite.close.code, opposite.close.reason)

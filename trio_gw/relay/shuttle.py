@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay import calls, pump
+from trio_gw.errors import Ending
+from trio_gw.relay import calls, parting, pump
 from trio_gw.relay.bypass import Bypass
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import Pair, Sockets
+from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
     import ssl
 
-    from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
 
 AT_ONCE = calls.MOST  # sockets served before other tasks get their turn
@@ -44,11 +45,7 @@ class Shuttle:
         """Make a road; `sole` tells that no other process has what this one waits for."""
         self._sole = sole
         self._sockets: Sockets | None = None
-
-    @property
-    def sockets(self) -> Sockets | None:
-        """What is on the road, while it is served."""
-        return self._sockets
+        self.waits = Waits()
 
     def __len__(self) -> int:
         """Count the pairs on the road."""
@@ -56,7 +53,7 @@ class Shuttle:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
-        sockets = self._sockets = Sockets()
+        sockets = self._sockets = self.waits.sockets = Sockets()
         try:
             task_status.started()
             await Bypass(sockets, sole=self._sole).run()
@@ -69,7 +66,7 @@ class Shuttle:
                         break
                     left -= served
         finally:
-            self._sockets = None
+            self._sockets = self.waits.sockets = None
             for pair in sockets.pairs():
                 sockets.drop(pair)
                 pair.let_go()
@@ -103,6 +100,13 @@ class Shuttle:
                         with trio.CancelScope(shield=True):
                             await trio.aclose_forcefully(stream)
                     raise
+        ended: Ending | None = None
+        streams = client, backend
+        if self.waits.running and not any((*early, *unsent)) and parting.are_plain(streams):
+            parted = await parting.part(streams, (publish, subscribe), self.waits, close_timeout)
+            if isinstance(parted, Ending):
+                return parted
+            ended, unsent, close_timeout = parted
         return await pump.carry(
             client,
             backend,
@@ -111,6 +115,7 @@ class Shuttle:
             early=early,
             unsent=unsent,
             close_timeout=close_timeout,
+            ended=ended,
         )
 
 

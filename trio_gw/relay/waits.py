@@ -23,7 +23,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trio_gw.relay.shuttle import Shuttle
+    from trio_gw.relay.turn import Sockets
 
 STALE = 1000  # deadlines of waits that are over, and kept nevertheless
 
@@ -60,7 +60,7 @@ class _Wait:
         self.wake(Woken.LEFT)
 
     def wake(self, why: Woken) -> None:
-        if self.over:  # woken for the other socket just now
+        if self.over:  # woken for something else just now
             return
         self.woken = why
         self.end()
@@ -79,10 +79,14 @@ class _Wait:
 
 
 class Waits:
-    """All waits of one process, on its road. `run` watches the time."""
+    """All waits of one process, on its road. `run` watches the time.
 
-    def __init__(self, shuttle: Shuttle) -> None:
-        self._shuttle = shuttle
+    `sockets` are those of the road while it is served; `running` tells whether the time is watched.
+    """
+
+    def __init__(self) -> None:
+        self.sockets: Sockets | None = None
+        self.running = False
         self._waiting = 0
         self._due: list[_Wait] = []
         self._next = -math.inf  # when `run` looks again
@@ -90,7 +94,14 @@ class Waits:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wake those whose time is over, until cancelled."""
-        task_status.started()
+        self.running = True
+        try:
+            task_status.started()
+            await self._keep_time()
+        finally:
+            self.running = False
+
+    async def _keep_time(self) -> None:
         while True:
             now = trio.current_time()
             due = self._due
@@ -107,7 +118,7 @@ class Waits:
 
         Tells whether it will be; the road may be closed or full, or the socket be closed.
         """
-        sockets = self._shuttle.sockets
+        sockets = self.sockets
         if sockets is None or fd < 0:
             return False
         try:
@@ -118,14 +129,21 @@ class Waits:
 
     def forget(self, fd: int) -> None:
         """Watch a socket no longer; before it is closed or handed on."""
-        if (sockets := self._shuttle.sockets) is not None:
+        if (sockets := self.sockets) is not None:
             with contextlib.suppress(OSError):
                 sockets.forget(fd)
 
-    async def readable(self, fd: int, due: float = math.inf, peer: int = -1) -> Woken:
+    async def readable(
+        self,
+        fd: int,
+        due: float = math.inf,
+        peer: int = -1,
+        lend: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Woken:
         """Wait until a socket has something to read, until `due`, or until a peer hangs up.
 
         `due` is a moment of Trio's clock; `peer` is the other socket's number, if there is one.
+        `lend` is given what ends the wait before its time.
         """
         wait = _Wait(self, fd, due, peer)
         if not self.watch(fd, select.EPOLLIN, wait.ready):
@@ -137,6 +155,8 @@ class Waits:
             wait.peer = -1
         if due < math.inf:
             self._add(wait)
+        if lend is not None:
+            lend(wait.ready)
         self._waiting += 1
         try:
             await trio.lowlevel.wait_task_rescheduled(wait.abort)
