@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.relay.farewell import BROKEN, hang_up
 from trio_gw.wire.http import response
 
 if TYPE_CHECKING:

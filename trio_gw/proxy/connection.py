@@ -12,27 +12,24 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import trio
-
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.proxy import forwarding, question, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
 from trio_gw.proxy.departures import Client, ClientGoneError
-from trio_gw.proxy.tls import shake_hands
+from trio_gw.proxy.request import Request
 from trio_gw.relay import messages, pump
+from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.plain import Discarding, PlainStream, receive, receive_now, send
-from trio_gw.relay.pump import BROKEN
-from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.waits import Woken
+from trio_gw.relay.plain import Discarding, send
 from trio_gw.telemetry import logs
 from trio_gw.wire import handshake
-from trio_gw.wire.http import RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import trio
 
     from trio_gw.config.api import Endpoint
     from trio_gw.proxy.admission import Admitted
@@ -71,7 +68,7 @@ class _Connection:
         self.session = session
         self.stream = stream
         self.tls = tls
-        self.reader = RequestReader()
+        self.request = Request(gateway, session, stream, tls=tls)
         self.answers = Answers(stream, session)
 
     async def serve(self, peer: str) -> None:
@@ -92,7 +89,7 @@ class _Connection:
         """Go through the phases up to the relay; None if the connection ends before that."""
         session = self.session
         try:
-            head = await self._read_head()
+            head = await self.request.head()
             session.request = f"{head.method} {head.path}"
             session.request_id = handshake.request_id(head).decode() or session.request_id
             logs.request_id.set(session.request_id)
@@ -120,61 +117,6 @@ class _Connection:
             await self.answers.refuse(refusal)
         return None
 
-    # -- head ------------------------------------------------------------------------------
-
-    async def _read_head(self) -> RequestHead:
-        """TLS handshake and request head, together under one deadline."""
-        try:
-            data = receive_now(self.stream)
-        except BROKEN as error:
-            raise ClientGoneError from error
-        # Most clients' heads are here by now: then there is nothing to wait for.
-        if data and (head := self.reader.feed(data)) is not None:
-            return head
-        seconds = self.gateway.settings.timeouts.head
-        if isinstance(self.stream, PlainStream):
-            due = trio.current_time() + seconds
-            while (data := await self._receive_by(self.stream, due)) is not None:
-                if (head := self.reader.feed(data)) is not None:
-                    return head
-            raise refusals.too_slow("head", seconds)
-        with trio.move_on_after(seconds):
-            if self.tls:
-                assert isinstance(self.stream, SecureStream)
-                session, server = self.session, self.gateway.tls
-                try:
-                    session.certificate = await shake_hands(self.stream, server, session.peer)
-                except BROKEN as error:
-                    raise ClientGoneError from error
-            while True:
-                if (head := self.reader.feed(await self._receive())) is not None:
-                    return head
-        raise refusals.too_slow("head", seconds)
-
-    async def _receive_by(self, stream: PlainStream, due: float) -> bytes | None:
-        """Receive; None if there is nothing by then, by Trio's clock."""
-        while True:
-            woken = await self.gateway.waits.readable(stream.socket.fileno(), due)
-            try:
-                data = stream.receive_now()
-            except BROKEN as error:
-                raise ClientGoneError from error
-            if data:
-                return data
-            if data is not None:
-                raise ClientGoneError
-            if woken is Woken.LATE:
-                return None
-
-    async def _receive(self) -> bytes:
-        try:
-            data = await receive(self.stream)
-        except BROKEN as error:
-            raise ClientGoneError from error
-        if not data:
-            raise ClientGoneError
-        return data
-
     # -- route -----------------------------------------------------------------------------
 
     async def _find_route(self, head: RequestHead) -> Match | None:
@@ -184,7 +126,7 @@ class _Connection:
         upgrading = handshake.is_upgrade(head)
         if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
             client = session.visit.address
-            status, headers, body = await gateway.builtin.answer(head, self._read_body, client)
+            status, headers, body = await gateway.builtin.answer(head, self.request.body, client)
             await self.answers.give(status, headers, body, head_only=head.method == "HEAD")
             return None
         table = gateway.live.table
@@ -206,15 +148,6 @@ class _Connection:
 
     def _is_system_host(self, head: RequestHead) -> bool:
         return not self.gateway.settings.strict_vhosts or head.host == "localhost"
-
-    async def _read_body(self) -> bytes:
-        seconds = self.gateway.settings.timeouts.head
-        with trio.move_on_after(seconds):
-            body = self.reader.feed_body(self.reader.leftover)
-            while body is None:
-                body = self.reader.feed_body(await self._receive())
-            return body
-        raise refusals.too_slow("body", seconds)
 
     # -- admit -----------------------------------------------------------------------------
 
@@ -279,7 +212,7 @@ class _Connection:
             carry = partial(
                 messages.carry, limit=look.max_message, session=session, tolls=session.tolls
             )
-        early = self.reader.leftover, backend.early
+        early = self.request.leftover, backend.early
         return _Joined(backend.stream, publish, subscribe, early, carry)
 
     async def _relay(self, joined: _Joined) -> None:
@@ -291,7 +224,7 @@ class _Connection:
             for observer in self.gateway.observers:
                 observer.opened(session)
             session.marks.clear()
-            del self.reader
+            del self.request
             session.ending = await carry(
                 self.stream,
                 backend,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.proxy import refusals
+from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream
-from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ Readiness is about all of them, too (`settled`).
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import select
 import time
@@ -29,7 +28,6 @@ from trio_gw.counters import Counters, Slot
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
 
     from trio_gw.counters import Pages
     from trio_gw.routes import Live
@@ -53,6 +51,22 @@ class State(enum.IntEnum):
     MISSING = 4  # it was ready once, and is being replaced
 
 
+class _Counted:
+    """A context that counts who is in it. It keeps nothing else, so one is enough for all."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: memoryview) -> None:
+        self._own = own
+
+    def __enter__(self) -> None:
+        self._own[Slot.OPEN] += 1
+        self._own[Slot.ACCEPTED] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._own[Slot.OPEN] -= 1
+
+
 class Fleet:
     """All workers, as seen by the one with this `index`."""
 
@@ -72,6 +86,7 @@ class Fleet:
         self.pages = pages
         self._counters = counters or Counters(1)
         self._own = self._counters.column(index)
+        self._counted = _Counted(self._own)
         self._alone = self._counters.processes == 1
         self._hasty_until = 0.0  # the others did not take what was left to them
         # A replacement serves nobody before it is ready: the others are, so it can wait.
@@ -108,15 +123,9 @@ class Fleet:
         rows = (self._counters.row(slot) for slot in (Slot.OPEN, Slot.ACCEPTED))
         return list(zip(*rows, strict=True))
 
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[None]:
+    def connection(self) -> _Counted:
         """Count a connection, from its acceptance to its end."""
-        self._own[Slot.OPEN] += 1
-        self._own[Slot.ACCEPTED] += 1
-        try:
-            yield
-        finally:
-            self._own[Slot.OPEN] -= 1
+        return self._counted
 
     # -- whose turn it is ----------------------------------------------------------------------
 

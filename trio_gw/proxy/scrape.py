@@ -9,7 +9,7 @@ import trio
 
 from trio_gw.errors import Refusal
 from trio_gw.proxy.refusals import not_found, only_get, too_slow
-from trio_gw.relay.pump import BROKEN, hang_up
+from trio_gw.relay.farewell import BROKEN, hang_up
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.http import RequestReader, response
 

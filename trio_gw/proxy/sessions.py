@@ -6,10 +6,9 @@ outside, and why, is the business of `sweeper`.
 
 from __future__ import annotations
 
-import contextlib
+import os
 import random
 import time
-import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +62,7 @@ class Session:
         self.phase = Phase.HEAD
         self.marks: list[tuple[Phase, float]] = []  # phases left during the handshake, and when
         self.request = "-"  # method and path, never the query: it may hold a token
-        self.request_id = uuid.uuid4().hex  # until the request brings its own
+        self.request_id = os.urandom(16).hex()  # until the request brings its own
         self.visit = Visit()
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
@@ -141,17 +140,17 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._all.values()))
 
-    @contextlib.contextmanager
-    def open(self, peer: str) -> Iterator[Session]:
+    def open(self, peer: str) -> _Open:
         """Register a connection for as long as the context lasts."""
-        session = Session(peer)
+        return _Open(self, Session(peer))
+
+    def _enter(self, session: Session) -> None:
         self._all[id(session)] = session
-        try:
-            yield session
-        finally:
-            del self._all[id(session)]
-            if not self._all:
-                self._last_left.set()
+
+    def _leave(self, session: Session) -> None:
+        del self._all[id(session)]
+        if not self._all:
+            self._last_left.set()
 
     async def end(
         self,
@@ -181,3 +180,20 @@ class Sessions:
         while self._all:
             self._last_left = trio.Event()
             await self._last_left.wait()
+
+
+class _Open:
+    """A session from its beginning to its end; a generator would take ten calls more."""
+
+    __slots__ = ("_session", "_sessions")
+
+    def __init__(self, sessions: Sessions, session: Session) -> None:
+        self._sessions = sessions
+        self._session = session
+
+    def __enter__(self) -> Session:
+        self._sessions._enter(self._session)
+        return self._session
+
+    def __exit__(self, *_: object) -> None:
+        self._sessions._leave(self._session)

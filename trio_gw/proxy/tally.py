@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PASS = 1.0  # seconds between two looks
 _IN, _OUT = "in", "out"
+_PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
 _COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD)
 
 
@@ -89,7 +90,7 @@ class Tally:
         if session.phase is not Phase.RELAY:
             marks = [*marks, (session.phase, trio.current_time())]
         for phase, left in marks:
-            self._metrics.observe(families.PHASES, (phase.value,), left - last)
+            self._metrics.observe(families.PHASES, _PHASES[phase], left - last)
             last = left
 
     def _throttled(self, labels: Labels, quota: Quota) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay.pump import BROKEN
+from trio_gw.relay.farewell import BROKEN
 
 if TYPE_CHECKING:
     from trio_gw.guard.clients import ClientPeer

@@ -14,8 +14,8 @@ import trio
 from trio_gw.errors import Refusal
 from trio_gw.proxy import refusals
 from trio_gw.proxy.dial import begin
+from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
-from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer

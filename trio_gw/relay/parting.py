@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeGuard
 import trio
 
 from trio_gw.errors import Ending, Side
+from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream
-from trio_gw.relay.pump import BROKEN
 from trio_gw.relay.waits import Woken
 
 if TYPE_CHECKING:

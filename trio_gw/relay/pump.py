@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
+from trio_gw.relay.farewell import BROKEN, hang_up, send_eof
 from trio_gw.relay.plain import close_now
-from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     Send = Callable[[Bytes], Awaitable[None]]
 
 OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
-BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 async def carry(
@@ -67,30 +66,6 @@ async def carry(
         {Side.CLIENT: early[0], Side.BACKEND: early[1]},
         {Side.CLIENT: unsent[0], Side.BACKEND: unsent[1]},
     )
-
-
-async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
-    """Say nothing more and discard what comes until the peer hangs up too; the caller sets a limit.
-
-    Closing with unread bytes in the socket would reset the connection, and destroy the last
-    words on their way to the peer. With `wait_only` the peer is left to end it first. Raises one
-    of `BROKEN` when there is nobody to wait for.
-    """
-    if not wait_only:
-        if isinstance(stream, SecureStream):
-            stream.say_goodbye()
-        await _send_eof(stream)
-    if isinstance(stream, SecureStream):
-        while await stream.receive_raw():
-            pass
-    else:
-        while await stream.receive_some(CHUNK):
-            pass
-
-
-async def _send_eof(stream: trio.abc.Stream) -> None:
-    if isinstance(stream, trio.abc.HalfCloseableStream):
-        await stream.send_eof()
 
 
 class Relay:
@@ -230,7 +205,7 @@ class Relay:
                 if not lane.finished:
                     # Lost inside a frame: no Close can be said, the end of the stream has to do.
                     with contextlib.suppress(*BROKEN):
-                        await _send_eof(sink)
+                        await send_eof(sink)
                 return
 
     def sender(self, side: Side) -> Send:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -72,10 +73,8 @@ class Metrics:
     def observe(self, family: Family, labels: Labels, seconds: float) -> None:
         """Add a value to a histogram."""
         numbers = self._numbers(family, labels)
-        for place, bound in enumerate(family.buckets):
-            if seconds <= bound:
-                numbers[place] += 1
-                break
+        if (place := bisect_left(family.buckets, seconds)) < len(family.buckets):
+            numbers[place] += 1
         numbers[-2] += 1
         numbers[-1] += seconds
 

@@ -1,0 +1,108 @@
+"""What a client sends before anything is known of it: TLS, the request's head, maybe a body.
+
+Called by `connection`. Each of them has its time (`timeouts.head`), and raises `ClientGoneError`
+when the client leaves instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.proxy import refusals
+from trio_gw.proxy.departures import ClientGoneError
+from trio_gw.proxy.tls import shake_hands
+from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.plain import PlainStream, receive, receive_now
+from trio_gw.relay.secure import SecureStream
+from trio_gw.relay.waits import Woken
+from trio_gw.wire.http import RequestReader
+
+if TYPE_CHECKING:
+    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.sessions import Session
+    from trio_gw.wire.head import RequestHead
+
+
+class Request:
+    """The request of one connection; `tls` tells whether there is a TLS handshake before it."""
+
+    __slots__ = ("_gateway", "_reader", "_session", "_stream", "_tls")
+
+    def __init__(
+        self, gateway: Gateway, session: Session, stream: trio.abc.Stream, *, tls: bool
+    ) -> None:
+        self._gateway = gateway
+        self._session = session
+        self._stream = stream
+        self._tls = tls
+        self._reader = RequestReader()
+
+    @property
+    def leftover(self) -> bytes:
+        """What came behind the head: the client's first frames."""
+        return self._reader.leftover
+
+    async def head(self) -> RequestHead:
+        """TLS handshake and request head, together under one deadline."""
+        try:
+            data = receive_now(self._stream)
+        except BROKEN as error:
+            raise ClientGoneError from error
+        # Most clients' heads are here by now: then there is nothing to wait for.
+        if data and (head := self._reader.feed(data)) is not None:
+            return head
+        seconds = self._gateway.settings.timeouts.head
+        if isinstance(self._stream, PlainStream):
+            due = trio.current_time() + seconds
+            while (data := await self._receive_by(self._stream, due)) is not None:
+                if (head := self._reader.feed(data)) is not None:
+                    return head
+            raise refusals.too_slow("head", seconds)
+        with trio.move_on_after(seconds):
+            if self._tls:
+                assert isinstance(self._stream, SecureStream)
+                session, server = self._session, self._gateway.tls
+                try:
+                    session.certificate = await shake_hands(self._stream, server, session.peer)
+                except BROKEN as error:
+                    raise ClientGoneError from error
+            while True:
+                if (head := self._reader.feed(await self._receive())) is not None:
+                    return head
+        raise refusals.too_slow("head", seconds)
+
+    async def body(self) -> bytes:
+        """Read the body that the head announces, within its time and its bounds."""
+        seconds = self._gateway.settings.timeouts.head
+        with trio.move_on_after(seconds):
+            body = self._reader.feed_body(self._reader.leftover)
+            while body is None:
+                body = self._reader.feed_body(await self._receive())
+            return body
+        raise refusals.too_slow("body", seconds)
+
+    async def _receive_by(self, stream: PlainStream, due: float) -> bytes | None:
+        """Receive; None if there is nothing by then, by Trio's clock."""
+        while True:
+            woken = await self._gateway.waits.readable(stream.socket.fileno(), due)
+            try:
+                data = stream.receive_now()
+            except BROKEN as error:
+                raise ClientGoneError from error
+            if data:
+                return data
+            if data is not None:
+                raise ClientGoneError
+            if woken is Woken.LATE:
+                return None
+
+    async def _receive(self) -> bytes:
+        try:
+            data = await receive(self._stream)
+        except BROKEN as error:
+            raise ClientGoneError from error
+        if not data:
+            raise ClientGoneError
+        return data
