@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import zipfile
@@ -15,9 +14,10 @@ from support.adminapi import BASE, BASIC, BOUNDARY, AdminClient, form, packed
 from support.backends import start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
+from support.uploads import left, post, resident, under_way, until, zipped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 ANY: dict[str, Any] = {"/*": {"publish": {}}}
@@ -35,37 +35,6 @@ async def client(gateway: RunningGateway) -> AdminClient:
     client = AdminClient(gateway)
     await client.login()
     return client
-
-
-def left(gateway: RunningGateway) -> set[str]:
-    """List what lies in the folder of deployed projects."""
-    folder = gateway.base / "deployed"
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
-def under_way(gateway: RunningGateway) -> int:
-    """Count the uploads that take room on the disk: files without a name."""
-    folder = str((gateway.base / "deployed").resolve())
-    links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-    paths = [os.readlink(link) for link in links if os.path.lexists(link)]
-    return sum(path.startswith(f"{folder}/") and path.endswith(" (deleted)") for path in paths)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something that sets no event is so."""
-    with trio.fail_after(10):
-        while not condition():
-            await trio.lowlevel.checkpoint()
-
-
-def zipped(
-    *entries: tuple[str | zipfile.ZipInfo, bytes], kind: int = zipfile.ZIP_DEFLATED
-) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", kind) as file:
-        for name, data in entries:
-            file.writestr(name, data)
-    return out.getvalue()
 
 
 def link() -> zipfile.ZipInfo:
@@ -111,11 +80,6 @@ async def test_hostile_zips_are_refused(gateway: RunningGateway, client: AdminCl
     assert left(gateway) <= {".lock"}
     assert (await client.list()).body == b'{"list":null}'
     assert (await client.deploy(good)).status == 200
-
-
-async def post(client: AdminClient, body: Any, kind: str, size: int | None = None) -> int:
-    headers = {"Authorization": BASIC, "Content-Type": kind}
-    return (await client.ask("POST", f"{BASE}/apis", headers, body, size)).status
 
 
 async def test_hostile_forms_are_refused(gateway: RunningGateway, client: AdminClient) -> None:
@@ -182,12 +146,6 @@ async def test_an_upload_that_dawdles_is_ended(nursery: trio.Nursery, base: Path
 
     assert await post(client, dawdling(), kind, len(body)) == 408
     assert left(gateway) == set()
-
-
-def resident() -> int:
-    """Return the memory of this process, the client's part included, in bytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_large_upload_takes_no_memory_and_nobodys_time(

@@ -240,3 +240,22 @@ async def test_one_that_drains_is_not_ready(autojump_clock: MockClock) -> None:
     _, (one, two) = fleets(2)
     two.state = State.DRAINING
     assert not await one.settled()
+
+
+async def test_those_who_serve_or_are_about_to_agree(autojump_clock: MockClock) -> None:
+    counters, (one, two, three) = fleets(3)
+    two.state = State.STARTING
+    three.state = State.DRAINING
+    three.serves(B)  # it has no new clients
+    one.serves(B)
+    with trio.move_on_after(60) as waited:
+        await one.agreed()
+    assert waited.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.agreed)
+        await trio.testing.wait_all_tasks_blocked()
+        two.serves(B)
+    one.serves(A)
+    bury(counters, 1)
+    with trio.fail_after(1):
+        await one.agreed()  # who replaces the second reads what there is

@@ -35,7 +35,7 @@ NAMES = ("First", "Second", "Third")
 MARKER = "Marker"
 HOSTS = ("localhost", "us.wso2.com")
 AUTHORIZATION = "Basic " + base64.b64encode(b"admin:admin").decode()
-LONGEST = 0.6  # seconds of deploying until something is killed, at most
+LONGEST = 5  # changes for which things are deployed until something is killed, at most
 State = dict[tuple[str, str], str]  # (name, host) → its topic, which tells the version
 
 
@@ -49,6 +49,7 @@ class Crashes:
         self._certain: State = {}
         self._maybe: State = {}
         self._version = 0
+        self._pace = 0.1  # seconds that a change takes, about
         self.kills = self.answered = 0
         self.starts: list[float] = []  # seconds until each gateway was ready
         self._tls = ssl.create_default_context(cafile=str(base / "certs" / "mg.pem"))
@@ -94,7 +95,7 @@ class Crashes:
             kill()
             killed.set()
 
-        killer = threading.Timer(self._random.uniform(0.0, LONGEST), strike)
+        killer = threading.Timer(self._random.uniform(0, LONGEST * self._pace), strike)
         killer.start()
         while (maybe := self._change(port)) is None:
             # The other worker may serve on, and never let a change fail.
@@ -142,11 +143,13 @@ class Crashes:
                 after[name, host] = topic
             body, headers["Content-Type"] = form(self._zipped(name, topic, hosts))
             request = ("POST", f"{BASE}/apis?override=true", body)
+        began = time.monotonic()
         try:
             status, body = self._ask(port, *request, headers)
         except (OSError, http.client.HTTPException):
             return after
         assert status in ((200, 404) if request[0] == "DELETE" else (200,)), body
+        self._pace = (self._pace + time.monotonic() - began) / 2
         self._certain = after
         self.answered += 1
         return None
