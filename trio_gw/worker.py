@@ -30,6 +30,7 @@ from trio_gw.feed.deploy import Deployer
 from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
+from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource, either
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
@@ -94,6 +95,7 @@ class Running(NamedTuple):
     testkeys: TestKeys | None
     operators: Operators
     metrics: Metrics | None
+    asker: Asker | None  # of the git source
 
 
 def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
@@ -217,10 +219,11 @@ async def run(
         await fleet.agreed()
 
     witness = Witness(fleet.index + 1, sessions, catalog, metrics)
-    git = None
+    git = asker = None
     if from_git:
         asks = fleet.index == 0
-        git = GitSource(settings, base, deployed.git, settle=settle, asks=asks)
+        git = GitSource(settings.git, base, deployed.git, asks=asks)
+        asker = Asker(git, settings, base, settle) if asks else None
     admin = Context(
         settings.admin,
         operators=operators,
@@ -266,6 +269,8 @@ async def run(
                 await nursery.start(deployed.run)
                 if git is not None:
                     await nursery.start(git.run)
+                if asker is not None:
+                    nursery.start_soon(asker.run)
                 watch_apis = partial(follow, identify=deployed.identify)
                 await nursery.start(watch_apis, base / settings.apis, deployed.folder)
             else:
@@ -295,7 +300,9 @@ async def run(
                 log_addresses(listeners)
             addresses = addresses_of(listeners)
             task_status.started(
-                Running(addresses, live, catalog, sessions, keys.testkeys, operators, metrics)
+                Running(
+                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics, asker)
+                )
             )
             await (trio.Event() if stop is None else stop).wait()
             fleet.state = State.DRAINING

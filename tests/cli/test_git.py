@@ -14,7 +14,8 @@ import trio
 from support.backends import start_echo
 from support.commands import Serving, gw, port_of, start
 from support.projects import api, asyncapi, write
-from support.repositories import OPEN, TOKEN, Repository, relatives, start_git_server
+from support.repositories import OPEN, TOKEN, USER, Repository, relatives, start_git_server
+from support.secrets import secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,3 +138,26 @@ def test_faults_of_the_settings_name_the_line(base: Path) -> None:
 
 def test_nothing_of_git_is_asked_when_it_is_off(base: Path) -> None:
     assert gw(base, "check", PATH=str(base)).returncode == 0
+
+
+async def test_sighup_takes_over_new_credentials(
+    base: Path, running: list[Serving], repository: Repository, nursery: trio.Nursery
+) -> None:
+    root = repository.bare.parent
+    server = await start_git_server(nursery, root, credentials=f"{USER}:{TOKEN}")
+    more = f'username = "{USER}"\ntoken = "%s"\ninterval = 3600\n'
+    text = f'[git]\nurl = "{server.url}"\n{more}'
+    (base / "gateway.toml").write_text(text % secret("glpat-Wai3ohGh7mohVohth1ee"))
+    serving = await start(base, "run")
+    running.append(serving)
+    await serving.read_until("err", "the server does not accept the credentials")
+    await serving.read_until("err", "listening on http://127")
+    (base / "gateway.toml").write_text(text % TOKEN + 'branch = "main"\n')
+    serving.process.send_signal(signal.SIGHUP)
+    await serving.read_until("err", "git: what else has changed in [git] needs a restart")
+    await serving.read_until("err", "git: commit ")
+    await serving.read_until("err", "added Pets:1.0.0")
+    serving.process.terminate()
+    with trio.fail_after(20):
+        assert await serving.process.wait() == 0
+    assert TOKEN not in await serving.rest()

@@ -15,6 +15,7 @@ from support.projects import api, asyncapi, write
 from support.repositories import OPEN, GitServer, Repository, git, start_git_server
 from trio_gw.config.git import Git as Table
 from trio_gw.config.settings import Settings
+from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource
 from trio_gw.feed.gitstate import Trees
 
@@ -75,8 +76,10 @@ async def follow(
     table = {"url": url, "interval": 0.05, **more}
     settings = Settings(git=msgspec.convert(table, Table))
     served = Served()
-    source = GitSource(settings, base, served.publish, settle=served.settle, asks=asks)
+    source = GitSource(settings.git, base, served.publish, asks=asks)
     await nursery.start(source.run)
+    if asks:
+        nursery.start_soon(Asker(source, settings, base, served.settle).run)
     return source, served
 
 
@@ -299,10 +302,11 @@ async def test_a_remote_that_goes_and_comes_back(
 async def test_pauses_grow_while_the_remote_fails(tmp_path: Path) -> None:
     settings = Settings(git=Table(url="https://localhost:1/a", interval=30))
     served = Served()
-    source = GitSource(settings, tmp_path, served.publish, settle=served.settle)
-    pauses = [source._pause(failures) for failures in range(9)]
+    source = GitSource(settings.git, tmp_path, served.publish, asks=True)
+    asker = Asker(source, settings, tmp_path, served.settle)
+    pauses = [asker._pause(failures) for failures in range(9)]
     assert pauses == [30, 5, 10, 20, 40, 80, 160, 300, 300]
-    assert source._pause(10_000) == 300
+    assert asker._pause(10_000) == 300
 
 
 async def test_one_asks_and_the_others_follow(

@@ -141,10 +141,12 @@ async def _serve(
         else:
             nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
         await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope)
-        await nursery.start(_watch_hangups, options)
+        ready: list[worker.Running] = []
+        await nursery.start(_watch_hangups, options, ready)
         if where is not None and first:
             await nursery.start(echo.serve, *where)
         running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope, place)
+        ready.append(running)
         if place is not None:
             log.info("ready")
         again = place is not None and place.fleet.replaces
@@ -191,11 +193,14 @@ async def _watch_signals(
 
 
 async def _watch_hangups(
-    options: argparse.Namespace, *, task_status: trio.TaskStatus[None]
+    options: argparse.Namespace,
+    ready: Sequence[worker.Running],
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    """At each SIGHUP read the settings again, and take over `log.level`; the rest needs a restart.
+    """At each SIGHUP read the settings again, and take over `log.level` and how git is asked.
 
-    Settings that cannot be used change nothing.
+    The rest needs a restart. Settings that cannot be used change nothing.
     """
     with trio.open_signal_receiver(signal.SIGHUP) as received:
         task_status.started()
@@ -210,6 +215,9 @@ async def _watch_hangups(
             logs.set_level("info")  # for the next line
             log.info("log level is %s", level)
             logs.set_level(level)
+            for running in ready:
+                if running.asker is not None:
+                    running.asker.renew(loaded.settings.git)
 
 
 async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:

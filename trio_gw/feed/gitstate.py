@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STATE = "state.json"
 STATE_BYTES = 16 << 20
+SHORT = 12  # digits of a commit in messages
 _LOCK = ".lock"
 _TREE = "tree-"
 _COMING = ".coming-"
@@ -113,7 +114,7 @@ class Trees:
 
     def adopt(self, coming: Path, commit: str) -> str:
         """Give a finished tree its name; return it."""
-        name = f"{_TREE}{commit[:12]}-{secrets.token_hex(4)}"
+        name = f"{_TREE}{commit[:SHORT]}-{secrets.token_hex(4)}"
         os.rename(coming, self.root / name)
         return name
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 _LENGTH = 200  # characters of git's own words that are repeated
-_NOISE = re.compile(r"^(?:fatal|error|remote|warning|ssh): *|^(?:hint|Cloning|POST|From|\*).*")
+_NOISE = re.compile(
+    r"^(?:fatal|error|remote|warning|ssh): *|^(?:hint|Cloning|POST|From|\*|@).*"
+    r"|^Please make sure you have.*|^and the repository exists.*"
+)
+_SAME = "Could not read from remote repository."  # follows whatever went wrong
 
 # Patterns in what git says, the first that is found counts; what that means, and what to do.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
@@ -130,7 +134,7 @@ def _words(said: str) -> str:
     lines = []
     for line in said.splitlines():
         text = _NOISE.sub("", line.strip()).strip()
-        if text and text not in lines:
+        if text and text != _SAME and text not in lines:
             lines.append(text)
     joined = "; ".join(lines[:3])
     shown = "".join(letter if letter.isprintable() else "?" for letter in joined)

@@ -1,0 +1,214 @@
+"""Asks a remote repository now and then, judges new commits, and has the good ones served.
+
+Run by one worker of all. An unchanged branch costs one question. A new commit is fetched alone, its
+projects are read by the code that reads `apis/`, and if all of them are good, and fit together, it
+takes the place of the one before. One that is not is left alone until the branch moves on, and what
+it lacks is told. With `broken = "skip"` a broken project stays as it was, or out, and the others go
+on. While the remote fails, the last good commit stays, and the pauses grow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from trio_gw.errors import Problem, has_errors
+from trio_gw.feed import checkout, remote
+from trio_gw.feed.deployed import GIT as ORIGIN
+from trio_gw.feed.git import Git
+from trio_gw.feed.gitstate import SHORT, State
+from trio_gw.feed.gitwords import GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from trio_gw.config.git import Git as Table
+    from trio_gw.config.settings import Settings
+    from trio_gw.feed.gitsource import GitSource
+
+log = logging.getLogger("trio_gw.feed")
+
+IMPATIENCE = 5.0  # seconds before the next attempt while there is no commit at all
+PATIENCE = 300.0  # seconds that a remote which fails is left alone at most, unless `interval` is
+# What may change while the gateway runs: how the remote is asked, not what for.
+RENEWED = ("interval", "timeout", "username", "token", "ssh_key", "known_hosts", "ca")
+
+
+class Asker:
+    """The one who asks, and writes what `source` serves. `settle` returns when all workers do."""
+
+    def __init__(
+        self,
+        source: GitSource,
+        settings: Settings,
+        base: Path,
+        settle: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._table = settings.git
+        self._base = base
+        self._settle = settle
+        self._git = Git(settings.git, base, os.environ)
+        self._wake = trio.Event()
+        self._rejected = ""  # a commit that was looked at and not taken
+        self._reasons: tuple[Problem, ...] = ()
+
+    def renew(self, table: Table) -> None:
+        """Take over how the remote is asked from changed settings, and ask it at once."""
+        fresh = {name: getattr(table, name) for name in RENEWED}
+        renewed = msgspec.structs.replace(self._table, **fresh)
+        if renewed != table:
+            log.warning("git: what else has changed in [git] needs a restart")
+        self._table = renewed
+        self._git = Git(renewed, self._base, os.environ)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ask until cancelled, as soon as no other process does."""
+        source = self._source
+        while True:
+            lock = source.trees.locked()
+            try:
+                mine = await self._source.in_thread(lock.__enter__)
+                try:
+                    if mine:
+                        await source.in_thread(partial(source.trees.sweep, source.state.tree))
+                        await self._ask_for_ever()
+                finally:
+                    lock.__exit__(None, None, None)
+            except OSError as error:
+                await self._tell(self._source.disk_problem(error))
+            self._source.tried.set()  # If another gateway has the folder, this one follows.
+            await trio.sleep(self._table.interval)
+
+    async def _ask_for_ever(self) -> None:
+        failures = 0
+        while True:
+            self._wake = trio.Event()
+            try:
+                await self._round()
+                failures = 0
+            except GitError as error:
+                failures = failures + 1 if error.passing else 0
+                mend = self._source.mend(error.mend)
+                await self._tell(Problem(self._table.url, 0, 0, error.what, mend))
+            except OSError as error:
+                failures += 1
+                await self._tell(self._source.disk_problem(error))
+            self._source.tried.set()
+            with trio.move_on_after(self._pause(failures)):
+                await self._wake.wait()
+
+    def _pause(self, failures: int) -> float:
+        """Wait longer and longer for a remote that fails; not long for the first commit."""
+        interval = self._table.interval
+        if not failures:
+            return interval
+        first = interval if self._source.state.commit else min(interval, IMPATIENCE)
+        return float(min(first * 2.0 ** min(failures - 1, 16), max(interval, PATIENCE)))
+
+    async def _round(self) -> None:
+        """Ask once; take up what is new. Raises `GitError`, OSError."""
+        found = await remote.head(self._git, self._table, self._source.trees.root)
+        if found.commit == self._source.state.commit and self._source.whole:
+            self._rejected, self._reasons = "", ()
+        elif found.commit != self._rejected:
+            self._rejected, self._reasons = "", ()
+            await self._take(found)
+        state = self._source.state
+        await self._source.record(msgspec.structs.replace(state, faults=self._reasons))
+
+    async def _take(self, found: remote.Head) -> None:
+        """Fetch a commit, judge it, and serve it or remember why not."""
+        coming = await self._source.in_thread(self._source.trees.new_path)
+        commit = found.commit
+        try:
+            await self._source.in_thread(coming.mkdir)
+            commit = await remote.fetch(self._git, self._table, found, coming / "repository")
+            await self._check_out(coming)
+            found = found._replace(commit=commit)
+            state = await self._decide(found, coming / "tree")
+            if state is not None:
+                adopt = partial(self._source.trees.adopt, coming / "tree", commit)
+                name = await self._source.in_thread(adopt)
+                await self._serve(msgspec.structs.replace(state, tree=name))
+        except GitError as error:
+            if error.passing:
+                raise
+            what = f"commit {commit[:SHORT]}{_of(found.branch)} is not taken up: {error.what}"
+            problem = Problem(self._table.url, 0, 0, what, self._source.mend(error.mend))
+            self._reject(commit, (problem,))
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._source.in_thread(partial(shutil.rmtree, coming, ignore_errors=True))
+
+    async def _check_out(self, coming: Path) -> None:
+        """Write the files of the fetched commit below `tree`."""
+        listed = await remote.files(self._git, self._table, coming / "repository")
+        with open(coming / "list", "w+b") as wanted, open(coming / "packed", "w+b") as packed:  # noqa: ASYNC230 - only opened here
+            await self._source.in_thread(partial(checkout.write_list, listed, wanted))
+            await remote.contents(self._git, coming / "repository", wanted, packed)
+            work = partial(checkout.take_apart, listed, packed, coming / "tree")
+            await self._source.in_thread(work)
+
+    async def _decide(self, found: remote.Head, tree: Path) -> State | None:
+        """Judge what was checked out: the state that serves it, or None if it is rejected."""
+        work = partial(checkout.load, tree, ORIGIN, self._source.loaded.known)
+        loaded = await self._source.in_thread(work)
+        shown = f"{ORIGIN}@{found.commit[:SHORT]}"
+        left: tuple[Problem, ...] = ()
+        if self._table.broken == "skip":
+            broken = loaded.broken
+            wrong = [each for name in broken for each in loaded.known[name].verdict.problems]
+            left = checkout.renamed(wrong, ORIGIN, shown)
+            if broken:
+                old = self._source.state.tree
+                before = self._source.trees.root / old if old else None
+                await self._source.in_thread(partial(checkout.keep, tree, broken, before))
+                loaded = await self._source.in_thread(work)
+        else:
+            wrong = [*loaded.problems, *checkout.judge(loaded.projects, self._settings)]
+            if has_errors(wrong):
+                told = checkout.renamed(wrong, ORIGIN, shown)
+                errors = checkout.errors_of(told)
+                what = (
+                    f"commit {found.commit[:SHORT]}{_of(found.branch)} is not taken up:"
+                    f" {errors} error{'s' if errors > 1 else ''} in it"
+                )
+                mend = self._source.mend('push one that mends them, or set git.broken = "skip"')
+                self._reject(found.commit, (Problem(self._table.url, 0, 0, what, mend), *told))
+                return None
+        if not loaded.known:
+            what = f"commit {found.commit[:SHORT]}{_of(found.branch)} holds no API project"
+            mend = "add one, or name their folder in git.path"
+            left = (*left, Problem(self._table.url, 0, 0, what, mend, "warning"))
+        source = self._source.state.source
+        return State(source, found.commit, found.branch, digests=loaded.digests, left=left)
+
+    async def _serve(self, state: State) -> None:
+        """Serve another commit; when all workers do, remove the one before."""
+        before = self._source.state.commit
+        await self._source.record(state)
+        await self._settle()
+        await self._source.in_thread(partial(self._source.trees.sweep, state.tree))
+        what = f"{state.commit[:SHORT]}{_of(state.branch)}"
+        was = f", before {before[:SHORT]}" if before else ""
+        log.info("git: commit %s of %s is served%s", what, self._table.url, was)
+
+    def _reject(self, commit: str, reasons: tuple[Problem, ...]) -> None:
+        self._rejected, self._reasons = commit, reasons
+
+    async def _tell(self, problem: Problem) -> None:
+        await self._source.tell(problem, *self._reasons)
+
+
+def _of(branch: str) -> str:
+    return f" of branch {branch}" if branch else ""
