@@ -29,6 +29,7 @@ from trio_gw import worker
 from trio_gw.admin.context import Context
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 ANY: dict[str, Any] = {"/*": {"publish": {}}}
@@ -201,6 +202,53 @@ async def test_basic_and_bearer_are_both_enough(adapter: Adapter) -> None:
         adapter.agrees(await ask_apis(adapter, Authorization=text), 200, "OK")
     answer = await adapter.client.ask("GET", f"{BASE}/apis?access_token={token}")
     adapter.agrees(answer, 200, "OK")
+
+
+def with_token(adapter: Adapter, token: str, *, first: bool = True) -> tuple[bytes, str]:
+    """Build the form of a deployment that has a token in it, before the file or behind it."""
+    body, kind = form(packed(adapter.project()))
+    boundary = b"--" + kind.rpartition("=")[2].encode()
+    field = b'%s\r\nContent-Disposition: form-data; name="access_token"\r\n\r\n%s\r\n' % (
+        *(boundary, token.encode()),
+    )
+    end = boundary + b"--\r\n"
+    return (field + body if first else body.removesuffix(end) + field + end), kind
+
+
+@pytest.mark.parametrize("pieces", [1 << 20, 7])
+async def test_a_token_may_stand_in_the_form_of_a_deployment(adapter: Adapter, pieces: int) -> None:
+    body, kind = with_token(adapter, adapter.client.token)
+
+    async def sent() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), pieces):
+            yield body[at : at + pieces]
+
+    answer = await adapter.client.ask(
+        "POST", f"{BASE}/apis", {"Content-Type": kind}, sent(), size=len(body)
+    )
+    adapter.agrees(answer, 200, "OK")
+    assert await adapter.gateway.status("/chat/1.0.0/x") == 101
+
+
+async def test_no_other_token_in_a_form_is_good(adapter: Adapter) -> None:
+    good = adapter.client.token
+    for given, first, message in (
+        (f"{good}x", True, "unauthenticated for The provided token is not valid"),
+        (good, False, "unauthenticated for invalid credentials"),  # behind the file
+        (good + " " * 20_000, True, "unauthenticated for invalid credentials"),
+        ("", True, "unauthenticated for invalid credentials"),
+    ):
+        body, kind = with_token(adapter, given, first=first)
+        answer = await adapter.client.ask("POST", f"{BASE}/apis", {"Content-Type": kind}, body)
+        adapter.agrees(answer, 401, "Unauthorized")
+        assert answer.json() == {"code": 401, "message": message}
+    body, kind = with_token(adapter, good)
+    for headers in ({"Authorization": "Basic YWRtaW46eA=="}, {"Content-Type": "text/plain"}):
+        answer = await adapter.client.ask(
+            "POST", f"{BASE}/apis", {"Content-Type": kind, **headers}, body
+        )
+        adapter.agrees(answer, 401, "Unauthorized")
+    assert await adapter.gateway.status("/chat/1.0.0/x") == 404
 
 
 NOT_LET_IN = [
@@ -840,6 +888,22 @@ async def test_the_description_of_the_api(adapter: Adapter) -> None:
         ("/apis", "get"),
         ("/apis", "delete"),
     }
+
+
+async def test_the_description_for_people(adapter: Adapter) -> None:
+    path = f"{BASE}/docs"
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for headers in ({}, browser, {"Accept": "text/html"}):
+        answer = await adapter.client.ask("GET", path, headers)
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        text = answer.body.decode()
+        assert "<script" not in text
+        assert "//" not in text.replace("<!DOCTYPE html>", "")  # nothing from elsewhere
+        for words in (f"<b>delete</b> {BASE}/apis", "apiName", "the API, or its base path"):
+            assert words in text
+    answer = await adapter.client.ask("GET", path, {"Accept": "application/json"})
+    adapter.agrees(answer, 406, "Not Acceptable")
 
 
 async def test_nothing_of_it_is_on_the_traffic_ports(adapter: Adapter) -> None:

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, views
+from trio_gw.admin import adapter, page, views
 from trio_gw.admin.answers import JSON, FaultError, answer
 from trio_gw.admin.context import authenticate
 from trio_gw.admin.drain import Drained
+from trio_gw.admin.formtoken import Peekable
 from trio_gw.admin.openapi import document
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from trio_gw.admin.context import Context
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.admin")
 
+HTML, FORM = "text/html", "multipart/form-data"
 _DEFAULT_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"\s*(\*/\*|application/(?:\*|json))\s*(;[^,]*)?", re.IGNORECASE)
+_HTML_RANGE = re.compile(r"\s*(\*/\*|text/(?:\*|html))\s*(;[^,]*)?", re.IGNORECASE)
 _NEVER = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
@@ -45,6 +48,7 @@ class Operation(NamedTuple):
     handle: Handle
     consumes: str = ""
     secured: bool = True
+    produces: str = JSON
 
 
 class _Resource:
@@ -55,9 +59,10 @@ class _Resource:
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        receive = Peekable(receive)
         request = Request(scope, receive)
         try:
-            response = await self._respond(request)
+            response = await self._respond(request, receive)
         except FaultError as error:
             response = error.answer()
         except ClientDisconnect:
@@ -68,20 +73,22 @@ class _Resource:
             response = FaultError(500, "a fault in the gateway; its log has the details").answer()
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request, receive: Peekable) -> Response:
         operation = self._operations.get(request.method)
         if operation is None:
             allowed = ",".join(sorted(self._operations))
             message = f"method {request.method} is not allowed, but [{allowed}] are"
             raise FaultError(405, message, headers={"Allow": allowed})
-        user = await authenticate(self._context, request) if operation.secured else ""
-        _check_types(request, operation.consumes)
+        form = receive if operation.consumes == FORM else None
+        user = await authenticate(self._context, request, form) if operation.secured else ""
+        _check_types(request, operation)
         return await operation.handle(self._context, request, user)
 
 
-def _check_types(request: Request, consumes: str) -> None:
+def _check_types(request: Request, operation: Operation) -> None:
     """Refuse bodies, and wishes for answers, of another type (spec: adapter-rest §3)."""
-    headers = request.headers
+    headers, consumes, produces = request.headers, operation.consumes, operation.produces
+    ranges = _RANGE if produces == JSON else _HTML_RANGE
     size = headers.get("content-length")
     has_body = "transfer-encoding" in headers or size not in (None, "0")
     has_body |= size is None and "content-type" in headers
@@ -91,10 +98,10 @@ def _check_types(request: Request, consumes: str) -> None:
             message = f'unsupported media type "{kind[:80]}", only [{consumes}] are allowed'
             raise FaultError(415, message)
     if (accept := headers.get("accept")) and not any(
-        (found := _RANGE.fullmatch(part)) and not _NEVER.search(found[2] or "")
+        (found := ranges.fullmatch(part)) and not _NEVER.search(found[2] or "")
         for part in accept.split(",")
     ):
-        raise FaultError(406, f"unsupported media type requested, only [{JSON}] are available")
+        raise FaultError(406, f"unsupported media type requested, only [{produces}] are available")
 
 
 class _Cleaned:
@@ -123,6 +130,11 @@ def make_app(context: Context, version: str) -> ASGIApp:
     async def describe(_context: Context, _request: Request, _user: str) -> Response:
         return answer(description)
 
+    shown = page.page(description)
+
+    async def show(_context: Context, _request: Request, _user: str) -> Response:
+        return Response(shown, headers=page.HEADERS, media_type=HTML)
+
     base = adapter.BASE
     paths = {
         f"{base}/oauth2/token": {
@@ -130,9 +142,10 @@ def make_app(context: Context, version: str) -> ASGIApp:
         },
         f"{base}/apis": {
             "GET": Operation(adapter.apis),
-            "POST": Operation(adapter.deploy, consumes="multipart/form-data"),
+            "POST": Operation(adapter.deploy, consumes=FORM),
             "DELETE": Operation(adapter.undeploy),
         },
+        f"{base}/docs": {"GET": Operation(show, secured=False, produces=HTML)},
         "/metrics": {"GET": Operation(views.metrics)},
         "/swagger.json": {"GET": Operation(describe, secured=False)},
         "/admin/apis": {"GET": Operation(views.apis)},

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.admin.answers import CHALLENGE, FaultError
+from trio_gw.admin.formtoken import form_token
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from trio_gw.admin.everyone import Everyone
+    from trio_gw.admin.formtoken import Peekable
     from trio_gw.config.settings import Admin
     from trio_gw.feed.deploy import Deployer
     from trio_gw.feed.depot import Depot
@@ -54,8 +56,8 @@ def slow_down(error: SlowDownError) -> FaultError:
     return FaultError(429, message, headers={"Retry-After": str(error.seconds)})
 
 
-async def authenticate(context: Context, request: Request) -> str:
-    """Return who asks (spec: adapter-rest §2). Raises `FaultError`."""
+async def authenticate(context: Context, request: Request, form: Peekable | None) -> str:
+    """Return who asks (spec: adapter-rest §2); `form` may hold a token. Raises `FaultError`."""
     header = request.headers.get("authorization", "")
     scheme, _, credentials = header.partition(" ")
     message = _NOTHING
@@ -70,6 +72,8 @@ async def authenticate(context: Context, request: Request) -> str:
         message = _WRONG
     bearer = scheme == "Bearer"
     token = credentials if bearer else request.query_params.get("access_token", "")
+    if form is not None and not (header or token):
+        token = await form_token(form, request.headers.get("content-type", ""))
     if bearer or token:
         if (user := context.operators.bearer(token, time.time())) is not None:
             return user
