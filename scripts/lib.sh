@@ -43,7 +43,8 @@ ensure_venv() {
     stamp=$venv/.stamp-$1
     # The last ones are compiled where that can be done.
     wanted=$(cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" \
-        "$root"/trio_gw/relay/*.pxd "$root/trio_gw/relay/lane.py" "$root/trio_gw/relay/turn.py" | cksum)
+        "$root"/trio_gw/*/*.pxd "$root/trio_gw/relay/lane.py" "$root/trio_gw/relay/turn.py" \
+        "$root/trio_gw/guard/quota.py" | cksum)
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi

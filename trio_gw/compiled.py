@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PURE = "TRIO_GW_PURE"
-MODULES = ("relay/lane", "relay/turn")  # in the order in which they need each other
+MODULES = ("relay/lane", "relay/turn", "guard/quota")  # in the order in which they need each other
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
-           "relay/calls.pxd", "relay/runs.pxd")  # fmt: skip
+           "relay/calls.pxd", "relay/runs.pxd", "guard/fence.pxd")  # fmt: skip
 PACKAGE = Path(__file__).parent
 
 

@@ -8,9 +8,13 @@ more of them than are named here.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import fcntl
 import mmap
+import os
 import struct
+import weakref
 import zlib
 
 BYTES = 8  # of one integer
@@ -25,8 +29,25 @@ class Slot(enum.IntEnum):
     ACCEPTED = 3  # client connections ever
 
 
+class Lock:
+    """Held by one process at a time, in a `with`; a process that ends gives it back."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("trio-gw-lock")
+        weakref.finalize(self, os.close, self._file)
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
 class Counters:
-    """`processes` columns of `width` integers each; all zero at first."""
+    """`processes` columns of `width` integers each; all zero at first.
+
+    One after the other they are the `cells`. `lock` is for who wants to look and write at once.
+    """
 
     def __init__(self, processes: int, width: int = len(Slot)) -> None:
         assert processes > 0
@@ -34,16 +55,17 @@ class Counters:
         self.processes = processes
         self.width = width
         # Shared and anonymous: gone with the last process that has it, however that one ends.
-        self._cells = memoryview(mmap.mmap(-1, processes * width * BYTES)).cast("q")
+        self.cells = memoryview(mmap.mmap(-1, processes * width * BYTES)).cast("q")
+        self.lock = Lock() if processes > 1 else contextlib.nullcontext()
 
     def column(self, process: int) -> memoryview:
         """Return the integers of one process, to be written by that process alone."""
         start = range(self.processes)[process] * self.width
-        return self._cells[start : start + self.width]
+        return self.cells[start : start + self.width]
 
     def row(self, slot: int) -> list[int]:
         """Read one slot of every process, in their order."""
-        return self._cells[range(self.width)[slot] :: self.width].tolist()
+        return self.cells[range(self.width)[slot] :: self.width].tolist()
 
     def clear(self, process: int) -> None:
         """Set a column to zero; for who has seen its process end."""

@@ -72,7 +72,7 @@ T = '[tiers."t"]\n'
         (T + 'events = 1\nper = "0s"', 3, "tiers.t.per: '0s' is not a time", '"1m"'),
         (T + 'events = 1\nper = "32d"', 3, "tiers.t.per: '32d' is not a time", '"1m"'),
         (T + 'events = 1\non_exceed = "x"', 3, "tiers.t.on_exceed: 'x' is not one of", '"drop"'),
-        (T + 'events = 1\ncount = "x"', 3, "tiers.t.count: 'x' is not one of", '"both"'),
+        (T + 'events = 1\ncount = "x"', 3, "tiers.t.count: 'x' is not one of", '"each"'),
         (T + "event = 1", 2, "unknown key tiers.t.event", "tiers.t.events"),
         ('[tiers."' + "x" * 65 + '"]\nevents = 1', 1, "a name has 1 to 64 bytes", "shorten"),
         ("[tiers]\nt = 5", 2, "tiers.t must be a table", "[tiers.t]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from trio_gw.config.tiers import Tier
 from trio_gw.counters import Counters
 from trio_gw.guard import limits
-from trio_gw.guard.limits import Level, Limits, Quota, width
+from trio_gw.guard.limits import Level, Limits, width
 
 if TYPE_CHECKING:
     from trio_gw.guard.limits import Gates
+    from trio_gw.guard.quota import Gate, Quota
 
 START = 1_700_000_040.0  # the beginning of a minute
 
@@ -37,14 +39,14 @@ def gates(of: Limits, *names: str, key: str = "k") -> Gates:
     return found
 
 
-def passing(gate: limits.Gate, times: int, now: float, octets: int = 1) -> int:
+def passing(gate: Gate, times: int, now: float, octets: int = 1) -> int:
     return sum(gate.take(octets, now) is None for _ in range(times))
 
 
 @pytest.mark.parametrize("action", ["drop", "close", "pause"])
 @pytest.mark.parametrize("per", [1, 7, 60, 86400])
 def test_exactly_so_many_events_pass_in_every_window(per: int, action: Any) -> None:
-    both = gates(make(Tier("t", 5, per=per, on_exceed=action)), "t")
+    both = gates(make(Tier("t", 5, per=per, on_exceed=action, count="both")), "t")
     first = START // per * per
     for window in range(20):
         start = first + window * per
@@ -60,7 +62,7 @@ def test_exactly_so_many_events_pass_in_every_window(per: int, action: Any) -> N
 
 
 def test_sessions_of_one_key_share_a_quota_and_other_keys_do_not() -> None:
-    made = make(Tier("t", 5))
+    made = make(Tier("t", 5, count="both"))
     one, two, other = gates(made, "t"), gates(made, "t"), gates(made, "t", key="other")
     assert len(made) == 2
     assert passing(one.publish, 3, START) == 3
@@ -121,7 +123,7 @@ def test_a_burst_is_for_who_kept_to_the_limit_before() -> None:
 
 @pytest.mark.parametrize(
     ("count", "publish", "subscribe"),
-    [("both", 3, 0), ("each", 3, 3), ("publish", 3, 9), ("subscribe", 9, 3)],
+    [("each", 3, 3), ("both", 3, 0), ("publish", 3, 9), ("subscribe", 9, 3)],
 )
 def test_which_direction_counts(count: Any, publish: int, subscribe: int) -> None:
     both = gates(make(Tier("t", 3, count=count)), "t")
@@ -176,25 +178,65 @@ def test_a_process_that_is_replaced_goes_on_with_the_count() -> None:
     assert passing(gates(make(tier, counters=counters, index=0), "t").publish, 9, START) == 0
 
 
-PROCESSES, WINDOWS, LIMIT = 4, 20, 1000
+def test_a_chunk_fits_or_counts_nothing() -> None:
+    gate = gates(make(Tier("t", 10)), "t").publish
+    assert gate.fits(6, 600, START)
+    assert not gate.fits(5, 1, START)
+    assert gate.fits(4, 400, START)
+    assert gate.fits(0, 400, START), "frames of messages that have begun"
+    assert not gate.fits(1, 0, START)
+    assert gate.fits(10, 0, START + 60)
 
 
-def _hammer(made: Limits, ready: int, go: int) -> bytes:
-    """Ask in every window until there is no more room; returns how often there was."""
+def test_a_chunk_of_bytes_fits_if_its_last_message_is_sure_to() -> None:
+    gate = gates(make(Tier("t", 100, octets=True)), "t").publish
+    assert gate.fits(2, 99, START)
+    assert not gate.fits(2, 1, START), "the second one would come too late"
+    assert gate.take(1, START) is None
+    assert gate.fits(0, 1 << 30, START)
+    assert not gate.fits(1, 0, START)
+    for octets in (1 << 38, (1 << 63) + 65_535):
+        assert not gate.fits(1, octets, START + 60)
+    assert gate.take((1 << 63) - 1, START + 60) is None, "one message may be of any size"
+    assert gate.take(0, START + 60) is not None
+
+
+def test_a_chunk_has_to_fit_every_level() -> None:
+    made = make(Tier("a", 3), Tier("b", 9))
+    gate = gates(made, "a", "b").publish
+    assert not gate.fits(4, 4, START)
+    assert gate.fits(3, 3, START)
+    assert passing(gates(made, "b").publish, 20, START) == 6
+
+
+PROCESSES, WINDOWS = 4, 20
+
+
+def _hammer(made: Limits, index: int, ready: int, go: int) -> bytes:
+    """Ask in every window until there is no more room; returns how much passed."""
     passed = []
     gate = gates(made, "t").publish
+    dice = random.Random(index)
     for window in range(WINDOWS):
         os.write(ready, b".")
         assert os.read(go, 1) == b"!"
-        count = 0
-        while gate.take(1, START + 60 * window) is None:
-            count += 1
+        count, now = 0, START + 60 * window
+        while True:
+            chunk = dice.randrange(1, 100)  # messages, of an octet each
+            if gate.fits(chunk, chunk, now):
+                count += chunk
+            elif gate.take(1, now) is None:
+                count += 1
+            else:
+                break
         passed.append(count)
     return b"".join(count.to_bytes(4, "big") for count in passed)
 
 
-def test_processes_count_together() -> None:
-    tier = Tier("t", LIMIT)
+@pytest.mark.parametrize("limit", [10, 1000, 20_000])
+@pytest.mark.parametrize("octets", [False, True], ids=["events", "bytes"])
+def test_processes_count_together_and_exactly(limit: int, octets: bool) -> None:
+    tier = Tier("t", limit, octets=octets)
     counters = Counters(PROCESSES, width({"t": tier}))
     ready, tell_ready = os.pipe()
     children = []
@@ -205,7 +247,7 @@ def test_processes_count_together() -> None:
             code = 1
             try:
                 made = make(tier, counters=counters, index=index)
-                os.write(tell_result, _hammer(made, tell_ready, go))
+                os.write(tell_result, _hammer(made, index, tell_ready, go))
                 code = 0
             finally:
                 os._exit(code)
@@ -226,8 +268,8 @@ def test_processes_count_together() -> None:
     os.close(ready)
     os.close(tell_ready)
     for window in range(WINDOWS):
-        total = sum(result[window] for result in results)
-        assert LIMIT <= total <= LIMIT + PROCESSES - 1
+        assert sum(result[window] for result in results) == limit
+
 
 
 def test_every_message_that_does_not_pass_is_heard_of_once() -> None:

@@ -422,6 +422,22 @@ async def test_a_violation_may_have_its_own_code(pair: MakePair, roles: Roles) -
         await relay.ends(roles.by, 1007)
 
 
+@kinds(memory, tcp, tls, road, road_tls)
+async def test_a_message_that_is_too_big(pair: MakePair, roles: Roles) -> None:
+    async with relaying(pair, most=10, close_timeout=NEVER) as relay:
+        one, other = roles.of(relay)
+        await one.says(bytes(10))
+        await other.hears(bytes(10))
+        await one.says(bytes(11))
+        for peer in (one, other):
+            await peer.is_told(1009)
+        await other.closes(1009)
+        await other.hangs_up()
+        await one.is_left()
+        await one.hangs_up()
+        await relay.ends(roles.by, 1009, f"{roles.by}: message of more than 10 bytes")
+
+
 async def test_who_broke_the_protocol_goes_on_sending(
     roles: Roles, autojump_clock: MockClock
 ) -> None:

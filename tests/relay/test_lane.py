@@ -202,6 +202,29 @@ def test_counters_leave_control_frames_out(way: Way) -> None:
     assert (lane.frames, lane.messages, lane.octets) == (5, 3, len(stream))
 
 
+@given(st.data(), ways)
+@settings(max_examples=300, deadline=None)
+def test_a_message_is_known_with_its_first_header(data: st.DataObject, way: Way) -> None:
+    """At every cut: how many have begun, what they announce, and what is left of a frame."""
+    flow = data.draw(traffic(way))
+    lane = way.lane()
+    for chunk in chop(flow.stream, data.draw(st.lists(st.integers(0, 200_000), max_size=9))):
+        passed = lane.feed(chunk)
+        assert lane.octets - len(lane.held) >= len(passed)
+        seen, _ = split_frames(flow.stream)
+        at = begun = announced = left = 0
+        for one in seen:
+            if at >= lane.octets - len(lane.held):
+                break
+            head = 2 + (0 if len(one.payload) < 126 else 2 if len(one.payload) < 65536 else 8)
+            at += head + (4 if way.masked else 0) + len(one.payload)
+            left = at - (lane.octets - len(lane.held))
+            if one.opcode < CLOSE:
+                begun += one.opcode != CONTINUATION
+                announced += len(one.payload)
+        assert (lane.begun(), lane.announced(), lane.left()) == (begun, announced, max(left, 0))
+
+
 def test_a_message_counts_when_it_is_complete(way: Way) -> None:
     lane = way.lane()
     talk(lane).feeds(frame(TEXT, b"a", fin=False, key=way.key))
@@ -284,6 +307,32 @@ def test_nothing_of_a_bad_frame_passes_and_nothing_after_it(way: Way) -> None:
     conversation.feeds(frame(3, b"bad", key=way.key), text(key=way.key)).closes(1002)
     conversation.feeds(text(key=way.key), close(1000, key=way.key)).forwards()
     assert conversation.lane.close is None
+
+
+@pytest.mark.parametrize(
+    "fragments", [[11], [5, 5, 1], [10, 1], [0, 0, 11], [126], [0, 126], [65536], [1, 65536]]
+)
+def test_a_message_that_is_too_big(way: Way, fragments: list[int]) -> None:
+    said = text(key=way.key) + frame(BINARY, b"x" * 10, key=way.key)
+    parts = [
+        frame(CONTINUATION if at else TEXT, b"x" * size, fin=False, key=way.key)
+        for at, size in enumerate(fragments)
+    ]
+    good, bad = said + b"".join(parts[:-1]), parts[-1]
+    for chunks in ([good + bad], [good, bad[:-1], bad[-1:]], [bytes([one]) for one in good + bad]):
+        lane = Lane(masked=way.masked, most=10)
+        conversation = talk(lane, masked=way.masked).feeds(*chunks)
+        conversation.first_forwards(good).closes(1009, "message of more than 10 bytes")
+        assert lane.payload == len(text()) - 2 + 10 + sum(fragments[:-1])
+
+
+def test_messages_of_the_largest_size_pass_one_after_another(way: Way) -> None:
+    said = frame(TEXT, b"x" * 10, key=way.key) * 3
+    for _ in range(2):
+        said += frame(TEXT, b"x" * 9, fin=False, key=way.key) + frame(PING, b"x" * 99, key=way.key)
+        said += frame(CONTINUATION, b"x", key=way.key)
+    lane = Lane(masked=way.masked, most=10)
+    talk(lane, masked=way.masked).feeds(said).forwards(said).goes_on()
 
 
 @pytest.mark.parametrize("rsv", [RSV2, RSV3, RSV1 | RSV2])

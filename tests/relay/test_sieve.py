@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.conversation import KEY, Seen, frame, split_frames
-from trio_gw.errors import CloseCode
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.sieve import Hold, Sieve
 from trio_gw.wire import frames
-from trio_gw.wire.frames import ViolationError
 
 
 class Refusal(NamedTuple):
@@ -35,6 +32,9 @@ class Script:
             return Refusal(now + 1, self.action, "no")
         self.octets += octets
         return None
+
+    def fits(self, messages: int, octets: int, now: float) -> bool:
+        return False
 
     def add(self, octets: int, now: float) -> None:
         self.octets += octets
@@ -139,7 +139,7 @@ def test_what_waits_is_sent_in_its_place(script: list[Message], holds: list[bool
     out, held = b"", 0
     for part in sieve.feed(data):
         if isinstance(part, Hold):
-            assert part == (101.0, "")
+            assert part == (101.0, "", len(out))
             assert split_frames(out)[1] == b"", "everything before it has been told"
             held += 1
         else:
@@ -160,32 +160,6 @@ def test_a_limit_that_closes_says_so_once_and_lets_nothing_pass() -> None:
             out += part
     assert endings == ["no"]
     assert out == message + ping + ping
-
-
-@pytest.mark.parametrize("fragments", [[11], [5, 5, 1], [10, 1], [0, 0, 11]])
-def test_a_message_that_is_too_big(fragments: list[int]) -> None:
-    data = b""
-    for at, size in enumerate(fragments):
-        data += frame(frames.CONTINUATION if at else frames.TEXT, b"x" * size, fin=False)
-    sieve = Sieve(None, clock, masked=False, most=10)
-    out: list[memoryview | Hold] = []
-    with pytest.raises(ViolationError) as violation:
-        out.extend(sieve.feed(data))
-    assert violation.value.code == CloseCode.TOO_BIG
-    assert violation.value.what == "message of more than 10 bytes"
-    last = frame(frames.CONTINUATION if len(fragments) > 1 else frames.TEXT, b"x" * fragments[-1],
-                 fin=False)  # fmt: skip
-    passed = b"".join(bytes(part) for part in out if not isinstance(part, Hold))
-    assert passed == data[: len(data) - len(last)], (
-        "nothing of the frame that exceeds it has passed"
-    )
-
-
-def test_messages_of_the_largest_size_pass_one_after_another() -> None:
-    data = frame(frames.TEXT, b"x" * 10) * 3 + frame(frames.TEXT, b"x" * 9, fin=False)
-    data += frame(frames.CONTINUATION, b"x") * 1
-    sieve = Sieve(None, clock, masked=False, most=10)
-    assert b"".join(bytes(part) for part in sieve.feed(data) if not isinstance(part, Hold)) == data
 
 
 def test_a_dropped_frame_that_is_under_way_is_being_swallowed() -> None:

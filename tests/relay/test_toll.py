@@ -21,8 +21,8 @@ DRIVERS = pytest.mark.parametrize("streams", [memory, inspected_memory])
 PER = 60
 
 
-def tolls(limit: int = 5, action: Any = "drop", most: int = 0, **more: Any) -> dict[Side, Toll]:
-    tier = Tier("t", limit, per=PER, on_exceed=action, **more)
+def tolls(limit: int = 5, action: Any = "drop", **more: Any) -> dict[Side, Toll]:
+    tier = Tier("t", limit, per=PER, on_exceed=action, count="both", **more)
     made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
     gates = made.gates([Level("API", "t", "k")])
     assert gates is not None
@@ -33,8 +33,8 @@ def tolls(limit: int = 5, action: Any = "drop", most: int = 0, **more: Any) -> d
         return 1_700_000_040.0 + trio.current_time() - begin
 
     return {
-        Side.CLIENT: Toll(gates.publish, clock, masked=True, most=most),
-        Side.BACKEND: Toll(gates.subscribe, clock, masked=False, most=most),
+        Side.CLIENT: Toll(gates.publish, clock, masked=True),
+        Side.BACKEND: Toll(gates.subscribe, clock, masked=False),
     }
 
 
@@ -231,16 +231,3 @@ async def test_lost_in_the_middle_of_a_dropped_message() -> None:
         await relay.backend.closes(1001)
         await relay.backend.hangs_up()
         await relay.ends("client", 1006)
-
-
-async def test_a_message_that_is_too_big() -> None:
-    async with relaying(memory, tolls=tolls(most=10)) as relay:
-        await relay.client.says(bytes(10))
-        await relay.backend.hears(bytes(10))
-        await relay.backend.sends(says(relay.backend, bytes(11)))
-        for peer in (relay.client, relay.backend):
-            await peer.is_told(1009)
-            await peer.closes(1009)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("backend", 1009, "backend: message of more than 10 bytes")

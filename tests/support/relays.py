@@ -172,13 +172,13 @@ class Peer:
 class Relay:
     """A running `carry` and its two peers."""
 
-    def __init__(self, client: Pair, backend: Pair, *, rsv: int = 0) -> None:
+    def __init__(self, client: Pair, backend: Pair, *, rsv: int = 0, most: int = 0) -> None:
         self.client = Peer(client[0], KEY)
         self.backend = Peer(backend[0], None)
         self.near = client[1]
         self.far = backend[1]
-        self.publish = Lane(masked=True, rsv=rsv)
-        self.subscribe = Lane(masked=False, rsv=rsv)
+        self.publish = Lane(masked=True, rsv=rsv, most=most)
+        self.subscribe = Lane(masked=False, rsv=rsv, most=most)
         self.ending: Ending | None = None
         self.over = trio.Event()
         self.scope = trio.CancelScope()
@@ -253,13 +253,15 @@ async def relaying(
     limit_of_message: int = 1 << 20,
     filters: dict[str, messages.Filter] | None = None,
     tolls: dict[Side, Toll] | None = None,
+    most: int = 0,
+    rsv: int = 0,
 ) -> AsyncIterator[Relay]:
     """Run a relay; at the end of the context it must be over, with both streams closed.
 
     `end_first` is a code with which the gateway ends the connection before it even begins.
     """
     with trio.fail_after(limit):
-        relay = Relay(await client(), await (backend or client)())
+        relay = Relay(await client(), await (backend or client)(), rsv=rsv, most=most)
         relay.tolls = tolls or {}
         if end_first:
             relay.end(end_first)

@@ -29,8 +29,8 @@ _SIZE = re.compile(r"([0-9]{1,15}) ?(B|KB|MB|GB)?", re.IGNORECASE)
 class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tier as written in the settings: `events` or `bytes`, each `per` window of time.
 
-    `burst` is in the unit of the limit. `count` says which direction counts: `both` together,
-    `each` by itself, `publish` or `subscribe` alone.
+    `burst` is in the unit of the limit. `count` says which direction counts: `each` by itself,
+    `both` together, `publish` or `subscribe` alone.
     """
 
     events: int = 0
@@ -39,7 +39,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst: int | str = 0
     on_exceed: str = "drop"
     stop_on_quota: bool = True
-    count: str = "both"
+    count: str = "each"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,9 +53,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Action = Literal["drop", "close", "pause"]
-Count = Literal["both", "each", "publish", "subscribe"]
+Count = Literal["each", "both", "publish", "subscribe"]
 ACTIONS: tuple[Action, ...] = ("drop", "close", "pause")
-COUNTS: tuple[Count, ...] = ("both", "each", "publish", "subscribe")
+COUNTS: tuple[Count, ...] = ("each", "both", "publish", "subscribe")
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Tier(msgspec.Struct, frozen=True):
     burst: int = 0
     on_exceed: Action = "drop"
     stop_on_quota: bool = True
-    count: Count = "both"
+    count: Count = "each"
 
     @property
     def limits(self) -> bool:

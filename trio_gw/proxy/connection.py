@@ -19,7 +19,7 @@ from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
 from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.proxy.request import Request
-from trio_gw.relay import messages, pump
+from trio_gw.relay import messages
 from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, send
@@ -160,7 +160,7 @@ class _Connection:
         if gates is not None and gates.drops:
             # Compression depends on all that was sent before, so nothing of it may be missing.
             admitted = admitted._replace(upgrade=admitted.upgrade._replace(extensions=()))
-        session.tolls = limiter.tolls(match.route, gates)
+        session.tolls = limiter.tolls(gates)
         session.places = limiter.enter(*who)
         return await self._open(match, admitted)
 
@@ -203,11 +203,12 @@ class _Connection:
             await send(self.stream, handshake.client_answer(backend.answer, extra))
         except BROKEN as error:
             raise ClientGoneError from error
-        publish = Lane(masked=True, rsv=backend.accepted.rsv)
-        subscribe = Lane(masked=False, rsv=backend.accepted.rsv)
+        rsv, most = backend.accepted.rsv, gateway.limiter.most(route)
+        publish = Lane(masked=True, rsv=rsv, most=most)
+        subscribe = Lane(masked=False, rsv=rsv, most=most)
         carry: Callable[..., Awaitable[Ending]] = gateway.shuttle.carry
         if session.tolls:
-            carry = partial(pump.carry, tolls=session.tolls)
+            carry = partial(carry, tolls=session.tolls)
         if (look := route.topic.inspection) is not None:
             carry = partial(
                 messages.carry, limit=look.max_message, session=session, tolls=session.tolls

@@ -15,7 +15,7 @@ from trio_gw.config import tiers
 from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
-from trio_gw.guard.limits import Level, Limits, Quota, width
+from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.toll import Toll
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trio_gw.config.tiers import Tier
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.limits import Gates
+    from trio_gw.guard.quota import Quota
     from trio_gw.routes import Route
 
 log = logging.getLogger("trio_gw.limits")
@@ -85,20 +86,20 @@ class Limiter:
             self._free.add(named)
         return gates
 
-    def tolls(self, route: Route, gates: Gates | None) -> dict[Side, Toll]:
+    def tolls(self, gates: Gates | None) -> dict[Side, Toll]:
         """Make what stands in the way of its messages; empty if nothing does."""
-        most = 0
-        if route.topic.inspection is None:
-            most = self._most if route.topic.max_message is None else route.topic.max_message
-        if gates is None and not most:
+        if gates is None:
             return {}
+        sides = ((Side.CLIENT, gates.publish), (Side.BACKEND, gates.subscribe))
         return {
-            side: Toll(gate, time.time, masked=side is Side.CLIENT, most=most)
-            for side, gate in (
-                (Side.CLIENT, gates and gates.publish),
-                (Side.BACKEND, gates and gates.subscribe),
-            )
+            side: Toll(gate, time.time, masked=side is Side.CLIENT) for side, gate in sides if gate
         }
+
+    def most(self, route: Route) -> int:
+        """Return how many bytes a message may have, 0 for any number; not in message mode."""
+        if route.topic.inspection is not None:
+            return 0
+        return self._most if route.topic.max_message is None else route.topic.max_message
 
     def enter(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
         """Take one of the places there are for connections; returns what to `leave` in the end.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.observing import Analytics as Settings
-    from trio_gw.guard.limits import Quota
+    from trio_gw.guard.quota import Quota
     from trio_gw.proxy.faults import Kind
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.errors import Problem
-    from trio_gw.guard.limits import Quota
+    from trio_gw.guard.quota import Quota
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane

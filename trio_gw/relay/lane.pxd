@@ -11,7 +11,7 @@ cdef int _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE
 cdef class Lane:
     cdef int _masked
     cdef bytes _inside, _outside, _table
-    cdef unsigned long long _need
+    cdef unsigned long long _message, _most, _need
     cdef public object close, ending, tap, violation, wake
     cdef public bytes held
     cdef public bint finished, over
@@ -27,10 +27,19 @@ cdef class Lane:
         count="unsigned long long", messages="unsigned long long", extra="unsigned long long",
         row="unsigned long long", octets=int, shortest=int, first=int, second=int, kind=int,
         masked=int, table=bytes, inside=bytes, closing=bint, stopped=bint, rows=bint,
+        big=bint, most="unsigned long long",
     )
     cdef Py_ssize_t _scan(
         self, const unsigned char *data, unsigned long long at, unsigned long long size
     ) except -1
+
+    cdef bint _is_too_big(self, unsigned long long length, bint inside) noexcept
+
+    cpdef unsigned long long begun(self) noexcept
+
+    cpdef unsigned long long announced(self) noexcept
+
+    cpdef unsigned long long left(self) noexcept
 
     cdef Py_ssize_t _take_close(
         self, const unsigned char *data, unsigned long long start, unsigned long long end

@@ -4,7 +4,7 @@ A lane reads frame headers and nothing else (RFC 6455 §5.2). It passes every by
 
 * a Close frame has passed: nothing may follow it (§5.5.1);
 * the sender breaks the protocol: everything before the offending frame has passed, and a Close
-  that says why takes the place of the rest;
+  that says why takes the place of the rest; so does a message of more octets than may be;
 * the gateway ends the connection: a Close frame of its own goes out at the next frame boundary,
   so that no frame is ever cut in two.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trio_gw.errors import CloseCode
 from trio_gw.relay import runs
 from trio_gw.wire import frames
 from trio_gw.wire.frames import Close, ViolationError
@@ -62,18 +63,21 @@ class Lane:
     that are neither payload of data frames nor the shortest header of one: what small messages
     hardly have, so that to know the `payload` costs them nothing. `tap`, if there is one, is
     told the payload's length of every data frame as its header passes, and whether it is the last
-    of its message.
+    of its message. `most` octets may be in a message, 0 for any number.
     """
 
     __slots__ = (
-        "_inside", "_masked", "_need", "_outside", "_table", "close", "ending", "extra", "finished",
-        "frames", "held", "messages", "octets", "over", "tap", "violation", "wake",
+        "_inside", "_masked", "_message", "_most", "_need", "_outside", "_table", "close", "ending",
+        "extra", "finished", "frames", "held", "messages", "octets", "over", "tap", "violation",
+        "wake",
     )  # fmt: skip
 
-    def __init__(self, *, masked: bool, rsv: int = 0) -> None:
+    def __init__(self, *, masked: bool, rsv: int = 0, most: int = 0) -> None:
         self._masked = frames.MASK if masked else 0
         self._outside, self._inside = _TABLES[rsv]
         self._table = self._outside
+        self._most = most
+        self._message = 0  # octets of the message so far, announced ones included; with `most` only
         self._need = 0
         self.held = b""
         self.close: Close | None = None  # the Close frame that the sender sent
@@ -127,8 +131,8 @@ class Lane:
         tap = self.tap
         count = messages = extra = before = 0
         rows = runs.WORTH
-        fault = None
-        closing = False
+        fault, most = None, self._most
+        closing = big = False
         stopped = self.ending is not None and not self.finished
         while at < size and not stopped:
             start = at
@@ -183,6 +187,10 @@ class Lane:
                     octets = 10
                     at += 8
                     extra += 8
+                if most and self._is_too_big(length, table is inside):
+                    fault, big = f"message of more than {most} bytes", True
+                    extra -= octets - 2
+                    break
                 count += 1
                 if kind == _LAST:
                     messages += 1
@@ -210,7 +218,7 @@ class Lane:
         if extra:
             self.extra += extra
         if fault is not None:
-            return self._refuse(start, fault)
+            return self._refuse(start, fault, big)
         if closing:
             return self._take_close(data, start, at)
         if at >= size:
@@ -221,6 +229,11 @@ class Lane:
         self._need = 0
         self.held = bytes(data[at:size])
         return at
+
+    def _is_too_big(self, length: int, inside: bool) -> bool:
+        """Tell whether a message is that now, with a further frame of this length."""
+        self._message = self._message + length if inside else length
+        return self._message > self._most
 
     def _take_close(self, data: bytes | bytearray, start: int, end: int) -> int:
         """Judge a whole Close frame; what follows it is of no use to anyone (§5.5.1)."""
@@ -236,8 +249,9 @@ class Lane:
         self.extra += end - start
         return end
 
-    def _refuse(self, start: int, what: str) -> int:
-        return self._violated(start, ViolationError(what))
+    def _refuse(self, start: int, what: str, big: bool) -> int:
+        code = CloseCode.TOO_BIG if big else CloseCode.PROTOCOL_ERROR
+        return self._violated(start, ViolationError(what, code))
 
     def _violated(self, start: int, violation: ViolationError) -> int:
         self._need = 0
@@ -265,6 +279,19 @@ class Lane:
         """Count the octets of data frames' payloads received so far."""
         headers = self.frames * (6 if self._masked else 2) + self.extra + len(self.held)
         return max(0, self.octets - headers)
+
+    def begun(self) -> int:
+        """Count the data messages begun so far, as far as their headers have passed."""
+        return self.messages + (self._table is self._inside)
+
+    def announced(self) -> int:
+        """Count the octets of data frames' payloads, those included that are still to come."""
+        headers = self.frames * (6 if self._masked else 2) + self.extra + len(self.held)
+        return self.octets + self._need - headers
+
+    def left(self) -> int:
+        """Return how much of the current frame is still to come."""
+        return self._need
 
     @property
     def halted(self) -> bool:

@@ -88,7 +88,7 @@ class Relay:
         self.ended = trio.Event()  # set with `ending`
         self.tolls = tolls or {}
         for side, toll in self.tolls.items():
-            toll.begin(lanes[side], lanes.values(), self.ended)
+            toll.begin(lanes[side], lanes.values())
 
     async def run(
         self, early: dict[Side, bytes], unsent: dict[Side, bytes] | None = None
@@ -130,7 +130,8 @@ class Relay:
         for side, other in OTHER.items():
             lane, opposite = self.lanes[side], self.lanes[other]
             passed = lane.close is not None and lane.finished and lane.ending is None
-            if passed and not (opposite.over or early[side] or unsent[other]):
+            waits = side in self.tolls and self.tolls[side].waiting  # that Close, too
+            if passed and not (opposite.over or early[side] or unsent[other] or waits):
                 self._spoke_last(side, lane)
                 return other
         return None
@@ -148,7 +149,9 @@ class Relay:
         other = OTHER[side]
         sink, say = self.streams[other], self.sender(other)
         # What the sender says pays its toll; what the gateway says itself does not.
-        send = self.tolls[side].guarding(say) if side in self.tolls else say
+        toll, send = self.tolls.get(side), say
+        if toll is not None:
+            send = toll.guarding(say, self.ended)
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -160,6 +163,8 @@ class Relay:
 
         lane.wake = wake
         await self._send(other, unsent, say)
+        if toll is not None and (waiting := toll.take_waiting()):
+            await self._send(other, waiting, send)
         if early and (passed := lane.feed(early)):
             await self._send(other, passed, send)
         while True:

@@ -9,7 +9,8 @@ object.
 
 The shuttle knows only the middle of a connection's life. Whatever else happens (a Close frame, a
 violation, an end from either side, `Lane.end`) it drops the pair and hands it, with what is still
-unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings.
+unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings. What
+waits at a gate is tried again here, when its window has ended.
 
 A connection's own task sleeps meanwhile, in its own nursery and under its own deadlines; to
 cancel it is to drop the pair.
@@ -17,11 +18,12 @@ cancel it is to drop the pair.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.errors import Ending
+from trio_gw.errors import Ending, Side
 from trio_gw.relay import calls, parting, pump
 from trio_gw.relay.bypass import Bypass
 from trio_gw.relay.plain import PlainStream
@@ -31,11 +33,15 @@ from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
 
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.toll import Toll
 
 AT_ONCE = calls.MOST  # sockets served before other tasks get their turn
 BUSY = 4  # sockets ready in one round that make it likely that more are by now
+
+_FREE: Mapping[Side, Toll] = MappingProxyType({})
 
 
 class Shuttle:
@@ -83,18 +89,22 @@ class Shuttle:
         *,
         early: tuple[bytes, bytes] = (b"", b""),
         close_timeout: float,
+        tolls: Mapping[Side, Toll] = _FREE,
     ) -> Ending:
         """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
         unsent = (b"", b"")
         near, far = _socket(client), _socket(backend)
         if self._sockets is not None and near is not None and far is not None:
-            unsent = bytes(subscribe.feed(early[1])), bytes(publish.feed(early[0]))
+            both = tolls.get(Side.CLIENT), tolls.get(Side.BACKEND)
+            for toll, lane in zip(both, (publish, subscribe), strict=True):
+                if toll is not None:
+                    toll.begin(lane, (publish, subscribe))
+            unsent = _passed(subscribe, early[1], both[1]), _passed(publish, early[0], both[0])
             early = (b"", b"")
             if not publish.halted and not subscribe.halted:
                 try:
-                    unsent = await _Ride((near, far), (publish, subscribe), unsent).on(
-                        self._sockets
-                    )
+                    ride = _Ride((near, far), (publish, subscribe), unsent, both)
+                    unsent = await ride.on(self._sockets)
                 except BaseException:
                     for stream in (client, backend):
                         with trio.CancelScope(shield=True):
@@ -102,7 +112,8 @@ class Shuttle:
                     raise
         ended: Ending | None = None
         streams = client, backend
-        if self.waits.running and not any((*early, *unsent)) and parting.are_plain(streams):
+        simple = self.waits.running and not tolls and not any((*early, *unsent))
+        if simple and parting.are_plain(streams):
             parted = await parting.part(streams, (publish, subscribe), self.waits, close_timeout)
             if isinstance(parted, Ending):
                 return parted
@@ -116,7 +127,14 @@ class Shuttle:
             unsent=unsent,
             close_timeout=close_timeout,
             ended=ended,
+            tolls=tolls,
         )
+
+
+def _passed(lane: Lane, early: bytes, toll: Toll | None) -> bytes:
+    """Return what may pass of what came before the relay began."""
+    passed = lane.feed(early)
+    return bytes(passed) if toll is None or not passed else toll.screen(passed, 0)
 
 
 def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
@@ -129,23 +147,50 @@ def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
 class _Ride(Pair):
     """A pair on the road, and the task that sleeps meanwhile."""
 
-    __slots__ = ("_sockets", "_task")
+    __slots__ = ("_scope", "_sockets", "_task")
 
     async def on(self, sockets: Sockets) -> tuple[bytes, bytes]:
         """Sleep until the pair is let go; returns what client and backend still have to be sent."""
-        try:
-            sockets.add(self)
-        except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
-            sockets.drop(self)
-            return self.client.unsent, self.backend.unsent
         self._sockets = sockets
         self._task = trio.lowlevel.current_task()
-        self.client.lane.wake = self.backend.lane.wake = self._leave
+        limited = self.client.toll is not None or self.backend.toll is not None
         try:
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            while self._enter():
+                if not limited:
+                    await trio.lowlevel.wait_task_rescheduled(self._abort)
+                    break
+                with trio.CancelScope() as self._scope:
+                    self.pause()
+                    await trio.lowlevel.wait_task_rescheduled(self._abort)
+                if not self._scope.cancelled_caught or not self._try_again():
+                    break
         finally:
             self.part()
         return self.client.unsent, self.backend.unsent
+
+    def _enter(self) -> bool:
+        """Have the pair watched, if the kernel wants to."""
+        try:
+            self._sockets.add(self)
+        except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
+            self._sockets.drop(self)
+            return False
+        self.client.lane.wake = self.backend.lane.wake = self._leave
+        return True
+
+    def pause(self) -> None:
+        """Wake up when what waits at a gate may pass."""
+        pauses = [end.toll.pause() for end in (self.client, self.backend) if end.waits and end.toll]
+        if pauses:
+            self._scope.deadline = trio.current_time() + min(pauses)
+
+    def _try_again(self) -> bool:
+        """Ask the gates about what waits; returns whether the pair may go on."""
+        for end in (self.client, self.backend):
+            if end.waits and end.toll is not None:
+                end.other.unsent += end.toll.again()
+                end.waits = bool(end.toll.waiting)
+        return not self.client.lane.halted and not self.backend.lane.halted
 
     def let_go(self) -> None:
         self._unhook()

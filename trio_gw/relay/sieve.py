@@ -5,16 +5,14 @@ begins; all its frames share that fate, so none is ever cut in two, and no conti
 without its beginning. Control frames pass, also between the frames of a message that does not.
 
 `feed` yields what is to be sent and, where a message has to wait, a `Hold`: it has been told
-everything before it, and asks the gate again when it is resumed.
+everything before it, and asks the gate again when it is resumed, or fed with the rest.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from trio_gw.errors import CloseCode
 from trio_gw.wire import frames
-from trio_gw.wire.frames import ViolationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,43 +30,53 @@ class Verdict(Protocol):
 
 
 class Gate(Protocol):
-    """Who decides. `take` counts what it lets pass; `add` a further frame of that."""
+    """Who decides. `take` counts what it lets pass; `add` a further frame of that.
 
+    `fits` lets pass so many messages at once, with so many octets, and counts them; or nothing.
+    """
+
+    def fits(self, messages: int, octets: int, now: float) -> bool: ...
     def take(self, octets: int, now: float) -> Verdict | None: ...
     def add(self, octets: int, now: float) -> None: ...
 
 
 class Hold(NamedTuple):
-    """Nothing may pass before `until` (epoch seconds); or never again, because of `ending`."""
+    """Nothing may pass before `until` (epoch seconds); or never again, because of `ending`.
+
+    `at` is the place in what was fed from which on nothing has been judged.
+    """
 
     until: float
     ending: str = ""
+    at: int = 0
 
 
 class Sieve:
-    """One direction. `masked` as for its lane; `most` bytes in one message, 0 for any number."""
+    """One direction. `masked` as for its lane."""
 
-    def __init__(
-        self, gate: Gate | None, clock: Callable[[], float], *, masked: bool, most: int = 0
-    ) -> None:
+    def __init__(self, gate: Gate, clock: Callable[[], float], *, masked: bool) -> None:
         self.closing = False  # the connection ends: what would have to wait is dropped
-        self.dropping = False  # the message that is under way does not pass
+        self.dropping = False  # the last message that was judged does not pass
         self.dropped = 0  # messages
         self._gate = gate
         self._clock = clock
         self._key = 4 if masked else 0
-        self._most = most
         self._left = 0  # bytes still to come of the current frame
         self._passes = True  # whether the current frame passes
-        self._size = 0  # of the message so far, what is announced included
 
     @property
     def swallowing(self) -> bool:
         """Tell whether the frame that is under way does not pass."""
         return self._left > 0 and not self._passes
 
+    def resume(self, left: int) -> None:
+        """Go on behind what passed without being fed; so much of its last frame is to come."""
+        self._left = left
+        self._passes = True
+        self.dropping = False
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview | Hold]:
-        """Judge what a lane passed. Raises `ViolationError` for a message that is too big."""
+        """Judge what a lane passed."""
         view = memoryview(data)
         size = len(view)
         at = begin = 0  # what lies between these passes, and is still to be yielded
@@ -84,13 +92,10 @@ class Sieve:
                         if at > begin:
                             yield view[begin:at]
                             begin = at
-                        yield hold
-                    self._passes = not self.dropping and not self._is_too_big
+                        yield hold._replace(at=at)
+                    self._passes = not self.dropping
                 if not self._passes and at > begin:
                     yield view[begin:at]
-                if self._is_too_big:
-                    what = f"message of more than {self._most} bytes"
-                    raise ViolationError(what, CloseCode.TOO_BIG)
                 self._left = head + self._key + length
             step = min(self._left, size - at)
             self._left -= step
@@ -100,21 +105,13 @@ class Sieve:
         if at > begin:
             yield view[begin:at]
 
-    @property
-    def _is_too_big(self) -> bool:
-        return 0 < self._most < self._size
-
     def _judge(self, opcode: int, length: int) -> Iterator[Hold]:
         """Decide about a data frame: sets `dropping`, and yields while the gate has to be asked."""
         if opcode == frames.CONTINUATION:
-            self._size += length
-            if self._gate is not None and not self.dropping and not self._is_too_big:
+            if not self.dropping:
                 self._gate.add(length, self._clock())
             return
-        self._size = length
         self.dropping = False
-        if self._gate is None or self._is_too_big:
-            return
         while (shut := self._gate.take(length, self._clock())) is not None:
             if self.closing or shut.action == "drop":
                 self.dropping = True

@@ -10,12 +10,13 @@ cdef Py_ssize_t _ROOM
 
 
 cdef class End:
-    cdef public bint ended
+    cdef public bint ended, waits
     cdef public int fd
     cdef public unsigned int interest
     cdef public Lane lane
     cdef public End other
-    cdef public object pair, tls
+    cdef public object pair, tls, toll
+    cdef public unsigned long long announced, begun
     cdef public bytes unsent
 
 
@@ -39,8 +40,14 @@ cdef class Sockets:
     cpdef int serve(self, int most, double seconds=*) except -1
 
     @cython.locals(lane=Lane, other=End, received=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
-                   sent=Py_ssize_t)
+                   sent=Py_ssize_t, left="unsigned long long")
     cdef _carry(self, End end)
+
+    @cython.locals(lane=Lane, messages="unsigned long long", octets="unsigned long long")
+    cdef bint _fits(self, End end) except -1
+
+    @cython.locals(other=End)
+    cdef _screen(self, End end, unsigned long long left, Py_ssize_t start, Py_ssize_t stop)
 
     @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, End end) except -1

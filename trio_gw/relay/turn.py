@@ -5,6 +5,10 @@ nothing is lost by leaving something for the next round. All reads share one buf
 socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
 it is, the socket that sent it is not read: backpressure is TCP's own.
 
+Where a direction is limited, its gate is asked once for all that was received. Only where that is
+not sure to fit, or something of the last message was dropped, every message is looked at
+(`toll`). What has to wait waits there, and its socket is not read either.
+
 TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a
 whole record, so that nothing decrypted stays where epoll cannot see it.
 
@@ -28,6 +32,8 @@ from trio_gw.relay.secure import RECORD
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio_gw.relay.toll import Toll
+
 CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
 _ROOM = MAX_HELD  # in front of what is read, for what a lane held back
 
@@ -38,12 +44,19 @@ _GONE = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
 class End:
     """One socket of a pair, with `tls` around it or not. `lane` carries what it says to `other`."""
 
-    __slots__ = ("ended", "fd", "interest", "lane", "other", "pair", "tls", "unsent")
+    __slots__ = ("announced", "begun", "ended", "fd", "interest", "lane", "other", "pair", "tls",
+                 "toll", "unsent", "waits")  # fmt: skip
 
     other: End
 
     def __init__(
-        self, fd: int, tls: ssl.SSLSocket | None, lane: Lane, pair: Pair, unsent: bytes
+        self,
+        fd: int,
+        tls: ssl.SSLSocket | None,
+        lane: Lane,
+        pair: Pair,
+        unsent: bytes,
+        toll: Toll | None,
     ) -> None:
         self.fd = fd
         self.tls = tls
@@ -52,6 +65,9 @@ class End:
         self.pair = pair
         self.interest = 0
         self.unsent = unsent  # for this socket, from the other one
+        self.toll = toll  # for what this socket says
+        self.begun, self.announced = lane.begun(), lane.announced()  # what the gate knows of
+        self.waits = toll is not None and bool(toll.waiting)
 
 
 class Pair:
@@ -64,16 +80,17 @@ class Pair:
         sockets: tuple[int | ssl.SSLSocket, int | ssl.SSLSocket],
         lanes: tuple[Lane, Lane],
         unsent: tuple[bytes, bytes],
+        tolls: tuple[Toll | None, Toll | None] = (None, None),
     ) -> None:
         """Take client and backend, in this order; `unsent` is what each still has to be sent.
 
         A plain socket is given by its number.
         """
         self.client, self.backend = (
-            End(sock, None, lane, self, data)
+            End(sock, None, lane, self, data, toll)
             if isinstance(sock, int)
-            else End(sock.fileno(), sock, lane, self, data)
-            for sock, lane, data in zip(sockets, lanes, unsent, strict=True)
+            else End(sock.fileno(), sock, lane, self, data, toll)
+            for sock, lane, data, toll in zip(sockets, lanes, unsent, tolls, strict=True)
         )
         self.client.other, self.backend.other = self.backend, self.client
 
@@ -81,6 +98,10 @@ class Pair:
         """Forget that the two belong together, so that no garbage collector is needed."""
         self.client.other = self.backend.other = None  # type: ignore[assignment]
         self.client.pair = self.backend.pair = None  # type: ignore[assignment]
+
+    def pause(self) -> None:
+        """Hear that something waits at a gate, and has to be tried again."""
+        raise NotImplementedError
 
     def let_go(self) -> None:
         """Hear that this pair was dropped; it is someone else's from here on."""
@@ -99,7 +120,7 @@ class Sockets:
         self._calls: dict[int, Callable[[], None]] = {}  # of guests, by their numbers
         self._caller = -1  # a descriptor that is none of the sockets
         self.called = False  # it was ready
-        self.freed = False  # a pair was let go, or a guest called
+        self.freed = False  # Trio has something to do: a pair was let go or waits, a guest called
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
@@ -210,7 +231,7 @@ class Sockets:
             if event & _OUT and end.unsent and not self._flush(end):
                 continue
             if event & ~_OUT:
-                if end.other.unsent:
+                if end.other.unsent or end.waits:
                     # Not being read: its end can wait until its last words have been taken, but
                     # it would be reported again and again.
                     if event & _GONE:
@@ -233,7 +254,11 @@ class Sockets:
         if lane.held:
             start -= len(lane.held)
             self._buffer[start:_ROOM] = lane.held
+        left = 0 if end.toll is None else lane.left()
         stop = lane.take(self._buffer, start, _ROOM + received)
+        if end.toll is not None and stop > start and not self._fits(end):
+            self._screen(end, left, start, stop)
+            return
         if stop > start:
             other = end.other
             if other.tls is None:
@@ -249,6 +274,38 @@ class Sockets:
                 self._expect(other)
         if lane.over or lane.ending is not None or end.ended:
             self._let_go(end)
+
+    def _fits(self, end: End) -> bool:
+        """Ask the gate for all that was just received; what may pass is counted."""
+        lane, toll = end.lane, end.toll
+        assert toll is not None
+        messages = lane.begun() - end.begun
+        octets = lane.announced() - end.announced
+        end.begun += messages
+        end.announced += octets
+        if toll.busy:
+            return False
+        return not (messages or octets) or toll.gate.fits(messages, octets, toll.clock())
+
+    def _screen(self, end: End, left: int, start: int, stop: int) -> None:
+        """Send on what may pass, message by message; the others are dropped, or have to wait."""
+        toll, other = end.toll, end.other
+        assert toll is not None
+        other.unsent = toll.screen(self._view[start:stop], left)
+        if self._ends[end.fd] is not end:  # dropped: a limit has ended the connection
+            self.freed = True
+            return
+        if other.unsent and not self._flush(other):
+            return
+        if end.lane.over or end.ended:
+            self._let_go(end)
+            return
+        end.waits = bool(toll.waiting)
+        self._expect(end)
+        self._expect(other)
+        if end.waits:
+            self.freed = True  # there is a new deadline
+            end.pair.pause()
 
     def _decrypt(self, end: End) -> int:
         """Read the records that are there, as many as there is room for; answer as `receive`.
@@ -299,7 +356,7 @@ class Sockets:
 
 
 def _wanted(end: End) -> int:
-    return (0 if end.other.unsent else _IN) | (_OUT if end.unsent else 0)
+    return (0 if end.other.unsent or end.waits else _IN) | (_OUT if end.unsent else 0)
 
 
 def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:

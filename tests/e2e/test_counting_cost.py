@@ -1,0 +1,58 @@
+"""What counting and limiting cost: processor time per relayed message with both, beside without."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import costs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import trio
+
+    from support.commands import Serving
+
+MOST = 1.15
+QUIET = "[metrics]\nenabled = false\n"
+# Three levels count what an open topic says, and none of them ever has too little room.
+LIMITED = """
+[tiers.Much]
+events = 100_000_000_000
+per = "1d"
+count = "both"
+[tiers.Plenty]
+bytes = "100GB"
+per = "1d"
+[tiers.Unauthenticated]
+events = 100_000_000_000
+per = "1h"
+"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "messages", "at_once"), [(False, 100, 1), (True, 100, 1), (True, 500, 20)]
+)
+async def test_counting_costs_little(
+    base: Path,
+    running: list[Serving],
+    nursery: trio.Nursery,
+    limits: bool,
+    messages: int,
+    at_once: int,
+) -> None:
+    if not limits:
+        one = await costs.talkers(base / "on", running, nursery, "")
+    else:
+        topic = {"x-throttling-tier": "Much"}
+        start = partial(costs.talkers, tier="Plenty", topic=topic)
+        one = await start(base / "on", running, nursery, LIMITED)
+    other = await costs.talkers(base / "off", running, nursery, QUIET)
+    ratio = await costs.ratio((one, other), messages, at_once, MOST)
+    what = "metrics and limits" if limits else "metrics"
+    print(f"{what}, {at_once} at once: {ratio:.3f} times the cost")
+    await costs.leave((one, other))
+    assert ratio <= MOST

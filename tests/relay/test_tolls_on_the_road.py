@@ -1,0 +1,335 @@
+"""Gates on the road: whole chunks are let pass, and yet every message is counted.
+
+What all drivers have in common is in `test_toll`. Here are real sockets, so the time is real, too.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import trio
+import trio.testing
+
+from support.conversation import KEY, frame, split_frames
+from support.relays import Peer, Relay, relaying, road, road_tls
+from trio_gw.config.tiers import Tier
+from trio_gw.counters import Counters
+from trio_gw.errors import Side
+from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.relay.toll import Toll
+from trio_gw.wire import frames
+
+if TYPE_CHECKING:
+    from support.relays import MakePair
+
+ROADS = pytest.mark.parametrize("streams", [road, road_tls])
+WINDOW = 1000.0  # no test takes that long: of its own clock, which stands still
+
+
+class Clock:
+    """Stands still unless it is set."""
+
+    def __init__(self) -> None:
+        self.now = 10 * WINDOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tolls(clock: Any, limit: int, action: Any = "drop", **more: Any) -> dict[Side, Toll]:
+    tier = Tier("t", limit, **{"per": int(WINDOW), "on_exceed": action, "count": "each", **more})
+    made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
+    gates = made.gates([Level("API", "t", "k")])
+    assert gates is not None
+    return {
+        Side.CLIENT: Toll(gates.publish, clock, masked=True),
+        Side.BACKEND: Toll(gates.subscribe, clock, masked=False),
+    }
+
+
+class Flow(NamedTuple):
+    """What a side says, and what of it has to arrive."""
+
+    said: bytes
+    arrives: list[tuple[int, bytes]]
+    dropped: int
+
+
+def flow(dice: random.Random, key: bytes | None, limit: int, *, octets: bool, rsv: int) -> Flow:
+    """Make up messages, in fragments with control frames among them, and limit them."""
+    said, arrives, used, dropped = b"", [], 0, 0
+    for _ in range(dice.randrange(1, 60)):
+        sizes = [
+            dice.choice((0, 1, 30, 125, 126, 3000, 70_000)) for _ in range(dice.choice((1, 1, 3)))
+        ]
+        passes = used < limit
+        dropped += not passes
+        if passes:
+            used += sum(sizes) if octets else 1
+        for at, size in enumerate(sizes):
+            first = (
+                frames.CONTINUATION if at else frames.BINARY | (rsv if dice.random() < 0.5 else 0)
+            )
+            first |= frames.FIN if at == len(sizes) - 1 else 0
+            payload = dice.randbytes(size)
+            data = frame(first & 0x0F, payload, key=key)
+            said += bytes([first]) + data[1:]
+            if passes:
+                arrives.append((first, payload))
+            if dice.random() < 0.3:
+                said += frame(frames.PING, b"%d" % at, key=key)
+                arrives.append((frames.FIN | frames.PING, b"%d" % at))
+    return Flow(said, arrives, dropped)
+
+
+async def _talks(peer: Peer, dice: random.Random, said: bytes) -> None:
+    at = 0
+    while at < len(said):
+        size = dice.choice((1, 7, 500, 20_000, 200_000))
+        await peer.sends(said[at : at + size])
+        at += size
+
+
+async def _listens(peer: Peer, expected: list[tuple[int, bytes]]) -> None:
+    for first, payload in expected:
+        seen = await peer.gets()
+        assert (seen.first, seen.payload) == (first, payload)
+
+
+@pytest.mark.parametrize("octets", [False, True], ids=["events", "bytes"])
+@pytest.mark.parametrize("seed", range(25))
+async def test_exactly_what_fits_arrives_and_nothing_is_cut(seed: int, octets: bool) -> None:
+    dice = random.Random(seed)
+    limit = dice.randrange(1, 100_000 if octets else 60)
+    clock = Clock()
+    client, backend = (flow(dice, key, limit, octets=octets, rsv=0x40) for key in (KEY, None))
+    both = tolls(clock, limit, octets=octets)
+    pair = road if seed % 5 else road_tls
+    async with relaying(pair, tolls=both, close_timeout=60, rsv=0x40) as relay:
+        for window in range(2):
+            clock.now = (10 + window) * WINDOW
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_talks, relay.client, random.Random(seed), client.said)
+                nursery.start_soon(_talks, relay.backend, random.Random(~seed), backend.said)
+                nursery.start_soon(_listens, relay.client, backend.arrives)
+                nursery.start_soon(_listens, relay.backend, client.arrives)
+            await relay.took(relay.client, len(client.said) * (window + 1))
+            await relay.took(relay.backend, len(backend.said) * (window + 1))
+        assert len(relay.shuttle or ()) == 1, "it has never left the road"
+        assert both[Side.CLIENT].sieve.dropped == 2 * client.dropped
+        assert both[Side.BACKEND].sieve.dropped == 2 * backend.dropped
+        await _say_goodbye(relay)
+
+
+async def _say_goodbye(relay: Relay) -> None:
+    await relay.client.closes(1000)
+    await relay.backend.is_told(1000)
+    await relay.backend.closes(1000)
+    await relay.client.is_told(1000)
+    await relay.client.hangs_up()
+    await relay.backend.hangs_up()
+    await relay.ends("client", 1000)
+
+
+def says(peer: Peer, *payloads: bytes) -> bytes:
+    return b"".join(frame(frames.BINARY, payload, key=peer.key) for payload in payloads)
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+@ROADS
+async def test_what_waits_is_not_lost_and_holds_up_nobody_else(streams: MakePair) -> None:
+    both = tolls(time.time, 5, "pause", per=1)
+    async with relaying(streams, tolls=both) as relay:
+        begun = int(time.time())
+        await relay.client.sends(says(relay.client, *numbered(17)))
+        for number, payload in enumerate(numbered(17)):
+            await relay.backend.hears(payload)
+            assert time.time() >= begun + number // 5, "no more than five in a window"
+            if payload == b"4":
+                await relay.backend.sends(frame(frames.PING, b"are you there?"))
+                assert (await relay.client.gets()).payload == b"are you there?"
+        assert len(relay.shuttle or ()) == 1, "it has never left the road"
+        assert not both[Side.CLIENT].holding
+        await _say_goodbye(relay)
+
+
+async def test_both_directions_wait_and_go_on() -> None:
+    async with relaying(road, tolls=tolls(time.time, 1, "pause", per=1)) as relay:
+        await relay.client.sends(says(relay.client, *numbered(3)))
+        await relay.backend.sends(says(relay.backend, *numbered(3)))
+        for payload in numbered(3):
+            await relay.backend.hears(payload)
+            await relay.client.hears(payload)
+        await _say_goodbye(relay)
+
+
+async def _one_waits(relay: Relay) -> None:
+    """Let the client say more than it may; returns when some of it waits."""
+    await relay.client.sends(says(relay.client, *numbered(7)))
+    for payload in numbered(5):
+        await relay.backend.hears(payload)
+    assert relay.tolls[Side.CLIENT].holding
+    assert len(relay.shuttle or ()) == 1
+
+
+@ROADS
+async def test_a_side_that_leaves_does_not_wait_for_a_window(streams: MakePair) -> None:
+    async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
+        await _one_waits(relay)
+        await relay.backend.closes(1001)
+        await relay.client.is_told(1001)
+        await relay.client.closes(1001)
+        await relay.backend.is_told(1001)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("backend", 1001)
+
+
+@ROADS
+async def test_the_gateway_ends_a_connection_that_waits(streams: MakePair) -> None:
+    async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
+        await _one_waits(relay)
+        relay.end(1012, "stopping")
+        for peer in (relay.client, relay.backend):
+            await peer.is_told(1012, "stopping")
+            await peer.closes(1012)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("gateway", 1012)
+        assert not relay.tolls[Side.CLIENT].holding
+
+
+@ROADS
+async def test_cancelled_while_something_waits(streams: MakePair) -> None:
+    async with relaying(streams, tolls=tolls(Clock(), 5, "pause")) as relay:
+        await _one_waits(relay)
+        relay.scope.cancel()
+
+
+async def test_a_backend_that_vanishes_while_something_waits() -> None:
+    async with relaying(road, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
+        await _one_waits(relay)
+        await relay.backend.resets()
+        await relay.client.is_told(1011)
+        await relay.client.closes(1011)
+        await relay.client.hangs_up()
+        await relay.ends("backend", 1006)
+
+
+async def test_a_close_behind_what_waits_comes_in_its_place() -> None:
+    async with relaying(road, tolls=tolls(time.time, 5, "pause", per=1)) as relay:
+        said = says(relay.client, *numbered(7))
+        await relay.client.sends(said + frame(frames.CLOSE, b"\x03\xe8", key=KEY))
+        for payload in numbered(7):
+            await relay.backend.hears(payload)
+        await relay.backend.is_told(1000)
+        await relay.backend.closes(1000)
+        await relay.client.is_told(1000)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("client", 1000)
+
+
+async def test_early_bytes_pay_and_wait_too() -> None:
+    early = says(Peer(None, KEY), *numbered(3)), says(Peer(None, None), *numbered(3))  # type: ignore[arg-type]
+    async with relaying(road, tolls=tolls(time.time, 2, "pause", per=1), early=early) as relay:
+        for payload in numbered(3):
+            await relay.backend.hears(payload)
+            await relay.client.hears(payload)
+        assert len(relay.shuttle or ()) == 1
+        await _say_goodbye(relay)
+
+
+async def test_who_waits_holds_up_the_sender() -> None:
+    async with relaying(road, tolls=tolls(Clock(), 1, "pause")) as relay:
+        sent = 0
+
+        async def pour() -> None:
+            nonlocal sent
+            while True:
+                await relay.client.sends(says(relay.client, bytes(60_000)))
+                sent += 60_000
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pour)
+            assert (await relay.backend.gets()).payload == bytes(60_000)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert relay.publish.octets <= 4 * 65536
+            assert relay.publish.octets < sent + 60_000, "the sender is held up"
+            assert len(relay.tolls[Side.CLIENT].waiting) <= 65536
+            nursery.cancel_scope.cancel()
+        relay.scope.cancel()
+
+
+@ROADS
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_limit_that_closes(streams: MakePair, at_once: bool) -> None:
+    async with relaying(streams, tolls=tolls(Clock(), 5, "close"), close_timeout=60) as relay:
+        for payload in numbered(5):
+            await relay.client.says(payload)
+            if not at_once:
+                await relay.backend.hears(payload)
+        more = says(relay.client, *numbered(4))
+        await relay.client.sends(more + frame(frames.PING, b"last", key=KEY))
+        if at_once:
+            for payload in numbered(5):
+                await relay.backend.hears(payload)
+        assert (await relay.backend.gets()).payload == b"last"
+        for peer in (relay.client, relay.backend):
+            await peer.is_told(1008, "API limit t exceeded")
+            await peer.closes(1008)
+        await relay.client.hangs_up()
+        await relay.backend.hangs_up()
+        await relay.ends("gateway", 1008, "API limit t exceeded")
+
+
+async def test_after_a_full_window_chunks_are_let_pass_at_once_again() -> None:
+    clock = Clock()
+    both = tolls(clock, 3)
+    asked: list[int] = []
+    async with relaying(road, tolls=both) as relay:
+        await relay.client.sends(says(relay.client, *numbered(9)))
+        for payload in numbered(3):
+            await relay.backend.hears(payload)
+        await relay.took(relay.client, relay.publish.octets)
+        assert both[Side.CLIENT].busy
+        clock.now += WINDOW
+        both[Side.CLIENT].gate = _Spy(both[Side.CLIENT].gate, asked)
+        for payload in numbered(2):
+            await relay.client.says(payload)
+            await relay.backend.hears(payload)
+        assert not both[Side.CLIENT].busy
+        assert asked == [1], "the first message was judged by itself, the second by its chunk"
+        await _say_goodbye(relay)
+
+
+class _Spy:
+    """A gate that notes what it is asked for at once."""
+
+    def __init__(self, gate: Any, asked: list[int]) -> None:
+        self.gate = gate
+        self.asked = asked
+
+    def fits(self, messages: int, octets: int, now: float) -> bool:
+        self.asked.append(messages)
+        return bool(self.gate.fits(messages, octets, now))
+
+    def take(self, octets: int, now: float) -> Any:
+        return self.gate.take(octets, now)
+
+    def add(self, octets: int, now: float) -> None:
+        self.gate.add(octets, now)
+
+
+def test_split_frames_sees_what_the_test_compares() -> None:
+    """The fragments' first bytes, RSV1 included, are what arrives."""
+    made = flow(random.Random(3), None, 1000, octets=False, rsv=0x40)
+    seen, rest = split_frames(made.said)
+    assert rest == b""
+    assert [(one.first, one.payload) for one in seen] == made.arrives
