@@ -271,9 +271,9 @@ def test_processes_count_together_and_exactly(limit: int, octets: bool) -> None:
         assert sum(result[window] for result in results) == limit
 
 
-
 def test_every_message_that_does_not_pass_is_heard_of_once() -> None:
-    made = make(Tier("drop", 2), Tier("wait", 4, on_exceed="pause", per=120))
+    wait = Tier("wait", 4, on_exceed="pause", per=120, count="both")
+    made = make(Tier("drop", 2, count="both"), wait)
     heard: list[str] = []
     both = gates(made, "wait", "drop")
     both.hear(lambda quota: heard.append(quota.tier.name), lambda quota: heard.append("back"))
