@@ -49,7 +49,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "see to git.ssh_key: a key without passphrase whose public half the server knows",
     ),
     (
-        r"Authentication failed|HTTP Basic: Access denied|returned error: 401",
+        r"Authentication failed|HTTP Basic: Access denied|Invalid username or|returned error: 401",
         "the server does not accept the credentials",
         "see to git.username and git.token",
     ),
@@ -125,7 +125,7 @@ def explain(said: str, command: str, code: int) -> GitError:
     for pattern, what, mend in _CAUSES:
         if re.search(pattern, said):
             said_too = f"{what} ({words})" if words else what
-            return GitError(said_too, mend, passing="commit" not in what)
+            return GitError(said_too, mend, passing=not what.startswith("the commit "))
     return GitError(f"git {command} failed ({words or f'code {code}'})", "see to git.url")
 
 

@@ -115,8 +115,9 @@ def test_what_is_no_path(path: str) -> None:
         ({"max_size": 0}, "git.max_size must be"),
         ({"max_size": 1025}, "git.max_size must be"),
         ({"folder": ""}, "git.folder is empty"),
-        ({"folder": "apis"}, "git.folder and apis are the same folder"),
-        ({"folder": "deployed"}, "git.folder and deployed are the same folder"),
+        ({"folder": "apis"}, "git.folder is the folder of apis, or in it"),
+        ({"folder": "./apis/git"}, "git.folder is the folder of apis, or in it"),
+        ({"folder": "deployed"}, "git.folder is the folder of deployed, or in it"),
         ({"broken": "ignore"}, "git.broken: 'ignore' is not known"),
     ],
 )

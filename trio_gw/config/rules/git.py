@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from trio_gw.config import git
@@ -39,8 +40,9 @@ def check(settings: Settings) -> Iterator[Fault]:
         yield from _credentials(table, address)
     yield from _values(table)
     for name in ("apis", "deployed"):
-        if table.folder == getattr(settings, name):
-            yield Fault(("git", "folder"), f"git.folder and {name} are the same folder")
+        if PurePath(table.folder).is_relative_to(getattr(settings, name)):
+            what = f"git.folder is the folder of {name}, or in it"
+            yield Fault(("git", "folder"), what, "name a folder of its own")
 
 
 def _credentials(table: git.Git, address: git.Address) -> Iterator[Fault]:
