@@ -77,11 +77,11 @@ class Witness(NamedTuple):
             total += 1
             if not wanted or any(wanted in text.casefold() for text in _texts(session)):
                 ranked.append((_rank(session, asked.sort, past.get(session, _NOTHING)), session))
-        now = trio.current_time()
-        listed = [
-            self._connection(session, now, past.get(session, _NOTHING), seconds)
-            for _, session in nlargest(asked.limit, ranked, key=itemgetter(0))
-        ]
+        listed: list[Connection] = []
+        for _, session in nlargest(asked.limit, ranked, key=itemgetter(0)):
+            if len(listed) % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+            listed.append(self._connection(session, past.get(session, _NOTHING), seconds))
         return Listing(total, len(ranked), listed)
 
     async def _relayed(self) -> AsyncIterator[Session]:
@@ -104,11 +104,9 @@ class Witness(NamedTuple):
         """Tell what is wrong with the projects, as far as this worker knows."""
         return self.catalog.problems
 
-    def _connection(
-        self, session: Session, now: float, past: _Counts, seconds: float
-    ) -> Connection:
+    def _connection(self, session: Session, past: _Counts, seconds: float) -> Connection:
         """Describe one; what it carried in the last `seconds` is what it has beyond `past`."""
-        publish, subscribe = session.publish, session.subscribe
+        publish, subscribe, now = session.publish, session.subscribe, trio.current_time()
         assert publish is not None
         assert subscribe is not None
         api, topic, subject, application = (cut(text) or None for text in _names(session))
