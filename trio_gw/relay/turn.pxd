@@ -49,6 +49,9 @@ cdef class Sockets:
     @cython.locals(other=End)
     cdef _screen(self, End end, unsigned long long left, Py_ssize_t start, Py_ssize_t stop)
 
+    @cython.locals(received=Py_ssize_t, got=Py_ssize_t)
+    cdef Py_ssize_t _decrypt(self, End end) except -2
+
     @cython.locals(sent=Py_ssize_t)
     cdef bint _flush(self, End end) except -1
 
@@ -59,3 +62,6 @@ cdef class Sockets:
 
 
 cdef unsigned int _wanted(End end)
+
+@cython.locals(sent=Py_ssize_t, size=Py_ssize_t)
+cdef Py_ssize_t _encrypt(object tls, object data) except -2

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from trio_gw.relay.toll import Toll
 
-CHUNK = 64 * 1024  # bytes per read: fewer system calls per bulk message, still small per peer
+# Bytes per read: a message of 64 KiB with its header, and the five TLS records that it comes in, in
+# one go; still small per peer.
+CHUNK = 5 * RECORD
 _ROOM = MAX_HELD  # in front of what is read, for what a lane held back
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -314,15 +316,19 @@ class Sockets:
         an error that this read meets is off the socket then, so it is noted.
         """
         assert end.tls is not None
-        received, got = 0, RECORD
-        while got == RECORD and received <= CHUNK - RECORD:
+        received, got, room = 0, RECORD, self._into[0]
+        while True:
             try:
-                got = end.tls.recv_into(self._view[_ROOM + received :])
+                # What `recv_into` ends in: an integer, with a buffer given.
+                got = end.tls.read(CHUNK, room)  # type: ignore[assignment]
             except ssl.SSLWantReadError:
                 return received or -1
-            except OSError:
+            except (OSError, ValueError):
                 got = 0
             received += got
+            if got != RECORD or received > CHUNK - RECORD:
+                break
+            room = self._view[_ROOM + received :]
         end.ended = not got
         return received
 
@@ -361,12 +367,14 @@ def _wanted(end: End) -> int:
 
 def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
     """Write as much as the socket takes, record by record; answer as `transmit`."""
-    sent, size = 0, len(data)
-    while sent < size:
+    sent, size, rest = 0, len(data), data
+    while True:
         try:
-            sent += tls.send(data[sent:])
+            sent += tls.send(rest)
         except ssl.SSLWantWriteError:
-            break
+            return sent
         except OSError:
             return sent or -1  # the next write will say so again
-    return sent
+        if sent == size:
+            return sent
+        rest = data[sent:]
