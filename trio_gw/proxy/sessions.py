@@ -49,15 +49,16 @@ class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
-        "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate", "code",
-        "counted", "doomed", "ending", "gates", "limit", "marks", "octets", "opened_at", "peer",
-        "phase", "places", "publish", "reported", "request", "request_id", "route", "started",
-        "status", "subscribe", "throttled", "tolls", "trace", "visit",
+        "_clock", "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate",
+        "code", "counted", "doomed", "ending", "gates", "limit", "marks", "octets", "opened_at",
+        "peer", "phase", "places", "publish", "reported", "request", "request_id", "route",
+        "started", "status", "subscribe", "throttled", "tolls", "trace", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
-        self.opened_at = self.active_at = trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self.opened_at = self.active_at = self._clock.current_time()
         self.started = time.time()  # the same moment, in epoch seconds
         self.phase = Phase.HEAD
         self.marks: list[tuple[Phase, float]] = []  # phases left during the handshake, and when
@@ -100,14 +101,14 @@ class Session:
 
     def enter(self, phase: Phase) -> None:
         """Note that the next phase begins."""
-        self.marks.append((self.phase, trio.current_time()))
+        self.marks.append((self.phase, self._clock.current_time()))
         self.phase = phase
 
     def relay(self, publish: Lane, subscribe: Lane) -> None:
         """Note that bytes flow from here on, through these lanes."""
         self.enter(Phase.RELAY)
         self.publish, self.subscribe = publish, subscribe
-        self.active_at = trio.current_time()
+        self.active_at = self.marks[-1][1]
         if self.doomed is not None:
             self._end(*self.doomed)
 

@@ -7,7 +7,6 @@ one: what is done here is what it would do.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, TypeGuard
 
 import trio
@@ -105,22 +104,26 @@ async def _last_words(
         passed = bytes(lane.feed(data))
         if lane.violation is not None:
             return passed
-        # Who has closed need not listen: then there is nobody to be told.
-        with contextlib.suppress(*BROKEN):
+        try:
             sent = listener.send_now(passed) if passed else 0
             if sent < len(passed):
                 with trio.move_on_at(due):
                     await listener.send_all(passed[sent:])
+        except BROKEN:
+            lane.finished = True  # who has closed need not listen: there is nobody to be told
         if lane.over:
             return None
 
 
 async def _until_gone(backend: PlainStream, waits: Waits, due: float) -> None:
     """Let the backend, which is the server there, close first (RFC 6455 §7.1.1)."""
-    with contextlib.suppress(*BROKEN):
-        while True:
-            if (data := backend.receive_now()) is None:
-                if await waits.readable(backend.socket.fileno(), due) is Woken.LATE:
-                    return
-            elif not data:
+    while True:
+        try:
+            data = backend.receive_now()
+        except BROKEN:
+            return
+        if data is None:
+            if await waits.readable(backend.socket.fileno(), due) is Woken.LATE:
                 return
+        elif not data:
+            return

@@ -112,6 +112,8 @@ class Relay:
                         for side in self.streams:
                             nursery.start_soon(self._part, side)
         finally:
+            for lane in self.lanes.values():
+                lane.wake = None  # it refers to this; without it no garbage collector is needed
             # Out of time or cancelled: no more goodbyes, but no descriptor is left behind.
             for stream in self.streams.values():
                 if not close_now(stream):

@@ -11,7 +11,6 @@ For streams without a plain socket, and where the road is not served, there are 
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import heapq
 import math
@@ -130,8 +129,10 @@ class Waits:
     def forget(self, fd: int) -> None:
         """Watch a socket no longer; before it is closed or handed on."""
         if (sockets := self.sockets) is not None:
-            with contextlib.suppress(OSError):
+            try:
                 sockets.forget(fd)
+            except OSError:  # it is closed already
+                return
 
     async def readable(
         self,
