@@ -1,4 +1,4 @@
-"""HTTP/2 at the admin listener: room for uploads, and frames that come too late."""
+"""HTTP/2 at the admin listener: room for uploads, frames that come too late, and the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 
 from support.adminapi import BASE, BASIC, BOUNDARY, AdminClient
 from support.gateway import RunningGateway, start_gateway
-from trio_gw.admin import drain, http2
+from trio_gw.admin import drain, http2, server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +100,15 @@ async def test_data_for_what_has_been_answered_is_dropped(
     await talk.ask(3, "GET", "/swagger.json")
     assert await talk.status(3) == 200
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_who_has_gone_takes_no_place(gateway: RunningGateway) -> None:
+    before = trio.lowlevel.current_statistics().tasks_living
+    for _ in range(3):
+        talk = Talk(await AdminClient(gateway, http2=True).connect())
+        await talk.ask(1, "GET", "/swagger.json")
+        assert await talk.status(1) == 200
+        await trio.aclose_forcefully(talk.stream)
+    with trio.fail_after(server.IDLE / 2):
+        while trio.lowlevel.current_statistics().tasks_living > before:
+            await trio.lowlevel.checkpoint()

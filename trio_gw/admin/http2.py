@@ -1,4 +1,4 @@
-"""What the server's HTTP/2 lacks for uploads: room in its windows, and an ear for late frames.
+"""What the server's HTTP/2 lacks: room for uploads, an ear for late frames, a quick end.
 
 Its windows are those that HTTP/2 begins with, 64 KiB for each round trip, which a client far away
 fills in no time; here they are larger. And a frame with data for a stream that has been answered
@@ -36,6 +36,8 @@ class Connection(TCPServer):
             connection.increment_flow_control_window(WINDOW - _BEGIN)
             await self.protocol_send(RawData(data=connection.data_to_send()))
         await super()._read_data()
+        # The client has gone. Else its place would stay taken for as long as it might be idle.
+        await self.idle_task.stop()
 
 
 class _Streams(dict[int, "HTTPStream | WSStream"]):
