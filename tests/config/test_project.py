@@ -422,6 +422,31 @@ def test_topics_come_from_the_definition_only() -> None:
     assert clean(files(api)).topics == (Topic("/room"),)
 
 
+@pytest.mark.parametrize(
+    ("operations", "definition", "tier"),
+    [
+        ("[{target: /room, throttlingPolicy: Gold}]", "{}", "Gold"),
+        ("[{Target: room, verb: SUBSCRIBE, ThrottlingPolicy: Gold // ours}]", "{}", "Gold"),
+        (
+            "[{target: /room, verb: publish, throttlingPolicy: Gold},"
+            " {target: /room, verb: SUBSCRIBE, throttlingPolicy: Silver}]",
+            "{}",
+            "Gold",
+        ),
+        ("[{target: /room, throttlingPolicy: Gold}]", "{x-throttling-tier: Own}", "Own"),
+        ("[{target: /other, throttlingPolicy: Gold}]", "{}", ""),
+        ("[{target: /room, throttlingPolicy: }, 3, {target: 4}, [x]]", "{}", ""),
+        ("{target: /room, throttlingPolicy: Gold}", "{}", ""),
+    ],
+)
+def test_the_tier_of_an_operation_is_that_of_its_topic(
+    operations: str, definition: str, tier: str
+) -> None:
+    given = DEFINITION.replace("publish: {}", f"publish: {definition}")
+    found = clean(files(API + f"  operations: {operations}\n", given))
+    assert found.topics == (Topic("/room", tier=tier),)
+
+
 def test_oauth2_is_carried_over() -> None:
     components = "components: {securitySchemes: {oauth2: {type: oauth2}}}\n"
     assert clean(files(API, DEFINITION + components)).oauth2
@@ -498,7 +523,7 @@ data:
   operations:
    -
     target: /prices
-    throttlingPolicy: 50KPerMin   // not read for streaming APIs
+    throttlingPolicy: 50KPerMin   // the tier of the topic
 """
 SAMPLE_DEFINITION = """\
 asyncapi: 2.0.0
@@ -536,7 +561,7 @@ def test_a_project_like_the_published_sample_loads_with_warnings() -> None:
         version="1.0.0",
         context="/ticker",
         topics=(
-            Topic("/prices", UriMapping("/prices")),
+            Topic("/prices", UriMapping("/prices"), tier="50KPerMin"),
             Topic("/history", scopes=("trader", "auditor")),
         ),
         production=Cluster((Endpoint("ws", "echo.example", 8080),)),

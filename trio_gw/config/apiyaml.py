@@ -8,7 +8,7 @@ spec: project-format §4.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -58,6 +58,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     endpoint_config: backends.EndpointConfig | None = None
     cors_configuration: cors.CorsConfiguration | None = None
     security_scheme: tuple[str, ...] | None = None
+    operations: Any = None  # of use for their tiers alone, so nothing in them is a fault
 
 
 class _ApiYaml(msgspec.Struct, frozen=True):
@@ -65,7 +66,10 @@ class _ApiYaml(msgspec.Struct, frozen=True):
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """What an api.yaml declares. `kind` is its type in upper case."""
+    """What an api.yaml declares. `kind` is its type in upper case.
+
+    `tiers` are those of its operations, by topic.
+    """
 
     kind: str
     id: str
@@ -81,6 +85,7 @@ class Declared(msgspec.Struct, frozen=True):
     production: backends.Side
     sandbox: backends.Side
     cors: cors.Cors | None = None
+    tiers: tuple[tuple[str, str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -116,6 +121,7 @@ def read(findings: Findings) -> Declared:
         production=backends.read("production", config, findings),
         sandbox=backends.read("sandbox", config, findings),
         cors=cors.read(data.cors_configuration, findings),
+        tiers=_tiers(data.operations),
     )
     if findings.document.value(("data",)) is None:
         mend = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"
@@ -133,6 +139,25 @@ def read(findings: Findings) -> Declared:
             "write ENDPOINT, and give the backend in `endpointConfig`",
         )
     return declared
+
+
+def _tiers(operations: object) -> tuple[tuple[str, str], ...]:
+    """Find the tiers of topics; `publish` speaks for a topic that has both operations."""
+    found: dict[str, tuple[bool, str]] = {}
+    for operation in operations if isinstance(operations, list | tuple) else ():
+        if not isinstance(operation, dict):
+            continue
+        texts = {
+            str(key).casefold(): value.partition(" //")[0].strip()
+            for key, value in operation.items()
+            if isinstance(value, str)
+        }
+        target, tier = texts.get("target", ""), texts.get("throttlingpolicy", "")
+        speaks = texts.get("verb", "").upper() == "PUBLISH"
+        name = f"/{target.removeprefix('/')}"
+        if target and tier and (speaks or name not in found or not found[name][0]):
+            found[name] = speaks, tier
+    return tuple((name, tier) for name, (_, tier) in found.items())
 
 
 def _check_kind(declared: Declared, findings: Findings) -> None:

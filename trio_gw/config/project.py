@@ -22,6 +22,7 @@ from trio_gw.config import (
     endpoint,
     layout,
     overrides,
+    topic,
 )
 from trio_gw.config.api import ApiProject, ClientCertificate, Deployment
 from trio_gw.config.convert import convert
@@ -137,7 +138,7 @@ class _Loading:
             name=declared.name,
             version=declared.version,
             context=declared.context,
-            topics=definition.topics,
+            topics=topic.tiered(definition.topics, declared.tiers),
             production=clusters.get("production"),
             sandbox=clusters.get("sandbox"),
             lifecycle=declared.lifecycle,

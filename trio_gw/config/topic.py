@@ -17,6 +17,8 @@ from trio_gw.config.findings import WrongError
 from trio_gw.config.nodes import Mapping, Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trio_gw.config.findings import Findings
     from trio_gw.config.nodes import Node, Path
 
@@ -201,3 +203,12 @@ def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> Uri
             what = f"`x-uri-mapping`: the text around the placeholder of `{key[:80]}` is not sent"
             findings.warn(path, what, "leave only the placeholder, or move it to the path")
     return found
+
+
+def tiered(topics: Iterable[Topic], tiers: Iterable[tuple[str, str]]) -> tuple[Topic, ...]:
+    """Give topics without a tier of their own the one that the api.yaml names for them."""
+    named = dict(tiers)
+    return tuple(
+        topic if topic.tier else msgspec.structs.replace(topic, tier=named.get(topic.name, ""))
+        for topic in topics
+    )
