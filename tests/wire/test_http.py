@@ -363,3 +363,53 @@ def test_a_third_party_can_read_a_response(status: int) -> None:
 def test_the_upgrade_of_these_tests_is_one() -> None:
     """What is malformed above is so for its own reason."""
     assert judged([head(b"GET /chat HTTP/1.1", *UPGRADE, host=HOST)])[0] == 0
+
+
+_PIECES = st.sampled_from(
+    [
+        *(
+            b"\r",
+            b"\n",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"\r\n x",
+            b" ",
+            b"\t",
+            b":",
+            b"\0",
+            b"\x0b",
+            b"\x7f",
+        ),
+        *(
+            b"\x7f",
+            b"\x85",
+            b"%41",
+            b"%",
+            b"/.",
+            b"/..",
+            b";",
+            b"\\",
+            b"#",
+            b"?",
+            b"*",
+            b"[::1]",
+            b"|",
+        ),
+        *(b"Host: b", b"Content-Length: 3", b"Transfer-Encoding: chunked", b"http://a/x"),
+    ]
+)
+_CHANGES = st.lists(
+    st.tuples(st.integers(0, 160), st.sampled_from([0, 0, 1, 5]), _PIECES), max_size=3
+)
+
+
+@settings(max_examples=1000)
+@given(_CHANGES)
+def test_a_head_that_comes_whole_is_judged_as_one_that_does_not(
+    changes: list[tuple[int, int, bytes]],
+) -> None:
+    """The first takes the short way if there is nothing to judge, the second never does."""
+    data = head(b"GET /chat/room-1?a=b HTTP/1.1", *UPGRADE, host=HOST)
+    for at, length, piece in changes:
+        data = data[:at] + piece + data[at + length :]
+    assert judged([data]) == judged([data[:1], data[1:]])
