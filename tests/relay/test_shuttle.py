@@ -158,7 +158,7 @@ async def fill(relay: Relay, *peers: Peer) -> None:
         before = -1
         while (moved := relay.publish.octets + relay.subscribe.octets) != before:
             before = moved
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await trio.testing.wait_all_tasks_blocked(0.3)
         nursery.cancel_scope.cancel()
 
 
@@ -176,7 +176,7 @@ async def test_full_buffers_in_both_directions(client: MakePair, backend: MakePa
             before = -1
             while (moved := relay.publish.octets + relay.subscribe.octets) != before:
                 before = moved
-                await trio.testing.wait_all_tasks_blocked(0.05)
+                await trio.testing.wait_all_tasks_blocked(0.3)
             assert 0 < moved < len(masked) + len(bare)
             assert len(relay.shuttle or ()) == 1
             async with trio.open_nursery() as readers:
