@@ -68,9 +68,28 @@ def test_sessions_of_one_key_share_a_quota_and_other_keys_do_not() -> None:
     assert passing(one.publish, 3, START) == 3
     assert passing(two.subscribe, 3, START) == 2
     assert passing(other.publish, 9, START) == 5
-    del one, two, other
-    assert len(made) == 0
+    unused = gates(made, "t", key="unused")
+    assert len(made) == 3
+    del one, two, other, unused
+    assert len(made) == 2, "what was told of is kept, and nothing else"
     assert passing(gates(made, "t").publish, 9, START) == 0, "counts outlive their sessions"
+
+
+def test_a_limit_is_told_of_once_a_window_whoever_comes_and_goes() -> None:
+    told = Told()
+    made = make(Tier("t", 1, count="both"), told=told)
+    for _ in range(3):
+        assert passing(gates(made, "t").publish, 2, START) <= 1
+    assert len(told) == 1
+    assert passing(gates(made, "t").publish, 2, START + 60) == 1
+    assert len(told) == 2
+
+
+def test_few_quotas_are_kept_for_that() -> None:
+    made = make(Tier("t", 1))
+    for key in range(limits.MOST_FULL + 10):
+        passing(gates(made, "t", key=str(key)).publish, 2, START)
+    assert len(made) == limits.MOST_FULL
 
 
 def test_bytes_pass_up_to_the_message_that_reaches_the_limit() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.counters import Slot
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.config.tiers import Tier
     from trio_gw.counters import Counters
 
+MOST_FULL = 1000  # quotas that are kept although nobody uses them
 CELLS = 1 << 16  # keys of one period without clashes, at best; a pair of integers each
 
 
@@ -46,7 +48,10 @@ class Gates(NamedTuple):
 
 
 class Limits:
-    """All quotas of a process. Quotas live as long as some session uses them; counts stay."""
+    """All quotas of a process. Quotas live as long as some session uses them; counts stay.
+
+    The last ones that were told of live on, lest the next session tells of them again.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Limits:
         self._ledger = Ledger(counters, index)
         self._quotas: weakref.WeakValueDictionary[tuple[str, ...], Quota]
         self._quotas = weakref.WeakValueDictionary()
+        self._full: deque[Quota] = deque(maxlen=MOST_FULL)
 
     def __len__(self) -> int:
         """Count the quotas in use."""
@@ -85,7 +91,11 @@ class Limits:
         return Gates(self._gate(publish), self._gate(subscribe), drops)
 
     def _gate(self, quotas: list[Quota]) -> Gate:
-        return Gate(tuple(quotas), self._tell, self._ledger)
+        return Gate(tuple(quotas), self._say, self._ledger)
+
+    def _say(self, quota: Quota) -> None:
+        self._full.append(quota)
+        self._tell(quota)
 
     def _quota(self, level: Level, tier: Tier, direction: str) -> Quota:
         name = (level.name, tier.name, direction, level.key)
