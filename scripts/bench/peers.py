@@ -62,11 +62,16 @@ def certificate(folder: Path) -> None:
     (folder / "both.pem").write_text(cert.read_text() + key.read_text())
 
 
-def _gateway(work: Path, ports: Ports, *, pure: bool) -> Command:
-    """Write the settings and one API project with a secured topic for each kind of backend."""
+def _gateway(
+    work: Path, ports: Ports, *, pure: bool, more: str = "", tiers: tuple[str, str] = ("", "")
+) -> Command:
+    """Write the settings and one API project with a secured topic for each kind of backend.
+
+    `tiers` are those of the API and of its topics.
+    """
     toml = (
         f'[listen]\nhttp = "127.0.0.1:{ports.plain}"\nhttps = "127.0.0.1:{ports.tls}"\nadmin = ""\n'
-        '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n'
+        '[tls]\ncert = "cert.pem"\nkey = "key.pem"\n' + more
     )
     (work / "gateway.toml").write_text(toml)
     project = work / "apis" / "Bench"
@@ -77,11 +82,12 @@ def _gateway(work: Path, ports: Ports, *, pure: bool) -> Command:
         "version": "1.0.0",
         "context": "/bench",
         "type": "WS",
+        "apiThrottlingPolicy": tiers[0],
         "endpointConfig": {"production_endpoints": {"url": url}},
     }
     (project / "api.yaml").write_text(json.dumps({"data": data}))
     channels = {
-        f"/{name}": {"publish": {"x-uri-mapping": f"/{name}"}}
+        f"/{name}": {"publish": {"x-uri-mapping": f"/{name}", "x-throttling-tier": tiers[1]}}
         for name in ("echo", "push", "stream")
     }
     definition = {"asyncapi": "2.6.0", "channels": channels}
@@ -96,6 +102,23 @@ def _pure(work: Path, ports: Ports) -> Command:
 
 def _compiled(work: Path, ports: Ports) -> Command:
     return _gateway(work, ports, pure=False)
+
+
+def _counting(work: Path, ports: Ports, *, pure: bool) -> Command:
+    """Limit every level there is, none of them tightly, and count everything."""
+    more = "".join(
+        f'[tiers.{name}]\n{limit}\nper = "1d"\n'
+        for name, limit in (
+            ("Plenty", 'bytes = "200GB"'),
+            ("Much", "events = 100_000_000_000"),
+            ("Unlimited", "events = 100_000_000_000"),
+        )
+    )
+    return _gateway(work, ports, pure=pure, more=more, tiers=("Plenty", "Much"))
+
+
+def _bare(work: Path, ports: Ports, *, pure: bool) -> Command:
+    return _gateway(work, ports, pure=pure, more="[metrics]\nenabled = false\n")
 
 
 def _nginx(work: Path, ports: Ports, buffers: str = "") -> Command:
@@ -315,6 +338,15 @@ COMMANDS: dict[str, Callable[[Path, Ports], Command]] = {
 }
 
 
+# What `limits.py` compares: with limits and metrics, and without either; pure, and compiled.
+COUNTING: dict[str, Callable[[Path, Ports], Command]] = {
+    "counting pure": functools.partial(_counting, pure=True),
+    "bare pure": functools.partial(_bare, pure=True),
+    "counting compiled": functools.partial(_counting, pure=False),
+    "bare compiled": functools.partial(_bare, pure=False),
+}
+
+
 @functools.cache
 def is_compiled() -> bool:
     """Tell whether the gateway in this environment has a compiled hot path."""
@@ -351,9 +383,9 @@ def running(name: str, work: Path, backend: int, *, watched: bool = False) -> It
     for pem in work.glob("*.pem"):
         shutil.copy(pem, folder)
     ports = Ports(free_port(), free_port(), backend)
-    command, environment = COMMANDS[name](folder, ports)
+    command, environment = (COMMANDS | COUNTING)[name](folder, ports)
     header = "X-None: yes"
-    if name in OURS:
+    if name in (*OURS, *COUNTING):
         mint = [str(SCRIPTS / "trio-gw"), "token", "--config", str(folder / "gateway.toml")]
         token = subprocess.run(mint, capture_output=True, text=True, timeout=30, check=True).stdout
         header = f"Authorization: Bearer {token.strip()}"

@@ -36,11 +36,11 @@ cdef class Quota:
     @cython.locals(odd="long long", limit="long long", burst="long long", before="long long")
     cdef long long room(self, long long window) noexcept
 
-    @cython.locals(amount="long long")
-    cdef void charge(self, long long messages, long long octets, long long window) noexcept
+    @cython.locals(amount="long long", window="long long")
+    cdef void charge(self, long long messages, long long octets, double now) noexcept
 
-    @cython.locals(others="long long", room="long long")
-    cdef bint fits(self, long long messages, long long octets, long long window) noexcept
+    @cython.locals(others="long long", room="long long", window="long long")
+    cdef bint fits(self, long long messages, long long octets, double now) noexcept
 
     cdef bint exceeded(self, long long octets, long long window) noexcept
 

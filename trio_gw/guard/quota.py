@@ -62,6 +62,9 @@ class Ledger:
         """Return what all processes have counted in a window."""
         stamp = window & _STAMP
         total = 0
+        if not self.others:
+            value = self._cells[cell]
+            return value & _COUNT if value >> _COUNT_BITS == stamp else 0
         while cell < self._size:
             value = self._cells[cell]
             if value >> _COUNT_BITS == stamp:
@@ -118,17 +121,21 @@ class Quota:
                 limit += burst
         return limit - self._ledger.used(self._cell + odd, window)
 
-    def charge(self, messages: int, octets: int, window: int) -> None:
+    def charge(self, messages: int, octets: int, now: float) -> None:
         """Count what passes."""
         amount = octets if self._octets else messages
         if amount:
+            window = int(now // self._per)
             self._ledger.add(self._cell + (window & 1), window, amount)
 
-    def fits(self, messages: int, octets: int, window: int) -> bool:
+    def fits(self, messages: int, octets: int, now: float) -> bool:
         """Tell whether a whole chunk may pass, without having to look at each of its messages."""
-        if not messages:  # what has begun may go on
-            return True
-        others, room = self._ledger.others, self.room(window)
+        window = int(now // self._per)
+        others = self._ledger.others
+        if self._burst:
+            room = self.room(window)
+        else:
+            room = self._limit - self._ledger.used(self._cell + (window & 1), window)
         if self._octets:
             return octets + others * _OCTETS < room
         return messages + others * _EVENTS <= room
@@ -172,10 +179,12 @@ class Gate:
         """
         if octets > _MOST:
             return False
+        if messages:  # else it is of messages that have begun, and may go on
+            for quota in self._quotas:
+                if not quota.fits(messages, octets, now):
+                    return False
         for quota in self._quotas:
-            if not quota.fits(messages, octets, quota.window(now)):
-                return False
-        self._charge(messages, octets, now, 1)
+            quota.charge(messages, octets, now)
         if messages and self._ledger.others:
             for quota in self._quotas:
                 if quota.exceeded(0, quota.window(now)):  # others have used it up meanwhile
@@ -240,4 +249,4 @@ class Gate:
         """Count what passes; or take that back, with a `sign` of -1."""
         octets = min(octets, _MOST)
         for quota in self._quotas:
-            quota.charge(sign * messages, sign * octets, quota.window(now))
+            quota.charge(sign * messages, sign * octets, now)
