@@ -112,11 +112,12 @@ async def echoes(client: ClientConnection, messages: list[str]) -> list[str | by
     """Send all; returns what has come back when nobody has anything more to do."""
     for message in messages:
         await client.send(message)
-    await trio.testing.wait_all_tasks_blocked(0.05)
+    await trio.testing.wait_all_tasks_blocked(0.1)
     found: list[str | bytes] = []
-    with trio.move_on_after(0.05):  # for what is here already
+    with trio.move_on_after(0.2) as scope:  # for what is here already
         while True:
             found.append(await client.recv())
+            scope.deadline = trio.current_time() + 0.2
     return found
 
 
