@@ -31,9 +31,10 @@ FLOORS: dict[str, set[str]] = {
     "material": {"config", "guard", "proxy", "routes", "watch"},
     "listeners": {"config", "guard", "proxy", "relay"},
     "observing": {"config", "feed", "proxy", "telemetry"},
+    "serving": {"config", "guard", "material", "proxy", "relay", "routes"},
     "worker": {
         *("admin", "config", "echo", "feed", "guard", "listeners", "material", "observing"),
-        *("proxy", "relay", "routes"),
+        *("proxy", "relay", "routes", "serving"),
         *("telemetry", "watch"),
     },
     "processes": {"config", "listeners", "material", "proxy", "telemetry", "worker"},

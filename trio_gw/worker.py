@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -32,10 +31,7 @@ from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
 from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource, either
-from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.revocations import Revocations, from_file
-from trio_gw.guard.schemes import Guard
-from trio_gw.guard.tokens import Tokens
 from trio_gw.listeners import (
     TRAFFIC,
     Addresses,
@@ -47,24 +43,14 @@ from trio_gw.listeners import (
 )
 from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.observing import Observing
-from trio_gw.proxy.balancer import Balancers
-from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
-from trio_gw.proxy.cors import Policies
-from trio_gw.proxy.dial import Dialer
-from trio_gw.proxy.doors import Doors
 from trio_gw.proxy.fleet import Fleet, State
-from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.health import watch
-from trio_gw.proxy.limiter import Limiter
 from trio_gw.proxy.listener import accept_all
 from trio_gw.proxy.neighbours import Neighbours
-from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.scrape import scraped
-from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.sweeper import Sweeper
-from trio_gw.proxy.upstream import Upstream
-from trio_gw.relay.shuttle import Shuttle
 from trio_gw.routes import EMPTY, Live
+from trio_gw.serving import serve
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
 
@@ -76,6 +62,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.limiter import Shared
+    from trio_gw.proxy.sessions import Sessions
     from trio_gw.telemetry.metrics import Metrics
 
 log = logging.getLogger("trio_gw")
@@ -166,50 +153,16 @@ async def run(
     deployed = Deployed(depot, catalog.publish, vhost_of)
     operators = keys.operators
     timeouts = settings.timeouts
-    sessions = Sessions(timeouts)
-    health = settings.health
-    balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
-    if settings.dns.refresh:
-        trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     revocations = Revocations()
-    public = None
-    if keys.assertions is not None:
-        window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
-        public = PublicKeys(keys.assertions.jwks, window)
-    builtin = Builtin(keys.testkeys, time.time, fleet, public)
-    introspection = Introspection(settings.issuers)
-    guard = Guard(
-        Tokens(keys.ring),
-        revocations,
-        introspection or None,
-        internal_key=_signer(settings, settings.internal_key.issuer),
-        api_key=_signer(settings, settings.api_key.issuer),
+    serving = serve(
+        settings, keys, live, revocations, fleet=fleet, shared=shared, sole=sockets is None
     )
-    dialer = Dialer(keys.backend_anchors)
-    shuttle = Shuttle(sole=sockets is None)
-    gateway = Gateway(
-        settings,
-        live=live,
-        guard=guard,
-        tls=keys.tls,
-        builtin=builtin,
-        sessions=sessions,
-        upstream=Upstream(
-            dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
-        ),
-        waits=shuttle.waits,
-        shuttle=shuttle,
-        cors=Policies(settings.cors),
-        doors=Doors(settings, live),
-        limiter=Limiter(settings, shared, fleet.index),
-        trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
-        assertions=keys.assertions,
-    )
+    sessions, balancers = serving.gateway.sessions, serving.balancers
     observing = Observing(settings, base, fleet, sessions)
     metrics = observing.metrics
-    gateway = observing.watch(gateway, balancers, catalog)
+    gateway = observing.watch(serving.gateway, balancers, catalog)
     listeners = bind_all(settings) if sockets is None else sockets
-    files = reloaded_files(keys, dialer, settings, base)
+    files = reloaded_files(keys, serving.dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
 
     async def settle() -> None:
@@ -254,8 +207,8 @@ async def run(
                 fleet.state = State.STARTING
                 accept()
             await nursery.start(keys.ring.run)
-            if introspection:
-                await nursery.start(introspection.run)
+            if serving.introspection:
+                await nursery.start(serving.introspection.run)
             await nursery.start(keep_loaded, files)
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
@@ -264,7 +217,7 @@ async def run(
             nursery.start_soon(sweeper.revoke, revocations)
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
-            nursery.start_soon(watch, balancers, live, health)
+            nursery.start_soon(watch, balancers, live, settings.health)
             if trial is None:
                 await nursery.start(deployed.run)
                 if git is not None:
@@ -312,9 +265,3 @@ async def run(
             await sessions.drain()
         await observing.flush()
         nursery.cancel_scope.cancel()
-
-
-def _signer(settings: Settings, name: str) -> str:
-    """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
-    found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
-    return found[0] if found else ""

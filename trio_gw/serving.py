@@ -1,0 +1,100 @@
+"""What serves the connections of one process, put together from the settings for `worker`."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from trio_gw.guard.introspection import Introspection
+from trio_gw.guard.schemes import Guard
+from trio_gw.guard.tokens import Tokens
+from trio_gw.proxy.balancer import Balancers
+from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
+from trio_gw.proxy.cors import Policies
+from trio_gw.proxy.dial import Dialer
+from trio_gw.proxy.doors import Doors
+from trio_gw.proxy.gateway import Gateway
+from trio_gw.proxy.limiter import Limiter
+from trio_gw.proxy.resolver import Resolver
+from trio_gw.proxy.sessions import Sessions
+from trio_gw.proxy.upstream import Upstream
+from trio_gw.relay.shuttle import Shuttle
+
+if TYPE_CHECKING:
+    from trio_gw.config.settings import Settings
+    from trio_gw.guard.revocations import Revocations
+    from trio_gw.material import Keys
+    from trio_gw.proxy.fleet import Fleet
+    from trio_gw.proxy.limiter import Shared
+    from trio_gw.routes import Live
+
+
+class Serving(NamedTuple):
+    """The gateway, and those of its parts that others look after."""
+
+    gateway: Gateway
+    balancers: Balancers
+    dialer: Dialer
+    introspection: Introspection
+
+
+def serve(
+    settings: Settings,
+    keys: Keys,
+    live: Live,
+    revocations: Revocations,
+    *,
+    fleet: Fleet,
+    shared: Shared | None,
+    sole: bool,
+) -> Serving:
+    """Put together what serves the routes of `live`; nothing of it runs yet.
+
+    `sole` tells that no other process accepts the same connections.
+    """
+    timeouts, health = settings.timeouts, settings.health
+    balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
+    if settings.dns.refresh:
+        trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
+    public = None
+    if keys.assertions is not None:
+        window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
+        public = PublicKeys(keys.assertions.jwks, window)
+    introspection = Introspection(settings.issuers)
+    guard = Guard(
+        Tokens(keys.ring),
+        revocations,
+        introspection or None,
+        internal_key=_signer(settings, settings.internal_key.issuer),
+        api_key=_signer(settings, settings.api_key.issuer),
+    )
+    dialer = Dialer(keys.backend_anchors)
+    shuttle = Shuttle(sole=sole)
+    gateway = Gateway(
+        settings,
+        live=live,
+        guard=guard,
+        tls=keys.tls,
+        builtin=Builtin(keys.testkeys, time.time, fleet, public),
+        sessions=Sessions(timeouts),
+        upstream=Upstream(
+            dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
+        ),
+        waits=shuttle.waits,
+        shuttle=shuttle,
+        cors=Policies(settings.cors),
+        doors=Doors(settings, live),
+        limiter=Limiter(settings, shared, fleet.index),
+        trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
+        assertions=keys.assertions,
+    )
+    return Serving(gateway, balancers, dialer, introspection)
+
+
+def _signer(settings: Settings, name: str) -> str:
+    """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
+    found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
+    return found[0] if found else ""
