@@ -18,6 +18,7 @@ from trio_gw.relay import messages
 from trio_gw.relay.assembly import MAX_FRAGMENTS
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.messages import FILTERS, Message
+from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.frames import BINARY, CONTINUATION, PING, PONG, TEXT, ViolationError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ async def test_a_flood_of_pings_is_held_up_by_who_does_not_read(
             await near.send_all(frame(PING, b"x" * 100, key=key) * count)
             await trio.testing.wait_all_tasks_blocked()
             lane = lanes[0] if by == "client" else lanes[1]
-            assert lane.octets <= 2 * 64 * 1024
+            assert lane.octets <= 2 * CHUNK
             taken = 0
             while taken < count * len(frame(PING, b"x" * 100, key=key)):
                 taken += len(await left.receive_some(1 << 16))
@@ -184,7 +185,7 @@ async def test_a_slow_reader_holds_up_the_sender(by: str, autojump_clock: MockCl
             await near.send_all(one * 1000)
             await trio.testing.wait_all_tasks_blocked()
             lane = lanes[0] if by == "client" else lanes[1]
-            assert lane.octets <= 64 * 1024
+            assert lane.octets <= CHUNK
             nursery.cancel_scope.cancel()
 
 
