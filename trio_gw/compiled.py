@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PURE = "TRIO_GW_PURE"
-MODULES = ("relay/lane", "relay/turn", "guard/quota")  # in the order in which they need each other
+# In the order in which they need each other.
+MODULES = ("relay/lane", "relay/pair", "relay/turn", "guard/quota")
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
            "relay/calls.pxd", "relay/runs.pxd", "guard/fence.pxd")  # fmt: skip
 PACKAGE = Path(__file__).parent

@@ -20,10 +20,11 @@ from support.conversation import KEY, close, frame
 from support.relays import Relay, relaying, road, road_tls, tcp
 from trio_gw.relay import shuttle as shuttle_module
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.shuttle import AT_ONCE, Shuttle
-from trio_gw.relay.turn import CHUNK, Pair, Sockets
+from trio_gw.relay.turn import CHUNK, Sockets
 from trio_gw.wire.frames import BINARY, PING, TEXT
 
 if TYPE_CHECKING:

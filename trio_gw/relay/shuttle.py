@@ -26,9 +26,10 @@ import trio
 from trio_gw.errors import Ending, Side
 from trio_gw.relay import calls, parting, pump
 from trio_gw.relay.bypass import Bypass
+from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.turn import Pair, Sockets
+from trio_gw.relay.turn import Sockets
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:

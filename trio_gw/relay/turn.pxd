@@ -4,24 +4,10 @@ import cython
 
 from trio_gw.relay cimport calls
 from trio_gw.relay.lane cimport Lane
+from trio_gw.relay.pair cimport End, Pair
 
 cdef unsigned int _IN, _OUT, _GONE
 cdef Py_ssize_t _ROOM
-
-
-cdef class End:
-    cdef public bint ended, waits
-    cdef public int fd
-    cdef public unsigned int interest
-    cdef public Lane lane
-    cdef public End other
-    cdef public object pair, tls, toll
-    cdef public unsigned long long announced, begun
-    cdef public bytes unsent
-
-
-cdef class Pair:
-    cdef public End backend, client
 
 
 cdef class Sockets:
