@@ -11,7 +11,7 @@ cdef int _COUNT_BITS
 cdef class Ledger:
     cdef readonly object lock
     cdef readonly long long others
-    cdef long long[::1] _cells
+    cdef long long[::1] cells
     cdef Py_ssize_t _own, _size, _width
 
     @cython.locals(stamp="long long", total="long long", value="long long")
@@ -30,6 +30,7 @@ cdef class Quota:
     cdef double _per
     cdef Ledger _ledger
     cdef Py_ssize_t _cell
+    cdef long long _window
 
     cdef long long window(self, double now) noexcept
 
@@ -54,8 +55,13 @@ cdef class Gate:
     cdef Ledger _ledger
     cdef Quota _shut
 
-    @cython.locals(quota=Quota)
+    @cython.locals(quota=Quota, cells="long long[::1]", size="long long", window="long long",
+                   room="long long", value="long long", count="long long", cell=Py_ssize_t,
+                   stamp="long long")
     cpdef bint fits(self, long long messages, unsigned long long octets, double now) except -1
+
+    @cython.locals(quota=Quota)
+    cdef bint _fits_beside(self, long long messages, long long octets, double now) except -1
 
     @cython.locals(full=Quota)
     cpdef object take(self, unsigned long long octets, double now)

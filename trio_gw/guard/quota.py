@@ -48,10 +48,10 @@ class Shut(NamedTuple):
 class Ledger:
     """The counts of all keys, as seen by the process with this `index`."""
 
-    __slots__ = ("_cells", "_own", "_size", "_width", "lock", "others")
+    __slots__ = ("_own", "_size", "_width", "cells", "lock", "others")
 
     def __init__(self, counters: Counters, index: int) -> None:
-        self._cells = counters.cells
+        self.cells = counters.cells
         self._size = len(counters.cells)
         self._width = counters.width
         self._own = range(counters.processes)[index] * counters.width
@@ -63,10 +63,10 @@ class Ledger:
         stamp = window & _STAMP
         total = 0
         if not self.others:
-            value = self._cells[cell]
+            value = self.cells[cell]
             return value & _COUNT if value >> _COUNT_BITS == stamp else 0
         while cell < self._size:
-            value = self._cells[cell]
+            value = self.cells[cell]
             if value >> _COUNT_BITS == stamp:
                 total += value & _COUNT
             cell += self._width
@@ -75,13 +75,13 @@ class Ledger:
     def add(self, cell: int, window: int, amount: int) -> None:
         """Count in a window, or take back; a count that is full stays full."""
         stamp = window & _STAMP
-        value = self._cells[self._own + cell]
+        value = self.cells[self._own + cell]
         count = amount
         if value >> _COUNT_BITS == stamp:
             count += value & _COUNT
         if count > _COUNT:
             count = _COUNT
-        self._cells[self._own + cell] = (stamp << _COUNT_BITS) | count
+        self.cells[self._own + cell] = (stamp << _COUNT_BITS) | count
         if self.others:
             fence.settle()
 
@@ -89,8 +89,8 @@ class Ledger:
 class Quota:
     """One key's use of a tier; shared by all sessions of that key in this process."""
 
-    __slots__ = ("__weakref__", "_burst", "_cell", "_ledger", "_limit", "_octets", "_per", "level",
-                 "reason", "tier", "told")  # fmt: skip
+    __slots__ = ("__weakref__", "_burst", "_cell", "_ledger", "_limit", "_octets", "_per",
+                 "_window", "level", "reason", "tier", "told")  # fmt: skip
 
     def __init__(self, level: str, tier: Tier, ledger: Ledger, cell: int) -> None:
         self.level = level
@@ -103,6 +103,7 @@ class Quota:
         self._burst = tier.burst
         self._ledger = ledger
         self._cell = cell
+        self._window = 0  # of the gate that has just asked
 
     def window(self, now: float) -> int:
         """Return the number of the window."""
@@ -179,13 +180,43 @@ class Gate:
         """
         if octets > _MOST:
             return False
-        if messages:  # else it is of messages that have begun, and may go on
+        if self._ledger.others:
+            return self._fits_beside(messages, octets, now)
+        # What `Quota.fits` and `Ledger.add` do, without calls: in Python those are what it costs.
+        cells, size = self._ledger.cells, octets
+        for quota in self._quotas:
+            window = quota._window = int(now // quota._per)
+            if quota._burst:
+                room = quota.room(window)
+            else:
+                room = quota._limit
+                value = cells[quota._cell + (window & 1)]
+                if value >> _COUNT_BITS == window & _STAMP:
+                    room -= value & _COUNT
+            # What belongs to messages that have begun may go on, whatever room there is.
+            if messages and (size >= room if quota._octets else messages > room):
+                return False
+        for quota in self._quotas:
+            count = size if quota._octets else messages
+            if count:
+                cell, stamp = quota._cell + (quota._window & 1), quota._window & _STAMP
+                value = cells[cell]
+                if value >> _COUNT_BITS == stamp:
+                    count += value & _COUNT
+                    if count > _COUNT:
+                        count = _COUNT
+                cells[cell] = (stamp << _COUNT_BITS) | count
+        return True
+
+    def _fits_beside(self, messages: int, octets: int, now: float) -> bool:
+        """Do so while other processes count, too."""
+        if messages:
             for quota in self._quotas:
                 if not quota.fits(messages, octets, now):
                     return False
         for quota in self._quotas:
             quota.charge(messages, octets, now)
-        if messages and self._ledger.others:
+        if messages:
             for quota in self._quotas:
                 if quota.exceeded(0, quota.window(now)):  # others have used it up meanwhile
                     self._charge(messages, octets, now, -1)
