@@ -430,7 +430,7 @@ def test_tiers_lists_what_there_is(tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
     assert rows["Unlimited"][0] == "unlimited"
     assert rows["AsyncGold"] == ["7", "events", "1m", "-", "each", "drop", "settings"]
-    assert rows["AsyncSilver"] == ["25000", "events", "1d", "-", "both", "drop", "built", "in"]
+    assert rows["AsyncSilver"] == ["25000", "events", "1d", "-", "each", "drop", "built", "in"]
     assert rows["Wide"] == ["3072", "bytes", "1m", "-", "each", "pause", "settings"]
     listed = json.loads(gw(tmp_path, "tiers", "--json").stdout)
     (wide,) = [tier for tier in listed if tier["name"] == "Wide"]
