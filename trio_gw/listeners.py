@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.config.settings import parse_address
+from trio_gw.config.addresses import parse_address
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.listener import bind
 from trio_gw.relay.secure import SecureStream

@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from trio_gw.config import settings as config
-from trio_gw.config.settings import Issuer, Settings, User, is_loopback, parse_address
+from trio_gw.config.settings import Issuer, Settings, User
 from trio_gw.config.settings_file import LoadedSettings, load
-from trio_gw.config.toml_lines import key_lines
 from trio_gw.errors import Problem, UnusableError
 
 EXAMPLE = """\
@@ -688,113 +687,6 @@ def test_without_test_keys_their_issuer_may_be_unknown(file: Path) -> None:
 def test_warnings_come_along_with_errors(file: Path) -> None:
     found = problems(file, "workers = -1\n[testkey]\nusers = []")
     assert [one.severity for one in found] == ["error", "warning"]
-
-
-# --- addresses ---
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("localhost:9090", ("localhost", 9090)),
-        ("gw.example.com:0", ("gw.example.com", 0)),
-        ("127.0.0.1:65535", ("127.0.0.1", 65535)),
-        ("0.0.0.0:1", ("0.0.0.0", 1)),
-        ("[::1]:9090", ("::1", 9090)),
-        ("[::]:9090", ("::", 9090)),
-        (":9090", ("", 9090)),
-        ("*:9090", ("", 9090)),
-    ],
-)
-def test_addresses(text: str, address: tuple[str, int]) -> None:
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "localhost",
-        "9090",
-        "localhost:",
-        "localhost:x",
-        "localhost:-1",
-        "localhost:65536",
-        "localhost:٣",
-        "localhost: 1",
-        "::1:9090",
-        "[::1]",
-        "[localhost]:1",
-        "[1.2.3.4]:1",
-        "a b:1",
-        "http://x:1",
-        "a..b:1",
-        "*.x:1",
-        "[]:1",
-        "[::1:1",
-    ],
-)
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse_address(text)
-
-
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.1.2.3", "::1"])
-def test_hosts_that_only_this_machine_reaches(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "localhost.example", "10.0.0.1"])
-def test_hosts_that_others_reach(host: str) -> None:
-    assert not is_loopback(host)
-
-
-# --- lines ---
-
-
-def test_lines_are_found_through_every_notation() -> None:
-    text = '''\
-a = 1
-b.c = 2
-"quoted key" = 3
-text = """
-a = 5
-[no.table]
-"""
-[t]
-x = 1
- [ t . u ]
-y = 1
-[[l]]
-z = 1
-[[l]]
-z = 2
-[[l.m]]
-k = 1
-[l.n]
-k = 2
-'''
-    assert key_lines(text) == {
-        ("a",): 1,
-        ("b",): 2,
-        ("b", "c"): 2,
-        ("quoted key",): 3,
-        ("text",): 4,
-        ("t",): 8,
-        ("t", "x"): 9,
-        ("t", "u"): 10,
-        ("t", "u", "y"): 11,
-        ("l",): 12,
-        ("l", 0): 12,
-        ("l", 0, "z"): 13,
-        ("l", 1): 14,
-        ("l", 1, "z"): 15,
-        ("l", 1, "m"): 16,
-        ("l", 1, "m", 0): 16,
-        ("l", 1, "m", 0, "k"): 17,
-        ("l", 1, "n"): 18,
-        ("l", 1, "n", "k"): 19,
-    }
 
 
 def test_every_setting_can_be_set_by_a_variable() -> None:

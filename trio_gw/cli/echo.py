@@ -9,7 +9,7 @@ import trio
 
 from trio_gw import echo
 from trio_gw.cli.common import problems_in, tell
-from trio_gw.config.settings import parse_address
+from trio_gw.config.addresses import parse_address
 from trio_gw.errors import UnusableError
 from trio_gw.telemetry import logs
 

@@ -20,8 +20,8 @@ import trio_gw
 from trio_gw import echo, processes, worker
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
 from trio_gw.config import endpoint as endpoints
+from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
-from trio_gw.config.settings import is_loopback, parse_address
 from trio_gw.errors import UnusableError
 from trio_gw.telemetry import logs
 

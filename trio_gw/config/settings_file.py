@@ -34,6 +34,7 @@ from trio_gw.config.settings_schema import (
     table_of,
 )
 from trio_gw.config.toml_lines import key_lines
+from trio_gw.config.variables import expand
 from trio_gw.errors import Problem, UnusableError, has_errors
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ MAX_BYTES = 1 << 20  # thousands of times what a file needs
 # Not settings: the command line reads these itself.
 _NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG", "TRIO_GW_PURE"})
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOML_END = " (at end of document)"
 _TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _KINDS: dict[Any, str] = {
@@ -114,8 +113,7 @@ class _Loader:
         return document
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        expanded = {key: self._expand(value, (key,)) for key, value in document.items()}
-        given = {key: value for key, value in expanded.items() if value is not DROPPED}
+        given = expand(document, self.environ, self._report)
         values = self._clean_table(Settings, given, ())
         own_issuers = "issuers" not in document
         self._overlay(values)
@@ -129,37 +127,6 @@ class _Loader:
         return settings
 
     # --- the file ---
-
-    def _expand(self, value: object, path: KeyPath) -> object:
-        """Replace `${NAME}` in every string; `$${` stands for a literal `${`."""
-        if isinstance(value, dict):
-            children = {key: self._expand(child, (*path, key)) for key, child in value.items()}
-            return {key: child for key, child in children.items() if child is not DROPPED}
-        if isinstance(value, list):
-            items = [self._expand(child, (*path, index)) for index, child in enumerate(value)]
-            return DROPPED if any(item is DROPPED for item in items) else items
-        if not isinstance(value, str) or "${" not in value:
-            return value
-        bad = False
-
-        def replacement(match: re.Match[str]) -> str:
-            nonlocal bad
-            if match[0] == "$${":
-                return "${"
-            name = match[1]
-            if not match[2] or not _VARIABLE_NAME.fullmatch(name):
-                what = f"{dotted(path)} has a `${{` that starts no variable name"
-                self._report(path, what, "write ${NAME}, or $${ for the text ${")
-            elif name in self.environ:
-                return self.environ[name]
-            else:
-                what = f"{dotted(path)} asks for the environment variable {name}, which is not set"
-                self._report(path, what, f"set {name}, or write $${{ for the text ${{")
-            bad = True
-            return ""
-
-        expanded = _VARIABLE.sub(replacement, value)
-        return DROPPED if bad else expanded
 
     def _clean(self, kind: object, value: object, path: KeyPath) -> object:
         """Return what fits the type, and report what does not."""

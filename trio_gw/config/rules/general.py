@@ -6,8 +6,8 @@ import ipaddress
 import math
 from typing import TYPE_CHECKING
 
+from trio_gw.config.addresses import is_host_name, parse_address
 from trio_gw.config.rules.faults import Fault, dotted, duplicates
-from trio_gw.config.settings import is_host_name, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

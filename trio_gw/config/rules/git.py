@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from trio_gw.config import git
+from trio_gw.config.addresses import is_loopback
 from trio_gw.config.rules.faults import Fault
-from trio_gw.config.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

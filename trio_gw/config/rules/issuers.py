@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trio_gw.config.addresses import is_loopback
 from trio_gw.config.rules.faults import Fault, KeyPath, dotted, duplicates
-from trio_gw.config.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

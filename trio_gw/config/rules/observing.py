@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trio_gw.config.addresses import parse_address
 from trio_gw.config.rules.faults import Fault
-from trio_gw.config.settings import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from trio_gw.config.addresses import is_host_name
 from trio_gw.config.rules.faults import Fault, dotted
-from trio_gw.config.settings import is_host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

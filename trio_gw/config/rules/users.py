@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trio_gw.config import passwords
+from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.rules.faults import Fault, dotted, duplicates
-from trio_gw.config.settings import is_loopback, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
