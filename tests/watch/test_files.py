@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from support.logged import Logged, logged
 from trio_gw.errors import Problem, UnusableError
@@ -69,6 +70,11 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def add(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -114,6 +120,19 @@ async def test_a_change_is_seen_by_the_watch_long_before_the_next_look(
     await nursery.start(partial(keep_loaded, [texts.item()], look=3600))
     write(file, "two")
     await texts.wait("two")
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_file_that_is_never_quiet_is_read_all_the_same(
+    file: Path, nursery: trio.Nursery
+) -> None:
+    write(file, "0")
+    texts = Texts(file)
+    await nursery.start(keep_loaded, (texts.item(),))
+    with trio.fail_after(10):
+        while len(texts.used) < 3:  # an alarm adds a line whenever an attacker knocks
+            add(file, "+")
+            await trio.testing.wait_all_tasks_blocked(0.01)
     nursery.cancel_scope.cancel()
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger("trio_gw.files")
 
 LOOK = 1.0  # seconds between two looks at all files
 QUIET = 0.2  # seconds without a change before a file is read: it may still be being written
+RESTLESS = 0.6  # seconds after which one is read although it never is: lines keep being added
 GRACE = 2.0  # seconds in which the other half of a pair may still come, before an error is logged
 RETRY = 30.0  # seconds after which what was not usable is tried again although nothing changed
 LINKS = 40  # links on the way to a file, as the system itself allows
@@ -104,6 +105,7 @@ class _Held:
         self.item = item
         self._quiet, self._grace, self._retry = quiet, grace, retry
         self._state: State | None = None
+        self._since = math.inf  # when the first change came that was not read yet
         self._load_at = -math.inf
         self._tell_at = math.inf
         self._faults: tuple[Problem, ...] = ()
@@ -118,7 +120,8 @@ class _Held:
         """Take note of the state of the files; a changed one is read once it is quiet."""
         if state != self._state:
             if self._state is not None:
-                self._load_at = now + self._quiet
+                self._since = min(self._since, now)
+                self._load_at = min(now + self._quiet, self._since + RESTLESS)
                 self._tell_at = now + self._grace
             self._state = state
 
@@ -134,7 +137,7 @@ class _Held:
                     log.error("%s; what was read before stays in use", fault)
 
     async def _attempt(self, now: float) -> None:
-        item = self.item
+        item, self._since = self.item, math.inf
         try:
             loaded = await trio.to_thread.run_sync(item.load, abandon_on_cancel=True)
         except UnusableError as error:
