@@ -59,7 +59,8 @@ class Observing:
     def watch(self, gateway: Gateway, balancers: Balancers, catalog: Catalog) -> Gateway:
         """Let a gateway tell of its sessions."""
         if self.metrics is not None:
-            Gauges(self.metrics, gateway.live, balancers, lambda: catalog.problems)
+            live, blocklist = gateway.live, gateway.blocklist
+            Gauges(self.metrics, live, balancers, lambda: catalog.problems, blocklist)
         return gateway._replace(observers=self._observers, traces=self._traces)
 
     @contextlib.asynccontextmanager

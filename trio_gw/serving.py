@@ -25,6 +25,7 @@ from trio_gw.relay.shuttle import Shuttle
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
     from trio_gw.material import Keys
     from trio_gw.proxy.fleet import Fleet
@@ -46,6 +47,7 @@ def serve(
     keys: Keys,
     live: Live,
     revocations: Revocations,
+    blocklist: Blocklist,
     *,
     fleet: Fleet,
     shared: Shared | None,
@@ -77,6 +79,7 @@ def serve(
         settings,
         live=live,
         guard=guard,
+        blocklist=blocklist,
         tls=keys.tls,
         builtin=Builtin(keys.testkeys, time.time, fleet, public),
         sessions=Sessions(timeouts),

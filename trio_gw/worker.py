@@ -31,6 +31,9 @@ from trio_gw.feed.depot import Depot
 from trio_gw.feed.folder import follow
 from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource, either
+from trio_gw.guard import blocklist as conditions
+from trio_gw.guard.blocklist import Blocklist
+from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.listeners import (
     TRAFFIC,
@@ -83,6 +86,7 @@ class Running(NamedTuple):
     operators: Operators
     metrics: Metrics | None
     asker: Asker | None  # of the git source
+    blocklist: Blocklist
 
 
 def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
@@ -153,9 +157,17 @@ async def run(
     deployed = Deployed(depot, catalog.publish, vhost_of)
     operators = keys.operators
     timeouts = settings.timeouts
-    revocations = Revocations()
+    revocations, blocklist = Revocations(), Blocklist()
+    blocklist.publish(conditions.SETTINGS, declared(settings.deny))
     serving = serve(
-        settings, keys, live, revocations, fleet=fleet, shared=shared, sole=sockets is None
+        settings,
+        keys,
+        live,
+        revocations,
+        blocklist,
+        fleet=fleet,
+        shared=shared,
+        sole=sockets is None,
     )
     sessions, balancers = serving.gateway.sessions, serving.balancers
     observing = Observing(settings, base, fleet, sessions)
@@ -164,6 +176,7 @@ async def run(
     listeners = bind_all(settings) if sockets is None else sockets
     files = reloaded_files(keys, serving.dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
+    files.append(conditions.from_file(base / settings.denials, blocklist))
 
     async def settle() -> None:
         """Wait for the other workers to serve the table that this one has just taken up."""
@@ -215,6 +228,7 @@ async def run(
             nursery.start_soon(sweeper.run)
             observing.start(nursery)
             nursery.start_soon(sweeper.revoke, revocations)
+            nursery.start_soon(sweeper.block, blocklist)
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
             nursery.start_soon(watch, balancers, live, settings.health)
@@ -254,7 +268,8 @@ async def run(
             addresses = addresses_of(listeners)
             task_status.started(
                 Running(
-                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics, asker)
+                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics, asker),
+                    blocklist,
                 )
             )
             await (trio.Event() if stop is None else stop).wait()

@@ -137,6 +137,22 @@ def test_check_of_missing_folder(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[1:] == ["1 error; 0 API projects with 0 topics can be served"]
 
 
+def test_check_of_deny_conditions(tmp_path: Path) -> None:
+    write(tmp_path / "apis", "one", api("O", "/o", "ws://h:1"), asyncapi({"/t": OPEN}))
+    (tmp_path / "certs").mkdir()
+    denied = tmp_path / "certs" / "denied.txt"
+    denied.write_text("api=/o/1.0.0\nuser=mallory\napi=/p/1.0.0\n")
+    done = gw(tmp_path, "check")
+    assert done.returncode == 0
+    (line, _) = done.stderr.splitlines()
+    assert "denied.txt: warning: api /p/1.0.0 is denied, but no such API is there; " in line
+    assert gw(tmp_path, "check", "apis/one").stderr.startswith("fine: ")
+    denied.write_text("user=mallory\naddress=10.0.0.0/99\n")
+    done = gw(tmp_path, "check")
+    assert done.returncode == 1
+    assert "denied.txt:2: '10.0.0.0/99' is no IP address" in done.stderr
+
+
 def test_check_of_settings(tmp_path: Path) -> None:
     (tmp_path / "apis").mkdir()
     (tmp_path / "gateway.toml").write_text('strict_vhosts = true\n[listn]\nhttp = "x"\n')

@@ -1,4 +1,4 @@
-"""What ends connections from outside: idle, age, expiry with spreading, revocation, eviction."""
+"""What ends connections from outside: idle, age, expiry, revocation, denial, eviction."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import trio
 import trio.testing
 
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
+from trio_gw.config.conditions import condition
 from trio_gw.config.settings import Environment, Timeouts
-from trio_gw.errors import CloseCode
+from trio_gw.errors import CloseCode, Ending, Side
+from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.caller import Caller, anonymous
+from trio_gw.guard.denials import Denials
 from trio_gw.guard.revocations import Revocations, Revoked
-from trio_gw.proxy.sessions import Session, Sessions
+from trio_gw.proxy.sessions import Session, Sessions, Visit
 from trio_gw.proxy.sweeper import SKEW, Sweeper, expires_at
 from trio_gw.relay.lane import Lane
 from trio_gw.routes import Live, compile_table
@@ -206,6 +209,38 @@ async def test_revocation_ends_what_it_covers_within_a_second(
         assert dialing.doomed == (CloseCode.POLICY, "token revoked")
         revocations.publish("plane", Revoked(subjects=frozenset({"alice"})))
         assert await ended_at(other) - start <= 2.0
+    nursery.cancel_scope.cancel()
+
+
+async def test_deny_conditions_end_what_they_concern_within_a_second(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    table, _ = compile_table([project("/x")], (Environment(),))
+    route = next(table.rows())[2]
+    sessions, blocklist = Sessions(Timeouts()), Blocklist()
+    with opened(sessions, 1005) as (bystander, early, refused, ending, *many):
+        for session in (bystander, refused, ending, *many):
+            session.route, session.visit = route, Visit(address="192.0.2.1")
+        other = relayed(bystander, token="other")
+        bystander.visit = Visit(address="198.51.100.1")
+        refused.ending = Ending(Side.CLIENT, 0, "told already")
+        ending.end(CloseCode.GOING_AWAY, "for another reason")
+        lanes = [relayed(session, token="any") for session in many]
+        nursery.start_soon(sweeper(sessions).block, blocklist)
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        blocklist.publish("file", Denials([condition("address", "192.0.2.0/24")]))
+        for lane in lanes:
+            assert await ended_at(lane) - start <= 1.0
+            assert lane.ending == (CloseCode.POLICY, "address is blocked")
+        assert {session.denied for session in many} == {"address"}
+        assert other.ending is None
+        assert (early.doomed, refused.doomed) == (None, None)
+        assert ending.doomed == (CloseCode.GOING_AWAY, "for another reason")
+        assert ending.denied == ""
+        blocklist.publish("plane", Denials([condition("api", "/a/1")]))
+        assert await ended_at(other) - start <= 2.0
+        assert bystander.denied == "api"
     nursery.cancel_scope.cancel()
 
 

@@ -23,6 +23,7 @@ from trio_gw.feed import git, listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
 from trio_gw.feed.standing import Standing, standing
+from trio_gw.guard import blocklist
 from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
@@ -83,6 +84,8 @@ def main(options: argparse.Namespace) -> int:
     )
     problems += compiled.problems
     problems += _keyless(compiled.table, settings)
+    if not options.paths:
+        problems += _check_denials(settings, base, compiled.table)
     count = sum(map(len, snapshots))
     if options.url:
         problems += _against(options, compiled.table)
@@ -162,6 +165,22 @@ def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
             severity="warning",
         )
         for folder, names in topics.items()
+    ]
+
+
+def _check_denials(settings: Settings, base: Path, table: RouteTable) -> list[Problem]:
+    """Read the file of deny conditions, and find those that name an API that is not there."""
+    path = base / settings.denials
+    try:
+        conditions, problems = blocklist.read(path)
+    except UnusableError as error:
+        return list(error.problems)
+    served = {route.api.base_path for *_, route in table.rows()}
+    mend = "write the base path with the version, as `trio-gw routes` shows it"
+    return [*problems] + [
+        Problem(str(path), 0, 0, f"{one} is denied, but no such API is there", mend, "warning")
+        for one in conditions
+        if one.kind == "api" and one.key not in served
     ]
 
 

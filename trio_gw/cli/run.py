@@ -23,6 +23,8 @@ from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
 from trio_gw.errors import UnusableError
+from trio_gw.guard.blocklist import SETTINGS
+from trio_gw.guard.denials import declared
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings_file import LoadedSettings
+    from trio_gw.guard.denials import Denials
     from trio_gw.processes import Place
     from trio_gw.routes import Route
 
@@ -202,7 +205,7 @@ async def _watch_hangups(
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """At each SIGHUP read the settings again, and take over `log.level` and how git is asked.
+    """At each SIGHUP read the settings again; take over `log.level`, `[[deny]]`, how git is asked.
 
     The rest needs a restart. Settings that cannot be used change nothing.
     """
@@ -210,18 +213,24 @@ async def _watch_hangups(
         task_status.started()
         async for _ in received:
             try:
-                loaded = await trio.to_thread.run_sync(load_settings, options)
+                loaded, denials = await trio.to_thread.run_sync(_read_again, options)
             except UnusableError as error:
                 for problem in error.problems:
-                    log.error("%s; the log level stays", problem)
+                    log.error("%s; log level and deny conditions stay", problem)
                 continue
             level = loaded.settings.log.level
             logs.set_level("info")  # for the next line
             log.info("log level is %s", level)
             logs.set_level(level)
             for running in ready:
+                running.blocklist.publish(SETTINGS, denials)
                 if running.asker is not None:
                     running.asker.renew(loaded.settings.git)
+
+
+def _read_again(options: argparse.Namespace) -> tuple[LoadedSettings, Denials]:
+    loaded = load_settings(options)
+    return loaded, declared(loaded.settings.deny)
 
 
 async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:

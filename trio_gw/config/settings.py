@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trio_gw.config.conditions import Deny  # noqa: TC001 - needed to read the tables
 from trio_gw.config.cors import Cors
 from trio_gw.config.git import Git
 from trio_gw.config.observing import Analytics, Log, Metrics, Tracing
@@ -233,6 +234,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query_token: bool = False
     trusted_proxies: tuple[str, ...] = ()
     revocations: str = "certs/revoked.txt"
+    denials: str = "certs/denied.txt"
     on_token_expiry: str = "close"  # noqa: S105 - or "ignore"
     evict: bool = False
     listen: Listen = Listen()
@@ -252,6 +254,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cors: Cors = Cors()
     tiers: dict[str, TierTable] = {}
     limits: Limits = Limits()
+    deny: tuple[Deny, ...] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()
     analytics: Analytics = Analytics()

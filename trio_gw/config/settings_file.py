@@ -264,7 +264,8 @@ def _derive(values: dict[str, Any], own_issuers: bool) -> None:
     folder = Path(values.get("certs", defaults.certs))
     tls.setdefault("cert", str(folder / Path(defaults.tls.cert).name))
     tls.setdefault("key", str(folder / Path(defaults.tls.key).name))
-    values.setdefault("revocations", str(folder / Path(defaults.revocations).name))
+    for key in ("revocations", "denials"):
+        values.setdefault(key, str(folder / Path(getattr(defaults, key)).name))
     if own_issuers:
         first = values.setdefault("issuers", [{}])[0]
         first.setdefault("name", MGW.name)

@@ -14,6 +14,7 @@ from trio_gw.config.rules import (
     backend_jwt,
     backends,
     cors,
+    deny,
     general,
     git,
     issuers,
@@ -40,6 +41,7 @@ _GROUPS = (
     cors.check,
     tls.check,
     limits.check,
+    deny.check,
     observing.check,
 )
 

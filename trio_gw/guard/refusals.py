@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trio_gw.errors import JSON_TYPE, Refusal, Side, auth_refusal, router_refusal
 
+BLOCKED = "900805"
 HINT = "Make sure you have provided the correct security credentials"
 _FORBIDDEN = "Resource forbidden "
 
@@ -61,6 +62,12 @@ def not_subscribed(why: str) -> Refusal:
     """Row G: nobody knows of a subscription."""
     text = "User is NOT authorized to access the Resource. API Subscription validation failed."
     return forbidden(why, text)
+
+
+def blocked(why: str) -> Refusal:
+    """Row L: a deny condition, whatever the credential."""
+    text = "You have been blocked from accessing the resource"
+    return auth_refusal(403, BLOCKED, "Message blocked", text, why=why)
 
 
 def out_of_scope(topic: str) -> Refusal:

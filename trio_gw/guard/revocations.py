@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trio_gw.errors import Problem, UnusableError
+from trio_gw.errors import Problem
+from trio_gw.guard import lists
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ FILE = "file"  # the origin of what the file says
 MAX_BYTES = 32 << 20  # some 800,000 token ids
 MAX_FAULTS = 20  # more would not help, and each is a line of the log
 _ENTRY = re.compile(r"(?:(token|subject|consumer_key)\s*=\s*)?(\S.{0,1023})")
-_COMMENT = re.compile(r"(?:^|\s)#")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -108,12 +107,9 @@ def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
     """Read a revocation file: its entries, and a problem for each line that is none."""
     found: Mapping[str, set[str]] = {"token": set(), "subject": set(), "consumer_key": set()}
     problems: list[Problem] = []
-    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
-        text = _COMMENT.split(line, maxsplit=1)[0].strip()
-        if not text:
-            continue
+    for number, text, _ in lists.lines(data):
         entry = _ENTRY.fullmatch(text)
-        if entry is None or _CONTROL.search(text) or "\ufffd" in text:
+        if entry is None or not lists.legible(text):
             what = "is no entry: it is too long, or holds a control character or no UTF-8"
             mend = "write a token's jti, or subject=…, or consumer_key=…"
             problems.append(Problem(file, number, 0, what, mend))
@@ -129,23 +125,9 @@ def from_file(path: Path, revocations: Revocations) -> Reloaded[Revoked]:
     """Make the file a source, for `watch.files` to load when it changes."""
 
     def load() -> Revoked:
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            if not revocations.of(FILE):
-                return NOTHING
-            what = "is gone; what it revoked stays revoked"
-            mend = "put it back, or an empty file if nothing is revoked any more"
-            raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
-        except OSError as error:
-            what = f"cannot be read ({error.strerror}); what it revoked stays revoked"
-            mend = "let the gateway's user read it"
-            raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
-        if len(data) > MAX_BYTES:
-            what = f"is larger than {MAX_BYTES >> 20} MiB, so it is not read"
-            mend = "leave out tokens that have expired by now"
-            raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+        stays = "what it revoked stays revoked"
+        held = bool(revocations.of(FILE))
+        data = lists.read(path, MAX_BYTES, stays, "tokens that have expired by now", held=held)
         revoked, problems = parse(data, str(path))
         for problem in problems:
             log.error("%s", problem)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Phase, Side
+from trio_gw.guard.refusals import BLOCKED
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def reference(session: Session) -> str:
     publish, subscribe, visit = session.publish, session.subscribe, session.visit
     method, _, path = session.request.partition(" ")
     let_in = session.phase not in (Phase.HEAD, Phase.ROUTE, Phase.AUTHENTICATE)
-    flags = "UAEX" if session.code.startswith("9009") else _FLAGS.get(session.code, "-")
+    flags = "UAEX" if session.code.startswith(("9009", BLOCKED)) else _FLAGS.get(session.code, "-")
     return " ".join(
         (
             f"[{stamp}.{int(session.started % 1 * 1000):03d}Z]",

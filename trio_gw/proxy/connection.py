@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.proxy import forwarding, question, readings, refusals
+from trio_gw.proxy import barrier, forwarding, question, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
@@ -102,11 +102,15 @@ class _Connection:
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
             session.enter(Phase.AUTHENTICATE)
+            if self.gateway.blocklist.current:
+                barrier.check(self.gateway.blocklist, session)
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             if match.route.topic.inspection is not None:
                 upgrade = upgrade._replace(extensions=())  # it has to understand every frame
             admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
             session.caller, session.admitted_at = admitted.caller, time.time()
+            if self.gateway.blocklist.current:
+                barrier.check(self.gateway.blocklist, session)
             return await self._enter(match, admitted)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")

@@ -34,6 +34,10 @@ FULL = Kind("THROTTLED", 900801, _THROTTLED[900801])
 """There were as many connections as there may be."""
 
 
+DENIED = Kind("THROTTLED", 900805, _THROTTLED[900805])
+"""A deny condition concerned the connection."""
+
+
 def of_level(level: str) -> Kind:
     """Tell what it is when a message exceeds the limit of this level."""
     code = _LEVELS.get(level, 900806)

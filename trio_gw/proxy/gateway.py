@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.assertion import Assertions
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.schemes import Guard
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
@@ -38,6 +39,7 @@ class Gateway(NamedTuple):
     settings: Settings
     live: Live
     guard: Guard
+    blocklist: Blocklist
     tls: ServerTls
     builtin: Builtin
     sessions: Sessions

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config import tiers
+from trio_gw.config.conditions import user_name
 from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
@@ -33,7 +34,6 @@ log = logging.getLogger("trio_gw.limits")
 
 MOST_NAMES = 100  # unknown tiers that are told of
 MOST_FREE = 1000  # sets of tiers that are known to limit nothing
-TENANT = "carbon.super"
 
 
 class Shared(NamedTuple):
@@ -138,9 +138,7 @@ class Limiter:
         if subscription.stop_on_quota:
             name = self._known(subscription.tier)
             yield Level("subscription", name, f"{application.id}:{base}")
-        user = caller.subject
-        if "@" not in user:
-            user += f"@{subscription.tenant or TENANT}"
+        user = user_name(caller.subject, subscription.tenant)
         yield Level("application", self._known(application.tier), f"{application.id}:{user}")
 
     def _limiting(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_gw.errors import Phase
+from trio_gw.guard.refusals import BLOCKED
 from trio_gw.proxy import faults
 from trio_gw.proxy.access import ending_of
 from trio_gw.telemetry import families
@@ -100,6 +101,9 @@ class Reporter:
             self._refused(session)
             return
         self._totals(session)
+        if session.denied:
+            made: dict[str, Property] = {"level": session.denied, "action": "close"}
+            self._fault(session, faults.DENIED, 429, made)
         ending = ending_of(session)
         assert ending is not None
         totals: dict[str, Property] = {
@@ -159,6 +163,10 @@ class Reporter:
             made: dict[str, Property]
             made = {"level": session.limit.lower(), "action": "refused"}
             self._fault(session, faults.FULL, session.status, made)
+            return
+        if session.denied and session.code == BLOCKED:
+            made = {"level": session.denied, "action": "refused"}
+            self._fault(session, faults.DENIED, session.status, made)
             return
         kind = faults.of_refusal(session.code, session.status, ending.by)
         self._fault(session, kind, session.status, {})

@@ -50,9 +50,9 @@ class Session:
 
     __slots__ = (
         "_clock", "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate",
-        "code", "counted", "doomed", "ending", "gates", "limit", "marks", "octets", "opened_at",
-        "peer", "phase", "places", "publish", "reported", "request", "request_id", "route",
-        "started", "status", "subscribe", "throttled", "tolls", "trace", "visit",
+        "code", "counted", "denied", "doomed", "ending", "gates", "limit", "marks", "octets",
+        "opened_at", "peer", "phase", "places", "publish", "reported", "request", "request_id",
+        "route", "started", "status", "subscribe", "throttled", "tolls", "trace", "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -68,6 +68,7 @@ class Session:
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
         self.code = ""  # of the refusal
+        self.denied = ""  # which kind of deny condition refused or ended this one, if one did
         self.limit = ""  # on connections, if one of those refused this one
         self.counted: list[int] = []  # what `tally` has counted of its lanes
         self.reported: list[int] = []  # what `reports` has told of them
@@ -112,13 +113,13 @@ class Session:
         if self.doomed is not None:
             self._end(*self.doomed)
 
-    def end(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str, *, denied: str = "") -> None:
         """Ask both lanes for a Close at their next frame boundary, or as soon as there are lanes.
 
-        The first call counts.
+        The first call counts. `denied` is the kind of deny condition that is the reason.
         """
         if self.doomed is None:
-            self.doomed = code, reason
+            self.doomed, self.denied = (code, reason), denied
             self._end(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
@@ -160,6 +161,7 @@ class Sessions:
         reason: str,
         *,
         within: float | None = None,
+        denied: str = "",
     ) -> None:
         """End these, spread so that their clients do not all return in one moment.
 
@@ -169,7 +171,7 @@ class Sessions:
         random.shuffle(chosen)
         window = min(self._timeouts.drain if within is None else within, len(chosen) / END_RATE)
         for session in chosen:
-            session.end(code, reason)
+            session.end(code, reason, denied=denied)
             await trio.sleep(window / len(chosen))
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""What ends connections that nobody ends: time, tokens, revocation, an API that is gone.
+"""What ends connections that nobody ends: time, tokens, revocation, conditions, an API gone.
 
 Services of `worker`'s nursery. Once a second one pass looks at all sessions, instead of a timer
 per connection or per frame; the exact moment of an expiry within that second is waited for.
@@ -9,16 +9,19 @@ moment.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import CloseCode
+from trio_gw.proxy import barrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.config.settings import Timeouts
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.routes import Live
@@ -27,7 +30,8 @@ log = logging.getLogger("trio_gw.sessions")
 
 SWEEP = 1.0  # seconds between two looks at all sessions
 SKEW = 5.0  # seconds that a token is accepted beyond its expiry (spec: security §3.2)
-AT_ONCE = 1.0  # seconds within which what was revoked has ended
+AT_ONCE = 1.0  # seconds within which what was revoked or denied has ended
+SLICE = 200  # sessions compared with deny conditions in one go, a millisecond's work
 
 
 class Sweeper:
@@ -122,6 +126,31 @@ class Sweeper:
                 await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=AT_ONCE)
             else:
                 await revocations.wait_changed()
+
+    async def block(self, blocklist: Blocklist) -> None:
+        """End the connections that deny conditions concern while they are open; never returns."""
+        while True:
+            changed = blocklist.changed
+            if blocklist.current and (hit := await self._denied(blocklist)):
+                async with trio.open_nursery() as nursery:
+                    for kind, some in hit.items():
+                        log.info("ending %d connections whose %s is denied", len(some), kind)
+                        end = partial(self._sessions.end, within=AT_ONCE, denied=kind)
+                        nursery.start_soon(end, some, CloseCode.POLICY, f"{kind} is blocked")
+            else:
+                await changed.wait()
+
+    async def _denied(self, blocklist: Blocklist) -> dict[str, list[Session]]:
+        """Find them, by the kind of condition; others get their turn meanwhile."""
+        hit: dict[str, list[Session]] = {}
+        for place, session in enumerate(self._sessions):
+            if place % SLICE == SLICE - 1:
+                await trio.lowlevel.checkpoint()
+            if session.doomed is not None or session.ending is not None:
+                continue
+            if (found := barrier.concerning(blocklist, session)) is not None:
+                hit.setdefault(found.kind, []).append(session)
+        return hit
 
     async def evict(self, live: Live) -> None:
         """End the connections of topics that a new table no longer has; never returns."""

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.config.conditions import KINDS
 from trio_gw.errors import Phase
+from trio_gw.guard.refusals import BLOCKED
 from trio_gw.proxy.access import ending_of
 from trio_gw.telemetry import families
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.errors import Problem
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.quota import Quota
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.sessions import Session, Sessions
@@ -78,6 +81,8 @@ class Tally:
         topic, now = _topic(session), trio.current_time()
         self._metrics.add(families.OPEN, topic, -1)
         self._metrics.add(families.CLOSED, (*topic, str(int(ending.code)), ending.by.value))
+        if session.denied:
+            self._metrics.add(families.DENIED, (*topic[:2], session.denied, "close"))
         self._metrics.observe(families.LIFETIME, (), now - session.opened_at)
 
     def _answered(self, session: Session) -> None:
@@ -85,6 +90,8 @@ class Tally:
         self._metrics.add(families.HANDSHAKES, (*api, str(session.status), session.code))
         if session.limit:
             self._metrics.add(families.REFUSED, (*api, session.limit.lower()))
+        if session.denied and session.code == BLOCKED:
+            self._metrics.add(families.DENIED, (*api, session.denied, "refused"))
         last = session.opened_at
         marks = session.marks
         if session.phase is not Phase.RELAY:
@@ -151,11 +158,13 @@ class Gauges:
         live: Live,
         balancers: Balancers,
         problems: Callable[[], tuple[Problem, ...]],
+        blocklist: Blocklist,
     ) -> None:
         self._metrics = metrics
         self._live = live
         self._balancers = balancers
         self._problems = problems
+        self._blocklist = blocklist
         self._started = time.time()
         metrics.probes.append(self._collect)
 
@@ -166,6 +175,9 @@ class Gauges:
         found = [problem.severity for problem in self._problems()]
         for severity in ("error", "warning"):
             metrics.put(families.PROBLEMS, (severity, *worker), found.count(severity))
+        for kind in KINDS:
+            count = sum(denials.counts[kind] for denials in self._blocklist.current)
+            metrics.put(families.CONDITIONS, (kind, *worker), count)
         metrics.clear(families.BACKEND_UP)
         for name, well in self._balancers.health():
             metrics.put(families.BACKEND_UP, (name, *worker), int(well))

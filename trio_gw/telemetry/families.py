@@ -94,6 +94,20 @@ REFUSED = Family(
     ("api", "version", "level"),
     "Handshakes refused because as many WebSockets were open as there may be.",
 )
+DENIED = Family(
+    "trio_gw_denied",
+    "counter",
+    "",
+    ("api", "version", "level", "action"),
+    "Handshakes refused and WebSockets closed because of a deny condition.",
+)
+CONDITIONS = Family(
+    "trio_gw_deny_conditions",
+    "gauge",
+    "",
+    ("level", "worker"),
+    "Deny conditions in force.",
+)
 BACKEND_UP = Family(
     "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
 )
@@ -138,6 +152,6 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, THROTTLED, HELD, REFUSED, BACKEND_UP, RELOADS, APIS, PROBLEMS, DROPPED, LAG, CPU,
-    MEMORY, DESCRIPTORS, STARTED,
+    PAYLOAD, THROTTLED, HELD, REFUSED, DENIED, CONDITIONS, BACKEND_UP, RELOADS, APIS, PROBLEMS,
+    DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, STARTED,
 )  # fmt: skip

@@ -32,6 +32,7 @@ def _general(settings: Settings) -> Iterator[Fault]:
         (("deployed",), settings.deployed),
         (("certs",), settings.certs),
         (("revocations",), settings.revocations),
+        (("denials",), settings.denials),
     ):
         if not value:
             yield Fault(path, f"{dotted(path)} is empty", "name a path, or leave the key out")

@@ -1,0 +1,136 @@
+"""Who is not let in at the moment: the deny conditions of all sources (spec: frames §4.3).
+
+Built once by `worker`. Its sources are the tables `[[deny]]` of the settings, which SIGHUP reads
+again, and the file of the setting `denials`, which is watched; later a control plane. Every
+handshake asks (`proxy.barrier`), and `proxy.sweeper` ends the connections that a new condition
+concerns.
+
+The file has one condition a line, named as in the settings; what follows a `#` at its start or
+after a space is the reason, for the log:
+
+    address=203.0.113.0/24      # a flood of handshakes
+    address=!10.0.0.0/8         # every address but these
+    user=mallory@carbon.super
+
+As with `revocations`, a file with a faulty line, or one that has gone, lifts nothing, and what it
+says legibly is in force all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.config.conditions import KINDS, condition, nobody_left
+from trio_gw.errors import Problem
+from trio_gw.guard import lists
+from trio_gw.guard.denials import NOTHING, Denials
+from trio_gw.watch.files import Reloaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio_gw.config.api import ApiProject
+    from trio_gw.config.conditions import Condition
+    from trio_gw.guard.caller import Caller
+
+log = logging.getLogger("trio_gw.denials")
+
+SETTINGS, FILE = "settings", "file"  # origins
+MAX_BYTES = 4 << 20  # some 200,000 addresses
+MAX_FAULTS = 20  # more would not help, and each is a line of the log
+
+
+class Blocklist:
+    """The conditions that are in force: a set of each source, each swapped whole.
+
+    `current` is empty if nobody is denied, so that handshakes need not ask. `changed` is set at
+    the next change, and then another one.
+    """
+
+    def __init__(self) -> None:
+        self._by_origin: dict[str, Denials] = {}
+        self.current: tuple[Denials, ...] = ()
+        self.changed = trio.Event()
+
+    def of(self, origin: str) -> Denials:
+        """Return the conditions of a source."""
+        return self._by_origin.get(origin, NOTHING)
+
+    def publish(self, origin: str, denials: Denials) -> bool:
+        """Replace the conditions of a source; tells whether that changed anything."""
+        if denials.conditions == self.of(origin).conditions:
+            return False
+        self._by_origin[origin] = denials
+        self.current = tuple(one for one in self._by_origin.values() if len(one))
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+        log.info("%d deny conditions are in force", sum(map(len, self.current)))
+        return True
+
+    def find(self, api: ApiProject, address: str, caller: Caller | None) -> Condition | None:
+        """Find a condition that concerns a connection, as far as it is known who calls."""
+        for denials in self.current:
+            base = api.base_path
+            found = denials.place(base, address)
+            if found is None and caller is not None:
+                found = denials.caller(base, api.version, caller)
+            if found is not None:
+                return found
+        return None
+
+
+def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem, ...]]:
+    """Read a file of conditions: what it denies, and a problem for each line that is none."""
+    found: list[Condition] = []
+    problems: list[Problem] = []
+    for number, text, reason in lists.lines(data):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        kind = next((one for one in KINDS if one == name), None)
+        if kind is None or not equals:
+            what = f"{text[:100]!r} is no condition"
+            mend = f"write it like address=203.0.113.7; conditions are {', '.join(KINDS)}"
+            problems.append(Problem(file, number, 0, what, mend))
+            continue
+        if not lists.legible(text):
+            what = "holds a control character or no UTF-8"
+            problems.append(Problem(file, number, 0, what, "save the file as UTF-8 text"))
+            continue
+        invert = kind == "address" and value.startswith("!")
+        try:
+            found.append(condition(kind, value[invert:], invert=invert, reason=reason))
+        except ValueError as error:
+            problems.append(Problem(file, number, 0, *error.args))
+    if nobody_left(found):
+        what = "denies every address: each inverted one stands for itself, and no address is in all"
+        mend = "invert one range that holds all others"
+        problems.append(Problem(file, 0, 0, what, mend, "warning"))
+    return tuple(found), tuple(problems[:MAX_FAULTS])
+
+
+def read(path: Path, *, held: bool = False) -> tuple[tuple[Condition, ...], tuple[Problem, ...]]:
+    """Read such a file; none is an empty one, unless conditions of it are `held`.
+
+    Raises UnusableError for one that cannot be used at all.
+    """
+    stays, spare = "whom it denied stays denied", "whom nobody need deny any more"
+    return parse(lists.read(path, MAX_BYTES, stays, spare, held=held), str(path))
+
+
+def from_file(path: Path, blocklist: Blocklist) -> Reloaded[Denials]:
+    """Make the file a source, for `watch.files` to load when it changes."""
+
+    def load() -> Denials:
+        before = blocklist.of(FILE)
+        conditions, problems = read(path, held=bool(before))
+        for problem in problems:
+            log.log(logging.WARNING if problem.severity == "warning" else logging.ERROR, problem)
+        faulty = any(problem.severity == "error" for problem in problems)
+        return Denials((*before.conditions, *conditions) if faulty else conditions)
+
+    async def use(denials: Denials) -> bool:
+        return blocklist.publish(FILE, denials)
+
+    return Reloaded("deny conditions", (path,), load, use)
