@@ -48,13 +48,16 @@ def count(settings: Settings) -> int:
     return settings.workers or len(os.sched_getaffinity(0))
 
 
-def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
+def run(
+    settings: Settings, base: Path, serve: Callable[[Place], int], renewed: Callable[[], Settings]
+) -> int:
     """Run `serve` in as many processes as the settings ask for, until told to stop.
 
-    Returns the exit code. Raises `UnusableError` when the gateway cannot start.
+    At SIGHUP they are `renewed`, here and then in every process: one that is forked later has
+    them, too. Returns the exit code. Raises `UnusableError` when the gateway cannot start.
     """
-    table = settings.log
-    logs.configure(table.level, "supervisor", table.format)
+    log = settings.log
+    logs.configure(log.level, "supervisor", log.format)
     worker.tidy(settings, base)
     tracing.require(settings.tracing.endpoint)
     load_keys(settings, base)
@@ -67,7 +70,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
     started = time.time()
 
     def child(index: int, orders: Orders) -> int:
-        logs.configure(table.level, f"worker {index + 1}", table.format)
+        logs.configure(log.level, f"worker {index + 1}", log.format)
         # Until somebody wants it: what it asks for is no reason to end.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if index:
@@ -76,6 +79,10 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
         fleet = Fleet(counters, index, pages, started)
         neighbours = Neighbours(mailboxes, index)
         return serve(Place(index + 1, fleet, sockets, orders, shared, neighbours))
+
+    def hangup() -> None:
+        nonlocal log
+        log = renewed().log
 
     def ended(index: int) -> None:
         bury(counters, index)
@@ -90,6 +97,7 @@ def run(settings: Settings, base: Path, serve: Callable[[Place], int]) -> int:
             ended=ended,
             # While anybody holds them, the kernel accepts what nobody will serve.
             stopping=lambda: listeners.close_all(sockets),
+            hangup=hangup,
             patience=settings.timeouts.drain + settings.timeouts.close + GRACE,
         ).supervise()
     finally:

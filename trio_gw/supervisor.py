@@ -60,7 +60,8 @@ class _Child:
 class Supervisor:
     """Runs `child(index, orders)` in `count` processes; its result is their exit code.
 
-    `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop.
+    `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop,
+    `hangup()` before SIGHUP is passed on to them.
     `patience` is the time in seconds they have then, before they are killed.
     """
 
@@ -71,12 +72,14 @@ class Supervisor:
         *,
         ended: Callable[[int], None] = lambda index: None,
         stopping: Callable[[], None] = lambda: None,
+        hangup: Callable[[], None] = lambda: None,
         patience: float = 30.0,
     ) -> None:
         self._run = child
         self._children = [_Child(index) for index in range(count)]
         self._ended = ended
         self._stopping = stopping
+        self._hangup = hangup
         self._patience = patience
         self._wishes = 0  # to stop
         self._kill_at = 0.0
@@ -178,6 +181,7 @@ class Supervisor:
         if info.si_signo in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif info.si_signo == signal.SIGHUP:
+            self._hangup()
             for child in self._children:
                 if child.pid:
                     os.kill(child.pid, signal.SIGHUP)

@@ -58,6 +58,7 @@ from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from trio_gw.config.api import Endpoint
@@ -85,8 +86,8 @@ class Running(NamedTuple):
     testkeys: TestKeys | None
     operators: Operators
     metrics: Metrics | None
-    asker: Asker | None  # of the git source
     blocklist: Blocklist
+    renew: Callable[[Settings], Awaitable[None]]  # take over what changed, where that can be
 
 
 def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
@@ -190,6 +191,14 @@ async def run(
         asks = fleet.index == 0
         git = GitSource(settings.git, base, deployed.git, asks=asks)
         asker = Asker(git, settings, base, settle) if asks else None
+
+    async def renew(renewed: Settings) -> None:
+        denials = await trio.to_thread.run_sync(declared, renewed.deny)
+        blocklist.publish(conditions.SETTINGS, denials)
+        for part in (git, asker):
+            if part is not None:
+                part.renew(renewed.git)
+
     admin = Context(
         settings.admin,
         operators=operators,
@@ -268,8 +277,8 @@ async def run(
             addresses = addresses_of(listeners)
             task_status.started(
                 Running(
-                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics, asker),
-                    blocklist,
+                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics),
+                    *(blocklist, renew),
                 )
             )
             await (trio.Event() if stop is None else stop).wait()

@@ -154,10 +154,74 @@ async def test_sighup_takes_over_new_credentials(
     await serving.read_until("err", "listening on http://127")
     (base / "gateway.toml").write_text(text % TOKEN + 'branch = "main"\n')
     serving.process.send_signal(signal.SIGHUP)
-    await serving.read_until("err", "git: what else has changed in [git] needs a restart")
+    await serving.read_until("err", f"git: {server.url}, main, is asked from now on")
     await serving.read_until("err", "git: commit ")
     await serving.read_until("err", "added Pets:1.0.0")
     serving.process.terminate()
     with trio.fail_after(20):
         assert await serving.process.wait() == 0
     assert TOKEN not in await serving.rest()
+    assert "needs a restart" not in serving.err
+
+
+def other(tmp_path: Path) -> Repository:
+    made = Repository(tmp_path / "other")
+    made.project("pets", "ws://localhost:1", "/other")
+    return made
+
+
+async def test_sighup_takes_over_another_repository(
+    base: Path,
+    tmp_path: Path,
+    running: list[Serving],
+    repository: Repository,
+    nursery: trio.Nursery,
+) -> None:
+    configure(base, repository.url)
+    serving = await start(base, "run")
+    running.append(serving)
+    await serving.read_until("err", "listening on http://127")
+    port = port_of(serving.err)
+    assert status(port, "/pets/1.0.0/one") == 426
+    following = other(tmp_path)
+    commit = following.commit()
+    server = await start_git_server(nursery, following.bare.parent)
+    server.gate = trio.Event()
+    configure(base, server.url)
+    serving.process.send_signal(signal.SIGHUP)
+    await server.asked()  # and does not answer
+    assert status(port, "/pets/1.0.0/one") == 426
+    # A question that is out is no reason to wait: back, and there again.
+    configure(base, repository.url)
+    serving.process.send_signal(signal.SIGHUP)
+    await serving.read_until("err", f"git: {repository.url}, the default branch, is asked")
+    assert status(port, "/pets/1.0.0/one") == 426
+    configure(base, server.url)
+    serving.process.send_signal(signal.SIGHUP)
+    server.gate.set()
+    await serving.read_until("err", f"git: commit {commit[:12]} of branch main of {server.url}")
+    assert status(port, "/pets/1.0.0/one") == 404
+    assert status(port, "/pets/1.0.0/other") == 426
+    assert len(list((base / "git").glob("tree-*"))) == 1
+
+
+async def test_a_worker_in_place_of_another_knows_what_sighup_brought(
+    base: Path, tmp_path: Path, running: list[Serving], repository: Repository
+) -> None:
+    configure(base, repository.url, "workers = 2")
+    serving = await start(base, "run")
+    running.append(serving)
+    await serving.read_until("err", " worker 2 trio_gw: ready")
+    following = other(tmp_path)
+    configure(base, following.url, "workers = 2")
+    serving.process.send_signal(signal.SIGHUP)
+    told = await serving.read_until("err", "the repository is empty")
+    assert "is still served" in told
+    pid = int(told.partition("process 1 started (pid ")[2].partition(")")[0])
+    os.kill(pid, signal.SIGKILL)
+    await serving.read_until("err", " worker 1 trio_gw: ready", 2)
+    port = port_of(serving.err)
+    assert [status(port, "/pets/1.0.0/one") for _ in range(10)] == [426] * 10
+    commit = following.commit()
+    await serving.read_until("err", f"git: commit {commit[:12]} of branch main of {following.url}")
+    assert [status(port, "/pets/1.0.0/other") for _ in range(10)] == [426] * 10

@@ -20,7 +20,7 @@ from trio_gw.feed.gitsource import GitSource
 from trio_gw.feed.gitstate import Trees
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -55,10 +55,10 @@ class Served:
                 await self._came.wait()
         return found[0]
 
-    async def serving(self, *names: str) -> None:
-        """Wait until exactly these projects are served, and nothing is wrong."""
+    async def serving(self, *names: str, whole: bool = True) -> None:
+        """Wait until exactly these projects are served, and, if `whole`, nothing is wrong."""
         with trio.fail_after(20):
-            while set(self.projects) != set(names) or self.problems:
+            while set(self.projects) != set(names) or (whole and self.problems):
                 await self._came.wait()
 
 
@@ -400,4 +400,85 @@ async def test_cancelled_in_the_middle_of_a_fetch(
         await server.asked(3)  # the first question is answered, the fetch goes on
         server.gate = trio.Event()
         inner.cancel_scope.cancel()
+    assert not list((tmp_path / "git").glob(".coming-*"))
+
+
+async def renewable(
+    nursery: trio.Nursery, base: Path, table: Table
+) -> tuple[Callable[[Table], None], Served]:
+    """Follow a repository; what is returned first renews the table."""
+    settings, served = Settings(git=table), Served()
+    source = GitSource(table, base, served.publish, asks=True)
+    asker = Asker(source, settings, base, served.settle)
+    await nursery.start(source.run)
+    nursery.start_soon(asker.run)
+
+    def renew(renewed: Table) -> None:
+        source.renew(renewed)
+        asker.renew(renewed)
+
+    return renew, served
+
+
+async def test_another_folder_of_the_same_commit(
+    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+) -> None:
+    repository.project("live/cats", BACKEND, name="Cats", context="/cats")
+    repository.project("staging/fish", BACKEND, name="Fish", context="/fish")
+    repository.commit()
+    table = Table(url=repository.url, path="live")
+    renew, served = await renewable(nursery, tmp_path, table)
+    await served.serving("cats")
+    renew(msgspec.structs.replace(table, path="staging"))
+    await served.serving("fish")
+    renew(msgspec.structs.replace(table, path="nowhere"))
+    assert "is still served" in await served.told("no folder nowhere")
+    assert set(served.projects) == {"fish"}
+    renew(table)
+    await served.serving("cats")
+
+
+async def test_nothing_of_the_old_repository_mends_the_new_one(
+    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+) -> None:
+    other = Repository(tmp_path / "other")
+    other.project("pets", "ws://bad host")
+    other.project("fish", BACKEND)
+    other.commit()
+    table = Table(url=repository.url, broken="skip")
+    renew, served = await renewable(nursery, tmp_path, table)
+    await served.serving("pets")
+    renew(msgspec.structs.replace(table, url=other.url))
+    await served.told("/pets/api.yaml:")
+    assert set(served.projects) == {"fish"}
+
+
+async def test_what_was_rejected_is_taken_up_when_the_settings_allow_it(
+    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+) -> None:
+    repository.project("fish", "ws://bad host")
+    repository.commit()
+    table = Table(url=repository.url, interval=3600)
+    renew, served = await renewable(nursery, tmp_path, table)
+    await served.told("is not taken up")
+    assert served.projects == {}
+    renew(msgspec.structs.replace(table, broken="skip"))
+    await served.serving("pets", whole=False)
+    (told,) = served.problems
+    assert "/fish/api.yaml:" in str(told)
+
+
+async def test_renewed_in_the_middle_of_a_fetch(
+    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+) -> None:
+    server = await start_git_server(nursery, repository.bare.parent)
+    other = Repository(tmp_path / "other")
+    other.project("fish", BACKEND)
+    other.commit()
+    table = Table(url=server.url)
+    renew, served = await renewable(nursery, tmp_path, table)
+    await server.asked(3)  # the first question is answered, the fetch goes on
+    server.gate = trio.Event()
+    renew(msgspec.structs.replace(table, url=other.url))
+    await served.serving("fish")
     assert not list((tmp_path / "git").glob(".coming-*"))

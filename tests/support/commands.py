@@ -56,12 +56,12 @@ class Serving:
         self.process = process
         self.out = self.err = ""
 
-    async def read_until(self, stream: str, text: str) -> str:
-        """Read `out` or `err` until it holds `text`; fails when that takes 20 s."""
+    async def read_until(self, stream: str, text: str, times: int = 1) -> str:
+        """Read `out` or `err` until it holds `text` so often; fails when that takes 20 s."""
         pipe = self.process.stdout if stream == "out" else self.process.stderr
         assert pipe is not None
         with trio.fail_after(20):
-            while text not in getattr(self, stream):
+            while getattr(self, stream).count(text) < times:
                 data = await pipe.receive_some()
                 assert data, f"ended: {self.out}{self.err}"
                 setattr(self, stream, getattr(self, stream) + data.decode())

@@ -63,6 +63,7 @@ if __name__ == "__main__":
         children[action],
         ended=lambda index: tell("ended", index),
         stopping=lambda: tell("stopping"),
+        hangup=lambda: tell("hangup"),
         patience=0.5 if action == "ignore" else 30,
     ).supervise()
     tell("exit", code, len(os.listdir("/proc/self/fd")))

@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,13 +19,13 @@ import trio
 
 import trio_gw
 from trio_gw import echo, processes, worker
+from trio_gw.cli import hangup
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
+from trio_gw.cli.hangup import Standing
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
 from trio_gw.errors import UnusableError
-from trio_gw.guard.blocklist import SETTINGS
-from trio_gw.guard.denials import declared
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trio_gw.config.api import Endpoint
+    from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
-    from trio_gw.guard.denials import Denials
     from trio_gw.processes import Place
     from trio_gw.routes import Route
 
@@ -63,10 +64,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Serve; returns 0 after an orderly stop, 1 when the gateway cannot start."""
     try:
-        loaded = load_settings(options)
-        trial = None
-        if options.to is not None:
-            trial, loaded = _trial(options.to, loaded), _without_admin(loaded)
+        loaded = _read(options)
+        trial = None if options.to is None else _trial(options.to, loaded)
         where = None if options.echo is None else parse_address(options.echo)
     except UnusableError as error:
         tell(error.problems)
@@ -75,22 +74,36 @@ def main(options: argparse.Namespace) -> int:
         print(f"trio-gw run: {error}", file=sys.stderr)
         return 2
     tell(loaded.problems)
+    standing = Standing(loaded, partial(_read, options))
     if processes.count(loaded.settings) == 1:
         table = loaded.settings.log
         logs.configure(table.level, style=table.format)
-        return _run(options, loaded, trial, where, None)
+        return _run(standing, trial, where, None)
+
+    def renewed() -> Settings:
+        standing.renew()
+        return standing.loaded.settings
+
     try:
         return processes.run(
-            loaded.settings, loaded.base, lambda place: _run(options, loaded, trial, where, place)
+            loaded.settings,
+            loaded.base,
+            lambda place: _run(standing, trial, where, place),
+            renewed,
         )
     except UnusableError as error:
         tell(error.problems)
         return 1
 
 
+def _read(options: argparse.Namespace) -> LoadedSettings:
+    """Load the settings for `run`. Raises `UnusableError`."""
+    loaded = load_settings(options)
+    return loaded if options.to is None else _without_admin(loaded)
+
+
 def _run(
-    options: argparse.Namespace,
-    loaded: LoadedSettings,
+    standing: Standing,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
     place: Place | None,
@@ -101,7 +114,7 @@ def _run(
     # connection a few microseconds.
     gc.freeze()
     try:
-        trio.run(_serve, options, loaded, trial, where, place)
+        trio.run(_serve, standing, trial, where, place)
     except* UnusableError as group:
         tell(problems_in(group))
         code = 1
@@ -133,8 +146,7 @@ def _without_admin(loaded: LoadedSettings) -> LoadedSettings:
 
 
 async def _serve(
-    options: argparse.Namespace,
-    loaded: LoadedSettings,
+    standing: Standing,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
     place: Place | None,
@@ -149,11 +161,20 @@ async def _serve(
             nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
         await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope)
         ready: list[worker.Running] = []
-        await nursery.start(_watch_hangups, options, ready)
+
+        async def take(settings: Settings) -> None:
+            for running in ready:
+                await running.renew(settings)
+
+        loaded = standing.loaded
+        watching = partial(hangup.watch, standing, take, aloud=place is None)
+        await nursery.start(watching)
         if where is not None and first:
             await nursery.start(echo.serve, *where)
         running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope, place)
         ready.append(running)
+        if standing.loaded is not loaded:  # by a SIGHUP that came meanwhile
+            await take(standing.loaded.settings)
         if place is not None:
             log.info("ready")
         again = place is not None and place.fleet.replaces
@@ -197,40 +218,6 @@ async def _watch_signals(
         stop.set()
         await anext(received)
         scope.cancel()
-
-
-async def _watch_hangups(
-    options: argparse.Namespace,
-    ready: Sequence[worker.Running],
-    *,
-    task_status: trio.TaskStatus[None],
-) -> None:
-    """At each SIGHUP read the settings again; take over `log.level`, `[[deny]]`, how git is asked.
-
-    The rest needs a restart. Settings that cannot be used change nothing.
-    """
-    with trio.open_signal_receiver(signal.SIGHUP) as received:
-        task_status.started()
-        async for _ in received:
-            try:
-                loaded, denials = await trio.to_thread.run_sync(_read_again, options)
-            except UnusableError as error:
-                for problem in error.problems:
-                    log.error("%s; log level and deny conditions stay", problem)
-                continue
-            level = loaded.settings.log.level
-            logs.set_level("info")  # for the next line
-            log.info("log level is %s", level)
-            logs.set_level(level)
-            for running in ready:
-                running.blocklist.publish(SETTINGS, denials)
-                if running.asker is not None:
-                    running.asker.renew(loaded.settings.git)
-
-
-def _read_again(options: argparse.Namespace) -> tuple[LoadedSettings, Denials]:
-    loaded = load_settings(options)
-    return loaded, declared(loaded.settings.deny)
 
 
 async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:

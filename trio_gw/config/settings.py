@@ -1,7 +1,8 @@
 """`gateway.toml` and the environment, as frozen values.
 
 Every key is optional; with no file at all the defaults below run the gateway. Settings are
-read once at start (`settings_file.load`); API projects are what changes while it runs.
+read at start (`settings_file.load`), and little of them again (`renewal`); API projects are what
+changes while it runs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from trio_gw.errors import Problem, has_errors
 from trio_gw.feed import checkout, remote
 from trio_gw.feed.deployed import GIT as ORIGIN
 from trio_gw.feed.git import Git
-from trio_gw.feed.gitstate import SHORT, State
+from trio_gw.feed.gitstate import SHORT, State, source_of
 from trio_gw.feed.gitwords import GitError
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ log = logging.getLogger("trio_gw.feed")
 
 IMPATIENCE = 5.0  # seconds before the next attempt while there is no commit at all
 PATIENCE = 300.0  # seconds that a remote which fails is left alone at most, unless `interval` is
-# What may change while the gateway runs: how the remote is asked, not what for.
-RENEWED = ("interval", "timeout", "username", "token", "ssh_key", "known_hosts", "ca")
 
 
 class Asker:
@@ -58,18 +56,27 @@ class Asker:
         self._settle = settle
         self._git = Git(settings.git, base, os.environ)
         self._wake = trio.Event()
+        self._renewed = settings.git
+        self._asking = trio.CancelScope()  # what `renew` breaks off
         self._rejected = ""  # a commit that was looked at and not taken
         self._reasons: tuple[Problem, ...] = ()
 
     def renew(self, table: Table) -> None:
-        """Take over how the remote is asked from changed settings, and ask it at once."""
-        fresh = {name: getattr(table, name) for name in RENEWED}
-        renewed = msgspec.structs.replace(self._table, **fresh)
-        if renewed != table:
-            log.warning("git: what else has changed in [git] needs a restart")
-        self._table = renewed
-        self._git = Git(renewed, self._base, os.environ)
+        """Take over another table, and ask what it says at once; a question that is out is dropped.
+
+        What is served stays until there is something good to take its place.
+        """
+        self._renewed = table
         self._wake.set()
+        self._asking.cancel()
+
+    def _take_over(self) -> None:
+        table, self._table = self._table, self._renewed
+        self._git = Git(self._table, self._base, os.environ)
+        self._rejected, self._reasons = "", ()
+        if source_of(table) != source_of(self._table):
+            branch = self._table.branch or "the default branch"
+            log.info("git: %s, %s, is asked from now on", self._table.url, branch)
 
     async def run(self) -> None:
         """Ask until cancelled, as soon as no other process does."""
@@ -93,6 +100,9 @@ class Asker:
         failures = 0
         while True:
             self._wake = trio.Event()
+            if self._renewed is not self._table:
+                self._take_over()
+                failures = 0
             try:
                 await self._round()
                 failures = 0
@@ -112,22 +122,32 @@ class Asker:
         interval = self._table.interval
         if not failures:
             return interval
-        first = interval if self._source.state.commit else min(interval, IMPATIENCE)
+        first = interval if self._served() else min(interval, IMPATIENCE)
         return float(min(first * 2.0 ** min(failures - 1, 16), max(interval, PATIENCE)))
+
+    def _served(self) -> str:
+        """Return the commit that is served, if it is of what is asked for."""
+        state = self._source.state
+        return state.commit if state.source == source_of(self._table) else ""
 
     async def _round(self) -> None:
         """Ask once; take up what is new. Raises `GitError`, OSError."""
-        found = await remote.head(self._git, self._table, self._source.trees.root)
-        if found.commit == self._source.state.commit and self._source.whole:
-            self._rejected, self._reasons = "", ()
-        elif found.commit != self._rejected:
-            self._rejected, self._reasons = "", ()
-            await self._take(found)
-        state = self._source.state
-        await self._source.record(msgspec.structs.replace(state, faults=self._reasons))
+        coming: State | None = None
+        with trio.CancelScope() as self._asking:
+            found = await remote.head(self._git, self._table, self._source.trees.root)
+            if found.commit == self._served() and self._source.whole:
+                self._rejected, self._reasons = "", ()
+            elif found.commit != self._rejected:
+                self._rejected, self._reasons = "", ()
+                coming = await self._take(found)
+        if self._renewed is self._table:
+            if coming is not None:
+                await self._serve(coming)
+            state = self._source.state
+            await self._source.record(msgspec.structs.replace(state, faults=self._reasons))
 
-    async def _take(self, found: remote.Head) -> None:
-        """Fetch a commit, judge it, and serve it or remember why not."""
+    async def _take(self, found: remote.Head) -> State | None:
+        """Fetch a commit and judge it: the state that serves it, or None if it is rejected."""
         coming = await self._source.in_thread(self._source.trees.new_path)
         commit = found.commit
         try:
@@ -136,16 +156,17 @@ class Asker:
             await self._check_out(coming)
             found = found._replace(commit=commit)
             state = await self._decide(found, coming / "tree")
-            if state is not None:
-                adopt = partial(self._source.trees.adopt, coming / "tree", commit)
-                name = await self._source.in_thread(adopt)
-                await self._serve(msgspec.structs.replace(state, tree=name))
+            if state is None:
+                return None
+            adopt = partial(self._source.trees.adopt, coming / "tree", commit)
+            return msgspec.structs.replace(state, tree=await self._source.in_thread(adopt))
         except GitError as error:
             if error.passing:
                 raise
             what = f"commit {commit[:SHORT]}{_of(found.branch)} is not taken up: {error.what}"
             problem = Problem(self._table.url, 0, 0, what, self._source.mend(error.mend))
             self._reject(commit, (problem,))
+            return None
         finally:
             with trio.CancelScope(shield=True):
                 await self._source.in_thread(partial(shutil.rmtree, coming, ignore_errors=True))
@@ -170,7 +191,7 @@ class Asker:
             wrong = [each for name in broken for each in loaded.known[name].verdict.problems]
             left = checkout.renamed(wrong, ORIGIN, shown)
             if broken:
-                old = self._source.state.tree
+                old = self._source.state.tree if self._served() else ""
                 before = self._source.trees.root / old if old else None
                 await self._source.in_thread(partial(checkout.keep, tree, broken, before))
                 loaded = await self._source.in_thread(work)
@@ -190,7 +211,7 @@ class Asker:
             what = f"commit {found.commit[:SHORT]}{_of(found.branch)} holds no API project"
             mend = "add one, or name their folder in git.path"
             left = (*left, Problem(self._table.url, 0, 0, what, mend, "warning"))
-        source = self._source.state.source
+        source = source_of(self._table)
         return State(source, found.commit, found.branch, digests=loaded.digests, left=left)
 
     async def _serve(self, state: State) -> None:

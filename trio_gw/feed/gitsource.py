@@ -55,13 +55,15 @@ class GitSource:
     def __init__(self, table: Table, base: Path, publish: Publish, *, asks: bool) -> None:
         self.tried = trio.Event()
         self.trees = Trees(base / table.folder)
-        self.state = State(source_of(table))
+        self.source = source_of(table)
+        self.state = State(self.source)
         self.loaded = Loaded({})
         self.whole = False
         self._folder = table.folder
         self._publish = publish
         self._asks = asks
         self._mark: Mark | None = None
+        self._read_for = ""  # the source that was asked for when the state was read last
         self._unreadable: tuple[Problem, ...] = ()
         self._untold: tuple[Problem, ...] = ()  # could not be written down for the others
         self._limiter = trio.CapacityLimiter(1)
@@ -73,14 +75,23 @@ class GitSource:
         task_status.started()
         while True:
             await trio.sleep(LOOK)
-            if await self.in_thread(self.trees.mark) != self._mark:
+            mark = await self.in_thread(self.trees.mark)
+            if mark != self._mark or self.source != self._read_for:
                 await self.refresh()
+
+    def renew(self, table: Table) -> None:
+        """Serve another repository, branch or folder of it once there is something of it.
+
+        Until then what is served stays.
+        """
+        self.source = source_of(table)
 
     async def refresh(self) -> None:
         """Read the state as it is now, and publish what it says."""
         async with self._refreshing:
             settled = False
             while not settled:
+                self._read_for = self.source
                 mark = await self.in_thread(self.trees.mark)
                 await self._load()
                 # Else the tree may have been replaced, and swept away, while it was read.
@@ -95,15 +106,18 @@ class GitSource:
     async def _load(self) -> None:
         """Load what the state names; what was loaded before stays if that cannot be read."""
         self._unreadable = ()
-        self.whole = False
         try:
-            state = await self.in_thread(partial(self.trees.read, self.state.source))
+            state = await self.in_thread(partial(self.trees.read, self._read_for))
+            if state is None:  # Nothing of what is wanted is there, so what is served stays.
+                return
+            self.whole = False
             loaded = Loaded({})
             if state.tree:
                 tree = self.trees.root / state.tree
                 work = partial(checkout.load, tree, ORIGIN, self.loaded.known)
                 loaded = await self.in_thread(work)
         except OSError as error:
+            self.whole = False
             self._unreadable = (self.disk_problem(error),)
         else:
             self.state, self.loaded = state, loaded
@@ -113,6 +127,8 @@ class GitSource:
 
     async def record(self, state: State) -> None:
         """Make this the state, for all workers. Raises OSError."""
+        until = "" if state.source == self.source else self.source
+        state = msgspec.structs.replace(state, until=until)
         if state != self.state or self._mark is None:
             await self.in_thread(partial(self.trees.write, state))
         elif not self._untold:

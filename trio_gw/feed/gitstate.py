@@ -47,7 +47,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `source` says which repository, branch and folder; `digests` what the files of the tree are,
     so that a damaged tree is found out. `commit` is empty before the first good one. `left` are
-    faults in what was left out of it, `faults` say why nothing newer is served.
+    faults in what was left out of it, `faults` say why nothing newer is served. `until` is the
+    source that the settings name now: this one is served until something of that is.
     """
 
     source: str
@@ -57,6 +58,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digests: dict[str, str] = {}
     left: tuple[Problem, ...] = ()
     faults: tuple[Problem, ...] = ()
+    until: str = ""
 
 
 class Mark(NamedTuple):
@@ -81,9 +83,10 @@ class Trees:
             return None
         return Mark(found.st_ino, found.st_mtime_ns, found.st_size)
 
-    def read(self, source: str) -> State:
-        """Read the state of this source; an empty one if there is none, or none to be used.
+    def read(self, source: str) -> State | None:
+        """Read the state; an empty one if there is none, or none to be used.
 
+        None if it is of another source than this, and does not wait for this one either.
         Raises OSError if it is there and cannot be read.
         """
         try:
@@ -92,7 +95,9 @@ class Trees:
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             return State(source)  # What is damaged is fetched anew.
         plain = state.tree.startswith(_TREE) and "/" not in state.tree
-        return state if state.source == source and (plain or not state.tree) else State(source)
+        if source not in (state.source, state.until):
+            return None
+        return state if plain or not state.tree else State(source)
 
     def write(self, state: State) -> None:
         """Replace the state, on the disk itself."""
@@ -151,7 +156,7 @@ def load_once(
     """
     trees = Trees(base / table.folder)
     try:
-        state = trees.read(source_of(table))
+        state = trees.read(source_of(table)) or State("")
         loaded = checkout.load(trees.root / state.tree, ORIGIN, {}) if state.tree else Loaded({})
     except OSError as error:
         what = f"what was served last cannot be read ({os.strerror(error.errno or 0)})"

@@ -1,0 +1,77 @@
+"""What SIGHUP does: the settings are read again, and what can be is taken over.
+
+What has changed and needs a restart is named, by one process of all. Settings that cannot be used
+change nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from trio_gw.config.renewal import differences, take_over
+from trio_gw.errors import UnusableError
+from trio_gw.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.config.settings_file import LoadedSettings
+
+log = logging.getLogger("trio_gw")
+
+
+class Standing:
+    """The settings of this process; `loaded` are those it runs with, `read` reads them again."""
+
+    def __init__(self, loaded: LoadedSettings, read: Callable[[], LoadedSettings]) -> None:
+        self.loaded = loaded
+        self._read = read
+
+    def renew(self, *, aloud: bool = True) -> bool:
+        """Read them again and take over what can be; tell whether they could be used. Blocks.
+
+        With `aloud` what cannot be taken over is logged.
+        """
+        try:
+            read = self._read()
+        except (UnusableError, OSError) as error:
+            problems = error.problems if isinstance(error, UnusableError) else (error,)
+            for problem in problems if aloud else ():
+                log.error("%s; the settings stay as they are", problem)
+            return False
+        settings = take_over(self.loaded.settings, read.settings)
+        self.loaded = msgspec.structs.replace(self.loaded, settings=settings)
+        logs.set_level(settings.log.level)
+        if aloud:
+            for problem in read.problems:
+                log.warning("%s", problem)
+            if changed := differences(settings, read.settings):
+                log.warning("changed in the settings, but needs a restart: %s", ", ".join(changed))
+        return True
+
+
+async def watch(
+    standing: Standing,
+    take: Callable[[Settings], Awaitable[None]],
+    *,
+    aloud: bool,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Give `take` the settings at each SIGHUP."""
+    with trio.open_signal_receiver(signal.SIGHUP) as received:
+        task_status.started()
+        async for _ in received:
+            if not await trio.to_thread.run_sync(partial(standing.renew, aloud=aloud)):
+                continue
+            settings = standing.loaded.settings
+            logs.set_level("info")  # for the next line
+            log.info("log level is %s", settings.log.level)
+            logs.set_level(settings.log.level)
+            await take(settings)
