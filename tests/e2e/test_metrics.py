@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -214,6 +217,24 @@ async def test_the_listener_answers_nothing_else(
     answer = await gateway.ask(request_, stream=stream)
     assert answer.status == status
     assert b"trio_gw" not in answer.body
+
+
+async def test_clients_that_take_every_descriptor_do_not_end_the_counting(
+    base: Path, nursery: trio.Nursery
+) -> None:
+    gateway = await start_gateway(nursery, base)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), limits[1]))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        taken.callback(os.close, most)
+        with pytest.raises(OSError, match="Too many"):
+            while True:
+                taken.callback(os.close, os.dup(0))
+        text = await scrape(gateway)
+    assert total(text, "trio_gw_process_open_fds") == most
+    assert total(text, "trio_gw_process_cpu_seconds_total") > 0
 
 
 async def test_a_backend_that_is_down_shows(base: Path, nursery: trio.Nursery) -> None:

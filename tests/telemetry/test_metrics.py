@@ -71,6 +71,16 @@ def test_processes_are_added_up_and_the_dead_stay_counted() -> None:
         retire(pages, 1)
 
 
+def test_what_was_told_once_is_not_lost_with_who_told_it() -> None:
+    pages = Pages(3, size=100_000)
+    first, second = Metrics(pages, 0), Metrics(pages, 1)
+    second.publish()
+    second.add(families.OPENED, ("a", "1", "/t"), 5)  # and then it dies, before it publishes again
+    before = total(second.exposition(), "trio_gw_connections_opened_total")
+    retire(pages, 1)
+    assert total(first.exposition(), "trio_gw_connections_opened_total") == before == 5
+
+
 def test_a_snapshot_that_does_not_fit_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     pages = Pages(2, size=64)
     metrics = Metrics(pages, 0)

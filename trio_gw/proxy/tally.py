@@ -6,7 +6,9 @@ and when somebody asks, what came since the last look is added to the metrics he
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import time
 from collections import Counter
 from functools import partial
@@ -184,7 +186,13 @@ class Gauges:
         times = os.times()
         metrics.put(families.CPU, worker, times.user + times.system)
         metrics.put(families.STARTED, worker, self._started)
-        metrics.put(families.DESCRIPTORS, worker, len(os.listdir("/proc/self/fd")))
-        with open("/proc/self/statm") as file:
-            pages = int(file.read().split()[1])
-        metrics.put(families.MEMORY, worker, pages * os.sysconf("SC_PAGE_SIZE"))
+        try:
+            metrics.put(families.DESCRIPTORS, worker, len(os.listdir("/proc/self/fd")))
+            with open("/proc/self/statm") as file:
+                pages = int(file.read().split()[1])
+            metrics.put(families.MEMORY, worker, pages * os.sysconf("SC_PAGE_SIZE"))
+        except OSError as error:
+            # No `/proc`; or looking takes a descriptor, and clients have taken the last one.
+            if error.errno == errno.EMFILE:
+                most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                metrics.put(families.DESCRIPTORS, worker, most)

@@ -99,9 +99,13 @@ class Metrics:
 
     def publish(self) -> None:
         """Show the numbers to the other processes; called once a second."""
+        if self._pages is not None:
+            self._show(self.snapshot())
+
+    def _show(self, snapshot: Snapshot) -> None:
         if self._pages is None:
             return
-        page = pack(self.snapshot())
+        page = pack(snapshot)
         if len(page) <= self._pages.size:
             self._pages.write(self._index, page)
         elif not self._too_big:
@@ -116,9 +120,14 @@ class Metrics:
         return {page: unpack(self._pages.read(page)) for page in others}
 
     def exposition(self) -> bytes:
-        """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`)."""
+        """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`).
+
+        What is told once may not be taken back when this process dies: it is shown first.
+        """
+        own = self.snapshot()
+        self._show(own)
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Numbers(merge([self.snapshot(), *self.shown().values()])))
+        registry.register(_Numbers(merge([own, *self.shown().values()])))
         text: bytes = generate_latest(registry)
         return text
 
