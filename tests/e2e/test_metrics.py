@@ -229,7 +229,7 @@ async def test_clients_that_take_every_descriptor_do_not_end_the_counting(
         taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         taken.callback(os.close, most)
-        with pytest.raises(OSError, match="Too many"):
+        with contextlib.suppress(OSError):
             while True:
                 taken.callback(os.close, os.dup(0))
         text = await scrape(gateway)

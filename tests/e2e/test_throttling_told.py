@@ -130,10 +130,9 @@ async def test_what_waits_is_counted_once_and_shows_while_it_waits(
         (session,) = world.gateway.running.sessions
         assert session.holding
         await counted(world, "trio_gw_connections_held", 1)
-        session.end(1001, "enough")  # the Close of a client would wait, too
-        with trio.fail_after(10):
-            async for _ in client:
-                pass
+        with trio.fail_after(2):
+            await client.aclose(1000)  # far from the end of the window
+    assert client.close_code == 1000
     await left(world)
     text = await counted(world, "trio_gw_connections_closed_total", 1)
     found: Counter[tuple[str, str]] = Counter()
@@ -146,6 +145,8 @@ async def test_what_waits_is_counted_once_and_shows_while_it_waits(
     events = await written(world, 2)
     assert {event["properties"]["action"] for event in events} == {"pause"}
     assert [event["properties"]["messages"] for event in events] == [1, 1]
+    *_, end = map(json.loads, (base / "a.jsonl").read_text().splitlines())
+    assert (end["properties"]["endedBy"], end["properties"]["messagesDropped"]) == ("client", 5)
 
 
 async def test_what_ends_a_connection(base: Path, nursery: trio.Nursery) -> None:

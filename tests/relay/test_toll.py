@@ -87,21 +87,87 @@ async def test_what_waits_is_not_lost(streams: Any, autojump_clock: trio.testing
         await leaves(relay)
 
 
+async def ends_by_the_client(relay: Relay) -> None:
+    await relay.backend.is_told(1000)
+    await relay.backend.closes(1000)
+    await relay.client.is_told(1000)
+    await relay.client.hangs_up()
+    await relay.backend.hangs_up()
+    await relay.ends("client", 1000)
+
+
 @DRIVERS
 async def test_a_close_behind_what_waits_comes_in_its_place(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
+    """The window ends while there is time to close."""
+    async with relaying(
+        streams, tolls=tolls(action="pause"), close_timeout=PER + 1, limit=9999
+    ) as relay:
+        await relay.client.sends(says(relay.client, *numbered(7)))
+        for payload in numbered(5):
+            await relay.backend.hears(payload)
+        await relay.client.closes(1000)
+        for payload in numbered(7)[5:]:
+            await relay.backend.hears(payload)
+        await ends_by_the_client(relay)
+        assert relay.tolls[Side.CLIENT].sieve.dropped == 0
+
+
+@DRIVERS
+@pytest.mark.parametrize("more", [0, 2])
+async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(
+    more: int, streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
     async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
         await relay.client.sends(says(relay.client, *numbered(7)))
-        await relay.client.closes(1000)
-        for payload in numbered(7):
+        for payload in numbered(5):
             await relay.backend.hears(payload)
-        await relay.backend.is_told(1000)
-        await relay.backend.closes(1000)
-        await relay.client.is_told(1000)
+        begun = trio.current_time()
+        await relay.client.sends(says(relay.client, *numbered(more)))
+        await relay.client.closes(1000)
+        await ends_by_the_client(relay)
+        assert trio.current_time() - begun < 1
+        assert relay.tolls[Side.CLIENT].sieve.dropped == 2 + more
+        assert not relay.tolls[Side.CLIENT].holding
+
+
+@DRIVERS
+async def test_who_vanishes_has_what_waits_said_while_there_is_time(
+    streams: Any, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Twelve windows would be needed, and there is time for one."""
+    async with relaying(
+        streams, tolls=tolls(action="pause"), close_timeout=PER + 1, limit=9999
+    ) as relay:
+        await relay.client.sends(says(relay.client, *numbered(60)))
+        await relay.client.stops_sending()
+        for payload in numbered(10):
+            await relay.backend.hears(payload)
+        await relay.backend.is_told(1001)
+        await relay.client.is_told(1002)
+        assert relay.tolls[Side.CLIENT].sieve.dropped == 50
+        await relay.backend.closes(1001)
         await relay.client.hangs_up()
         await relay.backend.hangs_up()
-        await relay.ends("client", 1000)
+        await relay.ends("client", 1006)
+
+
+async def test_what_breaks_the_rules_is_not_made_good_by_what_comes_behind_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Read ahead while something waited, and forgotten with what it was behind."""
+    async with relaying(inspected_memory, tolls=tolls(1, "pause"), limit=9999) as relay:
+        await relay.client.sends(
+            says(relay.client, b"first") + frame(frames.TEXT, b"\xff", key=KEY)
+        )
+        await relay.backend.hears(b"first")
+        await relay.client.sends(says(relay.client, b"never"))
+        for peer in (relay.client, relay.backend):
+            await peer.is_told(1007)
+            await peer.closes(1007)
+            await peer.hangs_up()
+        await relay.ends("client", 1007)
 
 
 @DRIVERS

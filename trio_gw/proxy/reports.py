@@ -119,6 +119,8 @@ class Reporter:
                 f"messages{way}": lane.messages,
                 f"bytes{way}": lane.payload,
             }
+        if dropped := session.dropped:
+            totals["messagesDropped"] = dropped
         self._put(session, "CLOSE", f"close:{_topic(session)}", totals)
 
     def _frame(self, session: Session, method: str, size: int, last: bool) -> None:

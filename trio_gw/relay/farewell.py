@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
+
 import trio
 
+from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.turn import CHUNK
 
@@ -34,3 +38,20 @@ async def send_eof(stream: trio.abc.Stream) -> None:
     """Say that nothing more will be sent, where that can be said."""
     if isinstance(stream, trio.abc.HalfCloseableStream):
         await stream.send_eof()
+
+
+async def gone(stream: trio.abc.Stream) -> None:
+    """Wait until a peer has hung up, whatever it has said before that and nobody has read yet.
+
+    Of a stream without a socket that cannot be known.
+    """
+    number = -1
+    if isinstance(stream, PlainStream | trio.SocketStream):
+        number = stream.socket.fileno()
+    elif isinstance(stream, SecureStream):
+        number = stream.tls.fileno()
+    with contextlib.suppress(OSError), select.epoll() as watch:
+        watch.register(number, select.EPOLLRDHUP)
+        await trio.lowlevel.wait_readable(watch.fileno())
+        return
+    await trio.sleep_forever()

@@ -223,6 +223,7 @@ class _Inspecting(Relay):
         except ViolationError as violation:
             self.lanes[source].violate(violation)
             self._assemblies[source] = self._assembly(source)  # the rest is forgotten
+            self.ahead[source].clear()
         except ConnectionClosed as error:
             # Towards the other side, that is; this one's cannot close by itself.
             raise trio.BrokenResourceError("cannot be sent to") from error

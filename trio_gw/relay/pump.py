@@ -3,7 +3,8 @@
 `carry` is what `proxy.connection` calls once the upgrade is done. It returns when both sides
 are closed, with the `Ending` that says who ended the connection and how. Backpressure is TCP's
 own: a direction reads its next chunk only when the last one has been taken by the other side,
-so memory is one chunk per direction however slow a peer is.
+so memory is one chunk per direction however slow a peer is; and one more where something waits at
+a gate, for its sender's Close frame may be behind that.
 
 How connections end. The first of these decides the `Ending`; from then on everything has
 `close_timeout` seconds:
@@ -18,12 +19,14 @@ How connections end. The first of these decides the `Ending`; from then on every
 from __future__ import annotations
 
 import contextlib
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
-from trio_gw.relay.farewell import BROKEN, hang_up, send_eof
+from trio_gw.relay.farewell import BROKEN, gone, hang_up, send_eof
 from trio_gw.relay.plain import close_now
 from trio_gw.relay.turn import CHUNK
 
@@ -82,6 +85,9 @@ class Relay:
         self.lanes = lanes
         self.close_timeout = close_timeout
         self.mute: set[Side] = set()  # sides that will not send any more
+        # What lanes have passed behind something that waits, and until when there is time for it.
+        self.ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
+        self.leaving: dict[Side, float] = {}
         self.deaf: set[Side] = set()  # sides that cannot be sent to any more
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
@@ -152,8 +158,9 @@ class Relay:
         sink, say = self.streams[other], self.sender(other)
         # What the sender says pays its toll; what the gateway says itself does not.
         toll, send = self.tolls.get(side), say
+        ahead = self.ahead[side]
         if toll is not None:
-            send = toll.guarding(say, self.ended)
+            send = toll.guarding(say, self.ended, partial(self._left, side))
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -170,6 +177,8 @@ class Relay:
         if early and (passed := lane.feed(early)):
             await self._send(other, passed, send)
         while True:
+            while ahead:
+                await self._send(other, ahead.popleft(), send)
             if lane.over:
                 self._spoke_last(side, lane)
             if lane.ending is not None:
@@ -198,7 +207,7 @@ class Relay:
                             await send(passed)
                         except BROKEN:
                             self._deafened(other)
-                    if lane.halted:
+                    if lane.halted or ahead:
                         break
             reading = None
             # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
@@ -214,6 +223,26 @@ class Relay:
                     with contextlib.suppress(*BROKEN):
                         await send_eof(sink)
                 return
+
+    async def _left(self, side: Side) -> float:
+        """Read on while something of this side waits; returns when it leaves.
+
+        That is the moment until which there is time for what waits. At most a chunk is read.
+        """
+        lane, source, ahead = self.lanes[side], self.streams[side], self.ahead[side]
+        while side not in self.leaving:
+            data: bytes | bytearray = b""
+            if not lane.over:
+                if (room := CHUNK - sum(map(len, ahead))) > 0:
+                    with contextlib.suppress(*BROKEN):  # it will look so again
+                        data = await source.receive_some(room)
+                else:
+                    await gone(source)
+            if data:
+                ahead.append(bytes(lane.feed(data)))
+            else:
+                self.leaving[side] = trio.current_time() + self.close_timeout
+        return self.leaving[side]
 
     def sender(self, side: Side) -> Send:
         """Return what takes the bytes that are meant for a side."""

@@ -9,8 +9,8 @@ object.
 
 The shuttle knows only the middle of a connection's life. Whatever else happens (a Close frame, a
 violation, an end from either side, `Lane.end`) it drops the pair and hands it, with what is still
-unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings. What
-waits at a gate is tried again here, when its window has ended.
+unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings. So it
+is with what has to wait at a gate: there, it can be read ahead whether its sender leaves.
 
 A connection's own task sleeps meanwhile, in its own nursery and under its own deadlines; to
 cancel it is to drop the pair.
@@ -102,7 +102,8 @@ class Shuttle:
                     toll.begin(lane, (publish, subscribe))
             unsent = _passed(subscribe, early[1], both[1]), _passed(publish, early[0], both[0])
             early = (b"", b"")
-            if not publish.halted and not subscribe.halted:
+            held = any(toll is not None and toll.waiting for toll in both)
+            if not (publish.halted or subscribe.halted or held):
                 try:
                     ride = _Ride((near, far), (publish, subscribe), unsent, both)
                     unsent = await ride.on(self._sockets)
@@ -148,23 +149,15 @@ def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
 class _Ride(Pair):
     """A pair on the road, and the task that sleeps meanwhile."""
 
-    __slots__ = ("_scope", "_sockets", "_task")
+    __slots__ = ("_sockets", "_task")
 
     async def on(self, sockets: Sockets) -> tuple[bytes, bytes]:
         """Sleep until the pair is let go; returns what client and backend still have to be sent."""
         self._sockets = sockets
         self._task = trio.lowlevel.current_task()
-        limited = self.client.toll is not None or self.backend.toll is not None
         try:
-            while self._enter():
-                if not limited:
-                    await trio.lowlevel.wait_task_rescheduled(self._abort)
-                    break
-                with trio.CancelScope() as self._scope:
-                    self.pause()
-                    await trio.lowlevel.wait_task_rescheduled(self._abort)
-                if not self._scope.cancelled_caught or not self._try_again():
-                    break
+            if self._enter():
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
         finally:
             self.part()
         return self.client.unsent, self.backend.unsent
@@ -180,25 +173,15 @@ class _Ride(Pair):
         return True
 
     def pause(self) -> None:
-        """Wake up when what waits at a gate may pass."""
-        pauses = [end.toll.pause() for end in (self.client, self.backend) if end.waits and end.toll]
-        if pauses:
-            self._scope.deadline = trio.current_time() + min(pauses)
-
-    def _try_again(self) -> bool:
-        """Ask the gates about what waits; returns whether the pair may go on."""
-        for end in (self.client, self.backend):
-            if end.waits and end.toll is not None:
-                end.other.unsent += end.toll.again()
-                end.waits = bool(end.toll.waiting)
-        return not self.client.lane.halted and not self.backend.lane.halted
+        """Leave the road, for something has to wait."""
+        self._leave()
 
     def let_go(self) -> None:
         self._unhook()
         trio.lowlevel.reschedule(self._task)
 
     def _leave(self) -> None:
-        """Let go because a lane wants to end."""
+        """Let go because a lane wants to end, or something has to wait."""
         self._sockets.drop(self)
         self.let_go()
 

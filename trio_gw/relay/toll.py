@@ -1,8 +1,9 @@
 """The gate of one direction as the drivers meet it: pass, drop, wait, or end the connection.
 
 On the road (`turn`) a gate is asked once for all that was received, and only where that does not
-fit into the limit message by message: a `Sieve` decides. What it holds up waits here. Nothing is
-read meanwhile, so TCP holds up the sender, and at most one chunk waits in memory. A connection
+fit into the limit message by message: a `Sieve` decides. What it holds up waits here, off the road.
+Meanwhile a chunk more is read, to see whether the sender leaves; then TCP holds up the sender, so
+that at most two chunks wait in memory. Who leaves is given some time for what waits. A connection
 that ends waits for nobody: what is over the limit then is dropped, so that the Close frame gets
 through.
 """
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray | memoryview
     Send = Callable[[Bytes], Awaitable[None]]
+    Left = Callable[[], Awaitable[float]]
 
-LOOK_AGAIN = 60.0  # seconds: the clock that the windows follow may be set meanwhile
+LOOK_AGAIN = 60.0  # seconds
 
 
 class Toll:
@@ -72,21 +74,14 @@ class Toll:
         self.busy = self.sieve.dropping
         return b"".join(passed)
 
-    def again(self) -> bytes:
-        """Return what may pass by now of what waits."""
-        data, self.waiting = self.waiting, b""
-        return self.screen(data, 0)
-
-    def pause(self) -> float:
-        """Return for how many seconds there is no use in trying `again`."""
-        return min(max(self._until - self.clock(), 0), LOOK_AGAIN)
-
     # -- in a task -------------------------------------------------------------------------
 
-    def guarding(self, send: Send, ended: trio.Event) -> Send:
+    def guarding(self, send: Send, ended: trio.Event, left: Left) -> Send:
         """Return what takes what the lane passed, and gives `send` what may pass.
 
-        `ended` tells that the connection is over. What passed on the road is behind it.
+        `ended` tells that the connection is over; `left` is asked while something waits, and
+        returns when its sender leaves: the moment until which there is time for that. What passed
+        on the road is behind it.
         """
         if not self.busy and not self.waiting:
             self.sieve.resume(self._lane.left())
@@ -94,7 +89,7 @@ class Toll:
         async def pay(data: Bytes) -> None:
             for part in self.sieve.feed(data):
                 if isinstance(part, Hold):
-                    await self._hold(part, ended)
+                    await self._hold(part, ended, left)
                 else:
                     await send(part)
 
@@ -105,20 +100,36 @@ class Toll:
         data, self.waiting = self.waiting, b""
         return data
 
-    async def _hold(self, hold: Hold, ended: trio.Event) -> None:
+    async def _hold(self, hold: Hold, ended: trio.Event, left: Left) -> None:
         if hold.ending:
             self._end(hold.ending)
         elif self._lane.ending is None and not ended.is_set():
             self._pausing = True
             self._until = hold.until
             try:
-                with trio.move_on_after(self.pause()):
-                    await ended.wait()
+                if await self._window(ended, left):
+                    return
             finally:
                 self._pausing = False
-            if not ended.is_set():
-                return
         self.sieve.closing = True
+
+    async def _window(self, ended: trio.Event, left: Left) -> bool:
+        """Wait until the gate may be asked again; or tell that the connection ends before that."""
+        pause = max(self._until - self.clock(), 0)
+        due = trio.current_time() + pause
+        # The clock that the windows follow may be set meanwhile.
+        with trio.move_on_after(min(pause, LOOK_AGAIN)) as window:
+            async with trio.open_nursery() as nursery:
+
+                async def end() -> None:
+                    await ended.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(end)
+                if due <= await left():
+                    await trio.sleep_forever()
+                nursery.cancel_scope.cancel()
+        return window.cancelled_caught
 
     def _end(self, reason: str) -> None:
         for lane in self._lanes:
