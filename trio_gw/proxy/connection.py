@@ -228,7 +228,7 @@ class _Connection:
             session.relay(publish, subscribe)
             for observer in self.gateway.observers:
                 observer.opened(session)
-            session.marks.clear()
+            session.marks = []  # the old ones may still be counted
             del self.request
             session.ending = await carry(
                 self.stream,

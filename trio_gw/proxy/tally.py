@@ -1,7 +1,7 @@
 """What is counted about connections, and about this process. One per process, made by `worker`.
 
-The relay counts on its lanes, in plain integers; once a second (`run`), when a connection ends,
-and when somebody asks, what came since the last look is added to the metrics here.
+The relay counts on its lanes, in plain integers, and what connections begin and end is counted by
+topic; once a second (`run`) and when somebody asks, what came since is added to the metrics here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trio_gw.telemetry import families
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trio_gw.errors import Problem
+    from trio_gw.errors import Problem, Side
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.quota import Quota
     from trio_gw.proxy.balancer import Balancers
@@ -35,9 +35,22 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.metrics import Labels, Metrics
 
 PASS = 1.0  # seconds between two looks
+AT_ONCE = 64  # handshakes whose times are looked at together, which costs less than one by one
 _IN, _OUT = "in", "out"
 _PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
+_SWITCHED = "101"
 _COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD)
+
+
+class _Topic:
+    """What came since the last look, of one topic."""
+
+    __slots__ = ("closed", "opened", "traffic")
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed: dict[tuple[int, Side], int] = {}  # by close code and by who ended them
+        self.traffic = [0] * 8  # as in `_COUNTERS`, in and out
 
 
 class Tally:
@@ -46,8 +59,9 @@ class Tally:
     def __init__(self, metrics: Metrics, sessions: Sessions) -> None:
         self._metrics = metrics
         self._sessions = sessions
-        # Of each topic what is to be added, eight numbers: as in `_COUNTERS`, in and out.
-        self._traffic: dict[Labels, list[int]] = {}
+        self._topics: dict[Labels, _Topic] = {}
+        # Of handshakes that are over when they began, and when they left which phase.
+        self._handshakes: list[tuple[float, list[tuple[Phase, float]]]] = []
         metrics.probes.append(self._collect)
 
     async def run(self) -> None:
@@ -62,90 +76,114 @@ class Tally:
 
     def opened(self, session: Session) -> None:
         """Count a session whose client has its 101; its handshake is over."""
-        topic = _topic(session)
-        self._metrics.add(families.OPENED, topic)
-        self._metrics.add(families.OPEN, topic)
+        labels = _labels(session)
+        self._topic(labels).opened += 1
         session.counted = [0] * 8
         if session.gates is not None:
-            heard = (partial(self._throttled, (*topic, way)) for way in (_IN, _OUT))
+            heard = (partial(self._throttled, (*labels, way)) for way in (_IN, _OUT))
             session.gates.hear(*heard)
-        self._answered(session)
+        self._over(session.opened_at, session.marks)
 
     def ended(self, session: Session) -> None:
         """Count a session's end, and the rest of what it carried."""
         if not session.counted:
             if session.request != "-" or session.status:
-                self._answered(session)
+                self._refused(session)
             return
-        self._look(session)
+        labels = _labels(session)
+        topic = self._topic(labels)
+        _look(session, topic)
         ending = ending_of(session)
         assert ending is not None
-        topic, now = _topic(session), trio.current_time()
-        self._metrics.add(families.OPEN, topic, -1)
-        self._metrics.add(families.CLOSED, (*topic, str(int(ending.code)), ending.by.value))
+        how = ending.code, ending.by
+        topic.closed[how] = topic.closed.get(how, 0) + 1
         if session.denied:
-            self._metrics.add(families.DENIED, (*topic[:2], session.denied, "close"))
-        self._metrics.observe(families.LIFETIME, (), now - session.opened_at)
+            self._metrics.add(families.DENIED, (*labels[:2], session.denied, "close"))
+        self._metrics.observe(families.LIFETIME, (), trio.current_time() - session.opened_at)
 
-    def _answered(self, session: Session) -> None:
-        api = ("", "") if session.route is None else _topic(session)[:2]
+    def _refused(self, session: Session) -> None:
+        api = ("", "") if session.route is None else _labels(session)[:2]
         self._metrics.add(families.HANDSHAKES, (*api, str(session.status), session.code))
         if session.limit:
             self._metrics.add(families.REFUSED, (*api, session.limit.lower()))
         if session.denied and session.code == BLOCKED:
             self._metrics.add(families.DENIED, (*api, session.denied, "refused"))
-        last = session.opened_at
-        marks = session.marks
-        if session.phase is not Phase.RELAY:
-            marks = [*marks, (session.phase, trio.current_time())]
-        for phase, left in marks:
-            self._metrics.observe(families.PHASES, _PHASES[phase], left - last)
-            last = left
+        last = session.phase, trio.current_time()
+        self._over(session.opened_at, [*session.marks, last])
+
+    def _over(self, began: float, marks: list[tuple[Phase, float]]) -> None:
+        """Note how long the phases of a handshake took."""
+        self._handshakes.append((began, marks))
+        if len(self._handshakes) >= AT_ONCE:
+            self._add_times()
+
+    def _add_times(self) -> None:
+        observe = self._metrics.observe
+        for last, marks in self._handshakes:
+            for phase, left in marks:
+                observe(families.PHASES, _PHASES[phase], left - last)
+                last = left
+        self._handshakes.clear()
 
     def _throttled(self, labels: Labels, quota: Quota) -> None:
         labels = (*labels, quota.level.lower(), quota.tier.on_exceed)
         self._metrics.add(families.THROTTLED, labels)
 
-    def _look(self, session: Session) -> None:
-        publish, subscribe = session.publish, session.subscribe
-        assert publish is not None
-        assert subscribe is not None
-        counted = session.counted
-        if publish.octets == counted[2] and subscribe.octets == counted[6]:
-            return
-        topic = _topic(session)
-        traffic = self._traffic.get(topic)
-        if traffic is None:
-            traffic = self._traffic[topic] = [0] * 8
-        for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
-            # What is under way may make the payload look larger than it proves to be.
-            if (more := value - counted[place]) > 0:
-                traffic[place] += more
-                counted[place] = value
+    def _topic(self, labels: Labels) -> _Topic:
+        topic = self._topics.get(labels)
+        if topic is None:
+            topic = self._topics[labels] = _Topic()
+        return topic
 
     def _collect(self) -> None:
         held: Counter[Labels] = Counter()
         for session in self._sessions:
             if session.counted:
-                self._look(session)
+                labels = _labels(session)
+                _look(session, self._topic(labels))
                 if session.tolls and session.holding:
-                    held[_topic(session)] += 1
-        self._metrics.clear(families.HELD)
-        for topic, count in held.items():
-            self._metrics.put(families.HELD, topic, count)
-        for topic, traffic in self._traffic.items():
-            for place, amount in enumerate(traffic):
-                direction = _IN if place < 4 else _OUT
-                self._metrics.add(_COUNTERS[place % 4], (*topic, direction), amount)
-        self._traffic.clear()
-        self._metrics.put(families.SOCKETS, (), len(self._sessions))
+                    held[labels] += 1
+        metrics = self._metrics
+        metrics.clear(families.HELD)
+        for labels, count in held.items():
+            metrics.put(families.HELD, labels, count)
+        for labels, topic in self._topics.items():
+            self._add(labels, topic)
+        self._topics.clear()
+        self._add_times()
+        metrics.put(families.SOCKETS, (), len(self._sessions))
+
+    def _add(self, labels: Labels, topic: _Topic) -> None:
+        add = self._metrics.add
+        add(families.OPENED, labels, topic.opened)
+        add(families.OPEN, labels, topic.opened - sum(topic.closed.values()))
+        add(families.HANDSHAKES, (*labels[:2], _SWITCHED, ""), topic.opened)
+        for (code, by), count in topic.closed.items():
+            add(families.CLOSED, (*labels, str(int(code)), by.value), count)
+        for place, amount in enumerate(topic.traffic):
+            add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
+
+
+def _look(session: Session, topic: _Topic) -> None:
+    """Add what a session carried since it was looked at the last time."""
+    publish, subscribe = session.publish, session.subscribe
+    assert publish is not None
+    assert subscribe is not None
+    counted = session.counted
+    if publish.octets == counted[2] and subscribe.octets == counted[6]:
+        return
+    for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
+        # What is under way may make the payload look larger than it proves to be.
+        if (more := value - counted[place]) > 0:
+            topic.traffic[place] += more
+            counted[place] = value
 
 
 def _numbers(lane: Lane) -> tuple[int, int, int, int]:
     return lane.frames, lane.messages, lane.octets, lane.payload
 
 
-def _topic(session: Session) -> tuple[str, str, str]:
+def _labels(session: Session) -> Labels:
     route = session.route
     assert route is not None
     return route.api.name, route.api.version, route.topic.name
