@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_plus
 
+import msgspec
+
 from trio_gw.guard import refusals
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Places(NamedTuple):
         return frozenset(filter(None, (self.bearer, self.internal_key, *self.api_key_headers)))
 
 
-class Presented(NamedTuple):
+class Presented(msgspec.Struct, frozen=True):
     """What was found. `bearer` values are as in the header: scheme, blank, token."""
 
     bearer: tuple[bytes, ...] = ()

@@ -36,7 +36,7 @@ class Demand(NamedTuple):
     api_key: bool = False
 
 
-class Visit(NamedTuple):
+class Visit(msgspec.Struct, frozen=True):
     """One handshake: when (epoch seconds), where it comes from, and what it presents."""
 
     now: float

@@ -10,8 +10,6 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-import trio
-
 from trio_gw.errors import CloseCode, Ending, Phase, Side
 from trio_gw.guard.refusals import BLOCKED
 from trio_gw.telemetry import logs
@@ -55,7 +53,7 @@ def _own(session: Session) -> None:
         return
     if not log.isEnabledFor(level):
         return
-    seconds = trio.current_time() - session.opened_at
+    seconds = session.age
     told: dict[str, Value] = {
         "client": session.peer,
         "request": session.request,
@@ -129,7 +127,7 @@ def reference(session: Session) -> str:
             flags,
             str(publish.octets if publish is not None else 0),
             str(subscribe.octets if subscribe is not None else 0),
-            str(int((trio.current_time() - session.opened_at) * 1000)),
+            str(int(session.age * 1000)),
             "-",
             _quoted(_plain(visit.forwarded_for)),
             _quoted(_plain(visit.user_agent)),

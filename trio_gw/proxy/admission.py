@@ -7,13 +7,15 @@ request here, so that neither the URI mapping, nor a log line, nor a backend get
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import structs
 
 from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.clients import accept
 from trio_gw.guard.credentials import Presented, take
 from trio_gw.guard.schemes import Visit, authenticate
-from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
     from trio_gw.errors import Headers
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _PROTOCOL = b"sec-websocket-protocol"
 
 
-class Admitted(NamedTuple):
+class Admitted(msgspec.Struct, frozen=True):
     """A handshake that may go on.
 
     `kind` is `production` or `sandbox`; `head` and `upgrade` are the request as backends may see
@@ -60,14 +62,13 @@ def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> C
 
 
 async def admit(
-    gateway: Gateway, route: Route, head: RequestHead, upgrade: Upgrade, peer: str
+    gateway: Gateway, route: Route, head: RequestHead, upgrade: Upgrade, address: str
 ) -> Admitted:
     """Establish who calls and which backends that caller is for, or raise `Refusal`.
 
-    spec: security §1. `peer` is the address of who connected.
+    spec: security §1. `address` is the client's, as far as it can be told.
     """
     api, door = route.api, gateway.doors.of(route)
-    address = forwarding.client_address(head, peer, gateway.trusted)
     presented, marker = Presented(), ""
     if door.secured:
         presented, rest = take(door.places, head.values, head.query, upgrade.protocols)
@@ -91,6 +92,6 @@ def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHe
         headers.append((_PROTOCOL, ", ".join(rest.protocols).encode("latin-1")))
     return (
         head.but(headers=tuple(headers)),
-        upgrade._replace(protocols=rest.protocols),
+        structs.replace(upgrade, protocols=rest.protocols),
         rest.marker,
     )

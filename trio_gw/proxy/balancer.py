@@ -67,8 +67,9 @@ class Balancer:
 
     def connected(self, endpoint: Endpoint) -> None:
         """Note that a client's connection to this endpoint succeeded."""
-        for state in self._of(endpoint):
-            state.well, state.bad = True, 0
+        for state in self._states:
+            if state.endpoint == endpoint:
+                state.well, state.bad = True, 0
 
     def failed(self, endpoint: Endpoint) -> None:
         """Note that a connection or a check failed."""

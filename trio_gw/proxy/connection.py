@@ -12,6 +12,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import structs
+
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.proxy import barrier, forwarding, question, readings, refusals
 from trio_gw.proxy.access import record
@@ -91,8 +93,9 @@ class _Connection:
         try:
             head = await self.request.head()
             session.request = f"{head.method} {head.path}"
-            session.request_id = handshake.request_id(head).decode() or session.request_id
-            logs.request_id.set(session.request_id)
+            if own := handshake.request_id(head):
+                session.request_id = own.decode()
+                logs.request_id.set(session.request_id)
             if self.gateway.traces is not None:
                 self.gateway.traces.begin(session, head)
             session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
@@ -106,8 +109,10 @@ class _Connection:
                 barrier.check(self.gateway.blocklist, session)
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             if match.route.topic.inspection is not None:
-                upgrade = upgrade._replace(extensions=())  # it has to understand every frame
-            admitted = await admit(self.gateway, match.route, head, upgrade, session.peer)
+                # It has to understand every frame.
+                upgrade = structs.replace(upgrade, extensions=())
+            address = session.visit.address
+            admitted = await admit(self.gateway, match.route, head, upgrade, address)
             session.caller, session.admitted_at = admitted.caller, time.time()
             if self.gateway.blocklist.current:
                 barrier.check(self.gateway.blocklist, session)
@@ -127,8 +132,11 @@ class _Connection:
         """Find the route, or answer here what needs none: then None."""
         session, gateway = self.session, self.gateway
         session.enter(Phase.ROUTE)
-        upgrading = handshake.is_upgrade(head)
-        if not upgrading and gateway.builtin.serves(head.path) and self._is_system_host(head):
+        if (
+            gateway.builtin.serves(head.path)
+            and not handshake.is_upgrade(head)
+            and self._is_system_host(head)
+        ):
             client = session.visit.address
             status, headers, body = await gateway.builtin.answer(head, self.request.body, client)
             await self.answers.give(status, headers, body, head_only=head.method == "HEAD")
@@ -163,7 +171,8 @@ class _Connection:
         session.gates = gates = limiter.gates(*who)
         if gates is not None and gates.drops:
             # Compression depends on all that was sent before, so nothing of it may be missing.
-            admitted = admitted._replace(upgrade=admitted.upgrade._replace(extensions=()))
+            upgrade = structs.replace(admitted.upgrade, extensions=())
+            admitted = structs.replace(admitted, upgrade=upgrade)
         session.tolls = limiter.tolls(gates)
         session.places = limiter.enter(*who)
         return await self._open(match, admitted)

@@ -36,10 +36,10 @@ class Client:
     def __init__(self, stream: trio.abc.Stream, waits: Waits) -> None:
         self._waits = waits
         self._fd = -1
-        if isinstance(stream, SecureStream):
-            self._fd = stream.tls.fileno()
-        elif isinstance(stream, PlainStream):
+        if isinstance(stream, PlainStream):
             self._fd = stream.socket.fileno()
+        elif isinstance(stream, SecureStream):
+            self._fd = stream.tls.fileno()
 
     async def receive(self, stream: PlainStream, due: float) -> bytes | None:
         """Receive from a backend; None if there is nothing by then, by Trio's clock.

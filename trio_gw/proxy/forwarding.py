@@ -49,17 +49,17 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
 
 def visit(head: RequestHead, peer: str, trusted: Sequence[Network]) -> Visit:
     """Collect what log lines and events say of a request."""
-
-    def first(name: bytes) -> str:
-        return b"".join(head.values(name)[:1])[:MAX_TEXT].decode("utf-8", "backslashreplace")
-
     return Visit(
         vhost=head.host[:MAX_TEXT],
         authority=head.authority[:MAX_TEXT].decode("latin-1"),
-        user_agent=first(b"user-agent"),
-        forwarded_for=first(b"x-forwarded-for"),
+        user_agent=_first(head.values(b"user-agent")),
+        forwarded_for=_first(head.values(b"x-forwarded-for")),
         address=client_address(head, peer, trusted),
     )
+
+
+def _first(values: Sequence[bytes]) -> str:
+    return values[0][:MAX_TEXT].decode("utf-8", "backslashreplace") if values else ""
 
 
 def claims(

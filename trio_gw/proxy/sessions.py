@@ -6,12 +6,12 @@ outside, and why, is the business of `sweeper`.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from trio_gw.errors import CloseCode, Phase
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once
 
 
-class Visit(NamedTuple):
+class Visit(msgspec.Struct, frozen=True):
     """What a request says of itself, for whoever reports on it. Never a credential, never long."""
 
     vhost: str = ""
@@ -42,6 +42,7 @@ class Visit(NamedTuple):
     address: str = ""  # of the client, as far as the proxies in front can be trusted
 
 
+_NOBODY = Visit()
 _FREE: Mapping[Side, Toll] = MappingProxyType({})
 
 
@@ -63,8 +64,9 @@ class Session:
         self.phase = Phase.HEAD
         self.marks: list[tuple[Phase, float]] = []  # phases left during the handshake, and when
         self.request = "-"  # method and path, never the query: it may hold a token
-        self.request_id = os.urandom(16).hex()  # until the request brings its own
-        self.visit = Visit()
+        # Until the request brings its own. It is no secret, so it may be guessed.
+        self.request_id = f"{random.getrandbits(128):032x}"
+        self.visit = _NOBODY
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
         self.code = ""  # of the refusal
@@ -99,6 +101,11 @@ class Session:
     def dropped(self) -> int:
         """Count the messages that a limit let vanish."""
         return sum(toll.sieve.dropped for toll in self.tolls.values())
+
+    @property
+    def age(self) -> float:
+        """Tell how many seconds ago the connection was accepted."""
+        return self._clock.current_time() - self.opened_at
 
     def enter(self, phase: Phase) -> None:
         """Note that the next phase begins."""

@@ -99,7 +99,7 @@ class Tally:
         topic.closed[how] = topic.closed.get(how, 0) + 1
         if session.denied:
             self._metrics.add(families.DENIED, (*labels[:2], session.denied, "close"))
-        self._metrics.observe(families.LIFETIME, (), trio.current_time() - session.opened_at)
+        self._metrics.observe(families.LIFETIME, (), session.age)
 
     def _refused(self, session: Session) -> None:
         api = ("", "") if session.route is None else _labels(session)[:2]

@@ -7,8 +7,9 @@ handshake is tried again only while the client has not been answered: never afte
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from trio_gw.errors import Refusal
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 Question = tuple[str, "Sequence[tuple[bytes, bytes]]"]  # request target and headers
 
 
-class Backend(NamedTuple):
+class Backend(msgspec.Struct, frozen=True):
     """A backend that has answered. `accepted` is None when it refused the upgrade.
 
     `early` holds bytes that came right behind a 101: its first frames.

@@ -141,7 +141,7 @@ def _passed(lane: Lane, early: bytes, toll: Toll | None) -> bytes:
 
 def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
     """Return what the road needs of a stream, nothing if it cannot take it."""
-    if isinstance(stream, PlainStream | trio.SocketStream):
+    if isinstance(stream, (PlainStream, trio.SocketStream)):
         return stream.socket.fileno()
     return stream.tls if isinstance(stream, SecureStream) else None
 

@@ -8,9 +8,10 @@ clients, so h11's leniency stands; what must hold for a tunnel to open is judged
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import h11
+import msgspec
 
 from trio_gw.errors import Refusal, Side, router_refusal
 from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
@@ -25,7 +26,7 @@ _JOINED = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
 MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 
 
-class BackendAnswer(NamedTuple):
+class BackendAnswer(msgspec.Struct, frozen=True):
     """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
 
     status: int

@@ -12,7 +12,9 @@ import binascii
 import functools
 import hashlib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from trio_gw.errors import router_refusal
 from trio_gw.wire.answer import bad_backend
@@ -63,7 +65,7 @@ _PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 
 
-class Upgrade(NamedTuple):
+class Upgrade(msgspec.Struct, frozen=True):
     """What the client offered: its key, subprotocols and the names of its extensions."""
 
     key: bytes
@@ -71,7 +73,7 @@ class Upgrade(NamedTuple):
     extensions: tuple[str, ...]
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True):
     """What the backend agreed to. `rsv` holds the RSV bits its extensions may use."""
 
     protocol: str
