@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +13,11 @@ import pytest
 import trio
 import trio.testing
 
+from support.backends import start_raw
 from support.schemas import FOLDER, made
 from trio_gw.telemetry.analytics import LINGER, Analytics, SinkError
 from trio_gw.telemetry.events import Event, Fault, encode, families_of, timestamp
-from trio_gw.telemetry.sinks import FileSink
+from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,6 +161,46 @@ async def test_flush_gives_up_in_time_and_counts_the_rest(
     assert lost == {"s": 6}
 
 
+async def test_what_failed_is_tried_once_more_at_the_end(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Whatever pause it is in; and a server that comes back within the last seconds is met."""
+    lost: Counter[str] = Counter()
+    sink = Flaky(99)
+    analytics = Analytics(
+        {"s": sink}, lambda name, count: lost.update({name: count}), queue=9, batch=9
+    )
+    nursery.start_soon(analytics.run)
+    analytics.record(event(1))
+    await trio.sleep(60)  # the pauses are as long as they get
+    assert sink.failures > 80
+    sink.failures = 3
+    start = trio.current_time()
+    await analytics.flush()
+    assert sink.got == [event(1)]
+    assert trio.current_time() - start < 1
+    assert not lost
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_losses_are_told_once_in_a_while(
+    final: bool,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = Flaky(10**9 if final else 0, final=final)
+    analytics = Analytics({"s": sink}, lambda name, count: None, queue=1, batch=1)
+    nursery.start_soon(analytics.run)
+    for _ in range(900):
+        for _ in range(5):
+            analytics.record(event(1))
+        await trio.sleep(0.1)
+    told = [text for text in caplog.messages if "events were dropped" in text]
+    assert len(told) == 2, "in 90 seconds"
+    assert ("down" in told[1]) or ("its queue of 1 is full" in told[1])
+
+
 async def test_files_are_put_aside(tmp_path: Path) -> None:
     size = len(encode(event(100), "json"))
     sink = FileSink(tmp_path / "logs" / "a.jsonl", "json", 3 * size, 2)
@@ -178,6 +222,64 @@ async def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "file" / "a.jsonl", "json", 100, 1)
     with pytest.raises(SinkError, match=r"a\.jsonl: Not a directory|a\.jsonl: File exists"):
         await sink.write([event(1)])
+
+
+async def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    sink = FileSink(tmp_path / "a.jsonl", "json", 100, 1)
+    with trio.fail_after(5), pytest.raises(SinkError, match=r"a\.jsonl: not a regular file"):
+        await sink.write([event(1)])
+
+
+async def test_a_full_disk_says_so_and_leaves_no_half_lines(tmp_path: Path) -> None:
+    """The limit on the size of files is met as the end of a disk is."""
+    sink = FileSink(tmp_path / "a.jsonl", "json", 10**6, 1)
+    await sink.write([event(1)])
+    size = (tmp_path / "a.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size * 3 // 2, limits[1]))
+    try:
+        with pytest.raises(SinkError, match=r"a\.jsonl: File too large"):
+            await sink.write([event(2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    await sink.write([event(3)])
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["errorCode"] for line in lines] == [1, 3]
+
+
+@pytest.mark.parametrize("moved", ["moved", "removed"])
+async def test_a_file_that_is_taken_away_is_made_anew(moved: str, tmp_path: Path) -> None:
+    """As logrotate does."""
+    path = tmp_path / "a.jsonl"
+    sink = FileSink(path, "json", 10**6, 1)
+    await sink.write([event(1)])
+    if moved == "moved":
+        path.rename(tmp_path / "old")
+    else:
+        path.unlink()
+    await sink.write([event(2)])
+    assert [json.loads(line)["errorCode"] for line in path.read_text().splitlines()] == [2]
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(nursery: trio.Nursery) -> None:
+    sent = 0
+
+    async def endless(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(bytes(100_000))
+                sent += 100_000
+
+    server = await start_raw(nursery, endless)
+    sink = HttpSink(f"http://127.0.0.1:{server.port}/", "")
+    with trio.fail_after(5):
+        await sink.write([event(1)])
+    assert sent < 100_000_000
+    await sink.aclose()
 
 
 def test_the_schemas_are_those_of_the_events() -> None:

@@ -27,6 +27,7 @@ from trio_gw.telemetry.events import (
     families_of,
     timestamp,
 )
+from trio_gw.telemetry.logs import cut
 from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class Reporter:
                 api_method=method,
                 api_resource_template=template,
                 destination=session.backend or UNKNOWN,
-                user_name=(caller.subject if caller else "") or UNKNOWN,
+                user_name=cut(caller.subject if caller else "") or UNKNOWN,
                 user_ip=session.visit.address or UNKNOWN,
                 properties=properties,
                 **self._common(session),
@@ -234,13 +235,13 @@ class Reporter:
             "api_id": api.id,
             "api_name": api.name,
             "api_version": api.version,
-            "api_creator": (caller.subscription.publisher if caller else "") or UNKNOWN,
+            "api_creator": cut(caller.subscription.publisher if caller else "") or UNKNOWN,
             "api_creator_tenant_domain": tenant,
             "organization_id": api.organization,
-            "application_id": application.uuid if application else ANONYMOUS,
-            "application_name": application.name if application else ANONYMOUS,
-            "application_owner": (application.owner or UNKNOWN) if application else ANONYMOUS,
-            "key_type": caller.key_type if caller and known else ANONYMOUS,
+            "application_id": cut(application.uuid) if application else ANONYMOUS,
+            "application_name": cut(application.name) if application else ANONYMOUS,
+            "application_owner": (cut(application.owner) or UNKNOWN) if application else ANONYMOUS,
+            "key_type": cut(caller.key_type) if caller and known else ANONYMOUS,
             "correlation_id": session.request_id,
             "region_id": self._region,
             "request_timestamp": timestamp(time.time()),

@@ -1,7 +1,8 @@
 """From events to sinks: a bounded queue for each, a task that empties it, patience when it fails.
 
 `record` never waits: a full queue drops the event and counts it. A sink that fails is tried again
-with the same batch, after pauses that double; meanwhile its queue is all the memory there is.
+with the same batch, after pauses that double; meanwhile its queue is all the memory there is. At
+the end it is tried at once, and then more often.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ log = logging.getLogger("trio_gw.analytics")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a batch is tried again
 LINGER = 0.2  # seconds for which a batch waits for more: each costs a request, or a thread
 FLUSH = 5.0  # seconds that sinks have at the end
+QUIET = 60.0  # seconds between two lines about events that are dropped
 
 
 class SinkError(Exception):
@@ -99,12 +101,13 @@ class _Pipe:
         self._idle = trio.Event()
         self._idle.set()
         self._enough = trio.Event()  # plenty waits
-        self._hurry = False
-        self._lost = 0  # since the sink began to fail
+        self._hurry = trio.Event()  # the end has come
+        self._lost = 0  # since that was last told
+        self._silent_until = 0.0
 
     def put(self, event: Event) -> None:
         if len(self._waiting) >= self._most:
-            self._drop(1)
+            self._drop(1, f"its queue of {self._most} is full")
             return
         self._waiting.append(event)
         if self._idle.is_set():
@@ -113,16 +116,18 @@ class _Pipe:
         if len(self._waiting) >= self._plenty:
             self._enough.set()
 
-    def _drop(self, count: int) -> None:
-        if not self._lost:
-            log.warning("events for the sink %s are being dropped", self._name)
+    def _drop(self, count: int, why: str) -> None:
         self._lost += count
         self._dropped(self._name, count)
+        now = trio.current_time()
+        if now >= self._silent_until:
+            log.error("sink %s: %d events were dropped: %s", self._name, self._lost, why)
+            self._lost, self._silent_until = 0, now + QUIET
 
     async def run(self) -> None:
         while True:
             await self._came.wait()
-            if len(self._waiting) < self._plenty and not self._hurry:
+            if len(self._waiting) < self._plenty and not self._hurry.is_set():
                 self._enough = trio.Event()
                 with trio.move_on_after(LINGER):
                     await self._enough.wait()
@@ -142,28 +147,33 @@ class _Pipe:
                 await self.sink.write(self._batch)
             except SinkError as error:
                 if error.final:
-                    log.error("%s refused %d events: %s", self._name, len(self._batch), error)
-                    self._drop(len(self._batch))
+                    self._drop(len(self._batch), str(error))
                     return
                 if not failing:
                     log.error("sink %s: %s; trying again", self._name, error)
                     failing = True
-                await trio.sleep(pause)
+                await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                if failing or self._lost:
-                    log.info("sink %s works; %d events were dropped", self._name, self._lost)
-                    self._lost = 0
+                if failing:
+                    log.info("sink %s works again", self._name)
                 return
 
+    async def _pause(self, seconds: float) -> None:
+        if self._hurry.is_set():
+            await trio.sleep(FIRST_PAUSE)
+            return
+        with trio.move_on_after(seconds):
+            await self._hurry.wait()
+
     async def wait_idle(self) -> None:
-        self._hurry = True
+        self._hurry.set()
         self._enough.set()
         await self._idle.wait()
 
     def give_up(self) -> None:
         if left := len(self._waiting) + len(self._batch):
-            self._drop(left)
+            self._dropped(self._name, left)
             log.error("sink %s: %d events could not be delivered", self._name, left)
             self._waiting.clear()
             self._batch = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Event
 
 TIMEOUT = 10.0  # seconds for one request
+MAX_ANSWER = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
 _AGAIN = frozenset((408, 425, 429))
 
 
@@ -35,7 +39,8 @@ class FileSink:
         """Append a batch whole, or not at all."""
         data = b"".join(encode(event, self._style) for event in batch)
         try:
-            await trio.to_thread.run_sync(self._append, data)
+            # At the end nobody waits for a file system that hangs.
+            await trio.to_thread.run_sync(self._append, data, abandon_on_cancel=True)
         except OSError as error:
             raise SinkError(f"{self._path}: {error.strerror}") from None
 
@@ -44,10 +49,12 @@ class FileSink:
 
     def _append(self, data: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            size = 0
+        size = 0
+        with contextlib.suppress(FileNotFoundError):
+            found = self._path.stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe, say, and its reader would be waited for
+                raise OSError(errno.EINVAL, "not a regular file")
+            size = found.st_size
         if size and size + len(data) > self._max_bytes:
             self._rotate()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
@@ -58,7 +65,8 @@ class FileSink:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             except OSError:
-                os.ftruncate(descriptor, before)  # no half lines, and none twice
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, before)  # no half lines, and none twice
                 raise
         finally:
             os.close(descriptor)
@@ -86,14 +94,25 @@ class HttpSink:
         """Post a batch; what a server did not take may come again."""
         try:
             with trio.fail_after(TIMEOUT):
-                answer = await self._client.post(self._url, content=msgspec.json.encode(batch))
+                status = await self._post(msgspec.json.encode(batch))
         except trio.TooSlowError:
             raise SinkError(f"no answer within {TIMEOUT:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise SinkError(f"{type(error).__name__} {error}".strip()) from None
-        if answer.status_code >= 300:
-            final = answer.status_code < 500 and answer.status_code not in _AGAIN
-            raise SinkError(f"the server answered {answer.status_code}", final=final)
+        if status >= 300:
+            final = status < 500 and status not in _AGAIN
+            raise SinkError(f"the server answered {status}", final=final)
+
+    async def _post(self, body: bytes) -> int:
+        async with self._client.stream("POST", self._url, content=body) as answer:
+            size = 0
+            # Cancelled rather than left, because only that unwinds the generators below at once.
+            with trio.CancelScope() as scope:
+                async for chunk in answer.aiter_raw():
+                    size += len(chunk)
+                    if size > MAX_ANSWER:
+                        scope.cancel()
+            return answer.status_code
 
     async def aclose(self) -> None:
         """Close the connections."""

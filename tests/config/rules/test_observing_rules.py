@@ -65,14 +65,20 @@ def test_analytics_with_everything() -> None:
         (Analytics(format="xml"), "format", "not known"),
         (Analytics(sinks=("kafka",)), "sinks", "not known"),
         (Analytics(enabled=True, sinks=()), "sinks", "is empty"),
-        (Analytics(interval=0.0), "interval", "more than 0"),
-        (Analytics(interval=float("inf")), "interval", "more than 0"),
+        (Analytics(interval=0.01), "interval", "0.1 seconds or more"),
+        (Analytics(interval=float("inf")), "interval", "0.1 seconds or more"),
         (Analytics(queue=0), "queue", "1 or more"),
         (Analytics(batch=0), "batch", "1 or more"),
         (Analytics(max_bytes=0), "max_bytes", "1 or more"),
-        (Analytics(keep=-1), "keep", "0 or more"),
+        (Analytics(keep=-1), "keep", "0 to 1000"),
+        (Analytics(keep=10**9), "keep", "0 to 1000"),
         (Analytics(file=""), "file", "is empty"),
-        (Analytics(sinks=("http",)), "url", "needs one"),
+        *[
+            (Analytics(sinks=("http",), url=url), "url", "needs one")
+            for url in ("", "s/e", "http://", "http://[::1", "https://s:99999/", "http://s/a b")
+        ],
+        (Analytics(token="schlüssel"), "token", "only printable ASCII"),
+        (Analytics(token="line\n"), "token", "only printable ASCII"),
     ],
 )
 def test_analytics_that_cannot_be(table: Analytics, key: str, what: str) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
 
 MAX_SERIES = 10_000
+MAX_KEPT = 1000  # files
+MIN_INTERVAL = 0.1  # seconds
 _CHOICES = {
     "format": ("auto", "text", "json"),
     "level": ("debug", "info", "warning", "error"),
@@ -56,36 +58,48 @@ def _analytics(settings: Settings) -> Iterator[Fault]:
         yield from _choice(("analytics", "sinks"), name, ("file", "http"))
     if table.enabled and not table.sinks:
         yield Fault(("analytics", "sinks"), "analytics.sinks is empty", 'write ["file"]')
-    if not (math.isfinite(table.interval) and table.interval > 0):
-        yield Fault(("analytics", "interval"), "analytics.interval must be more than 0 seconds")
-    for key, least in (("queue", 1), ("batch", 1), ("max_bytes", 1), ("keep", 0)):
+    if not (math.isfinite(table.interval) and table.interval >= MIN_INTERVAL):
+        what = f"analytics.interval must be {MIN_INTERVAL:g} seconds or more"
+        yield Fault(("analytics", "interval"), what)
+    for key, least in (("queue", 1), ("batch", 1), ("max_bytes", 1)):
         if getattr(table, key) < least:
             yield Fault(("analytics", key), f"analytics.{key} must be {least} or more")
+    if not 0 <= table.keep <= MAX_KEPT:
+        yield Fault(("analytics", "keep"), f"analytics.keep must be 0 to {MAX_KEPT}")
     if not table.file:
         yield Fault(("analytics", "file"), "analytics.file is empty", "name a path")
-    if "http" in table.sinks and not table.url.startswith(("http://", "https://")):
+    if "http" in table.sinks and not _is_url(table.url):
         what = "analytics.url is no http:// or https:// URL, but the sink http needs one"
-        yield Fault(("analytics", "url"), what)
+        yield Fault(("analytics", "url"), what, 'write it like "https://collector.example/events"')
+    if not (table.token.isascii() and table.token.isprintable()):
+        what = "analytics.token holds what no HTTP header can: only printable ASCII goes"
+        yield Fault(("analytics", "token"), what, "copy it anew, without a line end")
 
 
 def _tracing(settings: Settings) -> Iterator[Fault]:
     table, path = settings.tracing, ("tracing", "endpoint")
     if table.endpoint not in ("", "console"):
         mend = 'write "http://localhost:4318/v1/traces", or "console"'
-        try:
-            url = urlsplit(table.endpoint)
-            host = url.hostname
-        except ValueError:
-            url, host = urlsplit(""), None
-        if url.scheme not in ("http", "https") or not host:
+        if not _is_url(table.endpoint):
             yield Fault(path, "tracing.endpoint is no http:// or https:// URL", mend)
-        elif "@" in url.netloc:
+        elif "@" in urlsplit(table.endpoint).netloc:
             what = "tracing.endpoint holds a user name or password"
             yield Fault(path, what, "set OTEL_EXPORTER_OTLP_HEADERS in the environment instead")
     if not 0 <= table.sample_ratio <= 1:
         yield Fault(("tracing", "sample_ratio"), "tracing.sample_ratio must be 0 to 1")
     if not table.service_name.strip():
         yield Fault(("tracing", "service_name"), "tracing.service_name is empty", "name it")
+
+
+def _is_url(text: str) -> bool:
+    """Tell whether somebody can be asked there."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return plain and url.scheme in ("http", "https") and bool(url.hostname) and port != 0
 
 
 def _choice(path: tuple[str, str], value: str, choices: tuple[str, ...]) -> Iterator[Fault]:
