@@ -41,6 +41,8 @@ detail = "frames"
 sinks = ["http"]
 url = "http://127.0.0.1:1/nobody"
 queue = 100
+[[deny]]
+api = "/shut/1.0"
 """
 REQUEST = (
     b"GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -69,7 +71,8 @@ class World:
     async def visits(self, api_name: str, topic: str) -> None:
         """Let one client come again and again, until the time is over."""
         while trio.current_time() < self.until:
-            with suppress(OSError), trio.move_on_at(self.until):
+            # Whoever is there at the end may leave: the backend counts on it.
+            with suppress(OSError), trio.fail_at(self.until + 10):
                 await self.peers.visit(topic, lambda name: self.connect(f"/{api_name}/1.0/{name}"))
 
     async def flood(self, api_name: str) -> None:
@@ -89,12 +92,12 @@ class World:
             pass
 
     async def knocks(self) -> None:
-        """Ask for what is refused: nobody there, nothing there, and too many."""
+        """Ask for what is refused: nobody there, nothing there, too many, and denied."""
         async with trio.open_nursery() as nursery:
             for _ in range(14):
                 nursery.start_soon(self._stay, "/full/1.0/a")
             while trio.current_time() < self.until:
-                for path in ("/gone/1.0/a", "/nowhere", "/full/1.0/a"):
+                for path in ("/gone/1.0/a", "/nowhere", "/full/1.0/a", "/shut/1.0/a"):
                     with suppress(OSError):
                         await (await self.connect(path)).aclose()
                 await trio.sleep(0.3)
@@ -136,6 +139,7 @@ def projects(base: Path, peers: str, other: str) -> None:
         ("news", "Some", other),
         ("slow", "Patient", other),
         ("full", "", other),
+        ("shut", "", other),
         ("gone", "", "ws://127.0.0.1:1"),
     ):
         write(base / "apis", name,
