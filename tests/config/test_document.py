@@ -14,7 +14,7 @@ from trio_gw.config import document
 from trio_gw.config.convert import MAX_TEXT, convert
 from trio_gw.config.findings import MAX_FINDINGS, Findings
 from trio_gw.config.nodes import IncompleteError
-from trio_gw.errors import Problem, UnusableError
+from trio_gw.errors import Problem, UnusableError, has_errors
 
 
 def read(text: str) -> document.Document:
@@ -489,6 +489,16 @@ def test_a_flood_of_problems_is_cut() -> None:
     _, problems = converted("texts:\n" + "- []\n" * 1000)
     assert len(problems) == MAX_FINDINGS + 1
     assert problems[-1][2] == "900 more problems are not shown"
+
+
+def test_a_flood_of_warnings_is_no_error_and_hides_none() -> None:
+    findings = Findings(read("x: y\n"))
+    for number in range(1000):
+        findings.warn(("x",), f"w{number}", "m")
+    assert not has_errors(findings.problems)
+    assert "900" in findings.problems[-1].what
+    findings.error(("x",), "e", "m")
+    assert [one.what for one in findings.problems if one.severity == "error"] == ["e"]
 
 
 def test_findings_know_what_is_spoilt() -> None:

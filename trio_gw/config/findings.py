@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from trio_gw.errors import Problem
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from trio_gw.config.document import Document
     from trio_gw.config.nodes import Path
 
-MAX_FINDINGS = 100  # Nobody mends more in one go, and a hostile file could have thousands.
+# Of errors, and of warnings. Nobody mends more in one go; a hostile file could have thousands.
+MAX_FINDINGS = 100
 
 
 def printable(text: str) -> str:
@@ -43,7 +45,8 @@ class Findings:
         self._problems: dict[Problem, None] = {}
         self._spoilt: set[Path] = set()
         self._above: set[Path] = set()
-        self._left_off = 0
+        self._counts: Counter[str] = Counter()  # by severity
+        self._left_off: Counter[str] = Counter()
 
     def error(self, path: Path, what: str, mend: str) -> None:
         """Note a fault that keeps the project from being used."""
@@ -72,9 +75,13 @@ class Findings:
     def problems(self) -> tuple[Problem, ...]:
         """All problems in the order of the file."""
         found = sorted(self._problems, key=lambda problem: (problem.line, problem.column))
-        if self._left_off:
-            what = f"{self._left_off} more problems are not shown"
-            found.append(Problem(self.document.file, 0, 0, what, "mend those above first"))
+        file, mend = self.document.file, "mend those above first"
+        if more := self._left_off["error"]:
+            what = f"{more} more problems are not shown"
+            found.append(Problem(file, 0, 0, what, mend))
+        if more := self._left_off["warning"]:
+            what = f"{more} more warnings are not shown"
+            found.append(Problem(file, 0, 0, what, mend, "warning"))
         return tuple(found)
 
     def _note(
@@ -84,9 +91,11 @@ class Findings:
         mend: str,
         severity: Literal["error", "warning"],
     ) -> None:
-        if len(self._problems) == MAX_FINDINGS:
-            self._left_off += 1
+        if self._counts[severity] == MAX_FINDINGS:
+            self._left_off[severity] += 1
             return
         place = self.document.place(path)
         what, mend = printable(what), printable(mend)
-        self._problems[Problem(self.document.file, *place, what, mend, severity)] = None
+        problem = Problem(self.document.file, *place, what, mend, severity)
+        self._counts[severity] += problem not in self._problems
+        self._problems[problem] = None
