@@ -84,6 +84,16 @@ def has_errors(problems: Iterable[Problem]) -> bool:
     return any(problem.severity == "error" for problem in problems)
 
 
+def renamed(problems: Iterable[Problem], before: str, after: str) -> tuple[Problem, ...]:
+    """Say of problems in or below one place that they are at another: `git/a` → `git@4f2a/a`."""
+    return tuple(
+        msgspec.structs.replace(problem, file=after + problem.file.removeprefix(before))
+        if problem.file == before or problem.file.startswith(f"{before}/")
+        else problem
+        for problem in problems
+    )
+
+
 class UnusableError(Exception):
     """Configuration that cannot be used at all; carries the problems that say why."""
 

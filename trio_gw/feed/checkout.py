@@ -12,8 +12,6 @@ import os
 import shutil
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from trio_gw.config import tiers
 from trio_gw.errors import has_errors
 from trio_gw.feed import store
@@ -172,16 +170,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def renamed(problems: Iterable[Problem], label: str, shown: str) -> tuple[Problem, ...]:
-    """Say of problems in which commit they are: `git/chat/api.yaml` → `git@<commit>/chat/…`."""
-    return tuple(
-        msgspec.structs.replace(problem, file=shown + problem.file.removeprefix(label))
-        if problem.file.startswith(f"{label}/")
-        else problem
-        for problem in problems
-    )
 
 
 def judge(projects: Mapping[str, ApiProject], settings: Settings) -> tuple[Problem, ...]:

@@ -122,7 +122,7 @@ class Deployer:
             if problems:
                 exists = all(problem.severity == "warning" for problem in problems)
                 return Outcome("exists" if exists else "conflict", problems, project)
-            await self._store(files, project, where)
+            await self._store(files, project, loaded.problems, where)
         hosts = ", ".join(dict.fromkeys(one.host for one in where))
         log.info("deployed %s on %s", project.title, hosts)
         return Outcome("deployed", loaded.problems, project, where)
@@ -211,14 +211,19 @@ class Deployer:
                 lock.__exit__(None, None, None)
 
     async def _store(
-        self, files: Mapping[str, bytes], project: ApiProject, where: tuple[Placement, ...]
+        self,
+        files: Mapping[str, bytes],
+        project: ApiProject,
+        problems: Sequence[Problem],
+        where: tuple[Placement, ...],
     ) -> None:
         """Make the project's files a zip, and the index one that names it."""
         index = self._deployed.index
         file = await self._in_thread(
             partial(self._depot.store, files, project.title, index.serial + 1)
         )
-        await self._commit(index.deployed(file, project, where), file)
+        with self._deployed.expecting(file, project, problems):
+            await self._commit(index.deployed(file, project, where), file)
 
     async def _commit(self, index: Index, file: str = "") -> None:
         """Replace the index, and wait until it is live everywhere.

@@ -3,7 +3,7 @@
 Follows the index of the depot, as `feed.folder` follows a folder: every worker does, so the
 folder is what carries a deployment to all of them. The one that changed it says so (`refresh`);
 the others look four times a second. Each zip is read and loaded once, with the code that loads
-what lies in `apis/`.
+what lies in `apis/`; by the one that deployed it when it was uploaded.
 
 What `apis/` and a git repository publish passes through here: a project that is deployed over REST
 takes the place of the same API there, and one that was undeployed is left out until its files
@@ -12,6 +12,7 @@ change.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections import ChainMap
@@ -23,14 +24,14 @@ import trio
 
 from trio_gw.config.api import Deployment
 from trio_gw.config.placement import placements
-from trio_gw.errors import Problem, UnusableError
+from trio_gw.errors import Problem, UnusableError, renamed
 from trio_gw.feed.index import Index, is_same
 from trio_gw.feed.ledger import Verdict
 from trio_gw.feed.tracker import examine
 from trio_gw.feed.walk import remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
     from trio_gw.feed.depot import Depot, State
@@ -74,6 +75,7 @@ class Deployed:
         self._refreshing = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._verdicts: dict[str, Verdict] = {}
+        self._expected: dict[str, Verdict] = {}
         self._others: dict[str, Snapshot] = {}  # what the other sources publish, by origin
         self._digests: dict[str, dict[str, str]] = {}
         self._published: dict[str, Snapshot] = {}
@@ -89,10 +91,28 @@ class Deployed:
             if state != self._state or trio.current_time() >= self._again_at:
                 await self.refresh()
 
+    @contextlib.contextmanager
+    def expecting(
+        self, file: str, project: ApiProject, problems: Sequence[Problem]
+    ) -> Iterator[None]:
+        """Know what a zip came to that the index will name, so that it is not loaded again.
+
+        It has been loaded already, under the name that stands in `project.folder`.
+        """
+        place = f"{self.depot.label}/{file}"
+        here = msgspec.structs.replace(project, folder=place)
+        told = renamed(problems, project.folder, place)
+        self._expected = {file: Verdict(here, told, hasty=False)}
+        try:
+            yield
+        finally:
+            self._expected = {}
+
     async def refresh(self) -> None:
         """Read the index as it is now, and publish what it says."""
         async with self._refreshing:
             known = {name: each for name, each in self._verdicts.items() if each.project}
+            known = self._expected | known
             self._use(await self._in_thread(partial(self._read, known)))
             whole = not self.broken and all(each.project for each in self._verdicts.values())
             self._again_at = math.inf if whole else trio.current_time() + AGAIN

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trio_gw.errors import Problem, has_errors
+from trio_gw.errors import Problem, has_errors, renamed
 from trio_gw.feed import checkout, remote
 from trio_gw.feed.deployed import GIT as ORIGIN
 from trio_gw.feed.git import Git
@@ -189,7 +189,7 @@ class Asker:
         if self._table.broken == "skip":
             broken = loaded.broken
             wrong = [each for name in broken for each in loaded.known[name].verdict.problems]
-            left = checkout.renamed(wrong, ORIGIN, shown)
+            left = renamed(wrong, ORIGIN, shown)
             if broken:
                 old = self._source.state.tree if self._served() else ""
                 before = self._source.trees.root / old if old else None
@@ -198,7 +198,7 @@ class Asker:
         else:
             wrong = [*loaded.problems, *checkout.judge(loaded.projects, self._settings)]
             if has_errors(wrong):
-                told = checkout.renamed(wrong, ORIGIN, shown)
+                told = renamed(wrong, ORIGIN, shown)
                 errors = checkout.errors_of(told)
                 what = (
                     f"commit {found.commit[:SHORT]}{_of(found.branch)} is not taken up:"
