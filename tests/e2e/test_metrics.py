@@ -237,6 +237,24 @@ async def test_clients_that_take_every_descriptor_do_not_end_the_counting(
     assert total(text, "trio_gw_process_cpu_seconds_total") > 0
 
 
+async def test_close_codes_that_are_made_up_leave_room_for_others(
+    base: Path, nursery: trio.Nursery
+) -> None:
+    echo = await start_echo(nursery)
+    write(base / "apis", "one", api("One", "/one", echo.url), asyncapi({"/a": OPEN, "/b": OPEN}))
+    gateway = await start_gateway(nursery, base, metrics={"series": 40})
+    for code in range(3000, 3050):
+        async with gateway.connect("/one/1.0.0/a") as client:
+            await client.aclose(code)
+        await left(gateway)
+    async with gateway.connect("/one/1.0.0/b") as client:
+        await client.aclose(4000)
+    await left(gateway)
+    found = by(await scrape(gateway), "trio_gw_connections_closed_total", "code")
+    first = {str(code): 1 for code in range(3000, 3020)}
+    assert found == first | {"4000": 1, "other": 30}
+
+
 async def test_a_backend_that_is_down_shows(base: Path, nursery: trio.Nursery) -> None:
     with trio.socket.socket() as unused:
         await unused.bind(("127.0.0.1", 0))

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 PASS = 1.0  # seconds between two looks
 AT_ONCE = 64  # handshakes whose times are looked at together, which costs less than one by one
+MOST_CODES = 20  # of those that peers may make up: told apart for each topic
+MOST_TOPICS = 1000  # of which they are remembered
+_MADE_UP = range(3000, 5000)  # RFC 6455 §7.4.2
 _IN, _OUT = "in", "out"
 _PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
 _SWITCHED = "101"
@@ -60,6 +63,7 @@ class Tally:
         self._metrics = metrics
         self._sessions = sessions
         self._topics: dict[Labels, _Topic] = {}
+        self._codes: dict[Labels, set[int]] = {}  # close codes that were made up, by topic
         # Of handshakes that are over when they began, and when they left which phase.
         self._handshakes: list[tuple[float, list[tuple[Phase, float]]]] = []
         metrics.probes.append(self._collect)
@@ -159,9 +163,22 @@ class Tally:
         add(families.OPEN, labels, topic.opened - sum(topic.closed.values()))
         add(families.HANDSHAKES, (*labels[:2], _SWITCHED, ""), topic.opened)
         for (code, by), count in topic.closed.items():
-            add(families.CLOSED, (*labels, str(int(code)), by.value), count)
+            add(families.CLOSED, (*labels, self._code(labels, code), by.value), count)
         for place, amount in enumerate(topic.traffic):
             add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
+
+
+    def _code(self, topic: Labels, code: int) -> str:
+        """Give a close code as a label. Peers may make codes up, and would fill up the series."""
+        if code in _MADE_UP:
+            if topic not in self._codes and len(self._codes) >= MOST_TOPICS:
+                self._codes.clear()
+            codes = self._codes.setdefault(topic, set())
+            if len(codes) < MOST_CODES:
+                codes.add(code)
+            if code not in codes:
+                return families.OTHER
+        return str(int(code))
 
 
 def _look(session: Session, topic: _Topic) -> None:
