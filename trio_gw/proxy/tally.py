@@ -167,7 +167,6 @@ class Tally:
         for place, amount in enumerate(topic.traffic):
             add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
 
-
     def _code(self, topic: Labels, code: int) -> str:
         """Give a close code as a label. Peers may make codes up, and would fill up the series."""
         if code in _MADE_UP:
