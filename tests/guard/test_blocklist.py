@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.logged import logged
 from trio_gw.config.api import ApiProject, Cluster, Endpoint
@@ -65,6 +68,30 @@ def test_a_faulty_line_is_named_and_the_others_count(line: bytes) -> None:
 
 def test_faults_are_bounded() -> None:
     assert len(parse(b"x\n" * 1000, "f")[1]) == room.MAX_FAULTS
+
+
+PIECES = st.sampled_from(
+    [b"address", b"user", b"api", b"=", b"!", b"#", b" ", b"\n", b"10.0.0.0", b"/8", b"-", b"::",
+     b"%eth0", b":", b"\xff", b"\x00", b"/a/1", "ü".encode(), b"999999999999"]
+)  # fmt: skip
+
+
+@given(st.binary(max_size=200) | st.lists(PIECES, max_size=60).map(b"".join))
+def test_any_octets_are_conditions_or_problems(data: bytes) -> None:
+    conditions, problems = parse(data, "denied.txt")
+    denials = Denials(conditions)
+    assert len(denials) <= len(conditions)
+    for problem in problems:
+        assert problem.what
+        assert problem.mend
+        assert str(problem).isprintable()
+    for made in conditions:
+        assert str(made)
+        if made.range is not None and not made.invert:
+            version, first, last = made.range
+            address = (IPv4Address, IPv6Address)[version == 6]
+            assert denials.place("", str(address(first))) is not None
+            assert denials.place("", str(address(last))) is not None
 
 
 def test_a_file_that_leaves_nobody_is_taken_with_a_warning() -> None:

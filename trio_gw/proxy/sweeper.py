@@ -31,7 +31,7 @@ log = logging.getLogger("trio_gw.sessions")
 SWEEP = 1.0  # seconds between two looks at all sessions
 SKEW = 5.0  # seconds that a token is accepted beyond its expiry (spec: security §3.2)
 AT_ONCE = 1.0  # seconds within which what was revoked or denied has ended
-SLICE = 200  # sessions compared with deny conditions in one go, a millisecond's work
+SLICE = 50  # sessions compared with deny conditions in one go, a millisecond's work at most
 
 
 class Sweeper:
