@@ -205,6 +205,7 @@ async def run(
         deployer=Deployer(deployed, catalog, live, vhost_of, settle),
         depot=depot,
         live=live,
+        blocklist=blocklist,
         everyone=Everyone(witness, fleet, neighbours),
         uploads=trio.Semaphore(UPLOADS),
         metrics=metrics,

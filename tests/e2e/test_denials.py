@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from support.adminapi import AdminClient
 from support.backends import read_head, start_raw
 from support.denied import BODY, Barred, closed, start_barred
 from support.gateway import KEY
@@ -226,6 +227,38 @@ async def test_what_is_told(base: Path, nursery: trio.Nursery) -> None:
         assert event["applicationName"] == "App"
     (end,) = [event for event in told if event.get("apiMethod") == "CLOSE"]
     assert end["properties"]["closeReason"] == "user is blocked"
+
+
+async def test_what_is_in_force_is_listed(base: Path, nursery: trio.Nursery) -> None:
+    deny = [{"user": "mallory", "reason": "spam"}, {"address": "192.0.2.0/24", "invert": True}]
+    world = await start_barred(nursery, base, deny=deny, admin=True)
+    world.file.write_text("address=203.0.113.0/24  # a flood\n")
+    await applied(world, 3)
+    client = AdminClient(world.gateway)
+    assert (await client.get("/admin/denials")).status == 401
+    await client.login()
+    told = (await client.get("/admin/denials")).json()
+    spam, inverted, flood = (
+        {"kind": kind, "names": names, "invert": invert, "reason": reason, "source": source}
+        for kind, names, invert, reason, source in (
+            ("user", "mallory@carbon.super", False, "spam", "settings"),
+            ("address", "192.0.2.0/24", True, "", "settings"),
+            ("address", "203.0.113.0/24", False, "a flood", "file"),
+        )
+    )
+    assert told == {"total": 3, "conditions": [spam, inverted, flood]}
+    for address, expected in (
+        ("203.0.113.9", [inverted, flood]),
+        ("::ffff:203.0.113.9", [inverted, flood]),
+        ("2001:db8::1", [inverted]),
+        ("192.0.2.1", []),
+    ):
+        told = (await client.get(f"/admin/denials?address={address}")).json()
+        assert told == {"total": len(expected), "conditions": expected}
+    told = (await client.get("/admin/denials?limit=1")).json()
+    assert told == {"total": 3, "conditions": [spam]}
+    assert (await client.get("/admin/denials?address=localhost")).status == 422
+    assert (await client.get("/admin/denials?limit=0")).status == 422
 
 
 async def test_the_access_log_of_the_reference(base: Path, nursery: trio.Nursery) -> None:

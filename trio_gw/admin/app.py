@@ -150,6 +150,7 @@ def make_app(context: Context, version: str) -> ASGIApp:
         "/swagger.json": {"GET": Operation(describe, secured=False)},
         "/admin/apis": {"GET": Operation(views.apis)},
         "/admin/routes": {"GET": Operation(views.routes)},
+        "/admin/denials": {"GET": Operation(views.denials)},
         "/admin/problems": {"GET": Operation(views.problems)},
         "/admin/stats": {"GET": Operation(views.counts)},
         "/admin/connections": {"GET": Operation(views.connections)},

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Admin
     from trio_gw.feed.deploy import Deployer
     from trio_gw.feed.depot import Depot
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.operators import Operators
     from trio_gw.routes import Live
     from trio_gw.telemetry.metrics import Metrics
@@ -39,6 +40,7 @@ class Context(NamedTuple):
     deployer: Deployer
     depot: Depot
     live: Live
+    blocklist: Blocklist
     everyone: Everyone
     uploads: trio.Semaphore
     ruled: bool = False

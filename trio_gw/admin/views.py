@@ -18,6 +18,7 @@ from trio_gw.admin.answers import FaultError, answer, empty, told
 from trio_gw.admin.everyone import PATIENCE
 from trio_gw.admin.parameters import Text
 from trio_gw.admin.questions import LISTED, MOST_LISTED, Close, Connections, Sort
+from trio_gw.config import conditions
 from trio_gw.errors import CloseCode, Problem
 from trio_gw.feed import listing
 from trio_gw.telemetry.metrics import CONTENT_TYPE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 REASON = "closed by an administrator"
 _REASON = Text("reason", most=100)
 _MATCH = Text("match", most=200)
+_ADDRESS = Text("address", most=50)
 _SORT = Text("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
 LONGEST_SAMPLE = 5000  # milliseconds
 _RATE_SAMPLE = 1000  # unless it is given, for an order by rate
@@ -70,6 +72,27 @@ async def routes(context: Context, request: Request, _: str) -> Response:
     table = context.live.table
     body = {"generation": context.live.generation, "digest": table.digest}
     return answer({**body, "routes": listing.rows(table)})
+
+
+async def denials(context: Context, request: Request, _: str) -> Response:
+    """`GET /admin/denials`: the deny conditions in force; of an `address` those that concern it."""
+    given = request.query_params
+    limit = parameters.whole_number("limit", given, most=MOST_LISTED) or LISTED
+    listed = context.blocklist.listed()
+    if address := _ADDRESS.read(given):
+        try:
+            asked = conditions.number(address)
+        except ValueError:
+            raise FaultError(422, "address in query is no IP address", 605) from None
+        listed = ((source, one) for source, one in listed if one.concerns(*asked))
+    rows: list[dict[str, Any]] = []
+    total = 0
+    for source, one in listed:
+        total += 1
+        if total <= limit:
+            row = {"kind": one.kind, "names": one.key, "invert": one.invert}
+            rows.append({**row, "reason": one.reason, "source": source})
+    return answer({"total": total, "conditions": rows})
 
 
 async def problems(context: Context, request: Request, _: str) -> Response:

@@ -59,6 +59,13 @@ class Condition(msgspec.Struct, frozen=True):
     invert: bool = False
     range: Range | None = None
 
+    def concerns(self, version: int, value: int) -> bool:
+        """Tell whether an address is among those that this condition denies."""
+        if self.range is None:
+            return False
+        inside = self.range.version == version and self.range.first <= value <= self.range.last
+        return inside is not self.invert
+
     def __str__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
         return f"{self.kind} {'any but ' if self.invert else ''}{self.key}{reason}"

@@ -30,6 +30,7 @@ from trio_gw.guard.denials import NOTHING, Denials
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -58,6 +59,12 @@ class Blocklist:
     def of(self, origin: str) -> Denials:
         """Return the conditions of a source."""
         return self._by_origin.get(origin, NOTHING)
+
+    def listed(self) -> Iterator[tuple[str, Condition]]:
+        """Yield all conditions, with the source of each."""
+        for origin, denials in self._by_origin.items():
+            for one in denials.conditions:
+                yield origin, one
 
     def publish(self, origin: str, denials: Denials) -> bool:
         """Replace the conditions of a source; tells whether that changed anything."""
