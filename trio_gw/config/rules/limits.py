@@ -38,7 +38,7 @@ def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
     where = f"tiers.{name[:MAX_NAME]}"
     if not name.isprintable() or not 1 <= len(name.encode()) <= MAX_NAME:
         what = f"{where}: a name has 1 to {MAX_NAME} bytes of printable text"
-        yield Fault(path, what, "shorten it")
+        yield Fault(path, what, "choose another")
     events_given, octets_given = table.events != 0, table.bytes not in (0, "")
     if events_given == octets_given:
         both = "both events and bytes" if events_given else "neither events nor bytes"
@@ -48,7 +48,11 @@ def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
         mend = f"write a number from 1 to {tiers.LARGEST}"
         yield Fault((*path, "events"), f"{where}.events: {table.events} is no limit", mend)
     yield from _size((*path, "bytes"), table.bytes, f"{where}.bytes")
-    yield from _size((*path, "burst"), table.burst, f"{where}.burst")
+    if table.events and isinstance(table.burst, str):
+        what = f"{where}.burst: {table.burst!r} is no number of events"
+        yield Fault((*path, "burst"), what, "write a number; only bytes have units")
+    else:
+        yield from _size((*path, "burst"), table.burst, f"{where}.burst")
     try:
         tiers.period(table.per)
     except ValueError:
