@@ -219,6 +219,20 @@ async def test_the_listener_answers_nothing_else(
     assert b"trio_gw" not in answer.body
 
 
+async def test_who_asks_for_nothing_keeps_nobody_from_asking(
+    base: Path, nursery: trio.Nursery
+) -> None:
+    gateway = await start_gateway(nursery, base, metrics={"listen": "localhost:0"})
+    async with contextlib.AsyncExitStack() as silent:
+        for _ in range(20):
+            stream = await trio.open_tcp_stream("127.0.0.1", gateway.metrics_port)
+            await silent.enter_async_context(stream)
+        for _ in range(3):
+            stream = await trio.open_tcp_stream("127.0.0.1", gateway.metrics_port)
+            request = b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n"
+            assert (await gateway.ask(request, stream=stream)).status == 200
+
+
 async def test_clients_that_take_every_descriptor_do_not_end_the_counting(
     base: Path, nursery: trio.Nursery
 ) -> None:

@@ -282,6 +282,23 @@ async def test_an_answer_without_end_is_not_read_to_its_end(nursery: trio.Nurser
     await sink.aclose()
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_what_was_taken_is_not_sent_again_for_a_broken_answer(
+    hangs: bool, nursery: trio.Nursery
+) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 9\r\n\r\nok")
+        if hangs:
+            await trio.sleep_forever()
+
+    server = await start_raw(nursery, serve)
+    sink = HttpSink(f"http://127.0.0.1:{server.port}/", "")
+    with trio.fail_after(5):
+        await sink.write([event(1)])
+    await sink.aclose()
+
+
 def test_the_schemas_are_those_of_the_events() -> None:
     for name, schema in made().items():
         assert json.loads((FOLDER / f"{name}.schema.json").read_text()) == schema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from trio_gw.relay.plain import PlainStream
 
 DEADLINE = 10.0  # seconds for request and answer together
-AT_ONCE = 16  # connections served at one time; others are closed
+AT_ONCE = 16  # connections served at one time; for a further one the oldest is closed
 
 
 def scraped(
@@ -27,17 +28,19 @@ def scraped(
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
     """Make the handler of that listener."""
     kind = ((b"content-type", content_type.encode("ascii")),)
-    now = 0
+    served: deque[trio.CancelScope] = deque()
 
     async def serve(stream: PlainStream, _peer: str) -> None:
-        nonlocal now
-        now += 1
+        # Whoever says nothing, or does not read, keeps nobody else from an answer.
+        if len(served) >= AT_ONCE:
+            served.popleft().cancel()
         try:
-            if now <= AT_ONCE:
-                with trio.move_on_after(DEADLINE), contextlib.suppress(*BROKEN):
-                    await _answer(stream)
+            with trio.move_on_after(DEADLINE) as scope, contextlib.suppress(*BROKEN):
+                served.append(scope)
+                await _answer(stream)
         finally:
-            now -= 1
+            with contextlib.suppress(ValueError):
+                served.remove(scope)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Event
 
 TIMEOUT = 10.0  # seconds for one request
-MAX_ANSWER = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
+# What of an answer is read behind its status, so that the connection can be used again.
+MAX_ANSWER, LAST_WORDS = 1 << 16, 1.0  # bytes, seconds
 _AGAIN = frozenset((408, 425, 429))
 
 
@@ -107,7 +108,7 @@ class HttpSink:
         async with self._client.stream("POST", self._url, content=body) as answer:
             size = 0
             # Cancelled rather than left, because only that unwinds the generators below at once.
-            with trio.CancelScope() as scope:
+            with trio.move_on_after(LAST_WORDS) as scope, contextlib.suppress(httpx2.HTTPError):
                 async for chunk in answer.aiter_raw():
                     size += len(chunk)
                     if size > MAX_ANSWER:
