@@ -25,6 +25,7 @@ from trio_gw.config.settings_rules import check
 from trio_gw.config.settings_schema import (
     DROPPED,
     every_key,
+    fields,
     from_text,
     is_struct,
     kinds,
@@ -214,7 +215,7 @@ class _Loader:
     # --- both ---
 
     def _require(self, kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath) -> None:
-        for field in msgspec.structs.fields(kind):
+        for field in fields(kind):
             where = (*path, field.name)
             if field.required and field.name not in values:
                 # A value that was dropped has had its problem already.

@@ -7,11 +7,14 @@ so that a new setting needs a field and nothing else.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard, get_args, get_origin
 
 import msgspec
 
 if TYPE_CHECKING:
+    from msgspec.structs import FieldInfo
+
     from trio_gw.config.rules.faults import KeyPath
 
 DROPPED = object()
@@ -37,9 +40,15 @@ def named_tables(kind: object) -> type[msgspec.Struct] | None:
     return item if is_struct(item) else None
 
 
+@cache
+def fields(kind: type[msgspec.Struct]) -> tuple[FieldInfo, ...]:
+    """Return the fields of a table; the library works them out anew each time."""
+    return msgspec.structs.fields(kind)
+
+
 def kinds(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Map the keys of a table to their types."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+    return {field.name: field.type for field in fields(kind)}
 
 
 def every_key(kind: type[msgspec.Struct], prefix: str = "") -> list[str]:
@@ -101,7 +110,7 @@ def put(kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath, value
     if not rest:
         values[name] = value
         return True
-    field = next(one for one in msgspec.structs.fields(kind) if one.name == name)
+    field = next(one for one in fields(kind) if one.name == name)
     item = table_of(field.type)
     if item is None or not isinstance(index := rest[0], int):
         return put(field.type, values.setdefault(name, {}), rest, value)

@@ -60,4 +60,4 @@ def test_conditions_that_leave_nobody_are_a_warning(tmp_path: Path) -> None:
     path.write_text(inverted.format("10.0.0.0/8") + inverted.format("192.168.0.0/16"))
     (warning,) = load(path, {}).problems
     assert (warning.line, warning.severity) == (4, "warning")
-    assert "denies every address" in warning.what
+    assert "together deny every address" in warning.what

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def check(settings: Settings) -> Iterator[Fault]:
     """Yield the broken rules of these."""
-    good: list[Condition] = []
+    inverted: dict[int, Condition] = {}
     for index, deny in enumerate(settings.deny):
         path = ("deny", index)
         if len(deny.given) != 1:
@@ -34,9 +34,10 @@ def check(settings: Settings) -> Iterator[Fault]:
             what, mend = error.args
             yield Fault((*path, kind), f"{dotted(path)}.{kind}: {what}", mend)
         else:
-            good.append(one)
-            if nobody_left(good):
-                what = f"{dotted(path)} denies every address that an inverted one before it leaves"
-                mend = "each condition stands for itself: invert one range that holds all others"
-                yield Fault(path, what, mend, "warning")
-                good.pop()
+            if one.invert:
+                inverted[index] = one
+    if nobody_left(inverted.values()):
+        path = ("deny", max(inverted))
+        what = f"{dotted(path)} and the other inverted ones together deny every address"
+        mend = "each condition stands for itself: invert one range that holds all others"
+        yield Fault(path, what, mend, "warning")
