@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, frame
+from support.flows import flow
 from support.relays import Peer, Relay, inspected_memory, memory, relaying, tcp
 from trio_gw.config.tiers import Tier
 from trio_gw.counters import Counters
@@ -85,6 +87,40 @@ async def test_what_waits_is_not_lost(streams: Any, autojump_clock: trio.testing
             await relay.backend.hears(payload)
             assert (trio.current_time() - begun) // PER == number // 5
         await leaves(relay)
+
+
+@pytest.mark.parametrize("octets", [False, True], ids=["events", "bytes"])
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_waits_comes_whole_and_in_its_order(
+    seed: int, octets: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """In fragments, with control frames between them, in pieces of any size, both ways at once."""
+    dice = random.Random(seed)
+    client, backend = (flow(dice, key, 1 << 60, octets=octets, rsv=0x40) for key in (KEY, None))
+    both = tolls(dice.choice((2, 7, 30)) * (20_000 if octets else 1), "pause", octets=octets)
+
+    async def talks(peer: Peer, said: bytes) -> None:
+        at = 0
+        while at < len(said):
+            size = dice.choice((1, 7, 500, 20_000, 200_000))
+            await peer.sends(said[at : at + size])
+            await trio.sleep(dice.choice((0, 0, 0.1, PER)) if size > 500 else 0)
+            at += size
+
+    async def listens(peer: Peer, expected: list[tuple[int, bytes]]) -> None:
+        for first, payload in expected:
+            seen = await peer.gets()
+            assert (seen.first, seen.payload) == (first, payload)
+
+    options: dict[str, Any] = {"close_timeout": 1e6, "limit": 1e7, "rsv": 0x40}
+    async with relaying(memory, tolls=both, **options) as relay:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talks, relay.client, client.said)
+            nursery.start_soon(talks, relay.backend, backend.said)
+            nursery.start_soon(listens, relay.client, backend.arrives)
+            nursery.start_soon(listens, relay.backend, client.arrives)
+        await leaves(relay)
+        assert [toll.sieve.dropped for toll in both.values()] == [0, 0]
 
 
 async def ends_by_the_client(relay: Relay) -> None:

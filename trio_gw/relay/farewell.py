@@ -50,7 +50,7 @@ async def gone(stream: trio.abc.Stream) -> None:
         number = stream.socket.fileno()
     elif isinstance(stream, SecureStream):
         number = stream.tls.fileno()
-    with contextlib.suppress(OSError), select.epoll() as watch:
+    with contextlib.suppress(OSError, ValueError), select.epoll() as watch:
         watch.register(number, select.EPOLLRDHUP)
         await trio.lowlevel.wait_readable(watch.fileno())
         return
