@@ -47,7 +47,7 @@ class ResponseReader:
         """Build the upgrade request."""
         self._asked = target, headers
         line = b"GET %s HTTP/1.1" % target.encode("ascii")
-        fields = b"\r\n".join([name + b": " + value for name, value in headers])
+        fields = b"\r\n".join(map(b": ".join, headers))
         # The names and most values came through the gate; none may have gained a line since.
         ends = len(headers) - 1
         whole = fields.count(b"\r") == fields.count(b"\n") == ends and b"\0" not in fields

@@ -53,7 +53,9 @@ def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
 
 def apply_mask(payload: bytes | bytearray, key: bytes | bytearray) -> bytes:
     """Mask or unmask a short payload (§5.3)."""
-    return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+    size = len(payload)
+    mask = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
 
 
 def parse_close(payload: bytes | bytearray) -> Close:

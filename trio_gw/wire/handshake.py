@@ -227,7 +227,7 @@ def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
         raise bad_backend("The backend's 101 does not upgrade to websocket")
     if not lists(named.get(b"connection", NONE), b"upgrade"):
         raise bad_backend("The backend's 101 has no Connection: Upgrade")
-    if named.get(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
+    if named.get(b"sec-websocket-accept") != (accept_key(upgrade.key),):
         raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
     protocols = named.get(b"sec-websocket-protocol", NONE)
     if len(protocols) > 1:
@@ -261,7 +261,7 @@ def client_answer(answer: BackendAnswer, extra: Headers = ()) -> bytes:
     Headers in `extra` replace the backend's of the same name.
     """
     lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: Upgrade"]
-    lines += [name + b": " + value for name, value in end_to_end(answer, extra)]
+    lines += map(b": ".join, end_to_end(answer, extra))
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
