@@ -10,8 +10,9 @@ import errno
 import os
 import resource
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
+from operator import add, sub
 from typing import TYPE_CHECKING
 
 import trio
@@ -66,6 +67,7 @@ class Tally:
         self._codes: dict[Labels, set[int]] = {}  # close codes that were made up, by topic
         # Of handshakes that are over when they began, and when they left which phase.
         self._handshakes: list[tuple[float, list[tuple[Phase, float]]]] = []
+        self._lifetimes: list[float] = []
         metrics.probes.append(self._collect)
 
     async def run(self) -> None:
@@ -103,7 +105,9 @@ class Tally:
         topic.closed[how] = topic.closed.get(how, 0) + 1
         if session.denied:
             self._metrics.add(families.DENIED, (*labels[:2], session.denied, "close"))
-        self._metrics.observe(families.LIFETIME, (), session.age)
+        self._lifetimes.append(session.age)
+        if len(self._lifetimes) >= AT_ONCE:
+            self._add_times()
 
     def _refused(self, session: Session) -> None:
         api = ("", "") if session.route is None else _labels(session)[:2]
@@ -122,12 +126,17 @@ class Tally:
             self._add_times()
 
     def _add_times(self) -> None:
-        observe = self._metrics.observe
+        times: defaultdict[Phase, list[float]] = defaultdict(list)
         for last, marks in self._handshakes:
             for phase, left in marks:
-                observe(families.PHASES, _PHASES[phase], left - last)
+                times[phase].append(left - last)
                 last = left
         self._handshakes.clear()
+        for phase, values in times.items():
+            self._metrics.observe_all(families.PHASES, _PHASES[phase], values)
+        if self._lifetimes:
+            self._metrics.observe_all(families.LIFETIME, (), self._lifetimes)
+            self._lifetimes.clear()
 
     def _throttled(self, labels: Labels, quota: Quota) -> None:
         labels = (*labels, quota.level.lower(), quota.tier.on_exceed)
@@ -158,14 +167,15 @@ class Tally:
         metrics.put(families.SOCKETS, (), len(self._sessions))
 
     def _add(self, labels: Labels, topic: _Topic) -> None:
-        add = self._metrics.add
-        add(families.OPENED, labels, topic.opened)
-        add(families.OPEN, labels, topic.opened - sum(topic.closed.values()))
-        add(families.HANDSHAKES, (*labels[:2], _SWITCHED, ""), topic.opened)
+        metrics = self._metrics
+        metrics.add(families.OPENED, labels, topic.opened)
+        metrics.add(families.OPEN, labels, topic.opened - sum(topic.closed.values()))
+        metrics.add(families.HANDSHAKES, (*labels[:2], _SWITCHED, ""), topic.opened)
         for (code, by), count in topic.closed.items():
-            add(families.CLOSED, (*labels, self._code(labels, code), by.value), count)
+            how = self._code(labels, code), by.value
+            metrics.add(families.CLOSED, (*labels, *how), count)
         for place, amount in enumerate(topic.traffic):
-            add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
+            metrics.add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
 
     def _code(self, topic: Labels, code: int) -> str:
         """Give a close code as a label. Peers may make codes up, and would fill up the series."""
@@ -188,11 +198,9 @@ def _look(session: Session, topic: _Topic) -> None:
     counted = session.counted
     if publish.octets == counted[2] and subscribe.octets == counted[6]:
         return
-    for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
-        # What is under way may make the payload look larger than it proves to be.
-        if (more := value - counted[place]) > 0:
-            topic.traffic[place] += more
-            counted[place] = value
+    # What is under way may make the payload look larger than it proves to be.
+    session.counted = list(map(max, counted, _numbers(publish) + _numbers(subscribe)))
+    topic.traffic = list(map(add, topic.traffic, map(sub, session.counted, counted)))
 
 
 def _numbers(lane: Lane) -> tuple[int, int, int, int]:

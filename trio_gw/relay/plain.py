@@ -7,7 +7,6 @@ wait, it costs more than the steps. `receive_now` and `send_now` are for those.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -111,8 +110,10 @@ class PlainStream(trio.abc.HalfCloseableStream):
         if self.socket.fileno() >= 0:
             if self._waiting:
                 trio.lowlevel.notify_closing(self.socket)
-            with contextlib.suppress(OSError):  # ECONNRESET, which closes all the same
+            try:
                 self.socket.close()
+            except OSError:  # ECONNRESET, which closes all the same
+                return
 
     async def aclose(self) -> None:
         """Close, as any Trio stream does."""

@@ -43,6 +43,7 @@ AT_ONCE = calls.MOST  # sockets served before other tasks get their turn
 BUSY = 4  # sockets ready in one round that make it likely that more are by now
 
 _FREE: Mapping[Side, Toll] = MappingProxyType({})
+_NOTHING = (b"", b"")  # of client and backend
 
 
 class Shuttle:
@@ -88,21 +89,23 @@ class Shuttle:
         publish: Lane,
         subscribe: Lane,
         *,
-        early: tuple[bytes, bytes] = (b"", b""),
+        early: tuple[bytes, bytes] = _NOTHING,
         close_timeout: float,
         tolls: Mapping[Side, Toll] = _FREE,
     ) -> Ending:
         """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
-        unsent = (b"", b"")
+        unsent = _NOTHING
         near, far = _socket(client), _socket(backend)
         if self._sockets is not None and near is not None and far is not None:
             both = tolls.get(Side.CLIENT), tolls.get(Side.BACKEND)
-            for toll, lane in zip(both, (publish, subscribe), strict=True):
-                if toll is not None:
-                    toll.begin(lane, (publish, subscribe))
-            unsent = _passed(subscribe, early[1], both[1]), _passed(publish, early[0], both[0])
-            early = (b"", b"")
-            held = any(toll is not None and toll.waiting for toll in both)
+            if tolls:
+                for toll, lane in zip(both, (publish, subscribe), strict=True):
+                    if toll is not None:
+                        toll.begin(lane, (publish, subscribe))
+            if early != _NOTHING:
+                unsent = _passed(subscribe, early[1], both[1]), _passed(publish, early[0], both[0])
+                early = _NOTHING
+            held = tolls and any(toll is not None and toll.waiting for toll in both)
             if not (publish.halted or subscribe.halted or held):
                 try:
                     ride = _Ride((near, far), (publish, subscribe), unsent, both)
@@ -114,7 +117,7 @@ class Shuttle:
                     raise
         ended: Ending | None = None
         streams = client, backend
-        simple = self.waits.running and not tolls and not any((*early, *unsent))
+        simple = self.waits.running and not tolls and early == unsent == _NOTHING
         if simple and parting.are_plain(streams):
             parted = await parting.part(streams, (publish, subscribe), self.waits, close_timeout)
             if isinstance(parted, Ending):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -77,6 +77,18 @@ class Metrics:
             numbers[place] += 1
         numbers[-2] += 1
         numbers[-1] += seconds
+
+    def observe_all(self, family: Family, labels: Labels, values: list[float]) -> None:
+        """Add many values to a histogram, in any order; sorts them."""
+        numbers = self._numbers(family, labels)
+        values.sort()
+        below = 0
+        for place, bound in enumerate(family.buckets):
+            upto = bisect_right(values, bound, below)
+            numbers[place] += upto - below
+            below = upto
+        numbers[-2] += len(values)
+        numbers[-1] += sum(values)
 
     def _numbers(self, family: Family, labels: Labels) -> Numbers:
         held = self._all[family.name]
