@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -65,6 +66,9 @@ def _module(command: str) -> ModuleType:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 fine, 1 problems found, 2 usage)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names are in any language, and terminals are not: as standard error does it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     command = _module(options.command)
     try:

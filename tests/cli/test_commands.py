@@ -453,6 +453,13 @@ def test_tiers_lists_what_there_is(tmp_path: Path) -> None:
     assert (wide["limit"], wide["unit"], wide["from"]) == (3072, "bytes", "settings")
 
 
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text('[tiers."früh"]\nevents = 7\n')
+    done = gw(tmp_path, "tiers", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fr\\xfch" in done.stdout
+
+
 def test_tiers_with_settings_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text("[tiers.t]\n")
     done = gw(tmp_path, "tiers")
