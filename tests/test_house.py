@@ -85,7 +85,7 @@ DOORS: dict[str, set[str]] = {
 
 # Values in, values out: no event loop and no clock.
 PURE = (
-    *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/fence.py"),
+    *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/fence.py", "guard/gate.py"),
     *("guard/limits.py", "guard/quota.py", "guard/ranges.py", "mapping", "relay/assembly.py"),
     *("relay/lane.py", "relay/runs.py", "relay/sieve.py", "topics", "wire"),
 )

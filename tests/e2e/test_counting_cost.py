@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import costs
-from trio_gw import compiled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 
     from support.commands import Serving
 
-# Not compiled, a call of a function is a tenth of what a message costs.
-MOST = 1.15 if compiled.in_use() else 1.6
+MOST = 1.15
 QUIET = "[metrics]\nenabled = false\n"
 # Three levels count what an open topic says, and none of them ever has too little room.
 LIMITED = """
@@ -53,9 +51,8 @@ async def test_counting_costs_little(
         start = partial(costs.talkers, tier="Plenty", topic=topic)
         one = await start(base / "on", running, nursery, LIMITED)
     other = await costs.talkers(base / "off", running, nursery, QUIET)
-    most = MOST if limits else 1.15
-    ratio = await costs.ratio((one, other), messages, at_once, most)
+    ratio = await costs.ratio((one, other), messages, at_once, MOST)
     what = "metrics and limits" if limits else "metrics"
     print(f"{what}, {at_once} at once: {ratio:.3f} times the cost")
     await costs.leave((one, other))
-    assert ratio <= most
+    assert ratio <= MOST

@@ -14,8 +14,9 @@ from trio_gw.guard import limits
 from trio_gw.guard.limits import Level, Limits, width
 
 if TYPE_CHECKING:
+    from trio_gw.guard.gate import Gate
     from trio_gw.guard.limits import Gates
-    from trio_gw.guard.quota import Gate, Quota
+    from trio_gw.guard.quota import Quota
 
 START = 1_700_000_040.0  # the beginning of a minute
 

@@ -222,7 +222,7 @@ def test_a_message_is_known_with_its_first_header(data: st.DataObject, way: Way)
             if one.opcode < CLOSE:
                 begun += one.opcode != CONTINUATION
                 announced += len(one.payload)
-        assert (lane.begun(), lane.announced(), lane.left()) == (begun, announced, max(left, 0))
+        assert (lane.begun(), lane.announced(), lane.need) == (begun, announced, max(left, 0))
 
 
 def test_a_message_counts_when_it_is_complete(way: Way) -> None:

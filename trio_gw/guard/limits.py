@@ -14,7 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.counters import Slot
-from trio_gw.guard.quota import Gate, Ledger, Quota
+from trio_gw.guard.gate import Gate
+from trio_gw.guard.quota import Ledger, Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

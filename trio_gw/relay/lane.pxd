@@ -11,11 +11,11 @@ cdef int _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE
 cdef class Lane:
     cdef int _masked
     cdef bytes _inside, _outside, _table
-    cdef unsigned long long _message, _most, _need
+    cdef unsigned long long _message, _most
     cdef public object close, ending, tap, violation, wake
     cdef public bytes held
     cdef public bint finished, over
-    cdef public unsigned long long extra, frames, messages, octets
+    cdef public unsigned long long extra, frames, messages, need, octets
 
     @cython.locals(new="unsigned long long")
     cpdef Py_ssize_t take(
@@ -38,8 +38,6 @@ cdef class Lane:
     cpdef unsigned long long begun(self) noexcept
 
     cpdef unsigned long long announced(self) noexcept
-
-    cpdef unsigned long long left(self) noexcept
 
     cdef Py_ssize_t _take_close(
         self, const unsigned char *data, unsigned long long start, unsigned long long end

@@ -11,7 +11,7 @@ A lane reads frame headers and nothing else (RFC 6455 §5.2). It passes every by
 After that the lane is `finished`: it forwards nothing but goes on reading, to see the peer's own
 Close. A driver (`relay.pump`) moves the bytes; `proxy.sessions` calls `end`.
 
-Theory of operation. `_need` counts the bytes of the current frame still to come after its
+Theory of operation. `need` counts the bytes of the current frame still to come after its
 header. A chunk that ends inside a header, or inside a Close frame, has that tail *held* (at most
 `MAX_HELD` bytes) until the rest arrives: a header is judged whole before its first byte passes.
 Only a lane that has to `end` holds more: all that came behind the place where its Close goes.
@@ -67,8 +67,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_inside", "_masked", "_message", "_most", "_need", "_outside", "_table", "close", "ending",
-        "extra", "finished", "frames", "held", "messages", "octets", "over", "tap", "violation",
+        "_inside", "_masked", "_message", "_most", "_outside", "_table", "close", "ending", "extra",
+        "finished", "frames", "held", "messages", "need", "octets", "over", "tap", "violation",
         "wake",
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ class Lane:
         self._table = self._outside
         self._most = most
         self._message = 0  # octets of the message so far, announced ones included; with `most` only
-        self._need = 0
+        self.need = 0
         self.held = b""
         self.close: Close | None = None  # the Close frame that the sender sent
         self.violation: ViolationError | None = None
@@ -107,8 +107,8 @@ class Lane:
         if self.held:
             new -= len(self.held)
         self.octets += new
-        if size - at < self._need:  # Inside one frame: nothing to read. The usual case in bulk.
-            self._need -= size - at
+        if size - at < self.need:  # Inside one frame: nothing to read. The usual case in bulk.
+            self.need -= size - at
             return at if self.finished else size
         if self.over:
             self.extra += new
@@ -124,7 +124,7 @@ class Lane:
 
     def _scan(self, data: bytes | bytearray, at: int, size: int) -> int:
         """Read the frame headers in `data[at:size]`; returns where what may pass ends."""
-        at += self._need
+        at += self.need
         start = at
         table, inside, masked = self._table, self._inside, self._masked
         shortest = 6 if masked else 2
@@ -222,11 +222,11 @@ class Lane:
         if closing:
             return self._take_close(data, start, at)
         if at >= size:
-            self._need = at - size
+            self.need = at - size
             return size
         # A frame boundary with bytes behind it: the start of a header, or what came after the
         # place where our own Close goes.
-        self._need = 0
+        self.need = 0
         self.held = bytes(data[at:size])
         return at
 
@@ -237,7 +237,7 @@ class Lane:
 
     def _take_close(self, data: bytes | bytearray, start: int, end: int) -> int:
         """Judge a whole Close frame; what follows it is of no use to anyone (§5.5.1)."""
-        self._need = 0
+        self.need = 0
         payload = data[start + (6 if self._masked else 2) : end]
         if self._masked:
             payload = frames.apply_mask(payload, data[start + 2 : start + 6])
@@ -254,7 +254,7 @@ class Lane:
         return self._violated(start, ViolationError(what, code))
 
     def _violated(self, start: int, violation: ViolationError) -> int:
-        self._need = 0
+        self.need = 0
         self.violation = violation
         self.over = True
         if self.ending is None:
@@ -287,11 +287,7 @@ class Lane:
     def announced(self) -> int:
         """Count the octets of data frames' payloads, those included that are still to come."""
         headers = self.frames * (6 if self._masked else 2) + self.extra + len(self.held)
-        return self.octets + self._need - headers
-
-    def left(self) -> int:
-        """Return how much of the current frame is still to come."""
-        return self._need
+        return self.octets + self.need - headers
 
     @property
     def halted(self) -> bool:
@@ -310,7 +306,7 @@ class Lane:
 
     def flush(self) -> bytes:
         """Return the Close frame asked for by `end` once at a frame boundary, else nothing."""
-        if self.ending is None or self.finished or self._need:
+        if self.ending is None or self.finished or self.need:
             return b""
         self.finished = True
         return frames.close_frame(*self.ending, masked=bool(self._masked))
@@ -327,5 +323,5 @@ class Lane:
 
     def cut(self) -> None:
         """Forget the rest of a frame, where nothing of it has been passed on."""
-        self._need = 0
+        self.need = 0
         self.held = b""

@@ -1,17 +1,26 @@
 # The types of `pair.py` where it is compiled.
 
+import cython
+
 from trio_gw.relay.lane cimport Lane
 
 
 cdef class End:
-    cdef public bint ended, waits
+    cdef public bint ended
     cdef public int fd
     cdef public unsigned int interest
     cdef public Lane lane
     cdef public End other
     cdef public object pair, tls, toll
-    cdef public unsigned long long announced, begun
+    cdef public unsigned long long announced, begun, free_messages, free_octets
+    cdef public double free_until
     cdef public bytes unsent
+
+    cpdef borrow(self, unsigned long long messages, unsigned long long octets, double until)
+
+    @cython.locals(begun="unsigned long long", announced="unsigned long long",
+                   messages="unsigned long long", octets="unsigned long long")
+    cpdef tuple repay(self)
 
 
 cdef class Pair:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class End:
-    """One socket of a pair, with `tls` around it or not. `lane` carries what it says to `other`."""
+    """One socket of a pair, with `tls` around it or not. `lane` carries what it says to `other`.
 
-    __slots__ = ("announced", "begun", "ended", "fd", "interest", "lane", "other", "pair", "tls",
-                 "toll", "unsent", "waits")  # fmt: skip
+    Where it is limited, nobody has to be asked until `free_until` (epoch seconds), as long as
+    less than `free_messages` have ended, and `free_octets` or less are received or announced.
+    """
+
+    __slots__ = ("announced", "begun", "ended", "fd", "free_messages", "free_octets", "free_until",
+                 "interest", "lane", "other", "pair", "tls", "toll", "unsent")  # fmt: skip
 
     other: End
 
@@ -40,7 +44,23 @@ class End:
         self.unsent = unsent  # for this socket, from the other one
         self.toll = toll  # for what this socket says
         self.begun, self.announced = lane.begun(), lane.announced()  # what the gate knows of
-        self.waits = toll is not None and bool(toll.waiting)
+        self.free_messages = self.free_octets = 0
+        self.free_until = 0.0
+
+    def borrow(self, messages: int, octets: int, until: float) -> None:
+        """Let so much more pass without asking, from what the gate knows of."""
+        # A message that has begun has not ended yet; headers are not among what is announced.
+        self.free_messages = self.begun + messages
+        self.free_octets = self.lane.octets + self.lane.need + octets
+        self.free_until = until
+
+    def repay(self) -> tuple[int, int]:
+        """Ask again from now on; returns which messages and octets the gate does not know of."""
+        self.free_until = 0.0
+        begun, announced = self.lane.begun(), self.lane.announced()
+        messages, octets = begun - self.begun, announced - self.announced
+        self.begun, self.announced = begun, announced
+        return messages, octets
 
 
 class Pair:
@@ -71,10 +91,6 @@ class Pair:
         """Forget that the two belong together, so that no garbage collector is needed."""
         self.client.other = self.backend.other = None  # type: ignore[assignment]
         self.client.pair = self.backend.pair = None  # type: ignore[assignment]
-
-    def pause(self) -> None:
-        """Hear that something waits at a gate, and has to be tried again."""
-        raise NotImplementedError
 
     def let_go(self) -> None:
         """Hear that this pair was dropped; it is someone else's from here on."""

@@ -175,16 +175,12 @@ class _Ride(Pair):
         self.client.lane.wake = self.backend.lane.wake = self._leave
         return True
 
-    def pause(self) -> None:
-        """Leave the road, for something has to wait."""
-        self._leave()
-
     def let_go(self) -> None:
         self._unhook()
         trio.lowlevel.reschedule(self._task)
 
     def _leave(self) -> None:
-        """Let go because a lane wants to end, or something has to wait."""
+        """Let go because a lane wants to end."""
         self._sockets.drop(self)
         self.let_go()
 

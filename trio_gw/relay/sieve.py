@@ -30,12 +30,8 @@ class Verdict(Protocol):
 
 
 class Gate(Protocol):
-    """Who decides. `take` counts what it lets pass; `add` a further frame of that.
+    """Who decides. `take` counts what it lets pass; `add` a further frame of that."""
 
-    `fits` lets pass so many messages at once, with so many octets, and counts them; or nothing.
-    """
-
-    def fits(self, messages: int, octets: int, now: float) -> bool: ...
     def take(self, octets: int, now: float) -> Verdict | None: ...
     def add(self, octets: int, now: float) -> None: ...
 
@@ -49,6 +45,32 @@ class Hold(NamedTuple):
     until: float
     ending: str = ""
     at: int = 0
+
+
+def weigh(data: bytes | bytearray | memoryview, left: int, *, masked: bool) -> tuple[int, int]:
+    """Count the messages that begin in what a lane passed, and what its data frames announce.
+
+    So much was to come of the frame under way before that.
+    """
+    view, key = memoryview(data), 4 if masked else 0
+    messages = octets = 0
+    at = left
+    while at < len(view):
+        first, length, head = _frame(view, at)
+        if first & 0x0F < frames.CLOSE:
+            messages += first & 0x0F != frames.CONTINUATION
+            octets += length
+        at += head + key + length
+    return messages, octets
+
+
+def _frame(view: memoryview, at: int) -> tuple[int, int, int]:
+    """Read a header: its first byte, the payload's length, and its own without a key."""
+    first, length, head = view[at], view[at + 1] & 0x7F, 2
+    if length >= 126:
+        head = 4 if length == 126 else 10
+        length = int.from_bytes(view[at + 2 : at + head], "big")
+    return first, length, head
 
 
 class Sieve:
@@ -82,10 +104,7 @@ class Sieve:
         at = begin = 0  # what lies between these passes, and is still to be yielded
         while at < size:
             if not self._left:
-                first, length, head = view[at], view[at + 1] & 0x7F, 2
-                if length >= 126:
-                    head = 4 if length == 126 else 10
-                    length = int.from_bytes(view[at + 2 : at + head], "big")
+                first, length, head = _frame(view, at)
                 self._passes = True
                 if first & 0x0F < frames.CLOSE:
                     for hold in self._judge(first & 0x0F, length):

@@ -1,33 +1,61 @@
 """The gate of one direction as the drivers meet it: pass, drop, wait, or end the connection.
 
-On the road (`turn`) a gate is asked once for all that was received, and only where that does not
-fit into the limit message by message: a `Sieve` decides. What it holds up waits here, off the road.
-Meanwhile a chunk more is read, to see whether the sender leaves; then TCP holds up the sender, so
-that at most two chunks wait in memory. Who leaves is given some time for what waits. A connection
-that ends waits for nobody: what is over the limit then is dropped, so that the Close frame gets
-through.
+On the road (`turn`) a gate is asked once for all that was received, or for more than that where
+there is much room, and only where it does not fit into the limit message by message: a `Sieve`
+decides. What it holds up waits here, off the road. Meanwhile a chunk more is read, to see whether
+the sender leaves; then TCP holds up the sender, so that at most two chunks wait in memory. Who
+leaves is given some time for what waits. A connection that ends waits for nobody: what is over the
+limit then is dropped, so that the Close frame gets through.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from trio_gw.errors import CloseCode
-from trio_gw.relay.sieve import Hold, Sieve
+from trio_gw.relay import sieve
+from trio_gw.relay.sieve import Hold, Sieve, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.sieve import Gate
 
     Bytes = bytes | bytearray | memoryview
     Send = Callable[[Bytes], Awaitable[None]]
     Left = Callable[[], Awaitable[float]]
 
 LOOK_AGAIN = 60.0  # seconds
+
+
+class Borrower(Protocol):
+    """Who may let pass some messages with some octets `until` then without asking.
+
+    It may have to `repay` before: that ends the loan, and tells how much of it was used.
+    """
+
+    def borrow(self, messages: int, octets: int, until: float) -> None: ...
+    def repay(self) -> tuple[int, int]: ...
+
+
+class Gate(sieve.Gate, Protocol):
+    """Who decides about whole chunks, too.
+
+    `fits` lets pass so many messages at once, with so many octets, and counts them; or nothing.
+    `count` counts what has passed. `lend` makes a loan, if there is much room, which lasts `until`
+    some window ends; `take_back` ends it, of which so much was used, and `settle` does after it
+    has asked the borrower.
+    """
+
+    @property
+    def until(self) -> float: ...
+    def fits(self, messages: int, octets: int, now: float) -> bool: ...
+    def count(self, messages: int, octets: int, now: float) -> None: ...
+    def lend(self, borrower: Borrower, now: float) -> bool: ...
+    def take_back(self, messages: int, octets: int) -> None: ...
+    def settle(self) -> None: ...
 
 
 class Toll:
@@ -37,6 +65,7 @@ class Toll:
         self.gate = gate
         self.clock = clock
         self.sieve = Sieve(gate, clock, masked=masked)
+        self._masked = masked
         self.busy = False  # the sieve knows of a message that does not pass, or has to
         self.waiting = b""  # on the road: what the lane has passed, and the sieve not yet
         self._until = 0.0
@@ -53,6 +82,28 @@ class Toll:
         self._lanes = tuple(lanes)
 
     # -- on the road -----------------------------------------------------------------------
+
+    def settle(self, messages: int, octets: int, now: float, data: Bytes, left: int) -> bool:
+        """End a loan, and ask for what did not fit into it: `data`, which the lane has passed.
+
+        So many messages with so many octets have passed since it began, those of `data` included;
+        `left` was to come of the frame under way before that. Returns whether `data` may pass;
+        if so it is counted.
+        """
+        gate = self.gate
+        lasts = now < gate.until
+        if lasts:
+            # In the same windows it makes no difference when something was counted.
+            gate.take_back(0, 0)
+            if gate.fits(messages, octets, now):
+                return True
+        ours = weigh(data, left, masked=self._masked)
+        before = messages - ours[0], octets - ours[1]
+        if lasts:
+            gate.count(*before, now)
+            return False
+        gate.take_back(*before)
+        return gate.fits(*ours, now)
 
     def screen(self, data: Bytes, left: int) -> bytes:
         """Return what may pass at once of what the lane passed; the rest is dropped or `waiting`.
@@ -84,7 +135,7 @@ class Toll:
         on the road is behind it.
         """
         if not self.busy and not self.waiting:
-            self.sieve.resume(self._lane.left())
+            self.sieve.resume(self._lane.need)
 
         async def pay(data: Bytes) -> None:
             for part in self.sieve.feed(data):

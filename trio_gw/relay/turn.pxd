@@ -16,6 +16,7 @@ cdef class Sockets:
     cdef calls.Ready _ready[calls.MOST]
     cdef bytearray _buffer
     cdef dict _calls
+    cdef double _time
     cdef list _ends, _into
     cdef public bint called, freed
 
@@ -29,8 +30,14 @@ cdef class Sockets:
                    sent=Py_ssize_t, left="unsigned long long")
     cdef _carry(self, End end)
 
-    @cython.locals(lane=Lane, messages="unsigned long long", octets="unsigned long long")
-    cdef bint _fits(self, End end) except -1
+    @cython.locals(lane=Lane)
+    cdef bint _is_free(self, End end) except -1
+
+    @cython.locals(messages="unsigned long long", octets="unsigned long long", borrowed=bint,
+                   now=double)
+    cdef bint _fits(
+        self, End end, unsigned long long left, Py_ssize_t start, Py_ssize_t stop
+    ) except -1
 
     @cython.locals(other=End)
     cdef _screen(self, End end, unsigned long long left, Py_ssize_t start, Py_ssize_t stop)

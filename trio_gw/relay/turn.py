@@ -5,16 +5,17 @@ nothing is lost by leaving something for the next round. All reads share one buf
 socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
 it is, the socket that sent it is not read: backpressure is TCP's own.
 
-Where a direction is limited, its gate is asked once for all that was received. Only where that is
-not sure to fit, or something of the last message was dropped, every message is looked at
-(`toll`). What has to wait waits there, and its socket is not read either.
+Where a direction is limited, its gate is asked once for all that was received, if it has not lent
+more than that before. Only where it is not sure to fit, or something of the last message was
+dropped, every message is looked at (`toll`).
 
 TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a
 whole record, so that nothing decrypted stays where epoll cannot see it.
 
-Whatever is not plain relaying (an end, an error, a lane that halts) is not judged here: the pair
-is dropped, and its `let_go` is called. Nothing is lost by that: an end or an error shows again to
-the next who reads or writes, and what was received is on the lane or in `unsent`.
+Whatever is not plain relaying (an end, an error, a lane that halts, a message that has to wait) is
+not judged here: the pair is dropped, and its `let_go` is called. Nothing is lost by that: an end or
+an error shows again to the next who reads or writes, and what was received is on the lane, in
+`unsent`, or waits at its gate.
 
 This file is compiled where a C compiler is at hand; `turn.pxd` says with which types.
 """
@@ -55,10 +56,11 @@ class Sockets:
         self._calls: dict[int, Callable[[], None]] = {}  # of guests, by their numbers
         self._caller = -1  # a descriptor that is none of the sockets
         self.called = False  # it was ready
-        self.freed = False  # Trio has something to do: a pair was let go or waits, a guest called
+        self.freed = False  # Trio has something to do: a pair was let go, a guest called
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
+        self._time = 0.0  # epoch seconds, once a gate's loan was looked at in this round
 
     def __len__(self) -> int:
         return self._count
@@ -129,6 +131,8 @@ class Sockets:
                 self._ends[end.fd] = None
                 self._count -= 1
                 self._epoll.unregister(end.fd)
+            if end.toll is not None:
+                end.toll.gate.settle()
 
     def stay(self, seconds: float) -> bool:
         """Serve until this time is over, the road or a guest called, or a pair was let go.
@@ -152,6 +156,7 @@ class Sockets:
         When none is, wait for the first one, for so many seconds.
         """
         count = calls.wait(self._number, self._epoll, self._ready, most, seconds)
+        self._time = 0.0
         for index in range(count):
             fd, event = self._ready[index]
             end = self._ends[fd]
@@ -166,7 +171,7 @@ class Sockets:
             if event & _OUT and end.unsent and not self._flush(end):
                 continue
             if event & ~_OUT:
-                if end.other.unsent or end.waits:
+                if end.other.unsent:
                     # Not being read: its end can wait until its last words have been taken, but
                     # it would be reported again and again.
                     if event & _GONE:
@@ -189,9 +194,14 @@ class Sockets:
         if lane.held:
             start -= len(lane.held)
             self._buffer[start:_ROOM] = lane.held
-        left = 0 if end.toll is None else lane.left()
+        left = lane.need
         stop = lane.take(self._buffer, start, _ROOM + received)
-        if end.toll is not None and stop > start and not self._fits(end):
+        if (
+            end.toll is not None
+            and stop > start
+            and not self._is_free(end)
+            and not self._fits(end, left, start, stop)
+        ):
             self._screen(end, left, start, stop)
             return
         if stop > start:
@@ -210,17 +220,34 @@ class Sockets:
         if lane.over or lane.ending is not None or end.ended:
             self._let_go(end)
 
-    def _fits(self, end: End) -> bool:
-        """Ask the gate for all that was just received; what may pass is counted."""
+    def _is_free(self, end: End) -> bool:
+        """Tell whether what was just received may pass without asking."""
         lane, toll = end.lane, end.toll
         assert toll is not None
-        messages = lane.begun() - end.begun
-        octets = lane.announced() - end.announced
-        end.begun += messages
-        end.announced += octets
+        self._time = self._time or toll.clock()
+        return (
+            self._time < end.free_until
+            and lane.messages < end.free_messages
+            and lane.octets + lane.need <= end.free_octets
+        )
+
+    def _fits(self, end: End, left: int, start: int, stop: int) -> bool:
+        """Ask the gate for all that was just received; what may pass is counted."""
+        toll, now = end.toll, self._time
+        assert toll is not None
+        borrowed = end.free_until > 0
+        messages, octets = end.repay()
         if toll.busy:
             return False
-        return not (messages or octets) or toll.gate.fits(messages, octets, toll.clock())
+        if borrowed:
+            if not toll.settle(messages, octets, now, self._view[start:stop], left):
+                return False
+        elif not (messages or octets):
+            return True
+        elif not toll.gate.fits(messages, octets, now):
+            return False
+        toll.gate.lend(end, now)
+        return True
 
     def _screen(self, end: End, left: int, start: int, stop: int) -> None:
         """Send on what may pass, message by message; the others are dropped, or have to wait."""
@@ -232,15 +259,11 @@ class Sockets:
             return
         if other.unsent and not self._flush(other):
             return
-        if end.lane.over or end.ended:
+        if end.lane.over or end.ended or toll.waiting:
             self._let_go(end)
             return
-        end.waits = bool(toll.waiting)
         self._expect(end)
         self._expect(other)
-        if end.waits:
-            self.freed = True  # there is a new deadline
-            end.pair.pause()
 
     def _decrypt(self, end: End) -> int:
         """Read the records that are there, as many as there is room for; answer as `receive`.
@@ -295,7 +318,7 @@ class Sockets:
 
 
 def _wanted(end: End) -> int:
-    return (0 if end.other.unsent or end.waits else _IN) | (_OUT if end.unsent else 0)
+    return (0 if end.other.unsent else _IN) | (_OUT if end.unsent else 0)
 
 
 def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
