@@ -270,7 +270,7 @@ async def run(
             for sock in listeners.get("admin", ()):
                 accepting.start_soon(accept_all, sock, server.handle, nursery)
             if metrics is not None:
-                handler = scraped(metrics.exposition, CONTENT_TYPE)
+                handler = scraped(metrics.tell, CONTENT_TYPE)
                 for sock in listeners.get("metrics", ()):
                     accepting.start_soon(accept_all, sock, handler, nursery)
             if sockets is None:

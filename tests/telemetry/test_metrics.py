@@ -6,14 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
 
 from support.numbers import samples, total
 from trio_gw.counters import Pages
 from trio_gw.telemetry import families
 from trio_gw.telemetry.families import FAMILIES, FIXED
-from trio_gw.telemetry.metrics import Metrics, merge, pack, retire, unpack
+from trio_gw.telemetry.metrics import Metrics, _Series, merge, pack, retire, unpack
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -49,6 +52,34 @@ def test_any_label_is_written_so_that_it_is_read_back(text: str) -> None:
     text = text.encode("utf-8", "backslashreplace").decode()
     ((labels, value),) = samples(metrics.exposition())["trio_gw_handshakes_total"]
     assert (labels["api"], value) == (text[:200], 1)
+
+
+async def test_many_series_are_written_little_by_little_and_as_the_library_does(
+    nursery: trio.Nursery,
+) -> None:
+    metrics = Metrics()
+    for number in range(450):
+        topic = "a", "1", f"/{number}\n# EOF\n# TYPE x"
+        metrics.add(families.OPENED, topic)
+        metrics.add(families.HELD, topic, 2)
+    for phase in range(450):
+        metrics.observe(families.PHASES, (f"p{phase}",), 0.5)
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    nursery.start_soon(work)
+    text = await metrics.tell()
+    assert turns > len(families.FAMILIES)
+    registry = CollectorRegistry(auto_describe=False)
+    for family in families.FAMILIES:
+        held = list(metrics.snapshot()[family.name].items())
+        registry.register(_Series(family, held))
+    assert text == metrics.exposition() == generate_latest(registry)
 
 
 def test_processes_are_added_up_and_the_dead_stay_counted() -> None:

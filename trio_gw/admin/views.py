@@ -64,7 +64,7 @@ async def metrics(context: Context, request: Request, _: str) -> Response:
     """`GET /metrics`: the numbers of all workers, as OpenMetrics text."""
     if context.metrics is None:
         raise FaultError(404, "metrics are turned off (metrics.enabled)")
-    return Response(context.metrics.exposition(), media_type=CONTENT_TYPE)
+    return Response(await context.metrics.tell(), media_type=CONTENT_TYPE)
 
 
 async def routes(context: Context, request: Request, _: str) -> Response:

@@ -24,7 +24,7 @@ AT_ONCE = 16  # connections served at one time; for a further one the oldest is 
 
 
 def scraped(
-    exposition: Callable[[], bytes], content_type: str
+    exposition: Callable[[], Awaitable[bytes]], content_type: str
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
     """Make the handler of that listener."""
     kind = ((b"content-type", content_type.encode("ascii")),)
@@ -59,7 +59,7 @@ def scraped(
                 raise not_found()
             if head.method not in ("GET", "HEAD"):
                 raise only_get()
-            answer = response(200, kind, exposition(), head_only=head.method == "HEAD")
+            answer = response(200, kind, await exposition(), head_only=head.method == "HEAD")
         except Refusal as refusal:
             answer = response(refusal.status, refusal.headers, refusal.body)
         await stream.send_all(answer)

@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -26,7 +27,7 @@ from prometheus_client.utils import floatToGoString
 from trio_gw.telemetry.families import FAMILIES, FIXED, OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
 
@@ -38,6 +39,8 @@ log = logging.getLogger("trio_gw.metrics")
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SERIES = 1000  # of one metric
 MAX_LABEL = 200  # characters
+AT_A_TIME = 200  # series that are written before others may work: some milliseconds
+_END = b"# EOF\n"
 
 Labels = tuple[str, ...]
 Numbers = list[float]  # one; of a histogram the counts of its buckets, of all, and the sum
@@ -132,16 +135,34 @@ class Metrics:
         return {page: unpack(self._pages.read(page)) for page in others}
 
     def exposition(self) -> bytes:
-        """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`).
+        """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`)."""
+        return b"".join(self._pieces())
+
+    async def tell(self) -> bytes:
+        """Do so little by little, for where there are many series others would have to wait."""
+        pieces = []
+        for piece in self._pieces():
+            pieces.append(piece)
+            await trio.lowlevel.checkpoint()
+        return b"".join(pieces)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Write what all processes counted up to now, some series at a time.
 
         What is told once may not be taken back when this process dies: it is shown first.
         """
         own = self.snapshot()
         self._show(own)
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Numbers(merge([own, *self.shown().values()])))
-        text: bytes = generate_latest(registry)
-        return text
+        merged = merge([own, *self.shown().values()])
+        for family in FAMILIES:
+            held = list(merged.get(family.name, {}).items())
+            yield _written(family, held[:AT_A_TIME])
+            for at in range(AT_A_TIME, len(held), AT_A_TIME):
+                piece = _written(family, held[at : at + AT_A_TIME])
+                while piece.startswith(b"# "):  # its name and meaning once more
+                    piece = piece.partition(b"\n")[2]
+                yield piece
+        yield _END
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -186,24 +207,32 @@ def retire(pages: Pages, index: int) -> None:
     pages.write(index, b"")
 
 
-class _Numbers:
-    """What the library asks for, from a snapshot."""
+class _Series:
+    """What the library asks for: some series of a metric."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, family: Family, held: Sequence[tuple[Labels, Numbers]]) -> None:
+        self._family = family
+        self._held = held
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        for family in FAMILIES:
-            yield _shown(family, self._snapshot.get(family.name, {}))
+        """Yield the one metric."""
+        yield _shown(self._family, self._held)
 
 
-def _shown(family: Family, held: dict[Labels, Numbers]) -> Metric:
+def _written(family: Family, held: Sequence[tuple[Labels, Numbers]]) -> bytes:
+    """Write a metric with these of its series."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Series(family, held))
+    text: bytes = generate_latest(registry)
+    return text.removesuffix(_END)
+
+
+def _shown(family: Family, held: Sequence[tuple[Labels, Numbers]]) -> Metric:
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(
             family.name, family.help, labels=family.labels, unit=family.unit
         )
-        for labels, numbers in held.items():
+        for labels, numbers in held:
             total, buckets = 0.0, []
             for bound, count in zip(family.buckets, numbers, strict=False):
                 total += count
@@ -216,7 +245,7 @@ def _shown(family: Family, held: dict[Labels, Numbers]) -> Metric:
         made = CounterMetricFamily(family.name, family.help, labels=family.labels, unit=family.unit)
     else:
         made = GaugeMetricFamily(family.name, family.help, labels=family.labels, unit=family.unit)
-    for labels, numbers in held.items():
+    for labels, numbers in held:
         made.add_metric(_short(labels), numbers[0])
     return made
 
