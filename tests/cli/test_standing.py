@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from support.adminapi import AdminClient, packed
+from support.adminapi import AdminClient, logged_in, packed
 from support.commands import gw
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
@@ -45,8 +45,7 @@ async def gateway(nursery: trio.Nursery, base: Path) -> RunningGateway:
 
 
 async def test_what_is_deployed_replaced_and_hidden(gateway: RunningGateway) -> None:
-    client = AdminClient(gateway)
-    await client.login()
+    client = await logged_in(gateway)
     assert await same(gateway, client) == ["/Chat/1.0.0/*", "/Other/1.0.0/*"]
     newer = api("Chat", "/newer", "ws://localhost:1")
     project = write(gateway.base / "work", "chat", newer, asyncapi(ANY))
@@ -62,8 +61,7 @@ async def test_what_is_deployed_replaced_and_hidden(gateway: RunningGateway) -> 
 
 
 async def test_a_path_is_checked_by_itself_and_damage_is_told(gateway: RunningGateway) -> None:
-    client = AdminClient(gateway)
-    await client.login()
+    client = await logged_in(gateway)
     project = write(
         gateway.base / "work", "pets", api("Pets", "/pets", "ws://localhost:1"), asyncapi(ANY)
     )

@@ -109,7 +109,7 @@ async def test_what_needs_tokens_of_another_issuer(base: Path, nursery: trio.Nur
     gateway = world.gateway
     answer = await gateway.ask(gateway.handshake("/other/1.0.0/a", world.token()))
     assert (answer.status, answer.json()["code"]) == (403, "900908")
-    async with world.connect("any", application="Few") as client:
+    async with world.connect(token=world.token(application="Few"), compression=None) as client:
         await client.send("1")
         assert await client.recv() == "1"
         await client.send("2")

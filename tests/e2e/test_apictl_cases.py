@@ -21,7 +21,7 @@ import pytest
 import trio
 from cryptography import x509
 
-from support.adminapi import BASE, BASIC, AdminAnswer, AdminClient, form, packed
+from support.adminapi import BASE, BASIC, AdminAnswer, AdminClient, form, logged_in, packed
 from support.backends import Backend, start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, environments, write
@@ -796,8 +796,7 @@ async def test_6_6_after_a_restart(base: Path, persist: bool) -> None:
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
         gateway = await start_gateway(nursery, base, admin=True, persist=persist)
-        client = AdminClient(gateway)
-        await client.login()
+        client = await logged_in(gateway)
         token = client.token
         adapter = Adapter(gateway, client, backend)
         assert (await client.deploy(adapter.zipped())).status == 200
@@ -815,8 +814,7 @@ async def test_6_6_after_a_restart(base: Path, persist: bool) -> None:
 async def test_6_7_a_token_runs_out(nursery: trio.Nursery, base: Path) -> None:
     validity = {"token_validity": 1}
     gateway = await start_gateway(nursery, base, admin=True, admin_settings=validity)
-    client = AdminClient(gateway)
-    await client.login()
+    client = await logged_in(gateway)
     expiry = jwt.decode(client.token, options={"verify_signature": False})["exp"]
     assert expiry - time.time() <= 1
     with trio.fail_after(5):

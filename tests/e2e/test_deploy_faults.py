@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import trio
 
-from support.adminapi import BASE, BASIC, AdminClient, form, packed
+from support.adminapi import BASE, BASIC, AdminClient, form, logged_in, packed
 from support.backends import Backend, start_echo
 from support.crashes import start
 from support.gateway import RunningGateway, start_gateway
@@ -38,12 +38,6 @@ async def backend(nursery: trio.Nursery) -> Backend:
 def zipped(base: Path, backend: Backend, name: str = "Chat", topics: Any = ANY) -> bytes:
     meta = api(name, f"/{name.lower()}", backend.url)
     return packed(write(base / "aside", name, meta, asyncapi(topics)), "chat")
-
-
-async def logged_in(gateway: Any) -> AdminClient:
-    client = AdminClient(gateway)
-    assert (await client.login()).status == 200
-    return client
 
 
 async def names(client: AdminClient) -> list[str]:

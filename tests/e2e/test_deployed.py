@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from support.adminapi import BASE, BASIC, AdminClient, form, packed
+from support.adminapi import BASE, BASIC, AdminClient, form, logged_in, packed
 from support.backends import Backend, start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, environments, write
@@ -33,9 +33,7 @@ async def gateway(nursery: trio.Nursery, base: Path) -> RunningGateway:
 
 @pytest.fixture
 async def client(gateway: RunningGateway) -> AdminClient:
-    client = AdminClient(gateway)
-    await client.login()
-    return client
+    return await logged_in(gateway)
 
 
 def project(base: Path, url: str, topic: str = "/*", **data: Any) -> Path:
@@ -160,8 +158,7 @@ async def test_what_was_undeployed_stays_hidden_over_a_restart(base: Path) -> No
         backend = await start_echo(nursery)
         shutil.copytree(project(base, backend.url), base / "apis" / "pets")
         gateway = await start_gateway(nursery, base, admin=True)
-        client = AdminClient(gateway)
-        await client.login()
+        client = await logged_in(gateway)
         assert (await client.undeploy("Pets")).status == 200
         nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trustme
 
-from support.adminapi import AdminClient, packed
+from support.adminapi import logged_in, packed
 from support.backends import Backend, start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.logged import Logged, logged
@@ -321,8 +321,7 @@ async def test_what_is_deployed_over_rest_goes_before_git(
     repository.commit()
     table = {"url": repository.url, "interval": 0.1}
     gateway = await start_gateway(nursery, base, admin=True, git=table)
-    client = AdminClient(gateway)
-    await client.login()
+    client = await logged_in(gateway)
     assert [one["apiName"] for one in (await client.list()).json()["list"]] == ["Pets"]
     assert (await client.deploy(zipped)).status == 409
     aside = write(base / "aside", "pets", api("Pets", "/pets", backend.url), asyncapi({"/r": OPEN}))

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trio.testing
-from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from support import issuers
 from support.backends import Backend, start_backend, start_echo
-from support.gateway import RunningGateway, start_gateway
-from support.projects import api, asyncapi, write
+from support.limited import DAY, Limited, start_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +23,8 @@ if TYPE_CHECKING:
     from websockets.trio.client import ClientConnection
     from websockets.trio.server import ServerConnection
 
-ISSUER = "https://issuer.example/token"
-DAY = {"per": "31d"}  # no test sees the end of such a window
-BOTH = {**DAY, "count": "both"}
+MONTH = {"per": "31d"}  # no test sees the end of such a window
 SMALL, LARGE = "send me. small frames. 15", "a" * 1024
-
-
-@pytest.fixture(scope="module")
-def signer() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture
@@ -57,53 +47,10 @@ async def backend(nursery: trio.Nursery) -> Backend:
     return await start_backend(nursery, handler)
 
 
-class World:
-    """A gateway with one API, and tokens for it."""
-
-    def __init__(self, gateway: RunningGateway, signer: rsa.RSAPrivateKey) -> None:
-        self.gateway = gateway
-        self._signer = signer
-
-    def token(self, plan: str = "AsyncUnlimited", application: str = "Unlimited") -> str:
-        subscription = {"name": "T", "version": "1.0.0", "context": "/t/1.0.0"}
-        claims = {
-            "iss": ISSUER,
-            "sub": "alice",
-            "exp": int(time.time()) + 600,
-            "application": {"id": 7, "uuid": "u7", "name": "App", "tier": application},
-            "subscribedAPIs": [{**subscription, "subscriptionTier": plan}],
-            "tierInfo": {plan: {"stopOnQuotaReach": True}},
-        }
-        return issuers.sign(self._signer, claims, kid="k")
-
-    def connect(self, topic: str = "any", token: str | None = None, **options: Any) -> Any:
-        chosen = self.token() if token is None else token
-        return self.gateway.connect(f"/t/1.0.0/{topic}", chosen, **options)
-
-
 @pytest.fixture
-def make(
-    nursery: trio.Nursery, base: Path, backend: Backend, signer: rsa.RSAPrivateKey
-) -> Callable[..., Any]:
-    async def start(
-        tiers: dict[str, Any],
-        *,
-        api_tier: str = "",
-        topic: dict[str, Any] | None = None,
-        to: Backend | None = None,
-        **settings: Any,
-    ) -> World:
-        (base / "certs").mkdir(exist_ok=True)
-        (base / "certs" / "jwks.json").write_bytes(issuers.key_set(k=signer))
-        channels = {
-            "/any": {"publish": topic or {}},
-            "/open": {"publish": topic or {}, "x-auth-type": "None"},
-        }
-        meta = api("T", "/t", (to or backend).url, apiThrottlingPolicy=api_tier)
-        write(base / "apis", "t", meta, asyncapi(channels))
-        issuer = {"issuer": ISSUER, "jwks": "certs/jwks.json", "validate_subscription": True}
-        found = await start_gateway(nursery, base, tiers=tiers, issuers=[issuer], **settings)
-        return World(found, signer)
+def make(nursery: trio.Nursery, base: Path, backend: Backend) -> Callable[..., Any]:
+    async def start(tiers: dict[str, Any], *, to: Backend | None = None, **more: Any) -> Limited:
+        return await start_limited(nursery, base, (to or backend).url, tiers, **more)
 
     return start
 
@@ -122,9 +69,9 @@ async def echoes(client: ClientConnection, messages: list[str]) -> list[str | by
 
 
 TIERS: dict[str, dict[str, Any]] = {
-    "3KbPerMin": {"bytes": "3KB", **DAY},
-    "5ReqPerMin": {"events": 5, **DAY},
-    "5EventsPerMin": {"events": 5, **DAY},
+    "3KbPerMin": {"bytes": "3KB", **MONTH},
+    "5ReqPerMin": {"events": 5, **MONTH},
+    "5EventsPerMin": {"events": 5, **MONTH},
 }
 
 
@@ -162,7 +109,7 @@ async def test_w15_w17_w18_events(make: Any, level: str, more: Any, answers: int
 
 
 async def test_the_level_of_a_topic(make: Any) -> None:
-    world = await make({"Few": {"events": 4, **BOTH}}, topic={"x-throttling-tier": "Few"})
+    world = await make({"Few": {"events": 4, **DAY}}, topic={"x-throttling-tier": "Few"})
     async with world.connect() as client:
         assert await echoes(client, ["a"]) == ["a"]
         assert await echoes(client, ["b"]) == ["b"]
@@ -174,7 +121,7 @@ async def test_the_level_of_a_topic(make: Any) -> None:
 async def test_connections_of_one_key_share_the_limit_and_start_over_it(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = await make({"Few": {"events": 4, **BOTH}}, api_tier="Few")
+    world = await make({"Few": {"events": 4, **DAY}}, api_tier="Few")
     with caplog.at_level(logging.INFO, "trio_gw.limits"):
         async with world.connect() as one, world.connect() as two:
             assert await echoes(one, ["1"]) == ["1"]
@@ -187,8 +134,8 @@ async def test_connections_of_one_key_share_the_limit_and_start_over_it(
     assert "API limit Few exceeded: 4 events per 31d, so messages are dropped" in told[0].message
 
 
-async def test_an_application_counts_for_itself(make: Any, signer: rsa.RSAPrivateKey) -> None:
-    world = await make({"Few": {"events": 2, **BOTH}})
+async def test_an_application_counts_for_itself(make: Any) -> None:
+    world = await make({"Few": {"events": 2, **DAY}})
     async with world.connect(token=world.token(application="Few")) as client:
         assert await echoes(client, ["1"]) == ["1"]
         assert await echoes(client, ["2"]) == []
@@ -198,7 +145,7 @@ async def test_an_application_counts_for_itself(make: Any, signer: rsa.RSAPrivat
 
 async def test_topics_without_security_are_limited_by_address(make: Any) -> None:
     world = await make(
-        {"Unauthenticated": {"events": 2, **BOTH}}, trusted_proxies=["127.0.0.0/8", "::1"]
+        {"Unauthenticated": {"events": 2, **DAY}}, trusted_proxies=["127.0.0.0/8", "::1"]
     )
 
     def visitor(address: str) -> Any:
@@ -211,7 +158,7 @@ async def test_topics_without_security_are_limited_by_address(make: Any) -> None
 
 
 async def test_a_limit_that_closes_names_itself(make: Any) -> None:
-    world = await make({"Few": {"events": 2, "on_exceed": "close", **BOTH}}, api_tier="Few")
+    world = await make({"Few": {"events": 2, "on_exceed": "close", **DAY}}, api_tier="Few")
     async with world.connect() as client:
         assert await echoes(client, ["1"]) == ["1"]
         await client.send("2")
@@ -248,7 +195,7 @@ async def test_what_waits_comes_later_and_in_windows(nursery: trio.Nursery, make
 
 
 async def test_nothing_is_compressed_where_messages_may_vanish(make: Any) -> None:
-    tiers = {"Few": {"events": 4, **BOTH}, "Wait": {"events": 4, "on_exceed": "pause", **BOTH}}
+    tiers = {"Few": {"events": 4, **DAY}, "Wait": {"events": 4, "on_exceed": "pause", **DAY}}
     world = await make(tiers)
     for tier, compressed in (("Few", False), ("Wait", True), ("Unlimited", True)):
         async with world.connect(token=world.token(application=tier)) as client:
@@ -283,7 +230,7 @@ async def test_messages_have_a_largest_size(
 
 async def test_limits_in_message_mode(make: Any) -> None:
     world = await make(
-        {"Few": {"events": 4, **BOTH}}, api_tier="Few", topic={"x-trio-gw-inspect": True}
+        {"Few": {"events": 4, **DAY}}, api_tier="Few", topic={"x-trio-gw-inspect": True}
     )
     async with world.connect() as client:
         assert await echoes(client, ["1"]) == ["1"]
@@ -323,7 +270,7 @@ async def test_only_so_many_connections(make: Any, cap: str, topic: str, status:
 
 async def test_a_limit_reached_does_not_disturb_others(make: Any, nursery: trio.Nursery) -> None:
     echo = await start_echo(nursery)
-    tiers = {"Few": {"events": 2, **BOTH}, "Slow": {"events": 2, "on_exceed": "pause", **BOTH}}
+    tiers = {"Few": {"events": 2, **DAY}, "Slow": {"events": 2, "on_exceed": "pause", **DAY}}
     world = await make(tiers, to=echo)
     async with (
         world.connect(token=world.token(application="Slow")) as slow,

@@ -17,7 +17,7 @@ from support.adminapi import BASIC, AdminClient
 from support.backends import read_head, start_echo
 from support.commands import start
 from support.gateway import KEY, start_gateway
-from support.numbers import by, samples, total
+from support.numbers import by, samples, scraped, total
 from support.peers import Peers
 from support.projects import api, asyncapi, write
 from trio_gw.telemetry.metrics import CONTENT_TYPE
@@ -122,15 +122,6 @@ async def test_workers_add_up_to_what_the_peers_counted(
         while trio.current_time() < deadline:
             await peers.visit(topic, connect)
 
-    async def scraped() -> bytes:
-        stream = await trio.open_tcp_stream("127.0.0.1", int(ports["metrics"]))
-        answer = bytearray()
-        async with stream:
-            await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n")
-            async for data in stream:
-                answer += data
-        return bytes(answer).partition(b"\r\n\r\n")[2]
-
     async def read_log() -> None:
         while serving.process.poll() is None:
             await more(serving)
@@ -144,7 +135,8 @@ async def test_workers_add_up_to_what_the_peers_counted(
         peers.check()
         opened, closed = peers.opened.total(), "trio_gw_connections_closed_total"
         # What another worker counted may be a second old.
-        while total(text := await scraped(), closed) < opened or found(text) != peers.said:
+        port = int(ports["metrics"])
+        while total(text := await scraped(port), closed) < opened or found(text) != peers.said:
             await trio.testing.wait_all_tasks_blocked(0.05)
         while serving.err.count(" ended by ") < opened:
             await trio.testing.wait_all_tasks_blocked(0.05)

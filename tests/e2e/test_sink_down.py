@@ -17,7 +17,8 @@ from websockets.trio.client import connect
 
 from support.backends import start_echo
 from support.commands import Serving, start
-from support.numbers import total
+from support.numbers import scraped, total
+from support.posts import Posts
 from support.projects import api, asyncapi, write
 from support.schemas import validate
 
@@ -46,20 +47,11 @@ class Sink:
                 task_status.started(scope)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        data = b""
-        while True:
-            while b"\r\n\r\n" not in data:
-                if not (more := await stream.receive_some()):
-                    return
-                data += more
-            head, _, data = data.partition(b"\r\n\r\n")
-            size = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
-            while len(data) < size:
-                data += await stream.receive_some()
-            events, data = json.loads(data[:size]), data[size:]
+        posts = Posts(stream)
+        while (post := await posts.next()) is not None:
             # Taken when it is answered, and not before.
             await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            self.got += events
+            self.got += json.loads(post[1])
 
 
 def memory(serving: Serving) -> int:
@@ -87,13 +79,7 @@ async def test_a_sink_that_is_away(
     ports = dict(re.findall(r"listening on (http|metrics)://127\.0\.0\.1:(\d+)", text))
 
     async def dropped() -> int:
-        stream = await trio.open_tcp_stream("127.0.0.1", int(ports["metrics"]))
-        answer = bytearray()
-        async with stream:
-            await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n")
-            async for data in stream:
-                answer += data
-        body = bytes(answer).partition(b"\r\n\r\n")[2]
+        body = await scraped(int(ports["metrics"]))
         return int(total(body, "trio_gw_dropped_events_total", queue="analytics-http"))
 
     async def talk(client: Any, until: float) -> list[float]:

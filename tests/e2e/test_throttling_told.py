@@ -83,7 +83,7 @@ async def test_what_is_dropped(
         nursery, base, echo.url, TIERS, api_tier="Api" if level == "api" else "",
         analytics={"enabled": True, "detail": detail, "file": "a.jsonl"},
     )  # fmt: skip
-    async with world.connect(topic, **tiers) as client:
+    async with world.connect(topic, world.token(**tiers), compression=None) as client:
         for sent in ("1", "2"):
             await client.send(sent)
             assert await client.recv() == sent
@@ -123,7 +123,7 @@ async def test_what_waits_is_counted_once_and_shows_while_it_waits(
     world = await start_limited(
         nursery, base, echo.url, TIERS, analytics={"enabled": True, "file": "a.jsonl"}
     )
-    async with world.connect("any", application="Wait") as client:
+    async with world.connect(token=world.token(application="Wait"), compression=None) as client:
         for number in range(6):
             await client.send(str(number))
         await counted(world, "trio_gw_throttled_messages_total", 2)
@@ -155,7 +155,7 @@ async def test_what_ends_a_connection(base: Path, nursery: trio.Nursery) -> None
         nursery, base, echo.url, TIERS, api_tier="Close",
         analytics={"enabled": True, "file": "a.jsonl"},
     )  # fmt: skip
-    async with world.connect("any") as client:
+    async with world.connect(compression=None) as client:
         for sent in ("1", "2"):
             await client.send(sent)
             assert await client.recv() == sent

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from support.adminapi import BASE, BASIC, AdminClient, form, packed
-from support.backends import start_echo
+from support.adminapi import BASE, BASIC, AdminClient, form, logged_in, packed
 from support.gateway import RunningGateway, start_gateway
-from support.projects import api, asyncapi, write
-from support.uploads import left, post, under_way, until
+from support.uploads import left, post, start_taking, under_way, until
 from trio_gw.admin import adapter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-ANY: dict[str, Any] = {"/*": {"publish": {}}}
-
 
 @pytest.fixture
 async def gateway(nursery: trio.Nursery, base: Path) -> RunningGateway:
-    backend = await start_echo(nursery)
-    write(base / "aside", "chat", api("Chat", "/chat", backend.url), asyncapi(ANY))
-    return await start_gateway(nursery, base, admin=True, admin_settings={"max_upload": 16})
+    return await start_taking(nursery, base)
 
 
 @pytest.fixture
 async def client(gateway: RunningGateway) -> AdminClient:
-    client = AdminClient(gateway)
-    await client.login()
-    return client
+    return await logged_in(gateway)
 
 
 async def test_uploads_at_once_are_counted(

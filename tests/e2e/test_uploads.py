@@ -5,36 +5,30 @@ from __future__ import annotations
 import os
 import time
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from support.adminapi import BASE, BASIC, BOUNDARY, AdminClient, form, packed
+from support.adminapi import BASE, BASIC, BOUNDARY, AdminClient, form, logged_in, packed
 from support.backends import start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
-from support.uploads import left, post, resident, under_way, until, zipped
+from support.uploads import ANY, left, post, resident, start_taking, under_way, until, zipped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-ANY: dict[str, Any] = {"/*": {"publish": {}}}
-
 
 @pytest.fixture
 async def gateway(nursery: trio.Nursery, base: Path) -> RunningGateway:
-    backend = await start_echo(nursery)
-    write(base / "aside", "chat", api("Chat", "/chat", backend.url), asyncapi(ANY))
-    return await start_gateway(nursery, base, admin=True, admin_settings={"max_upload": 16})
+    return await start_taking(nursery, base)
 
 
 @pytest.fixture
 async def client(gateway: RunningGateway) -> AdminClient:
-    client = AdminClient(gateway)
-    await client.login()
-    return client
+    return await logged_in(gateway)
 
 
 def link() -> zipfile.ZipInfo:
@@ -154,8 +148,7 @@ async def test_a_large_upload_takes_no_memory_and_nobodys_time(
     backend = await start_echo(nursery)
     project = write(base / "aside", "chat", api("Chat", "/chat", backend.url), asyncapi(ANY))
     gateway = await start_gateway(nursery, base, admin=True)
-    client = AdminClient(gateway)
-    await client.login()
+    client = await logged_in(gateway)
     assert (await client.deploy(packed(project, "chat"))).status == 200
     noise = os.urandom(1 << 20)
     path = base / "large.zip"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -11,52 +11,37 @@ import trio.testing
 
 from support.conversation import KEY, frame
 from support.flows import flow
-from support.relays import Peer, Relay, inspected_memory, memory, relaying, tcp
-from trio_gw.config.tiers import Tier
-from trio_gw.counters import Counters
+from support.relays import Peer, inspected_memory, memory, relaying, tcp
+from support.tolls import (
+    backend_leaves,
+    both_hang_up,
+    client_has_left,
+    client_leaves,
+    gateway_ends,
+    numbered,
+    says,
+    sender_is_held_up,
+    two_of_seven_wait,
+)
+from support.tolls import tolls as made
 from trio_gw.errors import Side
-from trio_gw.guard.limits import Level, Limits, width
-from trio_gw.relay.toll import Toll
 from trio_gw.wire import frames
+
+if TYPE_CHECKING:
+    from trio_gw.relay.toll import Toll
 
 DRIVERS = pytest.mark.parametrize("streams", [memory, inspected_memory])
 PER = 60
 
 
 def tolls(limit: int = 5, action: Any = "drop", **more: Any) -> dict[Side, Toll]:
-    tier = Tier("t", limit, per=PER, on_exceed=action, count="both", **more)
-    made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
-    gates = made.gates([Level("API", "t", "k")])
-    assert gates is not None
     begin = trio.current_time()
 
     def clock() -> float:
         """Tell the time by the clock of the test; a window begins now."""
         return 1_700_000_040.0 + trio.current_time() - begin
 
-    return {
-        Side.CLIENT: Toll(gates.publish, clock, masked=True),
-        Side.BACKEND: Toll(gates.subscribe, clock, masked=False),
-    }
-
-
-def says(peer: Peer, *payloads: bytes) -> bytes:
-    return b"".join(frame(frames.BINARY, payload, key=peer.key) for payload in payloads)
-
-
-def numbered(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
-
-
-async def leaves(relay: Relay) -> None:
-    """Let the client say goodbye, and the backend answer."""
-    await relay.client.closes(1000)
-    await relay.backend.is_told(1000)
-    await relay.backend.closes(1000)
-    await relay.client.is_told(1000)
-    await relay.client.hangs_up()
-    await relay.backend.hangs_up()
-    await relay.ends("client", 1000)
+    return made(clock, limit, action, per=PER, count="both", **more)
 
 
 @DRIVERS
@@ -75,7 +60,7 @@ async def test_what_is_over_the_limit_is_dropped(
             await relay.backend.sends(frame(frames.PONG, b"either"))
             assert (await relay.client.gets()).payload == b"either"
             await trio.sleep(PER - (trio.current_time() - begun))
-        await leaves(relay)
+        await client_leaves(relay)
 
 
 @DRIVERS
@@ -86,7 +71,7 @@ async def test_what_waits_is_not_lost(streams: Any, autojump_clock: trio.testing
         for number, payload in enumerate(numbered(17)):
             await relay.backend.hears(payload)
             assert (trio.current_time() - begun) // PER == number // 5
-        await leaves(relay)
+        await client_leaves(relay)
 
 
 @pytest.mark.parametrize("octets", [False, True], ids=["events", "bytes"])
@@ -119,17 +104,8 @@ async def test_whatever_waits_comes_whole_and_in_its_order(
             nursery.start_soon(talks, relay.backend, backend.said)
             nursery.start_soon(listens, relay.client, backend.arrives)
             nursery.start_soon(listens, relay.backend, client.arrives)
-        await leaves(relay)
+        await client_leaves(relay)
         assert [toll.sieve.dropped for toll in both.values()] == [0, 0]
-
-
-async def ends_by_the_client(relay: Relay) -> None:
-    await relay.backend.is_told(1000)
-    await relay.backend.closes(1000)
-    await relay.client.is_told(1000)
-    await relay.client.hangs_up()
-    await relay.backend.hangs_up()
-    await relay.ends("client", 1000)
 
 
 @DRIVERS
@@ -140,13 +116,11 @@ async def test_a_close_behind_what_waits_comes_in_its_place(
     async with relaying(
         streams, tolls=tolls(action="pause"), close_timeout=PER + 1, limit=9999
     ) as relay:
-        await relay.client.sends(says(relay.client, *numbered(7)))
-        for payload in numbered(5):
-            await relay.backend.hears(payload)
+        await two_of_seven_wait(relay)
         await relay.client.closes(1000)
         for payload in numbered(7)[5:]:
             await relay.backend.hears(payload)
-        await ends_by_the_client(relay)
+        await client_has_left(relay)
         assert relay.tolls[Side.CLIENT].sieve.dropped == 0
 
 
@@ -156,13 +130,11 @@ async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(
     more: int, streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
-        await relay.client.sends(says(relay.client, *numbered(7)))
-        for payload in numbered(5):
-            await relay.backend.hears(payload)
+        await two_of_seven_wait(relay)
         begun = trio.current_time()
         await relay.client.sends(says(relay.client, *numbered(more)))
         await relay.client.closes(1000)
-        await ends_by_the_client(relay)
+        await client_has_left(relay)
         assert trio.current_time() - begun < 1
         assert relay.tolls[Side.CLIENT].sieve.dropped == 2 + more
         assert not relay.tolls[Side.CLIENT].holding
@@ -184,8 +156,7 @@ async def test_who_vanishes_has_what_waits_said_while_there_is_time(
         await relay.client.is_told(1002)
         assert relay.tolls[Side.CLIENT].sieve.dropped == 50
         await relay.backend.closes(1001)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
+        await both_hang_up(relay)
         await relay.ends("client", 1006)
 
 
@@ -211,18 +182,10 @@ async def test_a_side_that_leaves_does_not_wait_for_a_window(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
-        await relay.client.sends(says(relay.client, *numbered(7)))
-        for payload in numbered(5):
-            await relay.backend.hears(payload)
+        await two_of_seven_wait(relay)
         begun = trio.current_time()
-        await relay.backend.closes(1001)
-        await relay.client.is_told(1001)
-        await relay.client.closes(1001)
-        await relay.backend.is_told(1001)
+        await backend_leaves(relay)
         assert trio.current_time() - begun < 1
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("backend", 1001)
 
 
 @DRIVERS
@@ -230,20 +193,11 @@ async def test_the_gateway_ends_a_connection_that_waits(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
-        await relay.client.sends(says(relay.client, *numbered(7)))
-        for payload in numbered(5):
-            await relay.backend.hears(payload)
-        assert relay.tolls[Side.CLIENT].holding
+        await two_of_seven_wait(relay)
         begun = trio.current_time()
         relay.end(1012, "stopping")
-        await relay.client.is_told(1012, "stopping")
-        await relay.backend.is_told(1012, "stopping")
+        await gateway_ends(relay, 1012, "stopping")
         assert trio.current_time() - begun < 1
-        await relay.client.closes(1012)
-        await relay.backend.closes(1012)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("gateway", 1012)
         assert not relay.tolls[Side.CLIENT].holding
 
 
@@ -259,15 +213,12 @@ async def test_one_that_is_to_end_before_it_begins_does_not_wait(
         assert trio.current_time() - begun < 1
         await relay.client.closes(1012)
         await relay.backend.closes(1012)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
+        await both_hang_up(relay)
 
 
 async def test_cancelled_while_something_waits(autojump_clock: trio.testing.MockClock) -> None:
     async with relaying(memory, tolls=tolls(action="pause"), limit=9999) as relay:
-        await relay.client.sends(says(relay.client, *numbered(7)))
-        for payload in numbered(5):
-            await relay.backend.hears(payload)
+        await two_of_seven_wait(relay)
         relay.scope.cancel()
         await relay.over.wait()
         assert not relay.tolls[Side.CLIENT].holding
@@ -276,21 +227,7 @@ async def test_cancelled_while_something_waits(autojump_clock: trio.testing.Mock
 async def test_who_waits_holds_up_the_sender() -> None:
     """Over real sockets: no more is read than the chunk that waits."""
     async with relaying(tcp, tolls=tolls(action="pause", limit=1)) as relay:
-        sent = 0
-
-        async def pour() -> None:
-            nonlocal sent
-            while True:
-                await relay.client.sends(says(relay.client, bytes(60_000)))
-                sent += 60_000
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pour)
-            assert (await relay.backend.gets()).payload == bytes(60_000)
-            await trio.testing.wait_all_tasks_blocked(0.1)
-            assert relay.publish.octets <= 4 * 65536
-            assert relay.publish.octets < sent + 60_000, "the sender is held up"
-            nursery.cancel_scope.cancel()
+        await sender_is_held_up(relay)
         await relay.client.hangs_up()
         relay.scope.cancel()
 
@@ -301,12 +238,7 @@ async def test_a_limit_that_closes(streams: Any) -> None:
         await relay.client.sends(says(relay.client, *numbered(9)))
         for payload in numbered(5):
             await relay.backend.hears(payload)
-        for peer in (relay.client, relay.backend):
-            await peer.is_told(1008, "API limit t exceeded")
-            await peer.closes(1008)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("gateway", 1008, "API limit t exceeded")
+        await gateway_ends(relay)
 
 
 async def test_a_client_is_told_at_once_in_the_middle_of_its_message() -> None:
@@ -318,8 +250,7 @@ async def test_a_client_is_told_at_once_in_the_middle_of_its_message() -> None:
         await relay.backend.is_told(1008)
         await relay.client.closes(1008)
         await relay.backend.closes(1008)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
+        await both_hang_up(relay)
         await relay.ends("gateway", 1008)
 
 

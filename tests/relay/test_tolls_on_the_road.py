@@ -15,16 +15,24 @@ import trio.testing
 
 from support.conversation import KEY, frame, split_frames
 from support.flows import flow
-from support.relays import Peer, Relay, relaying, road, road_tls
-from trio_gw.config.tiers import Tier
-from trio_gw.counters import Counters
+from support.relays import Peer, relaying, road, road_tls
+from support.tolls import (
+    backend_leaves,
+    client_has_left,
+    client_leaves,
+    gateway_ends,
+    numbered,
+    says,
+    sender_is_held_up,
+    two_of_seven_wait,
+)
+from support.tolls import tolls as made
 from trio_gw.errors import Side
-from trio_gw.guard.limits import Level, Limits, width
-from trio_gw.relay.toll import Toll
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
     from support.relays import MakePair
+    from trio_gw.relay.toll import Toll
 
 ROADS = pytest.mark.parametrize("streams", [road, road_tls])
 WINDOW = 1000.0  # no test takes that long: of its own clock, which stands still
@@ -41,14 +49,7 @@ class Clock:
 
 
 def tolls(clock: Any, limit: int, action: Any = "drop", **more: Any) -> dict[Side, Toll]:
-    tier = Tier("t", limit, **{"per": int(WINDOW), "on_exceed": action, "count": "each", **more})
-    made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
-    gates = made.gates([Level("API", "t", "k")])
-    assert gates is not None
-    return {
-        Side.CLIENT: Toll(gates.publish, clock, masked=True),
-        Side.BACKEND: Toll(gates.subscribe, clock, masked=False),
-    }
+    return made(clock, limit, action, **{"per": int(WINDOW), "count": "each", **more})
 
 
 async def _talks(peer: Peer, dice: random.Random, said: bytes) -> None:
@@ -87,25 +88,7 @@ async def test_exactly_what_fits_arrives_and_nothing_is_cut(seed: int, octets: b
         assert len(relay.shuttle or ()) == 1, "it has never left the road"
         assert both[Side.CLIENT].sieve.dropped == 2 * client.dropped
         assert both[Side.BACKEND].sieve.dropped == 2 * backend.dropped
-        await _say_goodbye(relay)
-
-
-async def _say_goodbye(relay: Relay) -> None:
-    await relay.client.closes(1000)
-    await relay.backend.is_told(1000)
-    await relay.backend.closes(1000)
-    await relay.client.is_told(1000)
-    await relay.client.hangs_up()
-    await relay.backend.hangs_up()
-    await relay.ends("client", 1000)
-
-
-def says(peer: Peer, *payloads: bytes) -> bytes:
-    return b"".join(frame(frames.BINARY, payload, key=peer.key) for payload in payloads)
-
-
-def numbered(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
+        await client_leaves(relay)
 
 
 @ROADS
@@ -121,7 +104,7 @@ async def test_what_waits_is_not_lost_and_holds_up_nobody_else(streams: MakePair
                 await relay.backend.sends(frame(frames.PING, b"are you there?"))
                 assert (await relay.client.gets()).payload == b"are you there?"
         assert not both[Side.CLIENT].holding
-        await _say_goodbye(relay)
+        await client_leaves(relay)
 
 
 async def test_both_directions_wait_and_go_on() -> None:
@@ -131,54 +114,35 @@ async def test_both_directions_wait_and_go_on() -> None:
         for payload in numbered(3):
             await relay.backend.hears(payload)
             await relay.client.hears(payload)
-        await _say_goodbye(relay)
-
-
-async def _one_waits(relay: Relay) -> None:
-    """Let the client say more than it may; returns when some of it waits."""
-    await relay.client.sends(says(relay.client, *numbered(7)))
-    for payload in numbered(5):
-        await relay.backend.hears(payload)
-    assert relay.tolls[Side.CLIENT].holding
+        await client_leaves(relay)
 
 
 @ROADS
 async def test_a_side_that_leaves_does_not_wait_for_a_window(streams: MakePair) -> None:
     async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
-        await _one_waits(relay)
-        await relay.backend.closes(1001)
-        await relay.client.is_told(1001)
-        await relay.client.closes(1001)
-        await relay.backend.is_told(1001)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("backend", 1001)
+        await two_of_seven_wait(relay)
+        await backend_leaves(relay)
 
 
 @ROADS
 async def test_the_gateway_ends_a_connection_that_waits(streams: MakePair) -> None:
     async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
-        await _one_waits(relay)
+        await two_of_seven_wait(relay)
         relay.end(1012, "stopping")
-        for peer in (relay.client, relay.backend):
-            await peer.is_told(1012, "stopping")
-            await peer.closes(1012)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("gateway", 1012)
+        await gateway_ends(relay, 1012, "stopping")
         assert not relay.tolls[Side.CLIENT].holding
 
 
 @ROADS
 async def test_cancelled_while_something_waits(streams: MakePair) -> None:
     async with relaying(streams, tolls=tolls(Clock(), 5, "pause")) as relay:
-        await _one_waits(relay)
+        await two_of_seven_wait(relay)
         relay.scope.cancel()
 
 
 async def test_a_backend_that_vanishes_while_something_waits() -> None:
     async with relaying(road, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
-        await _one_waits(relay)
+        await two_of_seven_wait(relay)
         await relay.backend.resets()
         await relay.client.is_told(1011)
         await relay.client.closes(1011)
@@ -189,20 +153,14 @@ async def test_a_backend_that_vanishes_while_something_waits() -> None:
 @ROADS
 async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(streams: MakePair) -> None:
     async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
-        await _one_waits(relay)
-        await relay.client.closes(1000)
-        await relay.backend.is_told(1000)
-        await relay.backend.closes(1000)
-        await relay.client.is_told(1000)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("client", 1000)
+        await two_of_seven_wait(relay)
+        await client_leaves(relay)
         assert relay.tolls[Side.CLIENT].sieve.dropped == 2
 
 
 async def test_a_client_that_is_reset_while_something_waits() -> None:
     async with relaying(road, tolls=tolls(Clock(), 5, "pause"), close_timeout=60) as relay:
-        await _one_waits(relay)
+        await two_of_seven_wait(relay)
         await relay.client.resets()
         await relay.backend.is_told(1001)
         await relay.backend.closes(1001)
@@ -216,7 +174,7 @@ async def test_a_client_that_hangs_up_behind_more_than_is_read_ahead(
     last: bytes, streams: MakePair
 ) -> None:
     async with relaying(streams, tolls=tolls(Clock(), 5, "pause"), close_timeout=1) as relay:
-        await _one_waits(relay)
+        await two_of_seven_wait(relay)
         await relay.client.sends(says(relay.client, *[bytes(1000)] * 120) + last)
         await relay.client.hangs_up()
         await relay.backend.is_told(1000 if last else 1001)
@@ -232,12 +190,7 @@ async def test_a_close_behind_what_waits_comes_in_its_place() -> None:
         await relay.client.sends(said + frame(frames.CLOSE, b"\x03\xe8", key=KEY))
         for payload in numbered(7):
             await relay.backend.hears(payload)
-        await relay.backend.is_told(1000)
-        await relay.backend.closes(1000)
-        await relay.client.is_told(1000)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("client", 1000)
+        await client_has_left(relay)
 
 
 async def test_early_bytes_pay_and_wait_too() -> None:
@@ -246,27 +199,13 @@ async def test_early_bytes_pay_and_wait_too() -> None:
         for payload in numbered(3):
             await relay.backend.hears(payload)
             await relay.client.hears(payload)
-        await _say_goodbye(relay)
+        await client_leaves(relay)
 
 
 async def test_who_waits_holds_up_the_sender() -> None:
     async with relaying(road, tolls=tolls(Clock(), 1, "pause")) as relay:
-        sent = 0
-
-        async def pour() -> None:
-            nonlocal sent
-            while True:
-                await relay.client.sends(says(relay.client, bytes(60_000)))
-                sent += 60_000
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pour)
-            assert (await relay.backend.gets()).payload == bytes(60_000)
-            await trio.testing.wait_all_tasks_blocked(0.1)
-            assert relay.publish.octets <= 4 * 65536
-            assert relay.publish.octets < sent + 60_000, "the sender is held up"
-            assert len(relay.tolls[Side.CLIENT].waiting) <= 65536
-            nursery.cancel_scope.cancel()
+        await sender_is_held_up(relay)
+        assert len(relay.tolls[Side.CLIENT].waiting) <= 65536
         relay.scope.cancel()
 
 
@@ -284,12 +223,7 @@ async def test_a_limit_that_closes(streams: MakePair, at_once: bool) -> None:
             for payload in numbered(5):
                 await relay.backend.hears(payload)
         assert (await relay.backend.gets()).payload == b"last"
-        for peer in (relay.client, relay.backend):
-            await peer.is_told(1008, "API limit t exceeded")
-            await peer.closes(1008)
-        await relay.client.hangs_up()
-        await relay.backend.hangs_up()
-        await relay.ends("gateway", 1008, "API limit t exceeded")
+        await gateway_ends(relay)
 
 
 async def test_after_a_full_window_chunks_are_let_pass_at_once_again() -> None:
@@ -309,7 +243,7 @@ async def test_after_a_full_window_chunks_are_let_pass_at_once_again() -> None:
             await relay.backend.hears(payload)
         assert not both[Side.CLIENT].busy
         assert asked == [1], "the first message was judged by itself, the second by its chunk"
-        await _say_goodbye(relay)
+        await client_leaves(relay)
 
 
 class _Spy:

@@ -181,6 +181,13 @@ class AdminClient:
         return {"Authorization": f"Bearer {self.token}"}
 
 
+async def logged_in(gateway: Any) -> AdminClient:
+    """Return a client that has a token."""
+    client = AdminClient(gateway)
+    assert (await client.login()).status == 200
+    return client
+
+
 async def _pieces(body: bytes | AsyncIterable[bytes]) -> AsyncIterable[bytes]:
     if isinstance(body, bytes):
         for at in range(0, len(body), 16384):

@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from support.backends import start_raw
+from support.posts import Posts
 from support.secrets import wrote
 
 if TYPE_CHECKING:
@@ -57,22 +58,11 @@ class Collector:
         return self.spans
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        data = b""
-        while True:
-            while b"\r\n\r\n" not in data:
-                if not (more := await stream.receive_some()):
-                    return
-                data += more
-            head, _, data = data.partition(b"\r\n\r\n")
-            lines = head.lower().split(b"\r\n")
+        posts = Posts(stream)
+        while (post := await posts.next()) is not None:
+            lines, body = post
             assert lines[0] == b"post /v1/traces http/1.1"
             assert b"content-type: application/x-protobuf" in lines
-            (size,) = [int(line[15:]) for line in lines if line.startswith(b"content-length:")]
-            while len(data) < size:
-                more = await stream.receive_some()
-                assert more
-                data += more
-            body, data = data[:size], data[size:]
             if self.deaf:
                 await trio.sleep_forever()
             if self.status == 200:

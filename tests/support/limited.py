@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     import trio
 
 ISSUER = "https://issuer.example/token"
-DAY = {"per": "31d", "count": "both"}  # no test sees the end of such a window
+DAY: dict[str, Any] = {"per": "31d", "count": "both"}  # no test sees the end of such a window
 
 
 class Limited:
-    """That gateway. Its API is `L`, with the topics `/any`, `/tiered` (tier `Topic`), `/open`."""
+    """That gateway. Its API is `L`, with the topics `/any` and `/open`.
+
+    Where there is a tier `Topic`, the topic `/tiered` has it.
+    """
 
     def __init__(self, gateway: RunningGateway, signer: rsa.RSAPrivateKey) -> None:
         self.gateway = gateway
@@ -40,9 +44,15 @@ class Limited:
         }
         return issuers.sign(self._signer, claims, kid="k")
 
-    def connect(self, topic: str, **tiers: str) -> Any:
-        """Connect with a token that has these tiers."""
-        return self.gateway.connect(f"/l/1.0.0/{topic}", self.token(**tiers), compression=None)
+    def connect(self, topic: str = "any", token: str | None = None, **options: Any) -> Any:
+        """Connect with this token, or with one whose tiers limit nothing."""
+        chosen = self.token() if token is None else token
+        return self.gateway.connect(f"/l/1.0.0/{topic}", chosen, **options)
+
+
+@functools.cache
+def _signer() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 async def start_limited(
@@ -52,17 +62,19 @@ async def start_limited(
     tiers: dict[str, Any],
     *,
     api_tier: str = "",
+    topic: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Limited:
-    """Start it in front of the backend at `url`."""
-    signer = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """Start it in front of the backend at `url`; `topic` adds to all topics."""
+    signer = _signer()
     (base / "certs").mkdir(exist_ok=True)
     (base / "certs" / "jwks.json").write_bytes(issuers.key_set(k=signer))
     channels = {
-        "/any": {"publish": {}},
-        "/tiered": {"publish": {"x-throttling-tier": "Topic"}},
-        "/open": {"publish": {}, "x-auth-type": "None"},
+        "/any": {"publish": topic or {}},
+        "/open": {"publish": topic or {}, "x-auth-type": "None"},
     }
+    if "Topic" in tiers:
+        channels["/tiered"] = {"publish": {"x-throttling-tier": "Topic", **(topic or {})}}
     write(base / "apis", "l", api("L", "/l", url, apiThrottlingPolicy=api_tier), asyncapi(channels))
     issuer = {"issuer": ISSUER, "jwks": "certs/jwks.json", "validate_subscription": True}
     gateway = await start_gateway(nursery, base, tiers=tiers, issuers=[issuer], **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -35,3 +36,14 @@ def by(text: bytes, name: str, label: str) -> Counter[str]:
     for labels, value in samples(text).get(name, []):
         found[labels[label]] += int(value)
     return found
+
+
+async def scraped(port: int) -> bytes:
+    """Ask a listener for metrics of this machine; returns the exposition."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    answer = bytearray()
+    async with stream:
+        await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n")
+        async for data in stream:
+            answer += data
+    return bytes(answer).partition(b"\r\n\r\n")[2]

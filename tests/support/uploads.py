@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from support.adminapi import BASE, BASIC
+from support.backends import start_echo
+from support.gateway import RunningGateway, start_gateway
+from support.projects import api, asyncapi, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support.adminapi import AdminClient
-    from support.gateway import RunningGateway
+
+ANY: dict[str, Any] = {"/*": {"publish": {}}}
+
+
+async def start_taking(nursery: trio.Nursery, base: Path) -> RunningGateway:
+    """Start a gateway that takes small uploads, beside a project to upload: `aside/chat`."""
+    backend = await start_echo(nursery)
+    write(base / "aside", "chat", api("Chat", "/chat", backend.url), asyncapi(ANY))
+    return await start_gateway(nursery, base, admin=True, admin_settings={"max_upload": 16})
 
 
 def left(gateway: RunningGateway) -> set[str]:

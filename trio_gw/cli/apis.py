@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.cli import client
+from trio_gw.cli.common import aligned
 from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
@@ -56,8 +57,5 @@ def main(options: argparse.Namespace) -> int:
     for one in ordered:
         title, names = f"{one.api_name}:{one.version}", ", ".join(one.environments)
         lines.append((title, one.api_type, one.context, names, one.vhost))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print(escape("  ".join(cells).rstrip()))
+    print(aligned(lines))
     return 0

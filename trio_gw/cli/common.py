@@ -12,7 +12,7 @@ from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from trio_gw.errors import Problem, UnusableError
 
@@ -74,3 +74,9 @@ def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:
         else:
             found += error.problems
     return found
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Write rows of cells as columns; what would be no character of a line is escaped."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(escape("  ".join(map(str.ljust, line, widths))).rstrip() for line in lines)

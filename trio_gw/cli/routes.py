@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError, has_errors
 from trio_gw.feed import listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.standing import standing
-from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
     import argparse
@@ -61,10 +60,4 @@ def as_text(table: RouteTable) -> str:
             security = "scope " + " or ".join(row["scopes"])
         backends = (" ".join(row[kind]) or "-" for kind in ("production", "sandbox"))
         lines.append((row["host"], row["path"], row["api"], security, *backends))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        escape(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned(lines)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
 from trio_gw.config.tiers import Tier, known, spoken
 from trio_gw.errors import UnusableError
 
@@ -36,11 +36,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([_object(*row) for row in rows], indent=2))
     else:
-        lines = [COLUMNS, *(_line(*row) for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            print("  ".join(cells).rstrip())
+        print(aligned([COLUMNS, *(_line(*row) for row in rows)]))
     return 0
 
 
