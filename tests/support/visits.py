@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def lookup(headers: Iterable[tuple[bytes, bytes]]) -> Callable[[bytes], Sequence[bytes]]:
     """Find headers by name, as a request head does."""
-    named = by_name(tuple(headers))
+    named = by_name(headers)
     return lambda name: named.get(name, ())
 
 

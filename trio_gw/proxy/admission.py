@@ -73,7 +73,7 @@ async def admit(
     if door.secured:
         presented, rest = take(door.places, head.values, head.query, upgrade.protocols)
         head, upgrade, marker = _without(head, upgrade, rest)
-    visit = Visit(time.time(), address, presented, head.values(b"referer"))
+    visit = Visit(time.time(), address, presented, tuple(head.values(b"referer")))
     caller = await authenticate(gateway.guard, door.demand, visit)
     kind = check_key_type(
         caller, has_production=api.production is not None, has_sandbox=api.sandbox is not None

@@ -12,7 +12,6 @@ import resource
 import time
 from collections import Counter, defaultdict
 from functools import partial
-from operator import add, sub
 from typing import TYPE_CHECKING
 
 import trio
@@ -198,9 +197,11 @@ def _look(session: Session, topic: _Topic) -> None:
     counted = session.counted
     if publish.octets == counted[2] and subscribe.octets == counted[6]:
         return
-    # What is under way may make the payload look larger than it proves to be.
-    session.counted = list(map(max, counted, _numbers(publish) + _numbers(subscribe)))
-    topic.traffic = list(map(add, topic.traffic, map(sub, session.counted, counted)))
+    for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
+        # What is under way may make the payload look larger than it proves to be.
+        if (more := value - counted[place]) > 0:
+            topic.traffic[place] += more
+            counted[place] = value
 
 
 def _numbers(lane: Lane) -> tuple[int, int, int, int]:

@@ -1,17 +1,15 @@
 """Header fields of requests and answers: taken apart, and found by their names. No I/O.
 
 Names are in lower case from here on. What is done here is done for every field of every
-handshake, twice, so it takes the shortest way for what nearly all peers send, and whole columns
-of fields at a time.
+handshake, twice, so it takes the shortest way for what nearly all peers send.
 """
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 Field = tuple[bytes, bytes]
 
@@ -27,21 +25,10 @@ _USUAL = (
     b" Sec-WebSocket-Protocol Sec-WebSocket-Version Server Upgrade User-Agent X-Forwarded-For"
     b" X-Request-ID"
 ).split()
-
-
-class _Names(dict[bytes, bytes]):
-    """Names in lower case; empty for what is none, and for names that say something of a body."""
-
-    def __missing__(self, raw: bytes) -> bytes:
-        """Judge a spelling that is not one of the usual ones; it is not remembered."""
-        name = b"" if raw.translate(None, _IN_NAMES) else raw.lower()
-        return b"" if name in _ABOUT_BODIES else name
-
-
 # How most peers write the names that most of them send.
-_NAMES = _Names({spelling: name.lower() for name in _USUAL for spelling in (name, name.lower())})
+_LOWER = {spelling: name.lower() for name in _USUAL for spelling in (name, name.lower())}
 
-NONE: tuple[bytes, ...] = ()
+NONE: Sequence[bytes] = ()
 
 
 def cut_lines(text: bytes) -> list[bytes]:
@@ -62,28 +49,30 @@ def plain_fields(lines: Sequence[bytes]) -> list[Field] | None:
     None when there is: a malformed or folded line, or anything about a body. Most handshakes
     need no more than this, at a fraction of the cost.
     """
-    if not lines:
-        return []
-    spelled, colons, values = zip(*map(bytes.partition, lines, repeat(b":")), strict=True)
-    names = list(map(_NAMES.__getitem__, spelled))
-    if not (all(names) and all(colons)):
-        return None
-    # Of all that `strip` takes for a blank, there can only be spaces and TABs here.
-    return list(zip(names, map(bytes.strip, values), strict=True))
+    fields = []
+    for line in lines:
+        raw, colon, value = line.partition(b":")
+        name = _LOWER.get(raw)
+        if name is None:
+            if not raw or raw.translate(None, _IN_NAMES):
+                return None
+            name = raw.lower()
+            if name in _ABOUT_BODIES:
+                return None
+        if not colon:
+            return None
+        fields.append((name, value.strip(b" \t")))
+    return fields
 
 
-def by_name(fields: Sequence[Field]) -> Mapping[bytes, tuple[bytes, ...]]:
-    """Index fields by their names: the values of each."""
-    if not fields:
-        return {}
-    names, values = zip(*fields, strict=True)
-    found: dict[bytes, tuple[bytes, ...]]
-    found = dict(zip(names, zip(values, strict=True), strict=True))
-    if len(found) < len(names):  # some came more than once
-        listed: dict[bytes, list[bytes]] = {name: [] for name in found}
-        for name, value in fields:
-            listed[name].append(value)
-        found = {name: tuple(several) for name, several in listed.items()}
+def by_name(fields: Iterable[Field]) -> dict[bytes, list[bytes]]:
+    """Index fields by their names."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        if name in found:
+            found[name].append(value)
+        else:
+            found[name] = [value]
     return found
 
 

@@ -227,7 +227,7 @@ def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
         raise bad_backend("The backend's 101 does not upgrade to websocket")
     if not lists(named.get(b"connection", NONE), b"upgrade"):
         raise bad_backend("The backend's 101 has no Connection: Upgrade")
-    if named.get(b"sec-websocket-accept") != (accept_key(upgrade.key),):
+    if named.get(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
         raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
     protocols = named.get(b"sec-websocket-protocol", NONE)
     if len(protocols) > 1:

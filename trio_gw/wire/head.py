@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from trio_gw.wire.fields import NONE, by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trio_gw.wire.fields import Field
 
 
@@ -44,7 +46,7 @@ class RequestHead:
     def _parts(self) -> tuple[object, ...]:
         return self.method, self.path, self.query, self.host, self.authority, self.headers
 
-    def values(self, name: bytes) -> tuple[bytes, ...]:
+    def values(self, name: bytes) -> Sequence[bytes]:
         """Return the values of every field with this (lower-case) name."""
         return self._named.get(name, NONE)
 
