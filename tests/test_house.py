@@ -51,7 +51,7 @@ FLOORS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
-    "opentelemetry": {"telemetry/tracing.py"},
+    "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/words.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "hypercorn": {"admin/http2.py", "admin/server.py"},

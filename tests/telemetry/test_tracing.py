@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from support.collector import start_collector
-from trio_gw.telemetry import tracing
-from trio_gw.telemetry.tracing import BATCH, QUEUE, Tracing
+from trio_gw.telemetry.outbox import BATCH, LINGER, QUEUE
+from trio_gw.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     import pytest
@@ -78,7 +78,7 @@ async def test_the_loop_does_not_wait_for_the_thread(nursery: trio.Nursery) -> N
             before = time.perf_counter()
             tell(spans, 1)
             slowest = max(slowest, time.perf_counter() - before)
-        assert slowest < tracing.LINGER
+        assert slowest < LINGER
         await spans.flush(0)
 
 

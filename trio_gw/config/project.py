@@ -7,7 +7,6 @@ is told whole or not at all. spec: project-format §2, §6, §7, §8.
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,14 +17,13 @@ from trio_gw.config import (
     asyncapi,
     backends,
     certificates,
+    deployments,
     document,
-    endpoint,
     layout,
     overrides,
     topic,
 )
-from trio_gw.config.api import ApiProject, ClientCertificate, Deployment
-from trio_gw.config.convert import convert
+from trio_gw.config.api import ApiProject, ClientCertificate
 from trio_gw.config.findings import Findings, WrongError, printable
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import Problem, UnusableError, has_errors
@@ -34,9 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trio_gw.config.api import Cluster
-    from trio_gw.config.nodes import Path
 
-_VHOST = re.compile(r"[A-Za-z0-9_.*-]{0,253}")
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
@@ -50,15 +46,6 @@ class Loaded(msgspec.Struct, frozen=True):
     project: ApiProject | None
     problems: tuple[Problem, ...]
     incomplete: bool = False
-
-
-class _Entry(msgspec.Struct, frozen=True, rename="camel"):
-    deployment_environment: str = ""
-    deployment_vhost: str = ""
-
-
-class _Deployments(msgspec.Struct, frozen=True):
-    data: tuple[_Entry, ...] | None = None
 
 
 class _Held(NamedTuple):
@@ -121,14 +108,15 @@ class _Loading:
             and not (declared.production.endpoints or api.spoilt(backends.CONFIG))
         )
         definition = asyncapi.read(source, lone=lone) if source else None
-        deployments, placed = self._deployments()
+        environments = self._read("deployments")
+        placed = deployments.read(environments) if environments else ()
         clusters: dict[str, Cluster | None] = {}
         if api and declared and source and definition:
             sides = self._sides(api, declared, definition, environ)
             _check_endpoints(api, declared, source, sides)
             clusters = self._trusted(sides)
         clients = self._clients()
-        for findings in (api, source, deployments):
+        for findings in (api, source, environments):
             self.problems += findings.problems if findings else ()
         if declared is None or definition is None:
             return None
@@ -245,45 +233,6 @@ class _Loading:
                 self.incomplete = self.incomplete or isinstance(error, certificates.CutError)
                 self._note(error.what, error.mend, path)
         return held
-
-    def _deployments(self) -> tuple[Findings | None, tuple[Deployment, ...]]:
-        """Read deployment_environments.yaml; which host that means is decided by the routes.
-
-        A broken file is an error here, where the reference goes on as if it were absent: the
-        API would answer on a host nobody asked for. spec: project-format §7.1.
-        """
-        findings = self._read("deployments")
-        if findings is None:
-            return None, ()
-        entries = convert(_Deployments, findings).data or ()
-        if not entries and not findings.spoilt(()):
-            findings.warn(
-                ("data",),
-                "no deployment environment is listed: deployed to `Default`",
-                "list `deploymentEnvironment: …` below `data:`, or remove the file",
-            )
-        if not findings.spoilt(("data",)):  # else items are left out and the indexes moved
-            for index, entry in enumerate(entries):
-                _check_entry(entry, ("data", index), findings)
-        return findings, tuple(
-            Deployment(entry.deployment_environment, entry.deployment_vhost) for entry in entries
-        )
-
-
-def _check_entry(entry: _Entry, path: Path, findings: Findings) -> None:
-    if not entry.deployment_environment.strip():
-        findings.error(
-            path,
-            "`deploymentEnvironment` is missing",
-            "name an environment, for example `deploymentEnvironment: Default`",
-        )
-    vhost = entry.deployment_vhost
-    if not _VHOST.fullmatch(vhost) and not endpoint.is_address(vhost, 6):
-        findings.error(
-            (*path, "deploymentVhost"),
-            f"{vhost[:80]!r} is not a host name",
-            "write only the host, without scheme, port and path",
-        )
 
 
 def _check_endpoints(

@@ -1,25 +1,19 @@
-"""Spans of OpenTelemetry: the one door to its library, which is optional (`trio-gw[otel]`).
+"""Spans of OpenTelemetry; with `outbox`, which sends them, the door to its library.
 
-A trace is begun when a request has come, and told of when its handshake is over, from the times
-that were noted anyway. What is finished goes through a bounded queue to a thread of its own,
-which sends it; so no connection ever waits for a collector, and nothing is held beyond the queue.
+The library is optional (`trio-gw[otel]`). A trace is begun when a request has come, and told of
+when its handshake is over, from the times that were noted anyway.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
 import os
-import queue
-import sys
-import threading
-import time
 from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import Problem, UnusableError
+from trio_gw.telemetry.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +21,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
-log = logging.getLogger("trio_gw.tracing")
-
-CONSOLE = "console"
-QUEUE = 4096  # spans that wait to be sent
-BATCH = 512
-LINGER = 0.5  # seconds for which a batch waits for more
-TIMEOUT = 10.0  # seconds for a batch, with what is tried again
 FLUSH = 3.0  # seconds there are at the end
 MAX_TEXT = 256  # characters of an attribute
 MAX_PARENT, MAX_STATE = 256, 512  # characters of what a client may say; longer counts for none
@@ -118,7 +104,7 @@ class Tracing:
         from opentelemetry.trace import SpanKind, set_span_in_context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self.outbox = outbox = _Outbox(endpoint)
+        self.outbox = outbox = Outbox(endpoint)
         resource = Resource.create(
             {
                 "service.name": service_name,
@@ -196,124 +182,6 @@ class Tracing:
     ) -> None:
         self.outbox.stop()
         self.outbox.give_up()
-
-
-class _Outbox:
-    """Finished spans on their way: a bounded queue, and the thread that empties it."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._exporter = _exporter(endpoint)
-        self._endpoint = endpoint
-        self._waiting: queue.Queue[ReadableSpan | None] = queue.Queue(QUEUE)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
-        self._heard = _Heard()
-        self._full = self._failed = 0  # spans lost; each is counted by one thread alone
-        self._failing = False
-        self._gave_up = False
-
-    @property
-    def dropped(self) -> int:
-        return self._full + self._failed
-
-    def put(self, span: ReadableSpan) -> None:
-        """Take a span; a full queue drops it. Never waits."""
-        try:
-            if self._stopping.is_set():
-                raise queue.Full
-            self._waiting.put_nowait(span)
-        except queue.Full:
-            self._full += 1
-
-    def start(self) -> None:
-        library = logging.getLogger("opentelemetry")
-        library.handlers[:] = [self._heard]
-        library.propagate = False
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the thread end when it has sent what waits."""
-        if not self._stopping.is_set():
-            self._stopping.set()
-            with contextlib.suppress(queue.Full):  # then it is awake
-                self._waiting.put_nowait(None)
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def give_up(self) -> None:
-        """Count what still waits as dropped, and try nothing again."""
-        if self._gave_up:
-            return
-        self._gave_up = True
-        while True:
-            try:
-                self._full += self._waiting.get_nowait() is not None
-            except queue.Empty:
-                break
-        self._waiting.put_nowait(None)  # in case it was asleep
-        self._exporter.shutdown()
-        if self.dropped:
-            log.error("%d spans could not be sent to %s", self.dropped, self._endpoint)
-
-    def _run(self) -> None:
-        while not (self._stopping.is_set() and self._waiting.empty()):
-            if batch := self._gather():
-                self._send(batch)
-
-    def _gather(self) -> list[ReadableSpan]:
-        batch: list[ReadableSpan] = []
-        until = 0.0
-        while len(batch) < BATCH:
-            try:
-                if self._stopping.is_set():
-                    span = self._waiting.get_nowait()
-                elif batch:
-                    span = self._waiting.get(timeout=max(0.0, until - time.monotonic()))
-                else:
-                    span = self._waiting.get()
-            except queue.Empty:
-                break
-            if span is not None:
-                until = until or time.monotonic() + LINGER
-                batch.append(span)
-        return batch
-
-    def _send(self, batch: list[ReadableSpan]) -> None:
-        self._heard.last = ""
-        try:
-            sent = self._exporter.export(batch).name == "SUCCESS"
-        except Exception as error:
-            sent = False
-            self._heard.last = f"{type(error).__name__}: {error}"
-        if not sent:
-            self._failed += len(batch)
-            if not self._failing:
-                log.error("spans cannot be sent to %s: %s", self._endpoint, self._heard.last)
-        elif self._failing:
-            log.info("spans are sent to %s again; %d were lost", self._endpoint, self.dropped)
-        self._failing = not sent
-
-
-class _Heard(logging.Handler):
-    """Keeps the library's last complaint; each of them would be a line, and clients cause some."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
-
-
-def _exporter(endpoint: str) -> SpanExporter:
-    if endpoint == CONSOLE:
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-        return ConsoleSpanExporter(out=sys.stdout)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    return OTLPSpanExporter(endpoint, timeout=TIMEOUT)
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -1,0 +1,67 @@
+"""`deployment_environments.yaml`: where a project wants to be deployed (spec: project-format §7.1).
+
+Which host that means is decided by `placement`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trio_gw.config import endpoint
+from trio_gw.config.api import Deployment
+from trio_gw.config.convert import convert
+
+if TYPE_CHECKING:
+    from trio_gw.config.findings import Findings
+    from trio_gw.config.nodes import Path
+
+_VHOST = re.compile(r"[A-Za-z0-9_.*-]{0,253}")
+
+
+class _Entry(msgspec.Struct, frozen=True, rename="camel"):
+    deployment_environment: str = ""
+    deployment_vhost: str = ""
+
+
+class _Deployments(msgspec.Struct, frozen=True):
+    data: tuple[_Entry, ...] | None = None
+
+
+def read(findings: Findings) -> tuple[Deployment, ...]:
+    """Read the file; faults are added to its findings.
+
+    A broken file is an error here, where the reference goes on as if it were absent: the API
+    would answer on a host nobody asked for.
+    """
+    entries = convert(_Deployments, findings).data or ()
+    if not entries and not findings.spoilt(()):
+        findings.warn(
+            ("data",),
+            "no deployment environment is listed: deployed to `Default`",
+            "list `deploymentEnvironment: …` below `data:`, or remove the file",
+        )
+    if not findings.spoilt(("data",)):  # else items are left out and the indexes moved
+        for index, entry in enumerate(entries):
+            _check_entry(entry, ("data", index), findings)
+    return tuple(
+        Deployment(entry.deployment_environment, entry.deployment_vhost) for entry in entries
+    )
+
+
+def _check_entry(entry: _Entry, path: Path, findings: Findings) -> None:
+    if not entry.deployment_environment.strip():
+        findings.error(
+            path,
+            "`deploymentEnvironment` is missing",
+            "name an environment, for example `deploymentEnvironment: Default`",
+        )
+    vhost = entry.deployment_vhost
+    if not _VHOST.fullmatch(vhost) and not endpoint.is_address(vhost, 6):
+        findings.error(
+            (*path, "deploymentVhost"),
+            f"{vhost[:80]!r} is not a host name",
+            "write only the host, without scheme, port and path",
+        )
