@@ -64,7 +64,7 @@ def run(
     sockets = listeners.bind_all(settings)
     listeners.log_addresses(sockets)
     counters = Counters(count(settings))
-    pages = Pages(counters.processes + 1) if settings.metrics.enabled else None
+    pages = Pages(counters.processes) if settings.metrics.enabled else None
     shared = share(settings, counters.processes)
     mailboxes = Mailboxes(counters.processes)
     started = time.time()

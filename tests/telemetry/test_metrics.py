@@ -83,27 +83,36 @@ async def test_many_series_are_written_little_by_little_and_as_the_library_does(
 
 
 def test_processes_are_added_up_and_the_dead_stay_counted() -> None:
-    pages = Pages(3, size=100_000)
+    pages = Pages(2, size=100_000)
     first, second = Metrics(pages, 0), Metrics(pages, 1)
     for metrics, count in ((first, 2), (second, 5)):
         metrics.add(families.OPENED, ("a", "1", "/t"), count)
         metrics.add(families.OPEN, ("a", "1", "/t"), count)
         metrics.observe(families.LAG, (), 0.5)
+        metrics.put(families.CPU, (metrics.worker,), count)
+
+    def told(metrics: Metrics) -> list[float]:
+        names = "connections_opened_total", "connections_open", "event_loop_lag_seconds_count"
+        text = metrics.exposition()
+        return [total(text, f"trio_gw_{name}") for name in (*names, "process_cpu_seconds_total")]
+
     second.publish()
-    text = first.exposition()
-    assert total(text, "trio_gw_connections_opened_total") == 7
-    assert total(text, "trio_gw_connections_open") == 7
-    assert total(text, "trio_gw_event_loop_lag_seconds_count") == 2
+    assert told(first) == [7, 7, 2, 7]
     retire(pages, 1)
-    for _ in range(2):  # one that was started again, and died before it had counted anything
-        text = first.exposition()
-        assert total(text, "trio_gw_connections_opened_total") == 7
-        assert total(text, "trio_gw_connections_open") == 2
-        retire(pages, 1)
+    assert told(first) == [7, 2, 2, 7]
+    Metrics(pages, 1)  # one that was started again, and died before it had counted anything
+    retire(pages, 1)
+    assert told(first) == [7, 2, 2, 7]
+    third = Metrics(pages, 1)
+    assert told(third) == [7, 2, 2, 7]
+    third.add(families.OPENED, ("a", "1", "/t"), 10)
+    third.observe(families.LAG, (), 0.5)
+    third.put(families.CPU, (third.worker,), 1)
+    assert told(third) == told(first) == [17, 2, 3, 8]
 
 
 def test_what_was_told_once_is_not_lost_with_who_told_it() -> None:
-    pages = Pages(3, size=100_000)
+    pages = Pages(2, size=100_000)
     first, second = Metrics(pages, 0), Metrics(pages, 1)
     second.publish()
     second.add(families.OPENED, ("a", "1", "/t"), 5)  # and then it dies, before it publishes again

@@ -85,8 +85,7 @@ class Everyone(NamedTuple):
         shown = metrics.shown()
         states = self.fleet.states()
         for index, page in shown.items():
-            # What one that has ended meanwhile had counted is, or will be, among that of the
-            # dead: it must not be added twice.
+            # Of one that has ended meanwhile there is its page.
             here = index in fresh and states[index] not in _GONE
             snapshots.append(unpack(fresh[index]) if here else page)
         return merge(snapshots), missing

@@ -2,8 +2,8 @@
 
 Counting is addition in a dict: no locks, no waiting. Each process shows a snapshot of its numbers
 on a page of shared memory once a second (`publish`); the one that is asked adds up the pages of
-the others and its own numbers of this very moment. What a process that has died had counted goes
-on counting: the supervisor adds its page to one of the dead (`retire`).
+the others and its own numbers of this very moment. What a process that has died had counted stays
+on its page (`retire`), and the one that takes its place goes on from there.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Metrics:
         self._index = index
         self._series = series
         self._all: Snapshot = {family.name: {} for family in FAMILIES}
+        before = {} if pages is None else unpack(pages.read(index))
+        for name, held in before.items():
+            self._all[name].update(held)
+        self._before = {name: {of: held[of][0] for of in held} for name, held in before.items()}
         self._too_big = False
 
     def add(self, family: Family, labels: Labels = (), amount: float = 1) -> None:
@@ -66,8 +70,9 @@ class Metrics:
         self._numbers(family, labels)[0] += amount
 
     def put(self, family: Family, labels: Labels, value: float) -> None:
-        """Set a gauge, or a counter that is kept elsewhere."""
-        self._numbers(family, labels)[0] = value
+        """Set a gauge, or a counter that is kept elsewhere, since this process began."""
+        before = self._before.get(family.name)
+        self._numbers(family, labels)[0] = value + (before.get(labels, 0) if before else 0)
 
     def clear(self, family: Family) -> None:
         """Forget all series of a gauge, before those that still exist are `put`."""
@@ -128,7 +133,7 @@ class Metrics:
             log.error("there are too many series to share; set metrics.series lower")
 
     def shown(self) -> dict[int, Snapshot]:
-        """Read what the other processes showed last; on the last page are those that ended."""
+        """Read what the other processes showed last."""
         if self._pages is None:
             return {}
         others = (page for page in range(self._pages.count) if page != self._index)
@@ -196,15 +201,13 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def retire(pages: Pages, index: int) -> None:
-    """Keep what a process that has ended had counted, on the last page; for the supervisor."""
-    dead = unpack(pages.read(index))
+    """Keep of a process that has ended what it had counted; for the supervisor.
+
+    One page, written once: nobody ever meets that twice, or not at all.
+    """
     kinds = {family.name: family.kind for family in FAMILIES}
-    kept = {name: held for name, held in dead.items() if kinds[name] != "gauge"}
-    grave = pages.count - 1
-    page = pack(merge([unpack(pages.read(grave)), kept]))
-    if len(page) <= pages.size:
-        pages.write(grave, page)
-    pages.write(index, b"")
+    counted = unpack(pages.read(index))
+    pages.write(index, pack({name: counted[name] for name in counted if kinds[name] != "gauge"}))
 
 
 class _Series:
