@@ -126,7 +126,7 @@ async def accept_all(
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        pausing = False
+        family, pausing = sock.family, False
         while True:
             if waits is None:
                 await trio.lowlevel.wait_readable(sock)
@@ -136,7 +136,9 @@ async def accept_all(
                 await turn(sock)
             try:
                 for _ in range(AT_ONCE if turn is None else 1):
-                    accepted, address = sock.accept()
+                    # What `accept` does, but for asking a family that is known for its name.
+                    number, address = sock._accept()  # type: ignore[attr-defined]
+                    accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
                     if pausing:
                         pausing = False
                         log.warning("accepting again")
