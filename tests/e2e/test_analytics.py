@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,31 @@ async def test_totals_come_every_interval(base: Path, nursery: trio.Nursery) -> 
     assert sum(one["properties"].get("bytes", 0) for one in events) == 24
     assert events[1]["applicationId"] == "anonymous"
     assert events[1]["userName"] == "anonymous"
+
+
+async def test_totals_of_many_connections_do_not_fill_the_queue(
+    base: Path, nursery: trio.Nursery
+) -> None:
+    gateway = await start(nursery, base, interval=1.0, queue=150, file="a.jsonl")
+    path = base / "a.jsonl"
+
+    def told() -> int:
+        return path.read_bytes().count(b'"frames":1,') if path.exists() else 0
+
+    async with contextlib.AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(gateway.connect("/one/1.0.0/a", compression=None))
+            for _ in range(160)
+        ]
+        for client in clients:
+            await client.send("x")
+            assert await client.recv() == "x"
+        with trio.fail_after(20):
+            while told() < 320:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+    assert gateway.running.metrics is not None
+    text = gateway.running.metrics.exposition()
+    assert total(text, "trio_gw_dropped_events_total", queue="analytics-file") == 0
 
 
 async def test_the_backends_own_refusal(base: Path, nursery: trio.Nursery) -> None:

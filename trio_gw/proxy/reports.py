@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Property
     from trio_gw.telemetry.metrics import Metrics
 
+AT_A_TIME = 50  # sessions whose totals are reported together
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
 
 
@@ -64,11 +65,21 @@ class Reporter:
         self._region = region
 
     async def run(self) -> None:
-        """Report totals every interval, until cancelled."""
+        """Report totals every interval, until cancelled.
+
+        Of many sessions not at once: their events would not fit into the queue, and others would
+        have to wait.
+        """
+        due = trio.current_time()
         while not self._frames:
-            await trio.sleep(self._interval)
-            for session in self._sessions:
-                self._totals(session)
+            due = max(due + self._interval, trio.current_time())
+            await trio.sleep_until(due)
+            sessions = list(self._sessions)
+            parts = range(0, len(sessions), AT_A_TIME)
+            for at in parts:
+                for session in sessions[at : at + AT_A_TIME]:
+                    self._totals(session)
+                await trio.sleep(self._interval / 2 / len(parts))
         await trio.sleep_forever()
 
     def opened(self, session: Session) -> None:
