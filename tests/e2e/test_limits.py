@@ -155,6 +155,26 @@ async def test_topics_without_security_are_limited_by_address(make: Any) -> None
         assert await echoes(one, ["1"]) == ["1"]
         assert await echoes(one, ["2"]) == []
         assert await echoes(two, ["1"]) == ["1"]
+    async with visitor("2001:db8::1") as one, visitor("2001:db8::2") as same:
+        assert await echoes(one, ["1"]) == ["1"]
+        assert await echoes(same, ["2"]) == []
+        async with visitor("2001:db8:0:1::1") as other:
+            assert await echoes(other, ["1"]) == ["1"]
+
+
+async def test_addresses_of_one_network_are_one_host(make: Any) -> None:
+    world = await make(
+        {}, limits={"connections_per_address": 1}, trusted_proxies=["127.0.0.0/8", "::1"]
+    )
+
+    def visitor(address: str) -> Any:
+        return world.connect("open", additional_headers={"X-Forwarded-For": address})
+
+    async with visitor("2001:db8::1"), visitor("2001:db8:0:1::1"), visitor("192.0.2.1"):
+        with pytest.raises(InvalidStatus) as refused:
+            async with visitor("2001:db8::ffff:2"):
+                pass
+        assert refused.value.response.status_code == 429
 
 
 async def test_a_limit_that_closes_names_itself(make: Any) -> None:

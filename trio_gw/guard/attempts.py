@@ -6,8 +6,9 @@ has failed least recently is forgotten.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
+
+from trio_gw.guard.hosts import host
 
 FREE = 5  # failures before anyone has to wait
 LONGEST = 300.0  # seconds to wait at most
@@ -33,7 +34,7 @@ class Attempts:
         An attempt that may be made counts as a failure until it has ended, so that many at once
         get nobody around the wait. Every one that may be made has to be ended with `end`.
         """
-        key = _key(address)
+        key = host(address)
         failures, until, last = self._failed.get(key, (0, 0.0, 0.0))
         if failures and now - last >= FORGOTTEN:
             del self._failed[key]
@@ -52,7 +53,7 @@ class Attempts:
         A success changes nothing: the failures stay counted, or a user of the gateway could
         guess at another's password without end by logging in in between.
         """
-        key = _key(address)
+        key = host(address)
         failures, until, _ = self._failed.pop(key, (0, 0.0, 0.0))
         failures += 1
         if failures >= FREE:
@@ -63,7 +64,7 @@ class Attempts:
 
     def end(self, address: str) -> None:
         """Note that an attempt is over, whatever came of it."""
-        key = _key(address)
+        key = host(address)
         self._under_way[key] -= 1
         if not self._under_way[key]:
             del self._under_way[key]
@@ -72,16 +73,3 @@ class Attempts:
 def _penalty(failures: int) -> float:
     """Return the seconds to wait after so many failures: 1, 2, 4, 8, …"""
     return min(LONGEST, 2.0 ** min(failures - FREE, 16))
-
-
-def _key(address: str) -> str:
-    """Name whom an address stands for: an IPv6 host has a network of addresses to itself."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -16,6 +16,7 @@ from trio_gw.config.conditions import user_name
 from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+from trio_gw.guard.hosts import host
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.toll import Toll
@@ -113,7 +114,7 @@ class Limiter:
         caps = [
             Cap("gateway", "", limits.connections),
             Cap("API", f"{api.base_path}:{api.version}", limits.connections_per_api),
-            Cap("address", address, limits.connections_per_address),
+            Cap("address", host(address), limits.connections_per_address),
         ]
         if not caller.anonymous:
             caps.append(Cap("application", application, limits.connections_per_application))
@@ -133,7 +134,7 @@ class Limiter:
         yield Level("topic", self._known(topic.tier), f"{base}:{topic.name}")
         subscription = caller.subscription
         if caller.anonymous:
-            yield Level("address", self._known(subscription.tier), f"{base}:{address}")
+            yield Level("address", self._known(subscription.tier), f"{base}:{host(address)}")
             return
         if subscription.stop_on_quota:
             name = self._known(subscription.tier)
