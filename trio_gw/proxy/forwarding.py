@@ -7,7 +7,8 @@ A backend trusts these headers because a gateway set them, so a client's own are
 from __future__ import annotations
 
 import base64
-from ipaddress import IPv4Network, IPv6Network, ip_address
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from trio_gw.proxy.sessions import Visit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Network = IPv4Network | IPv6Network
 
 MAX_TEXT = 200  # octets of a header that are kept for reports
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 CREDENTIALS = frozenset((b"internal-key", b"apikey"))
 """Headers that are meant for a gateway wherever they turn up (spec: mission §2)."""
@@ -39,7 +42,7 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
     address = peer
     for part in reversed(chain):
         try:
-            address = str(ip_address(part.decode("latin-1")))
+            address = _address(part.decode("latin-1"))
         except ValueError:
             break
         if not _is_in(address, trusted):
@@ -88,6 +91,19 @@ def basic(credential: BasicAuth) -> bytes:
     """Write the Authorization header that the backends of a cluster ask for (RFC 7617)."""
     pair = f"{credential.username}:{credential.password}".encode()
     return b"Basic " + base64.b64encode(pair)
+
+
+def _address(text: str) -> str:
+    """Read what a proxy wrote as an address: some add the port, or map IPv4 to IPv6.
+
+    Raises ValueError if it is none.
+    """
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
 
 
 def _is_in(peer: str, networks: Sequence[Network]) -> bool:
