@@ -199,6 +199,15 @@ async def test_children_learn_that_the_supervisor_is_gone(started: list[Supervis
     await one.ends()
 
 
+async def test_sighup_waits_for_a_child_that_is_just_being_born(started: list[Supervised]) -> None:
+    one = await start(started, "2", "early")
+    assert sorted(await one.says(r"hup (\d)", 2)) == ["0", "1"]
+    assert len(await one.pids(2)) == 2
+    one.process.terminate()
+    assert await one.ends() == 0
+    assert one.text.count("child") == 2, "none had to be forked again"
+
+
 async def test_sighup_is_passed_on(started: list[Supervised]) -> None:
     one = await start(started, "2", "obey")
     await one.pids(2)

@@ -71,8 +71,9 @@ def run(
 
     def child(index: int, orders: Orders) -> int:
         logs.configure(log.level, f"worker {index + 1}", log.format)
-        # Until somebody wants it: what it asks for is no reason to end.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # It is blocked until somebody wants it, and does nothing when nobody does any more.
+        # Not SIG_IGN: that would take away one that has come already.
+        signal.signal(signal.SIGHUP, lambda signum, frame: None)
         if index:
             # All of them see the same projects come and go; one of them says so.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)

@@ -11,8 +11,8 @@ when they are forked anew: what was opened before the first fork.
   on a pipe of their own, and not a signal: a terminal sends Ctrl-C to all of them, and systemd
   its SIGTERM, so that they could not tell one wish from two. See `Orders`.
 * The pipe ends when the supervisor does, whatever killed it: no child outlives it for long.
-* SIGHUP is passed on. Whatever ends is reaped, also what the children leave behind when the
-  supervisor is the first process of a container.
+* SIGHUP is passed on, and is blocked in a child until that unblocks it. Whatever ends is reaped,
+  also what the children leave behind when the supervisor is the first process of a container.
 
 Signals are blocked and fetched one by one: no handler ever interrupts anything.
 """
@@ -161,7 +161,8 @@ class Supervisor:
                 signal.signal(signum, signal.SIG_DFL)
             # A terminal sends it to all; the supervisor passes on what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+            # One that comes before the child can take it waits until the child unblocks it.
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual | {signal.SIGHUP})
             code = self._run(child.index, orders)
         except Exception:
             log.critical("process %d failed", child.index + 1, exc_info=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from support.commands import Serving, start
 from support.secrets import secret
+from trio_gw.cli.hangup import Standing, watch
+from trio_gw.config.settings_file import load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trio_gw.config.settings import Settings
 
 PASSWORD = secret("thaiNgoh5ooy7eeB")
 
@@ -80,3 +86,30 @@ async def test_settings_that_cannot_be_used_change_nothing(
     said = await serving.read_until("err", "the settings stay as they are")
     assert "gateway.toml:4: unknown key timeouts.idel; did you mean timeouts.idle?" in said
     assert "log level is" not in said
+
+
+async def test_one_that_came_while_nobody_could_take_it_is_taken(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """As it comes to a worker that has just been forked, with the settings of before."""
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    standing = Standing(load(file, {}), lambda: load(file, {}))
+    taken = trio.Event()
+
+    async def take(settings: Settings) -> None:
+        assert settings.deny[0].user == "mallory"
+        taken.set()
+
+    before = signal.signal(signal.SIGHUP, lambda signum, frame: None)
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        file.write_text('[[deny]]\nuser = "mallory"\n')
+        signal.raise_signal(signal.SIGHUP)
+        await nursery.start(partial(watch, standing, take, aloud=False))
+        with trio.fail_after(5):
+            await taken.wait()
+        nursery.cancel_scope.cancel()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+        signal.signal(signal.SIGHUP, before)

@@ -24,7 +24,10 @@ def tell(*words: object) -> None:
 
 def obey(index: int, orders: Orders) -> int:
     """Wait for orders, until there are no more to come."""
+    if action == "early":
+        os.kill(os.getpid(), signal.SIGHUP)
     signal.signal(signal.SIGHUP, lambda signum, frame: tell("hup", index))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     tell("child", index, os.getpid())
     while order := os.read(orders.descriptor, 1):
         tell("order", index, order.decode())
@@ -57,7 +60,14 @@ if __name__ == "__main__":
     if len(sys.argv) > 3:
         supervisor.SETTLED = float(sys.argv[3])
     logs.configure(name="supervisor")
-    children = {"obey": obey, "linger": obey, "fail": fail, "crash": crash, "ignore": ignore}
+    children = {
+        "obey": obey,
+        "linger": obey,
+        "early": obey,
+        "fail": fail,
+        "crash": crash,
+        "ignore": ignore,
+    }
     code = Supervisor(
         int(sys.argv[1]),
         children[action],

@@ -66,6 +66,8 @@ async def watch(
 ) -> None:
     """Give `take` the settings at each SIGHUP."""
     with trio.open_signal_receiver(signal.SIGHUP) as received:
+        # A worker is born with it blocked: one that came since then is taken now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
         task_status.started()
         async for _ in received:
             if not await trio.to_thread.run_sync(partial(standing.renew, aloud=aloud)):
