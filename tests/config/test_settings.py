@@ -363,6 +363,8 @@ users = []
         ("workers = 1\nworkers = 1\n\n", 2, 12, "not valid TOML: Cannot overwrite a value"),
         ("# x\n[listen", 2, 0, "not valid TOML: Expected ']' at the end of a table declaration"),
         ("a = " + "[" * 5000, 0, 0, "the settings are nested too deeply"),
+        ("a" + ".a" * 3000 + " = 1", 0, 0, "the settings are nested too deeply"),
+        ("workers = " + "1" * 5000, 0, 0, "a number in the settings has thousands of digits"),
         (b"apis = '\xff'", 0, 0, "the settings are not UTF-8 text"),
     ],
 )

@@ -110,11 +110,16 @@ class _Loader:
                 line, what = len(text.splitlines()), what.removesuffix(_TOML_END)
             mend = 'write it like key = "text", [table] or # comment'
             self._give_up(f"not valid TOML: {what}", mend, line=line, column=column)
+        except ValueError:
+            self._give_up("a number in the settings has thousands of digits", "write a shorter one")
         self._lines = key_lines(text)
         return document
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        given = expand(document, self.environ, self._report)
+        try:
+            given = expand(document, self.environ, self._report)
+        except RecursionError:  # tables in tables, by keys with very many dots
+            self._give_up("the settings are nested too deeply", "they need three levels at most")
         values = self._clean_table(Settings, given, ())
         own_issuers = "issuers" not in document
         self._overlay(values)
