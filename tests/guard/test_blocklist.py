@@ -66,6 +66,28 @@ def test_a_faulty_line_is_named_and_the_others_count(line: bytes) -> None:
     assert len(problem.what) < 300
 
 
+def test_a_mark_of_utf_8_is_no_part_of_the_first_line() -> None:
+    """Some editors begin a file with it; whom the first line names must not be let in."""
+    conditions, problems = parse(b"\xef\xbb\xbfuser=one\r\nuser=two\r\n", "denied.txt")
+    assert problems == ()
+    assert [made.key for made in conditions] == ["one@carbon.super", "two@carbon.super"]
+
+
+def test_what_a_faulty_file_says_again_does_not_pile_up(tmp_path: Path) -> None:
+    path, blocklist = tmp_path / "denied.txt", Blocklist()
+    load = from_file(path, blocklist).load
+    path.write_text("user=gone@x\n")
+    blocklist.publish(FILE, load())
+    for minute in range(5):
+        path.write_text(f"user=one@x # since {minute}\naddress=!::1 # {minute}\nnonsense\n")
+        blocklist.publish(FILE, load())
+    assert blocklist.of(FILE).conditions == (
+        condition("user", "gone@x"),
+        condition("user", "one@x", reason="since 4"),
+        condition("address", "::1", invert=True, reason="4"),
+    )
+
+
 def test_faults_are_bounded() -> None:
     assert len(parse(b"x\n" * 1000, "f")[1]) == room.MAX_FAULTS
 

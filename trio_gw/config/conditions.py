@@ -59,6 +59,11 @@ class Condition(msgspec.Struct, frozen=True):
     invert: bool = False
     range: Range | None = None
 
+    @property
+    def meaning(self) -> tuple[Kind, str, bool]:
+        """Whom it denies, whatever the reason."""
+        return self.kind, self.key, self.invert
+
     def concerns(self, version: int, value: int) -> bool:
         """Tell whether an address is among those that this condition denies."""
         if self.range is None:

@@ -135,7 +135,12 @@ def from_file(path: Path, blocklist: Blocklist) -> Reloaded[Denials]:
         for problem in problems:
             log.log(logging.WARNING if problem.severity == "warning" else logging.ERROR, problem)
         faulty = any(problem.severity == "error" for problem in problems)
-        return Denials((*before.conditions, *conditions) if faulty else conditions)
+        if faulty:
+            # What is said anew, maybe for another reason, is held once: nothing piles up.
+            said = {one.meaning for one in conditions}
+            held = (one for one in before.conditions if one.meaning not in said)
+            conditions = (*held, *conditions)
+        return Denials(conditions)
 
     async def use(denials: Denials) -> bool:
         return blocklist.publish(FILE, denials)

@@ -46,7 +46,7 @@ def read(path: Path, most: int, stays: str, spare: str, *, held: bool) -> bytes:
 
 def lines(data: bytes) -> Iterator[tuple[int, str, str]]:
     """Yield the number, entry and comment of every line that has an entry."""
-    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), 1):
         entry, *comment = _COMMENT.split(line, maxsplit=1)
         if text := entry.strip():
             yield number, text, "".join(comment).strip()
