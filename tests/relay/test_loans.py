@@ -50,9 +50,9 @@ class Asked:
         self.chunks += 1
         return bool(self.gate.fits(messages, octets, now))
 
-    def take(self, octets: int, now: float) -> Any:
+    def take(self, octets: int, now: float, again: bool = False) -> Any:
         self.messages += 1
-        return self.gate.take(octets, now)
+        return self.gate.take(octets, now, again)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.gate, name)

@@ -27,7 +27,7 @@ class Script:
         self.action = action
         self.octets = 0
 
-    def take(self, octets: int, now: float) -> Refusal | None:
+    def take(self, octets: int, now: float, again: bool = False) -> Refusal | None:
         if self.fates and not self.fates.pop(0):
             return Refusal(now + 1, self.action, "no")
         self.octets += octets

@@ -45,7 +45,7 @@ cdef class Gate:
     cdef bint _call_back(self) except -1
 
     @cython.locals(full=Quota)
-    cpdef object take(self, unsigned long long octets, double now)
+    cpdef object take(self, unsigned long long octets, double now, bint again=*)
 
     @cython.locals(quota=Quota)
     cdef Quota _full(self, double now)
@@ -54,7 +54,7 @@ cdef class Gate:
     cdef Quota _squeeze(self, long long octets, double now)
 
     @cython.locals(window="long long")
-    cdef object _refuse(self, Quota quota, double now)
+    cdef object _refuse(self, Quota quota, double now, bint again)
 
     cpdef add(self, unsigned long long octets, double now)
 

@@ -183,23 +183,24 @@ class Gate:
 
     # -- message by message ----------------------------------------------------------------
 
-    def take(self, octets: int, now: float) -> Shut | None:
+    def take(self, octets: int, now: float, again: bool = False) -> Shut | None:
         """Let a message pass, and count it; or say why not, and count nothing.
 
-        `octets` are those of its first frame, which is all that is known of it so far.
+        `octets` are those of its first frame, which is all that is known of it so far. It is asked
+        about `again` after it had to wait.
         """
         if self.fits(1, octets, now):
             self._shut = None
             return None
         if (full := self._full(now)) is not None:
-            return self._refuse(full, now)
+            return self._refuse(full, now, again)
         if not self._ledger.others:
             self._charge(1, octets, now, 1)
         else:
             with self._ledger.lock:
                 full = self._squeeze(min(octets, _MOST), now)
             if full is not None:
-                return self._refuse(full, now)
+                return self._refuse(full, now, again)
         self._shut = None
         return None
 
@@ -221,12 +222,12 @@ class Gate:
                 return quota
         return None
 
-    def _refuse(self, quota: Quota, now: float) -> Shut:
+    def _refuse(self, quota: Quota, now: float, again: bool) -> Shut:
         window = quota.window(now)
         if quota.told != window:
             quota.told = window
             self._tell(quota)
-        if quota is not self._shut:
+        if not again or quota is not self._shut:
             for hear in self.heard:
                 hear(quota)
         self._shut = None if quota.tier.on_exceed == "drop" else quota

@@ -30,9 +30,12 @@ class Verdict(Protocol):
 
 
 class Gate(Protocol):
-    """Who decides. `take` counts what it lets pass; `add` a further frame of that."""
+    """Who decides. `take` counts what it lets pass; `add` a further frame of that.
 
-    def take(self, octets: int, now: float) -> Verdict | None: ...
+    A message that was held up is asked about `again`.
+    """
+
+    def take(self, octets: int, now: float, again: bool = False) -> Verdict | None: ...
     def add(self, octets: int, now: float) -> None: ...
 
 
@@ -85,6 +88,7 @@ class Sieve:
         self._key = 4 if masked else 0
         self._left = 0  # bytes still to come of the current frame
         self._passes = True  # whether the current frame passes
+        self._again = False  # the message that comes next has been asked about already
 
     @property
     def swallowing(self) -> bool:
@@ -131,9 +135,13 @@ class Sieve:
                 self._gate.add(length, self._clock())
             return
         self.dropping = False
-        while (shut := self._gate.take(length, self._clock())) is not None:
+        again, self._again = self._again, False
+        while (shut := self._gate.take(length, self._clock(), again)) is not None:
             if self.closing or shut.action == "drop":
+                self._again = False
                 self.dropping = True
                 self.dropped += 1
                 return
+            again = self._again = True
             yield Hold(shut.until, shut.reason if shut.action == "close" else "")
+        self._again = False
