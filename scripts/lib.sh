@@ -41,10 +41,10 @@ find_python() {
 # ensure_venv KIND: run = the gateway; test = the gateway, the locked test tools.
 ensure_venv() {
     stamp=$venv/.stamp-$1
-    # The last ones are compiled where that can be done.
-    wanted=$(cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" \
-        "$root"/trio_gw/*/*.pxd "$root/trio_gw/relay/lane.py" "$root/trio_gw/relay/turn.py" \
-        "$root/trio_gw/guard/quota.py" | cksum)
+    # What is compiled where that can be done has its types in a .pxd of the same name.
+    wanted=$(for types in "$root"/trio_gw/*/*.pxd; do
+        cat "$types" "${types%.pxd}.py"
+    done | cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" - | cksum)
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from support.commands import Serving
 
+ID = 24  # octets of a parameter that may stand in the name of a test
+
 _RECORDER = Recorder()
+_FOUND: list[str] = []  # leaks, by the end of the run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,15 +48,34 @@ def _recorded() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name long octets by their length: those of a zip file are others each time."""
+    del config
+    return f"{argname}{len(val)}" if isinstance(val, bytes) and len(val) > ID else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker of pytest-xdist found in what its gateways wrote."""
+    del error
+    _FOUND.extend(getattr(node, "workeroutput", {}).get("leaks", []))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run if anything that the gateways wrote holds a secret of the suite."""
-    if BOOK.leaks():
+    """Fail the run if anything that the gateways wrote holds a secret of the suite.
+
+    With pytest-xdist each worker searches what its own tests made, and the controller fails.
+    """
+    _FOUND.extend(BOOK.leaks())
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["leaks"] = _FOUND
+    elif _FOUND:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say where."""
-    if leaks := BOOK.leaks():
+    if leaks := _FOUND:
         terminalreporter.section("secrets in what the gateway wrote", red=True, bold=True)
         for leak in leaks:
             terminalreporter.line(leak)

@@ -12,6 +12,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic, UriMapping
 from trio_gw.config.settings import Environment
 from trio_gw.routes import (
@@ -352,7 +353,7 @@ bases = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=3)
 
 
 @given(st.data(), st.lists(st.tuples(bases, bases, st.booleans()), min_size=1, max_size=5))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_the_answer_does_not_depend_on_the_order_of_projects(
     data: st.DataObject, drawn: list[tuple[list[str], list[str], bool]]
 ) -> None:

@@ -54,7 +54,8 @@ def test_log_lines_below_info_are_kept(tmp_path: Path) -> None:
     assert f"a line that only {tmp_path} could show" in BOOK.texts
 
 
-def test_a_leak_fails_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_leak_fails_the_run(tmp_path: Path, workers: str) -> None:
     tests = Path(__file__).parent
     (tmp_path / "conftest.py").write_text((tests / "conftest.py").read_text())
     (tmp_path / "test_leak.py").write_text(
@@ -62,7 +63,10 @@ def test_a_leak_fails_the_run(tmp_path: Path) -> None:
         f"def test_one(): wrote('GET /?t=' + secret({TOKEN!r}), 'log')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", f"pythonpath={tests}", "test_leak.py"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-n", workers),
+            *("-o", f"pythonpath={tests}", "test_leak.py"),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from trio_gw.topics import TopicMatcher, parameters_of, pattern_of, sort_key
 
 # --- the reference --------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def paths(draw: st.DrawFn, channels: list[str]) -> str:
 
 
 @given(st.data(), st.lists(names, max_size=10))
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=examples(2500), deadline=None)
 def test_it_agrees_with_the_reference(data: st.DataObject, channels: list[str]) -> None:
     channels.sort(key=sort_key)
     matcher = TopicMatcher(channels)
@@ -275,7 +276,7 @@ def test_it_agrees_with_the_reference(data: st.DataObject, channels: list[str]) 
 
 
 @given(st.lists(st.text("ab-{}/*.", min_size=1, max_size=8).map(lambda s: "/" + s), max_size=6))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 def test_it_agrees_whatever_stands_in_the_names(channels: list[str]) -> None:
     channels.sort(key=sort_key)
     matcher = TopicMatcher(channels)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from trio_gw.config import project
 from trio_gw.config.document import MAX_SIZE
 from trio_gw.errors import Problem, has_errors
@@ -558,7 +559,7 @@ PIECES = st.sampled_from(
     st.sampled_from(sorted(FILES)),
     st.lists(st.tuples(st.integers(0, 700), st.integers(0, 40), PIECES | st.binary(max_size=3))),
 )
-@settings(deadline=QUICKLY, max_examples=400)
+@settings(deadline=QUICKLY, max_examples=examples(400))
 def test_any_edits_of_a_valid_project_are_borne(
     name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
@@ -569,7 +570,7 @@ def test_any_edits_of_a_valid_project_are_borne(
 
 
 @given(st.data())
-@settings(deadline=QUICKLY, max_examples=300)
+@settings(deadline=QUICKLY, max_examples=examples(300))
 def test_any_value_in_the_place_of_any_value_is_borne(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(FILES)))
     lines = FILES[name].decode().split("\n")

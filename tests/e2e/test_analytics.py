@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support.gateway import RunningGateway
 
+pytestmark = pytest.mark.both_forms
+
 TOPICS = {"/a": {"publish": {}, "x-auth-type": "None"}, "/secret": {"publish": {}}}
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 

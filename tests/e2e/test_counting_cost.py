@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from support.commands import Serving
 
+pytestmark = [pytest.mark.both_forms, pytest.mark.xdist_group("processor")]
+
 MOST = 1.15
 QUIET = "[metrics]\nenabled = false\n"
 # Three levels count what an open topic says, and none of them ever has too little room.

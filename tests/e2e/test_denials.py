@@ -24,6 +24,8 @@ from trio_gw.wire.handshake import accept_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.both_forms
+
 # Each kind, a condition that concerns `alice` with `App` from 127.0.0.1, and one that does not.
 KINDS = [
     ("api", "/c/1.0.0", "/c/1.0.1"),

@@ -18,6 +18,8 @@ from trio_gw.wire.handshake import accept_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.both_forms
+
 PATH = "/e/1.0.0/t"
 
 

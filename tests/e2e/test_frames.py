@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from websockets.trio.server import ServerConnection
 
+pytestmark = pytest.mark.both_forms
+
 PATH = "/frames/1.0.0/t"
 
 

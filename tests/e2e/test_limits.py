@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from websockets.trio.client import ClientConnection
     from websockets.trio.server import ServerConnection
 
+pytestmark = pytest.mark.both_forms
+
 MONTH = {"per": "31d"}  # no test sees the end of such a window
 SMALL, LARGE = "send me. small frames. 15", "a" * 1024
 

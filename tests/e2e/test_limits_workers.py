@@ -22,6 +22,8 @@ from trio_gw.wire.handshake import accept_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = [pytest.mark.both_forms, pytest.mark.xdist_group("processor")]
+
 EVENTS, WINDOWS, CLIENTS = 150, 5, 12
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from websockets.trio.server import ServerConnection
 
+pytestmark = pytest.mark.both_forms
+
 PATH = "/looked/1.0.0/t"
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from support.commands import Serving
     from support.gateway import RunningGateway
 
+pytestmark = pytest.mark.both_forms
+
 OPEN = {"publish": {}, "x-auth-type": "None"}
 REQUEST = (
     b"GET /one/1.0.0/%s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"

@@ -19,6 +19,8 @@ from support.schemas import validate
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.both_forms
+
 TIERS = {
     "Api": {"events": 4, **DAY},
     "Topic": {"events": 4, **DAY},

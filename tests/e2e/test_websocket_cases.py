@@ -15,6 +15,8 @@ from support.projects import api, asyncapi, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.both_forms
+
 M = "a text msg that is sent via a web socket connection"
 PING = bytes((8, 1, 8, 1))
 

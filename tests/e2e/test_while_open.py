@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from websockets.trio.client import ClientConnection
 
+pytestmark = pytest.mark.both_forms
+
 PATH = "/e/1.0.0/t"
 SECURED: dict[str, Any] = {"publish": {}}
 HINT = "Make sure you have provided the correct security credentials"

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from trio_gw.config import project
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import UnusableError
@@ -685,7 +686,7 @@ EDIT = st.tuples(
 
 
 @given(st.sampled_from(SEEDS), st.lists(EDIT, min_size=1, max_size=8), st.booleans())
-@settings(deadline=QUICKLY, max_examples=1500)
+@settings(deadline=QUICKLY, max_examples=examples(1500))
 def test_any_edits_of_a_valid_zip_are_borne(
     data: bytes, edits: list[tuple[int, int, bytes]], in_place: bool
 ) -> None:
@@ -720,7 +721,7 @@ PARTS = st.fixed_dictionaries(
 
 
 @given(st.lists(PARTS, max_size=4), st.none() | st.integers(0, 5), st.integers(-3, 3))
-@settings(deadline=QUICKLY, max_examples=500)
+@settings(deadline=QUICKLY, max_examples=examples(500))
 def test_any_entries_are_borne(parts: list[Part], count: int | None, shift: int) -> None:
     borne(written(*parts, count=count))
     borne(written(*parts, count=count, shift=shift if parts else 0))

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from support.examples import examples
 from support.secrets import secret, wrote
 from support.visits import visit
 from trio_gw.config.settings import Issuer
@@ -796,7 +797,7 @@ async def test_deep_and_wide_payloads_are_refused_or_taken_without_harm(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_bytes_raise_anything_but_the_two_errors(data: bytes) -> None:
     for token in (data, part(b'{"alg":"RS256"}') + b"." + part(data) + b".AA"):
         try:
@@ -825,7 +826,9 @@ JSON = st.recursive(
     )
 )
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_signed_claims_of_any_shape_give_a_caller_or_a_refusal(
     world: World, claims: dict[str, Any]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.conversation import KEY, close, cuts, frame, outcome, split_frames, talk, text
+from support.examples import examples
 from trio_gw.relay.lane import Lane
 from trio_gw.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
 
@@ -95,7 +96,7 @@ def chop(stream: bytes, at: Sequence[int]) -> list[bytes]:
 
 
 @given(st.data(), ways, st.booleans())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_the_same_bytes_come_out(data: st.DataObject, way: Way, compressed: bool) -> None:
     flow = data.draw(traffic(way, compressed=compressed))
     at = data.draw(st.lists(st.integers(0, 200_000), max_size=12))
@@ -109,7 +110,7 @@ def test_the_same_bytes_come_out(data: st.DataObject, way: Way, compressed: bool
 
 
 @given(st.data(), ways)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_nothing_is_held_back_but_a_header(data: st.DataObject, way: Way) -> None:
     flow = data.draw(traffic(way))
     place = data.draw(st.integers(0, len(flow.stream)))
@@ -203,7 +204,7 @@ def test_counters_leave_control_frames_out(way: Way) -> None:
 
 
 @given(st.data(), ways)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_message_is_known_with_its_first_header(data: st.DataObject, way: Way) -> None:
     """At every cut: how many have begun, what they announce, and what is left of a frame."""
     flow = data.draw(traffic(way))
@@ -353,7 +354,7 @@ def test_an_unknown_extension_may_use_every_bit_of_data_frames(way: Way) -> None
 
 
 @given(st.data(), ways)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_a_flipped_octet_never_changes_what_passes(data: st.DataObject, way: Way) -> None:
     """Whatever arrives: what passes is its beginning, and does not depend on the cuts."""
     stream = bytearray(everything(way) + close(1000, b"bye", key=way.key))
@@ -537,7 +538,7 @@ def test_flush_without_an_end_says_nothing(way: Way) -> None:
 
 
 @given(st.data(), ways)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_end_anywhere_in_any_traffic(data: st.DataObject, way: Way) -> None:
     flow = data.draw(traffic(way))
     place = data.draw(st.integers(0, len(flow.stream)))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from trio_gw.wire.fields import by_name, cut_lines, lists, plain_fields, tokens
 
 
@@ -85,7 +86,7 @@ _LINES = st.lists(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(_LINES)
 def test_plain_fields_are_what_h11_makes_of_them(lines: list[bytes]) -> None:
     data = b"\r\n".join(lines)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.conversation import cuts
+from support.examples import examples
 from support.heads import HOST, KEY, UPGRADE, head
 from trio_gw.errors import Refusal, Side
 from trio_gw.wire.answer import BackendAnswer, ResponseReader
@@ -553,7 +554,7 @@ values = st.binary(max_size=20) | st.lists(
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"X-A", b"Set-Cookie"]), values), max_size=4))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_no_backend_can_inject_a_header(fields: list[tuple[bytes, bytes]]) -> None:
     """Whatever octets a backend sends: the client reads the headers that the gateway read."""
     wire = b"HTTP/1.1 101 Switching Protocols\r\n" + b"".join(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.conversation import cuts
+from support.examples import examples
 from support.heads import GOOD, HOST, MALFORMED, UPGRADE, head, target
 from trio_gw.errors import Refusal, Side
 from trio_gw.wire import http
@@ -222,7 +223,7 @@ pieces = st.sampled_from(
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_the_answer_never_depends_on_the_cuts(data: st.DataObject) -> None:
     spoiled = bytearray(GOOD)
     for piece in data.draw(st.lists(pieces, max_size=5)):
@@ -403,7 +404,7 @@ _CHANGES = st.lists(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(_CHANGES)
 def test_a_head_that_comes_whole_is_judged_as_one_that_does_not(
     changes: list[tuple[int, int, bytes]],
