@@ -51,7 +51,9 @@ def test_to_a_new_file(folder: Path) -> None:
     assert again.stderr.startswith("gateway.toml: this exists already; ")
 
 
-@pytest.mark.parametrize("data", [None, b"\xff\xfe", b"a = ", b"#" * 1_100_000])
+@pytest.mark.parametrize(
+    "data", [None, b"\xff\xfe", b"a = ", b"#" * 1_100_000, b"a" + b".b" * 1500 + b" = 1"]
+)
 def test_faults(folder: Path, data: bytes | None) -> None:
     if data is not None:
         (folder / "bad.toml").write_bytes(data)

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,7 @@ from support.backends import start_echo
 from support.commands import environment
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
-from trio_gw.cli import client
+from trio_gw.cli import client, deploy
 from trio_gw.cli.deploy import bar
 
 if TYPE_CHECKING:
@@ -59,6 +61,19 @@ class Cli:
 async def cli(nursery: trio.Nursery, base: Path) -> Cli:
     backend = await start_echo(nursery)
     return Cli(await start_gateway(nursery, base, admin=True), backend.url)
+
+
+def test_a_folder_that_is_nested_without_end(tmp_path: Path) -> None:
+    deep = tmp_path / "chat"
+    deep.mkdir()
+    for level in range(990):
+        (deep / f"at{level}").write_text("x")
+        deep = deep / "d"
+        deep.mkdir()
+    with tempfile.TemporaryFile() as spool:
+        deploy._pack(tmp_path / "chat", spool)
+        with zipfile.ZipFile(spool) as packed:
+            assert len(packed.namelist()) == 17
 
 
 async def test_a_folder_from_deployed_to_undeployed(cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 import zipfile
@@ -74,6 +75,17 @@ async def test_hostile_zips_are_refused(gateway: RunningGateway, client: AdminCl
     assert left(gateway) <= {".lock"}
     assert (await client.list()).body == b'{"list":null}'
     assert (await client.deploy(good)).status == 200
+
+
+async def test_texts_that_are_nested_without_end_are_refused(gateway: RunningGateway) -> None:
+    """Nobody is let in yet who sends these."""
+    client = AdminClient(gateway)
+    kind = {"Content-Type": "application/json"}
+    login = await client.ask("POST", f"{BASE}/oauth2/token", kind, b'{"username":' + b"[" * 5000)
+    assert login.status == 400
+    header = base64.urlsafe_b64encode(b'{"alg":' + b"[" * 5000).decode().rstrip("=")
+    token = {"Authorization": f"Bearer {header}.e30.AAAA"}
+    assert (await client.ask("GET", f"{BASE}/apis", token)).status == 401
 
 
 async def test_hostile_forms_are_refused(gateway: RunningGateway, client: AdminClient) -> None:

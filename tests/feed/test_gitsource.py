@@ -232,6 +232,38 @@ async def test_a_tree_without_end(
     assert list((tmp_path / "git").glob("tree-*")) == []
 
 
+async def test_a_commit_that_is_nested_too_deeply(
+    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+) -> None:
+    """A good commit behind it is taken up, and what an earlier fetch left behind is removed."""
+    left = tmp_path / "git" / ".coming-0123"
+    deep = left
+    for _ in range(990):
+        deep = deep / "d"
+        deep.mkdir(parents=True) if deep.parent == left else deep.mkdir()
+    (deep / "left").write_bytes(b"x")
+    inside = tree(repository, ("100644", b"api.yaml", blob(repository, b"x")))
+    for _ in range(990):
+        inside = tree(repository, ("40000", b"d", inside))
+    commit = with_pets(repository, ("40000", b"deep", inside))
+    source, served = await follow(nursery, tmp_path, repository.url)
+    told = await served.told("is nested deeper than 16 folders")
+    assert f"commit {commit[:12]}" in told
+    assert "pets/deep/d/d/" in told
+    assert len(told) < 500
+    assert not left.exists()
+    assert served.projects == {}
+    repository.project("fish", BACKEND)
+    # As deep as a folder of projects may be.
+    (repository.work / "fish" / "/".join("d" * 15)).mkdir(parents=True)
+    (repository.work / "fish" / "/".join("d" * 15) / "note").write_text("x")
+    git(repository.work, "add", "--all")
+    git(repository.work, "commit", "--quiet", "-m", "x")
+    repository.push(force=True)
+    await served.serving("fish", "pets")
+    assert source.state.faults == ()
+
+
 async def test_more_than_the_limit(
     nursery: trio.Nursery, tmp_path: Path, repository: Repository
 ) -> None:

@@ -386,6 +386,19 @@ async def test_row_a_a_token_above_sixteen_kibibytes(world: World, tokens: Token
 NOT_OBJECTS = [b"", b"aaa", b"null", b"[]", b'"text"', b"1", b"{", b'{"a":NaN}', b"\xff", b"{}{}"]
 
 
+async def test_row_b_what_is_nested_deeper_than_anybody_would(world: World, tokens: Tokens) -> None:
+    """Such a token may be decoded here, and then not be written again for a backend."""
+    for depth, good in ((63, True), (64, False), (500, False), (900, False)):
+        nested: list[Any] = []
+        for _ in range(depth - 1):
+            nested = [nested]
+        token = world.token({"nested": nested})
+        if good:
+            assert (await ask(tokens, bearer(token))).claims()["nested"] == nested
+        else:
+            await refused("B", tokens, bearer(token))
+
+
 async def test_j5_row_b_what_cannot_be_decoded(world: World, tokens: Tokens) -> None:
     await refused("B", tokens, b"Bearer aaa.bbb.ccc")
     header, payload, signature = world.valid.split(b".")

@@ -65,7 +65,7 @@ async def token(context: Context, request: Request, _: str) -> Response:
         texts = {name: value for name, value in given.items() if value is not None}
         if not all(isinstance(texts.get(name, ""), str) for name in ("username", "password")):
             raise ValueError("username and password must be strings")
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:
         message = f'parsing credentials body from "" failed, because {error}'
         raise FaultError(400, message) from None
     password, username = _PASSWORD.read(texts), _USERNAME.read(texts)

@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
     except client.RefusedError as error:
         print(f"trio-gw apis: {escape(str(error))}", file=sys.stderr)
         return 1
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         print(f"trio-gw apis: {options.url}: no list of APIs: {error}", file=sys.stderr)
         return 1
     ordered = sorted(found, key=lambda one: (one.api_name, one.version, one.vhost))

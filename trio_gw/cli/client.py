@@ -227,7 +227,7 @@ def problems_of(said: Mapping[str, Any]) -> tuple[Problem, ...]:
 def _decoded(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
 
 

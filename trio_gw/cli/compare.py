@@ -21,7 +21,7 @@ def running_routes(gateway: client.Gateway) -> list[dict[str, Any]]:
     try:
         told = msgspec.json.decode(body, type=dict[str, Any])
         return msgspec.convert(told["routes"], list[dict[str, Any]])
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, KeyError, RecursionError):
         raise client.RefusedError(f"{gateway.url}: no list of routes came back") from None
 
 

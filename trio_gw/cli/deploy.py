@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trio_gw.cli import client
 from trio_gw.cli.common import tell
+from trio_gw.feed.walk import DEPTH
 from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def _pack(folder: Path, spool: BinaryIO) -> None:
     with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED) as zipped:
         for root, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if len(Path(root).relative_to(folder).parts) >= DEPTH:
+                folders.clear()  # the gateway does not read them either
             for name in sorted(files):
                 path = Path(root, name)
                 if not name.startswith(".") and path.is_file():

@@ -51,7 +51,7 @@ def convert(text: str, file: str) -> Converted:
     Raises `UnusableError` when it is no TOML.
     """
     try:
-        document = tomllib.loads(text)
+        return _Conversion(text, file).run(tomllib.loads(text))
     except RecursionError:
         problem = Problem(file, 0, 0, "the tables are nested too deeply", "is it the right file?")
         raise UnusableError([problem]) from None
@@ -62,7 +62,6 @@ def convert(text: str, file: str) -> Converted:
         what = f"not valid TOML: {_PLACE.sub('', said)}"
         problem = Problem(file, line, 0, what, "mend it first")
         raise UnusableError([problem]) from None
-    return _Conversion(text, file).run(document)
 
 
 class _Conversion:

@@ -17,6 +17,8 @@ from trio_gw.errors import has_errors
 from trio_gw.feed import store
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.gitwords import GitError
+from trio_gw.feed.remote import shown
+from trio_gw.feed.removal import remove
 from trio_gw.feed.tracker import examine
 
 if TYPE_CHECKING:
@@ -114,12 +116,12 @@ def take_apart(listed: Sequence[File], packed: IO[bytes], root: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
                 raise
-            what = f"{_shown(file)} cannot be the name of a file here"
+            what = f"{shown(file.path)} cannot be the name of a file here"
             raise GitError(what, "rename it", passing=False) from None
         packed.read(1)
     for file, target in links:
         if file.size > LINK_BYTES or not target or b"\0" in target:
-            what = f"{_shown(file)} is a link that leads nowhere"
+            what = f"{shown(file.path)} is a link that leads nowhere"
             raise GitError(what, "remove it", passing=False)
         path = root / file.path
         try:
@@ -143,19 +145,14 @@ def _write(path: Path, packed: IO[bytes], size: int) -> None:
 
 
 def _twice(file: File) -> GitError:
-    what = f"{_shown(file)} is there twice, as a file and as a folder"
+    what = f"{shown(file.path)} is there twice, as a file and as a folder"
     return GitError(what, "remove one of them", passing=False)
-
-
-def _shown(file: File) -> str:
-    path = file.path.encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() else "?" for letter in path)[:200]
 
 
 def keep(root: Path, names: Iterable[str], before: Path | None) -> None:
     """Put what these projects were before in the place of what they are; remove the new ones."""
     for name in names:
-        _remove(root / name)
+        remove(root / name)
         old = None if before is None else before / name
         if old is None or not os.path.lexists(old):
             continue
@@ -163,13 +160,6 @@ def keep(root: Path, names: Iterable[str], before: Path | None) -> None:
             shutil.copytree(old, root / name, symlinks=True)
         else:
             shutil.copy2(old, root / name, follow_symlinks=False)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def judge(projects: Mapping[str, ApiProject], settings: Settings) -> tuple[Problem, ...]:

@@ -16,7 +16,6 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import tempfile
 import time
 import zipfile
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.feed.index import Index, decode, encode
+from trio_gw.feed.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -159,10 +159,8 @@ class Depot:
                 for entry in list(entries):
                     stray = entry.name.startswith(_COMING)
                     stray |= entry.name.endswith(".zip") and entry.name not in named
-                    if stray and entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path)
-                    elif stray:
-                        os.unlink(entry.path)
+                    if stray:
+                        remove(self.root / entry.name)
 
     def _named(self) -> set[str]:
         return {entry.file for entry in self.read().entries}

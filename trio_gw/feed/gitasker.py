@@ -9,9 +9,9 @@ on. While the remote fails, the last good commit stays, and the pauses grow.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from trio_gw.feed.deployed import GIT as ORIGIN
 from trio_gw.feed.git import Git
 from trio_gw.feed.gitstate import SHORT, State, source_of
 from trio_gw.feed.gitwords import GitError
+from trio_gw.feed.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -169,7 +170,7 @@ class Asker:
             return None
         finally:
             with trio.CancelScope(shield=True):
-                await self._source.in_thread(partial(shutil.rmtree, coming, ignore_errors=True))
+                await self._source.in_thread(partial(_discard, coming))
 
     async def _check_out(self, coming: Path) -> None:
         """Write the files of the fetched commit below `tree`."""
@@ -229,6 +230,12 @@ class Asker:
 
     async def _tell(self, problem: Problem) -> None:
         await self._source.tell(problem, *self._reasons)
+
+
+def _discard(coming: Path) -> None:
+    """Remove what a fetch left; what cannot be removed now is left for `Trees.sweep`."""
+    with contextlib.suppress(OSError):
+        remove(coming)
 
 
 def _of(branch: str) -> str:

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -21,6 +20,7 @@ from trio_gw.errors import Problem
 from trio_gw.feed import checkout
 from trio_gw.feed.checkout import Loaded
 from trio_gw.feed.deployed import GIT as ORIGIN
+from trio_gw.feed.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -141,10 +141,7 @@ class Trees:
             for entry in list(entries):
                 if entry.name == tree or not entry.name.startswith((_TREE, _COMING)):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)
+                remove(self.root / entry.name)
 
 
 def load_once(

@@ -16,7 +16,7 @@ import trio
 
 from trio_gw.config.project import wanted
 from trio_gw.feed.gitwords import GitError
-from trio_gw.feed.walk import is_zip
+from trio_gw.feed.walk import DEPTH, is_zip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,6 +109,10 @@ def _judge(said: bytes, table: Table) -> list[File]:
     if len(found) > FILES:
         what = f"the commit has more than {FILES} files"
         raise GitError(what, "remove some, or name a folder in git.path", passing=False)
+    for file in found:
+        if file.path.count("/") > DEPTH:
+            what = f"{shown(file.path)} is nested deeper than {DEPTH} folders"
+            raise GitError(what, "move it up", passing=False)
     if sum(file.size for file in found) > table.max_size << 20:
         what = f"the files of the commit are larger than git.max_size, {table.max_size} MiB"
         raise GitError(what, "remove large files, or raise it", passing=False)
@@ -135,6 +139,12 @@ def _listed(said: bytes) -> Iterator[File]:
         if not all(parts):
             raise GitError("the commit has an empty file name", "mend it", passing=False)
         yield File(os.fsdecode(path), blob.decode(), int(size), mode == _LINK)
+
+
+def shown(path: str) -> str:
+    """Give the beginning of a path of a commit, as text that can be printed."""
+    text = path[:200].encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
 
 def _projects_only(listed: Iterable[File]) -> list[File]:

@@ -15,6 +15,7 @@ import msgspec
 # The last second of the year 9999. A later date is a mistake, such as milliseconds, and would
 # make a token that never ends.
 LAST_DATE = 253402300799
+MAX_DEPTH = 64  # of objects and arrays in each other; what is read has to be written again, too
 
 
 class UndecodableError(Exception):
@@ -99,4 +100,19 @@ def _json_object(data: bytes | None) -> dict[str, Any] | None:
         value = msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and is_shallow(value, data) else None
+
+
+def is_shallow(value: object, written: bytes) -> bool:
+    """Tell whether a JSON value, as it was `written`, is nested `MAX_DEPTH` levels at most."""
+    if written.count(b"[") + written.count(b"{") <= MAX_DEPTH:
+        return True
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+    return not any(isinstance(each, dict | list) for each in level)

@@ -20,7 +20,7 @@ import trio
 
 from trio_gw.guard import fetch, refusals
 from trio_gw.guard.caller import from_claims
-from trio_gw.guard.compact import LAST_DATE, is_date
+from trio_gw.guard.compact import LAST_DATE, is_date, is_shallow
 from trio_gw.guard.subscription import carried
 from trio_gw.guard.tokens import CACHE_SIZE, SKEW, Verified, is_audience
 
@@ -147,6 +147,8 @@ class Introspection:
             answer = msgspec.json.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise fetch.FetchError("its answer is not JSON") from None
+        if not is_shallow(answer, data):
+            raise fetch.FetchError("its answer is nested too deeply")
         if not isinstance(answer, dict) or not isinstance(answer.get("active"), bool):
             raise fetch.FetchError("its answer does not say whether the token is active")
         return answer

@@ -75,7 +75,7 @@ class Operators:
             claims = jwt.decode(
                 token, self._key.public_key(), [self._algorithm], options=_CHECKED_HERE
             )
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, RecursionError):
             return None
         user, expiry = claims.get("username"), claims.get("exp")
         if set(claims) != _CLAIMS or claims["scope"] != SCOPE:

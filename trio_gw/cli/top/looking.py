@@ -71,5 +71,5 @@ async def _get(watch: Watch, path: str, kind: type[T], query: dict[str, str] | N
         raise
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RefusedError(f"{watch.url}{path}: not what was expected: {error}") from None
