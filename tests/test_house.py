@@ -17,9 +17,10 @@ FLOORS: dict[str, set[str]] = {
     "config": set(),
     "wire": set(),
     "telemetry": set(),
-    "topics": set(),
+    "segments": set(),
+    "topics": {"segments"},
     "mapping": {"config"},
-    "routes": {"config", "mapping", "topics"},
+    "routes": {"config", "mapping", "segments", "topics"},
     "guard": {"config", "watch"},
     "relay": {"wire"},
     "proxy": {"config", "guard", "relay", "routes", "telemetry", "wire"},
@@ -85,7 +86,7 @@ DOORS: dict[str, set[str]] = {
 PURE = (
     *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/fence.py", "guard/gate.py"),
     *("guard/limits.py", "guard/quota.py", "guard/ranges.py", "mapping", "relay/assembly.py"),
-    *("relay/lane.py", "relay/runs.py", "relay/sieve.py", "topics", "wire"),
+    *("relay/lane.py", "relay/runs.py", "relay/sieve.py", "segments", "topics", "wire"),
 )
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -1,7 +1,6 @@
 """Topics: which path they match, in which order, and what of the path they capture.
 
-The reference is kept here as a naive matcher, written from the rules (spec: routing §2, §3):
-one anchored expression per topic, tried in order.
+The reference is a naive matcher, written from the rules (`support.topics`).
 """
 
 from __future__ import annotations
@@ -10,35 +9,16 @@ import itertools
 import re
 import string
 import time
-from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.examples import examples
+from support.topics import naive
 from trio_gw.topics import TopicMatcher, parameters_of, pattern_of, sort_key
 
 # --- the reference --------------------------------------------------------------------------
-
-
-@cache
-def expression(channel: str) -> re.Pattern[str]:
-    """Build the expression that the rules give for a channel, for the path below the base."""
-    name = channel.split("?")[0]
-    if name.endswith("/*"):
-        name, tail = name[:-2], "(?:/.*)*"
-    else:
-        name, tail = name[:-1] if name.endswith("/") else name, "/?"
-    pieces = re.split(r"\{[^{}/]*\}", name)
-    return re.compile("([^/]+)".join(map(re.escape, pieces)) + tail, re.DOTALL)
-
-
-def naive(channels: list[str], rest: str) -> tuple[int, tuple[str, ...]] | None:
-    for rank, channel in enumerate(channels):
-        if found := expression(channel).fullmatch(rest):
-            return rank, found.groups()
-    return None
 
 
 def before(one: str, other: str) -> int:

@@ -13,6 +13,7 @@ but none of its topics goes on to the next candidate.
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -21,7 +22,8 @@ import trio
 from trio_gw.config.placement import DEFAULT_ENVIRONMENT, place, placements, vhosts
 from trio_gw.errors import Problem
 from trio_gw.mapping import Target
-from trio_gw.topics import TopicMatcher, parameters_of, sort_key
+from trio_gw.segments import Work, WorkError
+from trio_gw.topics import STEPS, TopicMatcher, parameters_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
     from trio_gw.config.settings import Environment
 
+log = logging.getLogger("trio_gw.routes")
 
 MOST_RECENT, MAX_RECENT = 1000, 256  # requests whose route is remembered, and their length
 
@@ -73,16 +76,17 @@ class Match(NamedTuple):
 class _Api:
     """One project's compiled routes; kept from table to table while the project is the same."""
 
-    __slots__ = ("matcher", "project", "routes")
+    __slots__ = ("matcher", "project", "routes", "too_alike")
 
     def __init__(self, project: ApiProject) -> None:
         self.project = project
+        self.too_alike = False  # and that has been logged
         topics = sorted(project.topics, key=lambda topic: sort_key(topic.name))
         self.routes = tuple(Route(project, topic) for topic in topics)
         self.matcher = TopicMatcher([topic.name for topic in topics])
 
-    def match(self, rest: str) -> Match | None:
-        if (found := self.matcher.match(rest)) is None:
+    def match(self, rest: str, work: Work) -> Match | None:
+        if (found := self.matcher.match(rest, work)) is None:
             return None
         rank, texts = found
         route = self.routes[rank]
@@ -92,7 +96,7 @@ class _Api:
 class _Vhost:
     """The APIs of one host name, by the base paths they answer at."""
 
-    __slots__ = ("bases", "by_id", "by_title", "depth")
+    __slots__ = ("bases", "by_id", "by_title", "depth", "lengths")
 
     def __init__(self) -> None:
         self.by_id: dict[str, ApiProject] = {}
@@ -100,6 +104,7 @@ class _Vhost:
         # base path → (is the default version's group, API)
         self.bases: dict[str, tuple[bool, _Api]] = {}
         self.depth = 0
+        self.lengths: set[int] = set()  # of the base paths
 
     def add(self, base: str, api: _Api) -> _Api | None:
         """Claim a base path; returns the API that holds it already, if one does."""
@@ -108,6 +113,7 @@ class _Vhost:
             return holder[1]
         self.bases[base] = (api.project.default_version, api)
         self.depth = max(self.depth, base.count("/"))
+        self.lengths.add(len(base))
         return None
 
     def match(self, path: str) -> Match | None:
@@ -115,17 +121,37 @@ class _Vhost:
         candidates: list[tuple[bool, int, _Api]] = []
         end = 0
         for _ in range(self.depth + 1):
-            if (found := self.bases.get(path[:end])) is not None:
+            if end in self.lengths and (found := self.bases.get(path[:end])) is not None:
                 candidates.append((found[0], -end, found[1]))
             if end == len(path):
                 break
             end = path.find("/", end + 1)
             end = len(path) if end < 0 else end
         candidates.sort(key=lambda candidate: candidate[:2])
+        work = Work(STEPS)
+        spent: list[tuple[int, _Api]] = []
         for _, start, api in candidates:
-            if (match := api.match(path[-start:])) is not None:
-                return match
+            before = work.left
+            try:
+                if (match := api.match(path[-start:], work)) is not None:
+                    return match
+            except WorkError:
+                # Refused: what would be found next may be open to others than what is meant.
+                _tell(max([*spent, (before, api)], key=lambda each: each[0])[1])
+                return None
+            spent.append((before - work.left, api))
         return None
+
+
+def _tell(api: _Api) -> None:
+    """Log, once, whose topics take too long to tell apart."""
+    if not api.too_alike:
+        api.too_alike = True
+        log.warning(
+            "%s: a request was answered with 404 as it fits too many channels of %s in part;"
+            " make the beginnings of their paths differ",
+            *(api.project.folder, api.project.title),
+        )
 
 
 class RouteTable:
@@ -136,10 +162,10 @@ class RouteTable:
     ) -> None:
         self._vhosts = vhosts
         self._default = default  # the vhost for hosts nobody claims; empty: none (404)
-        self._suffixes = sorted(
-            ((host[1:], vhost) for host, vhost in vhosts.items() if host.startswith("*.")),
-            key=lambda item: -len(item[0]),
-        )
+        self._suffixes = {
+            host[1:]: vhost for host, vhost in vhosts.items() if host.startswith("*.")
+        }
+        self._suffix_lengths = set(map(len, self._suffixes))
         self.apis = apis
         self.digest = digest
         self._topics: frozenset[tuple[str, str]] | None = None
@@ -166,13 +192,18 @@ class RouteTable:
     def _find(self, host: str, path: str) -> Match | None:
         vhost = self._vhosts.get(host)
         if vhost is None:
-            for suffix, candidate in self._suffixes:
-                if host.endswith(suffix):
-                    vhost = candidate
-                    break
-            else:
-                vhost = self._vhosts.get(self._default)
+            vhost = self._below_wildcard(host) or self._vhosts.get(self._default)
         return None if vhost is None else vhost.match(path)
+
+    def _below_wildcard(self, host: str) -> _Vhost | None:
+        """Find the longest wildcard (`*.example.com`) that a host fits."""
+        at = host.find(".") if self._suffixes else -1
+        while at >= 0:
+            fits = len(host) - at in self._suffix_lengths
+            if fits and (vhost := self._suffixes.get(host[at:])) is not None:
+                return vhost
+            at = host.find(".", at + 1)
+        return None
 
     def clusters(self) -> Iterator[Cluster]:
         """List the backends of every API."""

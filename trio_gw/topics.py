@@ -3,17 +3,20 @@
 `TopicMatcher` is compiled once from channel names and then only read. It gives the same answer
 as trying one anchored pattern per topic in the order of `sort_key` (spec: routing §2 and §3),
 but walks a tree of path segments instead, so its cost follows the depth of the path, not the
-number of topics, and no input can make it backtrack.
+number of topics, and no input can make it backtrack. Where topics are so alike that a path would
+be compared with very many of them, matching gives up (`STEPS`).
 
 Theory of operation. A channel name is cut at `/` into segments. A segment is a *literal*, a
-whole *parameter* (`{id}`), or *mixed* (`{id}.json`). Every tree node knows the best (lowest)
-rank below it, so a branch that cannot beat what was already found is not entered.
+whole *parameter* (`{id}`), or *mixed* (`{id}.json`, see `segments`). Every tree node knows the
+best (lowest) rank below it, so a branch that cannot beat what was already found is not entered.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from trio_gw.segments import Segments, Texts, Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 _PARAMETER = re.compile(r"\{([^{}/]*)\}")
 _LETTERS = re.compile(r"[A-Za-z0-9_\s]+")
 _NEVER = 1 << 62
+
+STEPS = 4096  # segments that one path is compared with; a few milliseconds
 
 
 def sort_key(channel: str) -> tuple[bool, bool, str, str, str]:
@@ -45,62 +50,29 @@ def parameters_of(channel: str) -> tuple[str, ...]:
     return tuple(_PARAMETER.findall(pattern_of(channel)))
 
 
-class _Mixed(NamedTuple):
-    """A segment of literals with parameters between and around them: `lit0{p}lit1{p}…litN`."""
-
-    literals: tuple[str, ...]
-
-    def captures(self, segment: str) -> tuple[str, ...] | None:
-        """Give each parameter its text, or None. Linear, unlike a backtracking expression.
-
-        Greedy expressions give the leftmost parameter as much as they can; placing every inner
-        literal as late as it fits, from the right, finds exactly that assignment.
-        """
-        first, *inner, last = self.literals
-        start, end = len(first), len(segment) - len(last)
-        if end <= start or not (segment.startswith(first) and segment.endswith(last)):
-            return None
-        found: list[str] = []
-        for literal in reversed(inner):
-            # Leave at least one character for the parameter on either side of the literal.
-            at = segment.rfind(literal, start + 1, end - 1)
-            if at < 0:
-                return None
-            found.append(segment[at + len(literal) : end])
-            end = at
-        found.append(segment[start:end])
-        return tuple(reversed(found))
-
-
 class _Node:
     """One place in the tree. `leaf` and `wildcard` hold the rank of the topic ending here."""
 
-    __slots__ = ("best", "leaf", "literals", "mixed", "parameter", "prefix_lengths", "wildcard")
+    __slots__ = ("best", "leaf", "literals", "mixed", "parameter", "wildcard")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
-        self.mixed: dict[str, list[tuple[_Mixed, _Node]]] = {}  # by the literal before the first {
-        self.prefix_lengths: tuple[int, ...] = ()
+        self.mixed: Segments[_Node] | None = None
         self.parameter: _Node | None = None
         self.leaf = self.wildcard = self.best = _NEVER
 
     def child(self, segment: str) -> _Node:
         """Return the node for a segment of a channel name, made when it is not there yet."""
-        literals = tuple(_PARAMETER.split(segment)[::2])
+        literals = _PARAMETER.split(segment)[::2]
         if len(literals) == 1:
             return self.literals.setdefault(segment, _Node())
-        if literals == ("", ""):
+        if literals == ["", ""]:
             if self.parameter is None:
                 self.parameter = _Node()
             return self.parameter
-        same_prefix = self.mixed.setdefault(literals[0], [])
-        self.prefix_lengths = tuple(sorted({*self.prefix_lengths, len(literals[0])}))
-        for mixed, node in same_prefix:
-            if mixed.literals == literals:
-                return node
-        node = _Node()
-        same_prefix.append((_Mixed(literals), node))
-        return node
+        if self.mixed is None:
+            self.mixed = Segments()
+        return self.mixed.add(literals, _Node)
 
 
 class TopicMatcher:
@@ -124,23 +96,26 @@ class TopicMatcher:
         else:
             node.leaf = min(node.leaf, rank)
 
-    def match(self, rest: str) -> tuple[int, tuple[str, ...]] | None:
+    def match(self, rest: str, work: Work | None = None) -> tuple[int, tuple[str, ...]] | None:
         """Find the first topic, in order, that matches the path below the base path.
 
         `rest` is empty or starts with `/`. Returns the topic's rank and the raw text of its
-        parameters, left to right.
+        parameters, left to right. Raises `WorkError` when topics are so alike that it takes more
+        `work` than given, or than `STEPS`.
         """
         segments = rest.split("/")[1:]
         count = len(segments)
         # One optional trailing slash: a last, empty segment need not be consumed.
         enough = count - 1 if count and not segments[-1] else count
         best = _NEVER
-        captured: tuple[str, ...] = ()
-        stack: list[tuple[_Node, int, tuple[str, ...]]] = [(self._root, 0, ())]
+        captured: Texts = None
+        work = work or Work(STEPS)
+        stack: list[tuple[_Node, int, Texts]] = [(self._root, 0, None)]
         while stack:
             node, at, texts = stack.pop()
             if node.best >= best:
                 continue
+            work.spend(1)
             if at >= enough and node.leaf < best:
                 best, captured = node.leaf, texts
             if node.wildcard < best:
@@ -150,12 +125,20 @@ class TopicMatcher:
             segment = segments[at]
             at += 1
             if node.parameter is not None and segment:
-                stack.append((node.parameter, at, (*texts, segment)))
-            for length in node.prefix_lengths:
-                for mixed, below in node.mixed.get(segment[:length], ()):
-                    if below.best < best and (more := mixed.captures(segment)) is not None:
-                        stack.append((below, at, texts + more))
+                stack.append((node.parameter, at, (texts, segment)))
+            if node.mixed is not None:
+                for below, more in node.mixed.find(segment, texts, work):
+                    if below.best < best:
+                        stack.append((below, at, more))
             # Literals are pushed last, so taken first: they usually hold the best rank.
             if (literal := node.literals.get(segment)) is not None:
                 stack.append((literal, at, texts))
-        return None if best == _NEVER else (best, captured)
+        return None if best == _NEVER else (best, _in_order(captured))
+
+
+def _in_order(texts: Texts) -> tuple[str, ...]:
+    found: list[str] = []
+    while texts is not None:
+        texts, text = texts
+        found.append(text)
+    return tuple(reversed(found))
