@@ -57,8 +57,9 @@ async def started() -> AsyncIterator[list[Supervised]]:
     all_of_them: list[Supervised] = []
     yield all_of_them
     for one in all_of_them:
-        if one.process.poll() is None:
+        if one.process.poll() is None:  # the test failed: its children end with the supervisor
             one.process.kill()
+            await one.ends()
         for pid in re.findall(r"child \d+ (\d+)", one.text):
             with contextlib.suppress(FileNotFoundError):
                 line = await trio.Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -8,6 +8,7 @@ Every line it writes tells one event, written whole by whichever process it conc
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -26,10 +27,22 @@ def obey(index: int, orders: Orders) -> int:
     """Wait for orders, until there are no more to come."""
     if action == "early":
         os.kill(os.getpid(), signal.SIGHUP)
+    # A signal that comes between the last bytecode and `read` would not end the wait: its handler
+    # in Python runs after. This descriptor becomes readable whenever it comes.
+    woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGHUP, lambda signum, frame: tell("hup", index))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     tell("child", index, os.getpid())
-    while order := os.read(orders.descriptor, 1):
+    while True:
+        ready, _, _ = select.select((orders.descriptor, woken), (), ())
+        if woken in ready:
+            os.read(woken, 100)
+        if orders.descriptor not in ready:
+            continue
+        order = os.read(orders.descriptor, 1)
+        if not order:
+            break
         tell("order", index, order.decode())
         if action != "linger":
             return 0
