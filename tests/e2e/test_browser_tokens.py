@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +86,60 @@ async def test_the_token_may_be_on_a_line_of_its_own(served: Served) -> None:
     lines = f"Sec-WebSocket-Protocol: bearer\r\nSec-WebSocket-Protocol: {token}, chat\r\n"
     await served.gateway.upgrade("/b/1.0.0/any", extra=lines.encode())
     assert served.seen("sec-websocket-protocol") == ["chat"]
+
+
+@pytest.mark.parametrize("marker", ["choreo-oauth2-token", "choreo-test-key"])
+@pytest.mark.parametrize(
+    ("after", "chosen", "offered"),
+    [
+        ([], None, []),
+        (["chat"], "chat", ["chat"]),
+        (["chat.v1", "chat"], "chat", ["chat.v1, chat"]),
+    ],
+    ids=str,
+)
+async def test_markers_of_the_family(
+    served: Served, marker: str, after: list[str], chosen: str | None, offered: list[str]
+) -> None:
+    protocols: Any = [marker, served.gateway.token(), *after]
+    async with served.gateway.connect("/b/1.0.0/any", subprotocols=protocols) as client:
+        assert client.subprotocol == (chosen or marker)
+    assert served.seen("sec-websocket-protocol") == offered
+
+
+async def test_a_token_inside_a_subprotocol(served: Served) -> None:
+    encoded = base64.urlsafe_b64encode(served.gateway.token().encode()).decode().rstrip("=")
+    protocols: Any = [f"base64url.bearer.authorization.k8s.io.{encoded}", "chat"]
+    async with served.gateway.connect("/b/1.0.0/any", subprotocols=protocols) as client:
+        assert client.subprotocol == "chat"
+    assert served.seen("sec-websocket-protocol") == ["chat"]
+    assert encoded not in str(served.backend.requests[-1])
+
+
+@pytest.mark.parametrize("prefix", ["", "auth-", "a.b."])
+async def test_a_token_that_nothing_marks_reaches_no_backend(
+    served: Served, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "trio_gw")
+    token = served.gateway.token()
+    protocols: Any = ["chat", prefix + token]
+    async with served.gateway.connect("/b/1.0.0/any", token, subprotocols=protocols) as client:
+        assert client.subprotocol == "chat"
+    assert served.seen("sec-websocket-protocol") == ["chat"]
+    assert token not in caplog.text
+
+
+async def test_a_marked_token_beside_one_in_a_header(served: Served) -> None:
+    token = served.gateway.token()
+    lines = (
+        f"Authorization: Bearer {token}\r\n"
+        f"Sec-WebSocket-Protocol: choreo-oauth2-token, {token}, chat.v1\r\n"
+    )
+    request = served.gateway.handshake("/b/1.0.0/any", extra=lines.encode())
+    answer = await served.gateway.ask(request)
+    assert answer.status == 400
+    assert b"more than one access token" in answer.body
+    assert served.backend.requests == []
 
 
 async def test_the_marker_is_answered_as_it_was_written(served: Served) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from support.visits import lookup
 from trio_gw.errors import Refusal
-from trio_gw.guard.credentials import Places, Presented, Rest, take
+from trio_gw.guard.credentials import Places, Presented, Rest, looks_like_token, take
 
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 QUERY = Places(query_token=True, api_key_parameters=("key",), api_key_headers=(b"x-key",))
 
 
@@ -45,6 +46,15 @@ def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
         (("chat", "bearer"), None, ("chat", "bearer"), ""),
         (("bearers", "t"), None, ("bearers", "t"), ""),
         ((), None, (), ""),
+        (("choreo-oauth2-token", "t"), b"Bearer t", (), "choreo-oauth2-token"),
+        (("choreo-oauth2-token", "t", "chat.v1"), b"Bearer t", ("chat.v1",), "choreo-oauth2-token"),
+        (("chat", "Choreo-OAuth2-Token", "t"), b"Bearer t", ("chat",), "Choreo-OAuth2-Token"),
+        (("choreo-test-key", "t", "chat"), b"Bearer t", ("chat",), "choreo-test-key"),
+        (("choreo-test-key",), None, ("choreo-test-key",), ""),
+        (("base64url.bearer.authorization.k8s.io.dA", "chat"), b"Bearer t", ("chat",), ""),
+        (("base64url.bearer.authorization.dA",), b"Bearer t", (), ""),
+        (("base64url.bearer.authorization.k8s.io.!", "chat"), b"Bearer ", ("chat",), ""),
+        (("base64url.bearer.authorization.k8s.io.d", "chat"), b"Bearer ", ("chat",), ""),
     ],
 )
 def test_a_token_among_the_subprotocols(
@@ -102,10 +112,63 @@ def test_two_places_are_one_too_many(
     assert what in json.loads(caught.value.body)["description"]
 
 
-def test_the_marker_twice_is_one_too_many() -> None:
+@pytest.mark.parametrize(
+    "offered",
+    [
+        ("bearer", "t", "Bearer", "u"),
+        ("bearer", "t", "choreo-oauth2-token", "u"),
+        ("choreo-test-key", "t", "choreo-oauth2-token", "u"),
+        ("bearer", "t", "base64url.bearer.authorization.k8s.io.dQ"),
+    ],
+)
+def test_two_markers_are_one_too_many(offered: tuple[str, ...]) -> None:
     with pytest.raises(Refusal) as caught:
-        take(Places(), lookup([]), "", ("bearer", "t", "Bearer", "u"))
+        take(Places(), lookup([]), "", offered)
     assert caught.value.status == 400
+
+
+def test_a_test_key_stands_for_both_of_its_kinds() -> None:
+    places = Places(internal_key=b"internal-key")
+    presented, _ = take(places, lookup([]), "", ("choreo-test-key", "t"))
+    assert presented == Presented((b"Bearer t",), (b"t",))
+    with pytest.raises(Refusal):
+        take(places, lookup([(b"internal-key", b"u")]), "", ("choreo-test-key", "t"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOKEN,
+        f"auth-{TOKEN}",
+        f"a.b.{TOKEN}",
+        f"access_token.{TOKEN}",
+        TOKEN.rpartition(".")[0] + ".",
+        f"{TOKEN}.AAAA.AAAA",
+        f"!{TOKEN}!",
+        f"ey.{TOKEN}",
+    ],
+)
+def test_what_looks_like_a_token_is_no_subprotocol(text: str) -> None:
+    assert looks_like_token(text)
+    presented, rest = take(Places(), lookup([(b"authorization", b"Bearer a")]), "", ("chat", text))
+    assert presented.bearer == (b"Bearer a",)
+    assert rest == Rest("", ("chat",), "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("chat.v1", "v1.2.3", "graphql-transport-ws", "eyes.wide.shut", "v12.stomp", "a.b.c"),
+        *("com.example.keyboard-protocol-long.v1", TOKEN.partition(".")[0], "v4.channel.k8s.io"),
+    ],
+)
+def test_other_subprotocols_do_not(text: str) -> None:
+    assert not looks_like_token(text)
+
+
+def test_looking_for_tokens_is_linear() -> None:
+    for text in ("ey" * 30_000, "ey." * 20_000, "ey" * 15_000 + "." + "ey" * 15_000):
+        assert not looks_like_token(text)
 
 
 @given(

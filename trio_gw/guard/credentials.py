@@ -6,7 +6,9 @@ place; the gateway uses it and nobody behind the gateway gets to see it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import base64
+import string
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -14,10 +16,26 @@ import msgspec
 from trio_gw.guard import refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-BEARER = "bearer"
+    Kind = Literal["access token", "test key"]
+
 QUERY_TOKEN = "access_token"  # noqa: S105 - the parameter's name (RFC 6750 §2.3)
+
+# Subprotocols that say what the next one in the list is, in lower case: an access token, or a
+# key of a test console. Browsers can set no header, so they put a credential there.
+MARKERS: Mapping[str, Kind] = {
+    "bearer": "access token",
+    "choreo-oauth2-token": "access token",
+    "choreo-test-key": "test key",
+}
+# One that holds the token itself, in base64url without padding, behind this and perhaps a name
+# with dots, as Kubernetes has it: `base64url.bearer.authorization.k8s.io.bXl0b2tlbg`.
+ENCODED = "base64url.bearer.authorization."
+
+_TOKEN_CHARACTERS = string.ascii_letters + string.digits + "-_"  # base64url
+_JOSE_HEADER = "ey"  # base64url of what a JSON object with a member begins with
+_SHORTEST_HEADER = 16  # octets of a JOSE header in base64url: `{"alg":"x"}` has 15
 
 
 class Places(NamedTuple):
@@ -49,8 +67,8 @@ class Presented(msgspec.Struct, frozen=True):
 class Rest(NamedTuple):
     """What is left of the query and the offered subprotocols.
 
-    `marker` is the `bearer` among the subprotocols as the client wrote it, empty without a token
-    there.
+    `marker` is the subprotocol that marked a token, as the client wrote it; empty without a token
+    there, or when the token is a part of it.
     """
 
     query: str
@@ -77,31 +95,80 @@ def take(
     keys = [value for name in places.api_key_headers for value in values(name)]
     if not query and not protocols and len(keys) < 2:  # then nothing else can be anywhere
         return Presented(bearer, internal, tuple(keys)), NOTHING_LEFT
-    marker, offered, rest = _split_protocols(protocols)
+    offered, rest = _split_protocols(protocols)
     parameters = (QUERY_TOKEN,) if places.query_token else ()
     tokens, query = _take_parameters(query, parameters)
-    if sum(map(bool, (bearer, offered, tokens))) > 1 or len(tokens) > 1:
+    access = (*((bearer,) if bearer else ()), *((offered,) if offered else ()), *tokens)
+    if len(access) > 1 or (internal and offered is not None and offered.kind == "test key"):
         raise refusals.ambiguous("The request holds more than one access token")
-    bearer += tuple(b"Bearer " + token for token in (*offered, *tokens))
+    if offered is not None:
+        bearer = (b"Bearer " + offered.credential,)
+        # Those of `/testkey` are access tokens; those of a test console have a kind of their own.
+        if offered.kind == "test key" and places.internal_key:
+            internal = (offered.credential,)
+    bearer += tuple(b"Bearer " + token for token in tokens)
     more, query = _take_parameters(query, places.api_key_parameters)
     keys = [*more, *keys]
     if len(keys) > 1:
         raise refusals.ambiguous("The request holds more than one API key")
-    return Presented(bearer, internal, tuple(keys)), Rest(query, rest, marker)
+    left = Rest(query, rest, offered.marker if offered is not None else "")
+    return Presented(bearer, internal, tuple(keys)), left
 
 
-def _split_protocols(protocols: Sequence[str]) -> tuple[str, list[bytes], tuple[str, ...]]:
-    """Find `bearer, <token>` among the offers: what marks it, the token, the other offers.
+class _Offered(NamedTuple):
+    """A credential among the subprotocols; `marker` may be chosen in the answer."""
 
-    A `bearer` at the very end has no token behind it: it is a subprotocol like any other.
+    kind: Kind
+    credential: bytes
+    marker: str
+
+
+def _split_protocols(protocols: Sequence[str]) -> tuple[_Offered | None, tuple[str, ...]]:
+    """Find the credential among the offers, and the offers that a backend may see.
+
+    A marker at the very end has no token behind it: it is a subprotocol like any other. What
+    looks like a token but is not marked as one is nobody's subprotocol: it is left out.
+    Raises Refusal (400) if there are two.
     """
-    for index, name in enumerate(protocols[:-1]):
-        if name.lower() == BEARER:
-            rest = (*protocols[:index], *protocols[index + 2 :])
-            if any(other.lower() == BEARER for other in rest):
-                raise refusals.ambiguous("The request offers the subprotocol bearer twice")
-            return name, [protocols[index + 1].encode("latin-1")], rest
-    return "", [], tuple(protocols)
+    found: list[_Offered] = []
+    rest: list[str] = []
+    names = iter(protocols)
+    for name in names:
+        lower = name.lower()
+        if lower.startswith(ENCODED):
+            found.append(_Offered("access token", _decoded(name), ""))
+        elif (kind := MARKERS.get(lower)) and (credential := next(names, None)) is not None:
+            found.append(_Offered(kind, credential.encode("latin-1"), name))
+        elif not looks_like_token(name):
+            rest.append(name)
+    if len(found) > 1:
+        raise refusals.ambiguous("The request offers more than one token as a subprotocol")
+    return (found[0] if found else None), tuple(rest)
+
+
+def _decoded(name: str) -> bytes:
+    """Decode the token of a subprotocol that holds one; empty if it cannot be decoded."""
+    encoded = name.rpartition(".")[2]
+    try:
+        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except ValueError:
+        return b""
+
+
+def looks_like_token(text: str) -> bool:
+    """Tell whether a text holds what looks like a JWT (RFC 7515 §7.1), perhaps behind a prefix.
+
+    Linear in the length of the text.
+    """
+    parts = text.split(".")
+    for index, part in enumerate(parts[:-2]):
+        header = part[len(part.rstrip(_TOKEN_CHARACTERS)) :]
+        at = header.find(_JOSE_HEADER)
+        if 0 <= at <= len(header) - _SHORTEST_HEADER and not parts[index + 1].strip(
+            _TOKEN_CHARACTERS
+        ):
+            return True
+    return False
 
 
 def _take_parameters(query: str, names: tuple[str, ...]) -> tuple[list[bytes], str]:

@@ -85,7 +85,7 @@ def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHe
     """Take the credentials out of query and subprotocols; headers are dropped later, by name."""
     if rest.query != head.query:
         head = head.but(query=rest.query)
-    if not rest.marker:
+    if rest.protocols == upgrade.protocols:
         return head, upgrade, ""
     headers = [(name, value) for name, value in head.headers if name != _PROTOCOL]
     if rest.protocols:
