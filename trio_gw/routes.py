@@ -142,6 +142,13 @@ class _Vhost:
             spent.append((before - work.left, api))
         return None
 
+    def api_at(self, path: str) -> ApiProject | None:
+        """Find the API with the longest base path that a raw path lies under."""
+        for length in sorted(self.lengths, reverse=True):
+            if path[length : length + 1] in ("", "/") and (found := self.bases.get(path[:length])):
+                return found[1].project
+        return None
+
 
 def _tell(api: _Api) -> None:
     """Log, once, whose topics take too long to tell apart."""
@@ -189,11 +196,22 @@ class RouteTable:
                 self._recent[asked] = found
         return found
 
+    def has_host(self, host: str) -> bool:
+        """Tell whether any API is served on this host name (lower-case, no port)."""
+        return self._vhost(host) is not None
+
+    def api_at(self, host: str, path: str) -> ApiProject | None:
+        """Find the API with the longest base path that a raw path lies under."""
+        vhost = self._vhost(host)
+        return None if vhost is None else vhost.api_at(path)
+
     def _find(self, host: str, path: str) -> Match | None:
-        vhost = self._vhosts.get(host)
-        if vhost is None:
-            vhost = self._below_wildcard(host) or self._vhosts.get(self._default)
+        vhost = self._vhost(host)
         return None if vhost is None else vhost.match(path)
+
+    def _vhost(self, host: str) -> _Vhost | None:
+        vhost = self._vhosts.get(host)
+        return vhost or self._below_wildcard(host) or self._vhosts.get(self._default)
 
     def _below_wildcard(self, host: str) -> _Vhost | None:
         """Find the longest wildcard (`*.example.com`) that a host fits."""

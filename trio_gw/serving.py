@@ -84,7 +84,11 @@ def serve(
         builtin=Builtin(keys.testkeys, time.time, fleet, public),
         sessions=Sessions(timeouts),
         upstream=Upstream(
-            dialer=dialer, balancers=balancers, timeouts=timeouts, retry=settings.retry
+            dialer=dialer,
+            balancers=balancers,
+            timeouts=timeouts,
+            retry=settings.retry,
+            strict_subprotocols=settings.strict_subprotocols,
         ),
         waits=shuttle.waits,
         shuttle=shuttle,

@@ -446,6 +446,8 @@ PROTOCOL = b"sec-websocket-protocol"
         (answer((b"upgrade", b"WebSocket"), without=b"upgrade"), Accepted("", 0)),
         (answer((b"connection", b"keep-alive, upgrade"), without=b"connection"), Accepted("", 0)),
         (answer((PROTOCOL, b"b")), Accepted("b", 0)),
+        (answer((PROTOCOL, b"")), Accepted("", 0)),
+        (answer((PROTOCOL, b""), (PROTOCOL, b"b")), Accepted("b", 0)),
         (answer(chosen(b"")), Accepted("", 0)),
         (answer(chosen(b"permessage-deflate; server_no_context_takeover")), Accepted("", 0x40)),
         (answer(chosen(b"x-other")), Accepted("", 0x70)),
@@ -475,7 +477,6 @@ def test_answers_that_are_accepted(said: BackendAnswer, accepted: Accepted) -> N
         answer((b"sec-websocket-accept", b"other")),
         answer((PROTOCOL, b"c")),
         answer((PROTOCOL, b"A")),
-        answer((PROTOCOL, b"")),
         answer((PROTOCOL, b"a, b")),
         answer((PROTOCOL, b"a"), (PROTOCOL, b"b")),
         answer((PROTOCOL, b"a"), (PROTOCOL, b"a")),
@@ -493,6 +494,52 @@ def test_answers_that_are_refused(said: BackendAnswer) -> None:
         judge_answer(ASKED, said)
     refusal = caught.value
     assert (refusal.status, refusal.code, refusal.by) == (502, "102515", Side.BACKEND)
+
+
+def test_other_letters_are_left_for_the_client_to_judge() -> None:
+    said = answer((PROTOCOL, b"A"))
+    assert judge_answer(ASKED, said, strict=False) == Accepted("A", 0, other_case=True)
+    assert judge_answer(ASKED, answer((PROTOCOL, b"a")), strict=False) == Accepted("a", 0)
+    for other in (b"c", b"a, b"):
+        with pytest.raises(Refusal):
+            judge_answer(ASKED, answer((PROTOCOL, other)), strict=False)
+
+
+def test_an_empty_choice_is_not_passed_on() -> None:
+    made = client_answer(answer((PROTOCOL, b""), (b"x-other", b"")))
+    assert PROTOCOL not in made
+    assert b"\r\nx-other: \r\n" in made
+
+
+def described(asked: bytes) -> tuple[int, str]:
+    refusal = judged(asked)
+    assert isinstance(refusal, Refusal)
+    return refusal.status, json.loads(refusal.body)["description"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "words"),
+    [
+        (head(b"GET /chat HTTP/1.1", b"Accept: */*"), 426, "This is a WebSocket topic"),
+        (request(without="Connection"), 426, "`Connection: Upgrade` is missing: a proxy in front"),
+        (request(without="Upgrade"), 426, "`Upgrade: websocket` is missing: a proxy in front"),
+        (request(without="Sec-WebSocket-Version"), 426, "`Sec-WebSocket-Version` is missing"),
+        (
+            request(VERSION + b"8", without="Sec-WebSocket-Version"),
+            426,
+            "`Sec-WebSocket-Version` is not 13",
+        ),
+        (request(without="Sec-WebSocket-Key"), 400, "No Sec-WebSocket-Key"),
+        (request(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, "More than one"),
+        (request(b"Sec-WebSocket-Protocol: chat, chat"), 400, "offers one subprotocol twice"),
+        (request(b'Sec-WebSocket-Protocol: "chat"'), 400, "a name without blanks, quotes"),
+        (request(b"Sec-WebSocket-Extensions: a b"), 400, "write names with parameters"),
+    ],
+)
+def test_each_cause_has_words_of_its_own(asked: bytes, status: int, words: str) -> None:
+    found, description = described(asked)
+    assert found == status
+    assert words in description
 
 
 def test_nothing_was_offered_so_nothing_can_be_chosen() -> None:

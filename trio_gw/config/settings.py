@@ -233,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forward_credentials: bool = False
     authorization_header: str = "Authorization"
     query_token: bool = False
+    strict_subprotocols: bool = False
     trusted_proxies: tuple[str, ...] = ()
     revocations: str = "certs/revoked.txt"
     denials: str = "certs/denied.txt"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.proxy import barrier, forwarding, question, readings, refusals
+from trio_gw.proxy import barrier, forwarding, no_route, question, readings, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
@@ -144,7 +144,9 @@ class _Connection:
         table = gateway.live.table
         match = table.match(head.host, head.path)
         if match is None:
-            raise refusals.starting() if gateway.builtin.starting else refusals.not_found()
+            if gateway.builtin.starting:
+                raise refusals.starting()
+            raise no_route.refusal(table, head.host, head.path)
         session.route = match.route
         cors = gateway.cors.of(match.route.api.cors)
         self.answers.extra = cors.headers(head)
@@ -210,6 +212,7 @@ class _Connection:
             await gateway.upstream.pass_refusal(backend, self.stream, self.answers.headers)
             await self.answers.linger()
             return None
+        gateway.upstream.warn_of_case(route.api.id, route.api.title, backend.accepted)
         chosen = admitted.chosen(backend.accepted.protocol)
         extra = (*chosen, *self.answers.headers)
         try:

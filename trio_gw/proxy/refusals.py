@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 FULL_RETRY = 5  # seconds after which a place may be free
 
 
-def not_found() -> Refusal:
-    """Refuse a request that no route and no built-in path matches (NR)."""
-    description = "The requested resource is not available."
-    return router_refusal(404, "404", "Not Found", description, why="no route")
+def not_found(hint: str = "", why: str = "no route") -> Refusal:
+    """Refuse a request that no route and no built-in path matches (NR).
+
+    `hint` tells the client what is wrong with its request, `why` is for the log.
+    """
+    description = f"The requested resource is not available. {hint}".rstrip()
+    return router_refusal(404, "404", "Not Found", description, why=why)
 
 
 def foreign_origin() -> Refusal:

@@ -7,6 +7,7 @@ handshake is tried again only while the client has not been answered: never afte
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from trio_gw.proxy.dial import Dialer
     from trio_gw.wire.handshake import Upgrade
 
+log = logging.getLogger("trio_gw.connection")
+
 Question = tuple[str, "Sequence[tuple[bytes, bytes]]"]  # request target and headers
 
 
@@ -56,12 +59,20 @@ class Upstream:
     """Finds a backend for a handshake. One per process; holds what all connections share."""
 
     def __init__(
-        self, *, dialer: Dialer, balancers: Balancers, timeouts: Timeouts, retry: Retry
+        self,
+        *,
+        dialer: Dialer,
+        balancers: Balancers,
+        timeouts: Timeouts,
+        retry: Retry,
+        strict_subprotocols: bool = False,
     ) -> None:
         self._dialer = dialer
         self._balancers = balancers
         self._timeouts = timeouts
         self._retry = retry
+        self._strict = strict_subprotocols
+        self._warned: set[str] = set()  # ids of APIs
 
     async def join(
         self,
@@ -136,9 +147,22 @@ class Upstream:
         request = reader.request(*question)
         async with Discarding(stream) as held:
             answer = await _exchange(stream, reader, request, seconds, client)
-            accepted = judge_answer(upgrade, answer) if answer.status == 101 else None
+            accepted = None
+            if answer.status == 101:
+                accepted = judge_answer(upgrade, answer, strict=self._strict)
             held.keep()
         return Backend(endpoint, stream, reader, answer, accepted)
+
+    def warn_of_case(self, api: str, title: str, accepted: Accepted) -> None:
+        """Say once per API that its backend writes a subprotocol otherwise than clients do."""
+        if accepted.other_case and api not in self._warned:
+            self._warned.add(api)
+            log.warning(
+                "a backend of %s chose the subprotocol %s, which was offered in other letters;"
+                " some clients refuse that: let the backend answer with the name that was offered",
+                title,
+                accepted.protocol,
+            )
 
     async def pass_refusal(
         self, backend: Backend, client: trio.abc.Stream, extra: Headers = ()

@@ -48,6 +48,9 @@ _COMPLETE = frozenset(("", "name", "parameter", "value"))
 # Of what clients repeat, such as names and offers, so many are remembered, none longer than this.
 KNOWN, MAX_KNOWN = 1024, 128
 
+PLAIN = "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13"
+_LOST = "`{}` is missing: a proxy in front must pass it on, and a client must send it"
+
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
 
@@ -74,10 +77,14 @@ class Upgrade(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """What the backend agreed to. `rsv` holds the RSV bits its extensions may use."""
+    """What the backend agreed to. `rsv` holds the RSV bits its extensions may use.
+
+    `other_case` tells that the subprotocol was offered in other letters (`ocpp1.6`, `OCPP1.6`).
+    """
 
     protocol: str
     rsv: int
+    other_case: bool = False
 
 
 def is_upgrade(head: RequestHead) -> bool:
@@ -98,24 +105,30 @@ def judge_request(head: RequestHead) -> Upgrade:
         value.strip() != b"0" for value in head.values(b"content-length")
     ):
         raise bad_request("A WebSocket handshake has no body")
-    if not is_upgrade(head) or not lists(head.values(b"connection"), b"upgrade"):
-        raise upgrade_required()
-    versions = head.values(b"sec-websocket-version")
-    if len(versions) > 1:
-        raise bad_request("More than one Sec-WebSocket-Version header")
-    if not versions or versions[0] != b"13":
-        raise upgrade_required((b"sec-websocket-version", b"13"))
+    _check_upgrade(head)
     keys = head.values(b"sec-websocket-key")
-    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+    if len(keys) != 1:
+        raise bad_request(f"{'More than one' if keys else 'No'} Sec-WebSocket-Key header")
+    if not _KEY.fullmatch(keys[0]):
         raise bad_request("Sec-WebSocket-Key must be one base64 value of 16 bytes")
     protocols: Sequence[str] = ()
     if offered := head.values(b"sec-websocket-protocol"):
         protocols = tokens(offered)
-        if len(set(protocols)) != len(protocols) or not all(map(_TOKEN.fullmatch, protocols)):
-            raise bad_request("Malformed Sec-WebSocket-Protocol header")
+        if not all(map(_TOKEN.fullmatch, protocols)):
+            raise bad_request(
+                "Malformed Sec-WebSocket-Protocol header: a subprotocol is a name without blanks,"
+                " quotes or characters beyond ASCII"
+            )
+        if len(set(protocols)) != len(protocols):
+            raise bad_request(
+                "Malformed Sec-WebSocket-Protocol header: it offers one subprotocol twice"
+            )
     extensions = _extension_names(head.values(b"sec-websocket-extensions"))
     if extensions is None:
-        raise bad_request("Malformed Sec-WebSocket-Extensions header")
+        raise bad_request(
+            "Malformed Sec-WebSocket-Extensions header: write names with parameters, such as"
+            " permessage-deflate; client_max_window_bits"
+        )
     return Upgrade(keys[0], tuple(protocols), extensions)
 
 
@@ -147,15 +160,35 @@ def _read_extensions(value: bytes) -> tuple[str, ...] | None:
 _known_extensions = functools.lru_cache(maxsize=KNOWN)(_read_extensions)
 
 
-def upgrade_required(*headers: tuple[bytes, bytes]) -> Exception:
+def _check_upgrade(head: RequestHead) -> None:
+    """Raise the `Refusal` of a request that asks for no WebSocket of version 13, and say why."""
+    connection = lists(head.values(b"connection"), b"upgrade")
+    if not is_upgrade(head):
+        if not connection and not head.values(b"sec-websocket-key"):
+            raise upgrade_required(PLAIN)
+        raise upgrade_required(_LOST.format("Upgrade: websocket"))
+    if not connection:
+        raise upgrade_required(_LOST.format("Connection: Upgrade"))
+    versions = head.values(b"sec-websocket-version")
+    if len(versions) > 1:
+        raise bad_request("More than one Sec-WebSocket-Version header")
+    if not versions or versions[0] != b"13":
+        what = "is missing" if not versions else "is not 13"
+        raise upgrade_required(
+            f"`Sec-WebSocket-Version` {what}: only version 13 (RFC 6455) is spoken here",
+            (b"sec-websocket-version", b"13"),
+        )
+
+
+def upgrade_required(description: str, *headers: tuple[bytes, bytes]) -> Exception:
     """Tell a plain HTTP client how to connect (RFC 9110 §15.5.22)."""
     return router_refusal(
         426,
         "426",
         "Upgrade Required",
-        "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13",
+        description,
         headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade"), *headers),
-        why="not a WebSocket upgrade",
+        why=f"not a WebSocket upgrade: {description}",
     )
 
 
@@ -217,8 +250,12 @@ def request_id(head: RequestHead) -> bytes:
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else b""
 
 
-def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
-    """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks)."""
+def judge_answer(upgrade: Upgrade, answer: BackendAnswer, *, strict: bool = True) -> Accepted:
+    """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks).
+
+    An empty Sec-WebSocket-Protocol chooses none. Unless `strict`, a subprotocol that was offered
+    in other letters is left for the client to judge.
+    """
     named = by_name(answer.headers)
     upgraded = named.get(b"upgrade", NONE)
     if [value.lower() for value in upgraded] != [b"websocket"] and [
@@ -229,15 +266,18 @@ def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
         raise bad_backend("The backend's 101 has no Connection: Upgrade")
     if named.get(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
         raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
-    protocols = named.get(b"sec-websocket-protocol", NONE)
+    protocols = list(filter(None, named.get(b"sec-websocket-protocol", NONE)))
     if len(protocols) > 1:
         raise bad_backend("The backend chose more than one subprotocol")
     protocol = protocols[0].decode("latin-1") if protocols else ""
-    if protocols and protocol not in upgrade.protocols:
+    other_case = bool(protocol) and protocol not in upgrade.protocols
+    if other_case and (
+        strict or protocol.lower() not in {offered.lower() for offered in upgrade.protocols}
+    ):
         raise bad_backend("The backend chose a subprotocol that was not offered")
     extensions = _extension_names(named.get(b"sec-websocket-extensions", NONE))
     if extensions == ():
-        return Accepted(protocol, 0)
+        return Accepted(protocol, 0, other_case)
     if extensions is None or not set(extensions) <= set(upgrade.extensions):
         raise bad_backend("The backend chose an extension that was not offered")
     if len(set(extensions)) != len(extensions):
@@ -246,7 +286,7 @@ def judge_answer(upgrade: Upgrade, answer: BackendAnswer) -> Accepted:
     rsv = 0
     for name in extensions:
         rsv |= RSV1 if name == _DEFLATE else ALL_RSV
-    return Accepted(protocol, rsv)
+    return Accepted(protocol, rsv, other_case)
 
 
 def accept_key(key: bytes) -> bytes:
@@ -276,5 +316,8 @@ def end_to_end(answer: BackendAnswer, extra: Headers = ()) -> list[tuple[bytes, 
         and name not in ours
         and name not in listed
         and not name.startswith(b"x-envoy-")
+        and (
+            field[1] or name != b"sec-websocket-protocol"
+        )  # clients take an empty one for a choice
     ]
     return [*passed, *extra]

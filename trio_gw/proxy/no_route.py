@@ -1,0 +1,45 @@
+"""Why no topic matches a request: what the log says, and how much of it the client may know.
+
+Called by `connection` for a 404. The log names what comes near; the answer speaks of the request
+alone, so nobody learns from it which paths exist.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from trio_gw.proxy.refusals import not_found
+
+if TYPE_CHECKING:
+    from trio_gw.errors import Refusal
+    from trio_gw.routes import RouteTable
+
+_SLASHES = re.compile("//+")
+_EMPTY_SEGMENT = "The path has an empty segment (`//`): write one slash."
+
+
+def refusal(table: RouteTable, host: str, path: str) -> Refusal:
+    """Build the 404 for a request that no topic of `table` matches."""
+    return not_found(_EMPTY_SEGMENT if "//" in path else "", why=_why(table, host, path))
+
+
+def _why(table: RouteTable, host: str, path: str) -> str:
+    if not table.has_host(host):
+        return f"no API is served on the host {host}"
+    collapsed = _SLASHES.sub("/", path)
+    spellings = (
+        (collapsed, "one slash less" if len(path) - len(collapsed) == 1 else "single slashes"),
+        (path.rstrip("/"), "no slash at its end"),
+        (unquote(path), "no percent-encoding"),
+        (path.lower(), "small letters"),
+        (_SLASHES.sub("/", unquote(path)).lower(), "single slashes, small letters and no escapes"),
+    )
+    for spelling, what in spellings:
+        if spelling != path and table.match(host, spelling) is not None:
+            return f"no route; the path would match with {what}"
+    api = table.api_at(host, path)
+    if api is None:
+        return "no route: no API has this base path"
+    return f"no route: {api.title} ({api.base_path}) has no topic for this path"
