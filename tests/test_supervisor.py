@@ -103,8 +103,9 @@ async def test_no_descriptor_is_left(started: list[Supervised]) -> None:
     await one.pids(10)
     one.process.terminate()
     assert await one.ends() == 0
-    # Standard input, output and error, and the folder that is being listed.
-    assert "\nexit 0 4\n" in one.text
+    # Standard input, output and error, the pipes of the last two as the log has opened them, and
+    # the folder that is being listed.
+    assert "\nexit 0 6\n" in one.text
 
 
 async def test_the_second_signal_is_passed_on(started: list[Supervised]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ def _module(command: str) -> ModuleType:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 fine, 1 problems found, 2 usage)."""
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names are in any language, and terminals are not: as standard error does it.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -79,6 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     return code
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where a descriptor was closed, or a socket may come to stand there."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - for good
 
 
 if __name__ == "__main__":

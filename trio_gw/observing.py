@@ -11,7 +11,7 @@ import trio_gw
 from trio_gw.proxy.reports import Reporter, analytics_of
 from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.traces import Traces
-from trio_gw.telemetry import families, tracing
+from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Observing:
         if settings.metrics.enabled:
             self.metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
             self._tally = Tally(self.metrics, sessions)
+            self.metrics.probes.append(self._put_dropped_lines)
             observers.append(self._tally)
         self._analytics = self._reporter = None
         table = settings.analytics
@@ -55,6 +56,11 @@ class Observing:
             self._traces = Traces(self._tracing)
             observers.append(self._traces)
         self._observers = tuple(observers)
+
+    def _put_dropped_lines(self) -> None:
+        assert self.metrics is not None
+        for queue, count in zip(("log", "access-log"), logs.dropped(), strict=True):
+            self.metrics.put(families.DROPPED, (queue,), count)
 
     def watch(self, gateway: Gateway, balancers: Balancers, catalog: Catalog) -> Gateway:
         """Let a gateway tell of its sessions."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.logged import configured
 from trio_gw.config.api import ApiProject, Topic
 from trio_gw.errors import Ending, Phase, Side
 from trio_gw.guard.caller import Application, Caller
@@ -151,17 +152,10 @@ async def test_the_shape_of_the_reference(mock_clock: MockClock) -> None:
 async def test_the_reference_shape_goes_to_standard_output_and_off_is_off(
     capsys: pytest.CaptureFixture[str], mock_clock: MockClock
 ) -> None:
-    names = ("trio_gw", "trio_gw.access")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
-    try:
-        logs.configure("error")
+    with configured("error"):
         record(full("t"), "reference")
         record(full("t"), "off")
         out, err = capsys.readouterr()
         assert out.count("\n") == 1
         assert out.startswith("[")
         assert err == ""
-    finally:
-        for one, state in zip(loggers, before, strict=True):
-            one.handlers[:], one.level, one.propagate = state

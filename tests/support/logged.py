@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.telemetry import logs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,3 +52,18 @@ def logged(name: str) -> Iterator[Logged]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def configured(level: str = "INFO", name: str = "", style: str = "text") -> Iterator[None]:
+    """Configure the log as a process does, and put everything back."""
+    loggers = [logging.getLogger(name) for name in ("trio_gw", "trio_gw.access")]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    handlers = logs._handler, logs._access, logging.lastResort
+    try:
+        logs.configure(level, name, style)
+        yield
+    finally:
+        logs._handler, logs._access, logging.lastResort = handlers
+        for one, state in zip(loggers, before, strict=True):
+            one.handlers[:], one.level, one.propagate = state

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.logged import configured
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -59,20 +61,12 @@ def test_traceback_keeps_its_lines() -> None:
 
 
 def test_configure_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger("trio_gw")
-    access = logging.getLogger("trio_gw.access")
-    before = root.handlers[:], root.level, root.propagate
-    before_access = access.handlers[:], access.level, access.propagate
-    try:
-        logs.configure()
+    with configured():
         logs.configure("WARNING")
         logging.getLogger("trio_gw.some").info("unheard")
         logging.getLogger("trio_gw.some").warning("once")
         assert capsys.readouterr().err.count("warning: once\n") == 1
-        assert len(root.handlers) == 1
-    finally:
-        root.handlers[:], root.level, root.propagate = before
-        access.handlers[:], access.level, access.propagate = before_access
+        assert len(logging.getLogger("trio_gw").handlers) == 1
 
 
 def test_json() -> None:
@@ -132,16 +126,10 @@ def test_lines_tell_the_request_they_are_about() -> None:
 
 
 @contextlib.contextmanager
-def configured() -> Iterator[logging.Logger]:
+def events() -> Iterator[logging.Logger]:
     """Give a logger below a root that has no handler but `configure`'s."""
-    loggers = [logging.getLogger(name) for name in ("trio_gw", "trio_gw.access")]
-    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
-    try:
-        logs.configure("INFO", "worker 2", "json")
+    with configured("INFO", "worker 2", "json"):
         yield logging.getLogger("trio_gw.event")
-    finally:
-        for one, state in zip(loggers, before, strict=True):
-            one.handlers[:], one.level, one.propagate = state
 
 
 @pytest.mark.parametrize(
@@ -165,7 +153,7 @@ def test_an_event_is_the_same_line_with_and_without_a_record(
 ) -> None:
     token = logs.request_id.set("id-7")
     try:
-        with configured() as logger:
+        with events() as logger:
             logs.event(logger, logging.INFO, message, told, more)
             logger.info("%s", message, extra={"told": told, "fields": more})
     finally:
@@ -178,7 +166,7 @@ def test_an_event_is_the_same_line_with_and_without_a_record(
 
 
 def test_an_event_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    with configured() as logger:
+    with events() as logger:
         logs.set_level("warning")
         logs.event(logger, logging.INFO, "unheard", {}, {})
         logs.event(logger, logging.WARNING, "heard", {}, {})
@@ -194,7 +182,7 @@ def test_whoever_else_listens_gets_a_record() -> None:
             records.append(record)
 
     other = Other()
-    with configured() as logger:
+    with events() as logger:
         for one in (logger, logging.getLogger("trio_gw")):
             one.addHandler(other)
             logs.event(logger, logging.INFO, "heard", {"a": 1}, {})
@@ -202,15 +190,74 @@ def test_whoever_else_listens_gets_a_record() -> None:
     assert [record.getMessage() for record in records] == ["heard", "heard"]
 
 
+@pytest.mark.parametrize("background", [True, False])
 def test_a_log_that_cannot_be_written_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, *, background: bool
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        with events() as logger:
+            with logs.background() if background else contextlib.nullcontext():
+                logs.event(logger, logging.INFO, "lost", {}, {})
+                logger.info("lost")
+            assert logs.dropped() == (2, 0)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_lost_lines_are_told_of_in_their_place(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with configured("INFO", "worker 2", style):
+            while not logs.dropped()[0]:
+                logging.getLogger("trio_gw.event").info("x" * 3000)
+            assert os.read(read, 1 << 20)
+            logging.getLogger("trio_gw.event").info("flows")
+        monkeypatch.undo()
+        told, flows = reader.readline(), reader.readline()
+    assert b"1 log lines were dropped because standard error could not be written" in told
+    assert b"warning" in told
+    assert b"worker 2" in told
+    assert b"flows" in flows
+
+
+def test_lost_access_lines_are_told_of_in_the_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with configured() as logger, open("/dev/full", "w") as full:
-        [handler] = logging.getLogger("trio_gw").handlers
-        assert isinstance(handler, logging.StreamHandler)
-        monkeypatch.setattr(handler, "stream", full)
-        logs.event(logger, logging.INFO, "lost", {}, {})
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with configured():
+            while not logs.dropped()[1]:
+                logging.getLogger("trio_gw.access").info("x" * 3000)
+            assert "dropped" not in capsys.readouterr().err
+            assert os.read(read, 1 << 20)
+            logs.show("flows")
+            said = capsys.readouterr().err
         monkeypatch.undo()
-        with contextlib.suppress(OSError):
-            full.close()
-    assert "No space left" in capsys.readouterr().err
+        assert reader.readline() == b"flows\n"
+    assert "warning: 1 access log lines were dropped because standard output could" in said
+
+
+def test_what_libraries_and_the_interpreter_say_goes_the_same_way(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError("boom")
+
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, []
+    try:
+        with configured(), logs.background():
+            logging.getLogger("some.library").warning("old\nnews")
+            logging.getLogger("some.library").info("unheard")
+            Failing()
+    finally:
+        root.handlers = before
+    said = capsys.readouterr().err
+    assert "some.library: warning: old\\x0anews\n" in said
+    assert "unheard" not in said
+    assert "trio_gw.log: error: Exception ignored in" in said
+    assert "ValueError: boom" in said

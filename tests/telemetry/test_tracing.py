@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from support.collector import start_collector
+from support.logged import configured
 from trio_gw.telemetry.outbox import BATCH, LINGER, QUEUE
 from trio_gw.telemetry.tracing import Tracing
 
@@ -88,5 +89,6 @@ def test_the_console_needs_no_collector(capsys: pytest.CaptureFixture[str]) -> N
             tell(spans, 1)
             await spans.flush()
 
-    trio.run(run)
+    with configured():
+        trio.run(run)
     assert capsys.readouterr().out.count('"trace_id"') >= EACH

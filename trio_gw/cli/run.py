@@ -114,7 +114,8 @@ def _run(
     # connection a few microseconds.
     gc.freeze()
     try:
-        trio.run(_serve, standing, trial, where, place)
+        with logs.background():
+            trio.run(_serve, standing, trial, where, place)
     except* UnusableError as group:
         tell(problems_in(group))
         code = 1
@@ -179,7 +180,7 @@ async def _serve(
             log.info("ready")
         again = place is not None and place.fleet.replaces
         if (where is not None or trial is not None) and first and not again:
-            print(greeting(running), flush=True)
+            logs.show(greeting(running))
 
 
 async def _gateway(

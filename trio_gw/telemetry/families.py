@@ -123,7 +123,11 @@ PROBLEMS = Family(
     "Faults in projects that are not mended.",
 )
 DROPPED = Family(
-    "trio_gw_dropped_events", "counter", "", ("queue",), "Events that a full queue had no room for."
+    "trio_gw_dropped_events",
+    "counter",
+    "",
+    ("queue",),
+    "Events, spans and log lines that a full queue had no room for.",
 )
 LAG = Family(
     "trio_gw_event_loop_lag_seconds",

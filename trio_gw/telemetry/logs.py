@@ -9,17 +9,23 @@ and every line written on its behalf tells it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, TextIO
 
 import msgspec
 
+from trio_gw.telemetry.writer import LineWriter
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+_LOG = "trio_gw.log"
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task serves; set by `proxy.connection`."""
@@ -38,7 +44,8 @@ _ESCAPES = {
 } | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
-_handler: logging.StreamHandler[TextIO] | None = None  # set by `configure`
+_handler: _Handler | None = None  # set by `configure`
+_access: _Handler | None = None
 
 
 def escape(text: str) -> str:
@@ -76,22 +83,25 @@ def event(
         and isinstance(handler.formatter, JsonFormatter)
     ):
         line = handler.formatter.simple(level, logger.name, message, told, more)
-        if line and _written(handler, line):
+        if line:
+            handler.writer.put(line)
             return
     logger.log(level, "%s", message, extra={"told": told, "fields": more})
 
 
-def _written(handler: logging.StreamHandler[TextIO], line: str) -> bool:
-    """Write a line; on failure the caller goes the way on which failures are told."""
-    handler.acquire()
-    try:
-        handler.stream.write(line)
-        handler.stream.flush()
-    except (OSError, ValueError):
-        return False
-    finally:
-        handler.release()
-    return True
+class _Handler(logging.Handler):
+    """Hands lines to a writer, which waits for nobody."""
+
+    def __init__(self, writer: LineWriter, formatter: logging.Formatter, level: int = 0) -> None:
+        super().__init__(level)
+        self.setFormatter(formatter)
+        self.writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:
+            self.handleError(record)
 
 
 class LineFormatter(logging.Formatter):
@@ -154,9 +164,10 @@ class JsonFormatter(logging.Formatter):
         message: str,
         told: Mapping[str, Value],
         more: Mapping[str, Value],
-    ) -> str:
-        """Format as `format` does, with its line end, if nothing has to be escaped or cut; else "".
+    ) -> bytes:
+        """Format as `format` does, with its line end, if nothing has to be escaped or cut.
 
+        Otherwise it returns nothing.
         Whether that is so is asked once of the whole line, not of each value. No value of `told`
         and `more` may be None.
         """
@@ -178,7 +189,7 @@ class JsonFormatter(logging.Formatter):
         try:
             line = msgspec.json.encode(made)
         except UnicodeEncodeError:  # what was no UTF-8
-            return ""
+            return b""
         if (
             len(line) > most
             or len(message) > MAX_MESSAGE
@@ -186,8 +197,8 @@ class JsonFormatter(logging.Formatter):
             or b"\x7f" in line
             or not line.isascii()
         ):
-            return ""
-        return line.decode() + "\n"
+            return b""
+        return line + b"\n"
 
     def _time(self, when: float) -> str:
         second = int(when)
@@ -221,21 +232,84 @@ def configure(
     """
     # Where in the code a line was written is not told, so it need not be found out.
     logging._srcfile = None
-    global _handler
+    global _handler, _access
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    text = style == "text" or (style == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(name) if text else JsonFormatter(name))
-    root = logging.getLogger("trio_gw")
-    root.handlers[:] = [handler]
-    root.propagate = False
-    _handler = handler
-    bare = logging.StreamHandler(sys.stdout)
-    bare.setFormatter(logging.Formatter("%(message)s"))
-    access = logging.getLogger("trio_gw.access")
-    access.handlers[:] = [bare]
-    access.propagate = False
+    # There is none where its descriptor was closed.
+    stderr: TextIO | None = sys.stderr
+    text = style == "text" or (style == "auto" and stderr is not None and stderr.isatty())
+    formatter = LineFormatter(name) if text else JsonFormatter(name)
+
+    def lost(count: int) -> bytes:
+        message = "%d log lines were dropped because standard error could not be written"
+        record = logging.LogRecord(_LOG, logging.WARNING, "", 0, message, (count,), None)
+        return formatter.format(record).encode() + b"\n"
+
+    def lost_access(count: int) -> bytes:
+        message = "%d access log lines were dropped because standard output could not be written"
+        logging.getLogger(_LOG).warning(message, count)
+        return b""
+
+    for before in (_handler, _access):
+        if before is not None:
+            before.writer.close()
+    _handler = _Handler(LineWriter(stderr, lost), formatter)
+    stdout: TextIO | None = sys.stdout
+    _access = _Handler(
+        LineWriter(stdout, lost_access, aside=True), logging.Formatter("%(message)s")
+    )
+    for logger, handler in (("trio_gw", _handler), ("trio_gw.access", _access)):
+        logging.getLogger(logger).handlers[:] = [handler]
+        logging.getLogger(logger).propagate = False
+    # What libraries say goes the same way.
+    logging.lastResort = _Handler(_handler.writer, formatter, logging.WARNING)
     set_level(level)
+
+
+@contextlib.contextmanager
+def background() -> Iterator[None]:
+    """Write lines in threads, so that logging never waits; at the end, what waits to be written.
+
+    After `configure`, and not where the process is going to fork.
+    """
+    with contextlib.ExitStack() as stack:
+        for handler in (_handler, _access):
+            if handler is not None:
+                stack.enter_context(handler.writer.background())
+        # What the interpreter says would be written by whoever it happens to.
+        stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        stack.callback(setattr, threading, "excepthook", threading.excepthook)
+        sys.unraisablehook = _unraisable
+        threading.excepthook = _thread_failed
+        yield
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    error = told.exc_value
+    info = None if error is None else (type(error), error, told.exc_traceback)
+    what = told.err_msg or "Exception ignored in"
+    logging.getLogger(_LOG).error("%s: %r", what, told.object, exc_info=info)
+
+
+def _thread_failed(told: threading.ExceptHookArgs) -> None:
+    error, name = told.exc_value, "?" if told.thread is None else told.thread.name
+    info = None if error is None else (type(error), error, told.exc_traceback)
+    logging.getLogger(_LOG).error("thread %s failed", name, exc_info=info)
+
+
+def show(text: str) -> None:
+    """Write a text to standard output as access lines are written."""
+    if _access is None:
+        print(text, flush=True)
+    else:
+        _access.writer.put(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def dropped() -> tuple[int, int]:
+    """Count the lines that could not be written: of the log, and of the access log."""
+    return (
+        0 if _handler is None else _handler.writer.dropped,
+        0 if _access is None else _access.writer.dropped,
+    )
 
 
 def set_level(level: str) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -135,11 +136,21 @@ class _Heard(logging.Handler):
         self.last = record.getMessage()
 
 
+class _Console:
+    """Standard output, for the library: a thread that is stuck there could not be ended."""
+
+    def write(self, text: str) -> None:
+        logs.show(text.rstrip("\n"))
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+
 def _exporter(endpoint: str) -> SpanExporter:
     if endpoint == CONSOLE:
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-        return ConsoleSpanExporter(out=sys.stdout)
+        return ConsoleSpanExporter(out=_Console())  # type: ignore[arg-type]
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter(endpoint, timeout=TIMEOUT)
