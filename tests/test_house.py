@@ -19,11 +19,16 @@ FLOORS: dict[str, set[str]] = {
     "telemetry": set(),
     "segments": set(),
     "topics": {"segments"},
+    "path_readings": set(),
+    "demands": {"path_readings", "segments", "topics"},
     "mapping": {"config"},
-    "routes": {"config", "mapping", "segments", "topics"},
+    "routes": {"config", "demands", "mapping", "segments", "topics"},
     "guard": {"config", "watch"},
     "relay": {"wire"},
-    "proxy": {"config", "guard", "relay", "routes", "telemetry", "wire"},
+    "proxy": {
+        *("config", "demands", "guard", "path_readings", "relay", "routes", "segments"),
+        *("telemetry", "wire"),
+    },
     "feed": {"config", "routes", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
     "admin": {"config", "feed", "guard", "proxy", "relay", "routes", "telemetry"},
@@ -84,9 +89,25 @@ DOORS: dict[str, set[str]] = {
 
 # Values in, values out: no event loop and no clock.
 PURE = (
-    *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/fence.py", "guard/gate.py"),
-    *("guard/limits.py", "guard/quota.py", "guard/ranges.py", "mapping", "relay/assembly.py"),
-    *("relay/lane.py", "relay/runs.py", "relay/sieve.py", "segments", "topics", "wire"),
+    *(
+        "config",
+        "demands",
+        "errors",
+        "guard/caps.py",
+        "guard/denials.py",
+        "guard/fence.py",
+        "guard/gate.py",
+    ),
+    *("guard/limits.py", "guard/quota.py", "guard/ranges.py", "mapping", "path_readings"),
+    *(
+        "relay/assembly.py",
+        "relay/lane.py",
+        "relay/runs.py",
+        "relay/sieve.py",
+        "segments",
+        "topics",
+        "wire",
+    ),
 )
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

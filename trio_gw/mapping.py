@@ -26,16 +26,29 @@ _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 
 
 class Target:
-    """Builds the request target for one topic's backend."""
+    """Builds the request target for one topic's backend.
 
-    __slots__ = ("_path", "_query")
+    `pattern` is what the path of every such target matches, below the endpoint's own, in the
+    syntax of channel names. `fixed` are the query parameters with a value of the mapping's own.
+    `passes` tells whether anything of the client's path is passed on.
+    """
+
+    __slots__ = ("_path", "_query", "fixed", "passes", "pattern")
 
     def __init__(self, mapping: UriMapping | None) -> None:
         # Alternating literal and parameter name, or None without a mapping.
         self._path: list[str] | None = None
         self._query: tuple[tuple[str, str, list[str]], ...] | None = None
+        self.pattern = "/"
+        self.fixed: tuple[tuple[str, str], ...] = ()
+        self.passes = False
         if mapping is not None:
             self._path = _PLACEHOLDER.split(mapping.path)
+            self.pattern = _PLACEHOLDER.sub(r"{\1}", mapping.path)
+            self.fixed = tuple(
+                pair for pair in mapping.query or () if not _PLACEHOLDER.search(pair[1])
+            )
+            self.passes = len(self._path) > 1 or len(self.fixed) < len(mapping.query or ())
             if mapping.query is not None:
                 self._query = tuple(
                     (
@@ -55,6 +68,14 @@ class Target:
         that are harmless in their own segments make up `..` in the mapped path: `{a}.json`, asked
         for as `...json`.
         """
+        mapped, query = self.request(parameters, query)
+        target = endpoint.path + mapped or "/"
+        if endpoint.query:
+            query = f"{endpoint.query}&{query}" if query else endpoint.query
+        return f"{target}?{query}" if query else target
+
+    def request(self, parameters: Mapping[str, str], query: str) -> tuple[str, str]:
+        """Return what `build` adds to the path and the query of an endpoint."""
         path = self._path
         if path is None:
             mapped = "/"
@@ -69,10 +90,7 @@ class Target:
                 raise router_refusal(400, "400", "Bad Request", what)
         if self._query is not None:
             query = self._mapped_query(parameters) or query
-        target = endpoint.path + mapped or "/"
-        if endpoint.query:
-            query = f"{endpoint.query}&{query}" if query else endpoint.query
-        return f"{target}?{query}" if query else target
+        return mapped, query
 
     def _mapped_query(self, parameters: Mapping[str, str]) -> str:
         parts: list[str] = []

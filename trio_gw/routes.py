@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import trio
 
+from trio_gw import demands
 from trio_gw.config.placement import DEFAULT_ENVIRONMENT, place, placements, vhosts
 from trio_gw.errors import Problem
 from trio_gw.mapping import Target
 from trio_gw.segments import Work, WorkError
-from trio_gw.topics import STEPS, TopicMatcher, parameters_of, sort_key
+from trio_gw.topics import STEPS, TopicMatcher, parameters_of, pattern_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,13 +38,19 @@ MOST_RECENT, MAX_RECENT = 1000, 256  # requests whose route is remembered, and t
 
 
 class Route:
-    """One topic of one API, ready to serve. Compared by identity; never changed."""
+    """One topic of one API, ready to serve. Compared by identity; never changed.
 
-    __slots__ = ("api", "parameters", "target", "topic")
+    `place` is its place among the topics of the API, in the order in which they are tried.
+    `demands` are those of all of them, None if no topic asks for more than this one.
+    """
 
-    def __init__(self, api: ApiProject, topic: Topic) -> None:
+    __slots__ = ("api", "demands", "parameters", "place", "target", "topic")
+
+    def __init__(self, api: ApiProject, topic: Topic, place: int = 0) -> None:
         self.api = api
         self.topic = topic
+        self.place = place
+        self.demands: demands.Demands | None = None
         self.parameters = parameters_of(topic.name)
         self.target = Target(topic.mapping)
 
@@ -82,8 +89,13 @@ class _Api:
         self.project = project
         self.too_alike = False  # and that has been logged
         topics = sorted(project.topics, key=lambda topic: sort_key(topic.name))
-        self.routes = tuple(Route(project, topic) for topic in topics)
+        self.routes = tuple(Route(project, topic, place) for place, topic in enumerate(topics))
         self.matcher = TopicMatcher([topic.name for topic in topics])
+        if len({_demand(route) for route in self.routes}) > 1:
+            known = demands.Demands([_entry(route) for route in self.routes])
+            for route in self.routes:
+                if known.stricter(route.place):
+                    route.demands = known
 
     def match(self, rest: str, work: Work) -> Match | None:
         if (found := self.matcher.match(rest, work)) is None:
@@ -91,6 +103,19 @@ class _Api:
         rank, texts = found
         route = self.routes[rank]
         return Match(route, dict(zip(route.parameters, texts, strict=True)))
+
+
+def _demand(route: Route) -> demands.Demand:
+    topic = route.topic
+    scopes = None if topic.scopes is None else frozenset(topic.scopes)
+    limits = (topic.inspection, topic.max_message, topic.tier)
+    return demands.Demand(route.secured, scopes, frozenset(topic.api_keys), limits)
+
+
+def _entry(route: Route) -> demands.Entry:
+    bases = _bases(route.api)
+    paths = tuple(base + pattern_of(route.topic.name) for base in bases)
+    return demands.Entry(paths, route.target.pattern, route.target.fixed, _demand(route))
 
 
 class _Vhost:
@@ -246,6 +271,14 @@ def default_base_path(project: ApiProject) -> str:
     return project.context.rstrip("/")
 
 
+def _bases(project: ApiProject) -> list[str]:
+    """Name the base paths that an API answers at, without a slash at their end."""
+    bases = [project.base_path.rstrip("/")]
+    if project.default_version:
+        bases.append(default_base_path(project))
+    return bases
+
+
 def compile_table(
     projects: Sequence[ApiProject],
     environments: Sequence[Environment],
@@ -313,9 +346,7 @@ def _place(api: _Api, host: str, vhost: _Vhost, problems: list[Problem]) -> None
     if (conflict := _conflict(project, host, vhost)) is not None:
         problems.append(conflict)
         return
-    bases = [project.base_path.rstrip("/")]
-    if project.default_version:
-        bases.append(default_base_path(project))
+    bases = _bases(project)
     for base in bases:
         if (holder := vhost.add(base, api)) is not None and holder is not api:
             what = (

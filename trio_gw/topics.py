@@ -21,7 +21,7 @@ from trio_gw.segments import Segments, Texts, Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PARAMETER = re.compile(r"\{([^{}/]*)\}")
+PARAMETER = re.compile(r"\{([^{}/]*)\}")
 _LETTERS = re.compile(r"[A-Za-z0-9_\s]+")
 _NEVER = 1 << 62
 
@@ -47,7 +47,7 @@ def pattern_of(channel: str) -> str:
 
 def parameters_of(channel: str) -> tuple[str, ...]:
     """Name the parameters of a channel, left to right."""
-    return tuple(_PARAMETER.findall(pattern_of(channel)))
+    return tuple(PARAMETER.findall(pattern_of(channel)))
 
 
 class _Node:
@@ -63,7 +63,7 @@ class _Node:
 
     def child(self, segment: str) -> _Node:
         """Return the node for a segment of a channel name, made when it is not there yet."""
-        literals = _PARAMETER.split(segment)[::2]
+        literals = PARAMETER.split(segment)[::2]
         if len(literals) == 1:
             return self.literals.setdefault(segment, _Node())
         if literals == ["", ""]:

@@ -80,6 +80,7 @@ _DOTS = (
     b"/..", b"/.", b"/./", b"/../", b"/../../etc/passwd", b"/a/../b", b"/a/./b", b"/a/..",
     b"/%2e%2e%2fadmin", b"/%2e%2e/admin", b"/%2E%2E/admin", b"/.%2e/admin", b"/%2e./admin",
     b"/%2e", b"/a%2f..%2fb", b"/a/..%2fb", b"/a\\..\\b", b"/a%5c..%5cb", b"/..\\", b"/..%5C",
+    b"/a\\b", b"/\\", b"/\\\\host/a",
     b"/..;/admin", b"/a/..;v=1/b", b"/a/.;x/b", b"/..%3b/admin", b"/%2e%2e;", b"/a/..?x",
 )  # fmt: skip
 _FIELDS = {

@@ -313,6 +313,9 @@ def test_end_to_end_headers_pass_in_their_order() -> None:
         *(b"x-forwarded-client-cert", b"x-forwarded-access-token", b"x_forwarded.user"),
         *(b"x-jwt-assertion", b"x-request-id", b"x-wso2-cluster-header", b"x-wso2-anything"),
         *(b"x-envoy-max-retries", b"x-envoy-original-path"),
+        # the path, for some frameworks
+        *(b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-override-url"),
+        b"x_original_url",
         # what CGI, WSGI and PHP make the same name of
         *(b"x_forwarded_for", b"x_real-ip", b"x_jwt_assertion", b"x-wso2_cluster_header"),
         *(b"x_envoy_max_retries", b"content_length", b"transfer_encoding", b"x.jwt.assertion"),

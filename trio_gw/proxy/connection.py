@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.proxy import barrier, forwarding, no_route, question, readings, refusals
+from trio_gw.proxy import barrier, forwarding, no_route, path_confusion, question, refusals
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
@@ -157,7 +157,7 @@ class _Connection:
             else:
                 await self.answers.give(204, ALLOW, b"")
             return None
-        readings.check(table, head.host, head.path, match)
+        path_confusion.check(head.path, head.query, match)
         return match
 
     def _is_system_host(self, head: RequestHead) -> bool:

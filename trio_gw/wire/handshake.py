@@ -61,6 +61,9 @@ HOP_BY_HOP = frozenset(
 _USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them hop-by-hop
 # Names a backend may trust because a gateway set them; a client's own are never passed on.
 _OURS = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
+# Some frameworks take these for the path that was asked for, as a rewriting server in front of
+# them (IIS, Zend and Symfony in older versions) would name it.
+_OURS |= frozenset(b"x-original-url x-rewrite-url x-original-uri x-override-url".split())
 # All that begin so: some proxies say with them who the user is (`X-Forwarded-User`).
 _OUR_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
 # Spellings that CGI and its heirs cannot tell apart: `X_Real.IP` arrives as HTTP_X_REAL_IP too.

@@ -244,6 +244,8 @@ def _path_and_query(method: bytes, target: bytes, authority: bytes) -> tuple[str
         raise bad_request("The request target must start with /")
     if _BAD_ESCAPE.search(target):
         raise bad_request("Malformed percent-escape in the request target")
+    if b"\\" in path:
+        raise bad_request("The path must not hold a backslash; write it as %5C (RFC 3986)")
     if _DOT_SEGMENT.search(unquote_to_bytes(path)):
         raise bad_request("The path must not hold . or .. segments")
     return path.decode("ascii"), query.decode("ascii")

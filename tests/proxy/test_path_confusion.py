@@ -55,6 +55,9 @@ async def gateway(nursery: trio.Nursery, base: Path, backend: Backend) -> Runnin
     [
         *("/r/%61dmin", "/r/adm%69n", "/r/admin;x=1", "/r/%61dmin;x", "/r/admin%3Bx"),
         *("/r/7%2Fkeys", "/r/7%2fkeys", "/r/7%2Fkeys;x"),
+        "/r/%61dmin;x%2fy",  # Tomcat drops up to the next raw slash, then decodes
+        "/r/x%5Ckeys",  # the URL Standard
+        *("/r/ADMIN", "/r/Admin/"),  # Express
     ],
 )
 async def test_an_open_topic_is_no_way_around(
