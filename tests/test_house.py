@@ -18,18 +18,19 @@ FLOORS: dict[str, set[str]] = {
     "wire": set(),
     "telemetry": set(),
     "segments": set(),
+    "conflicts": {"config"},
     "topics": {"segments"},
     "path_readings": set(),
     "demands": {"path_readings", "segments", "topics"},
     "mapping": {"config"},
-    "routes": {"config", "demands", "mapping", "segments", "topics"},
+    "routes": {"config", "conflicts", "demands", "mapping", "segments", "topics"},
     "guard": {"config", "watch"},
     "relay": {"wire"},
     "proxy": {
         *("config", "demands", "guard", "path_readings", "relay", "routes", "segments"),
         *("telemetry", "wire"),
     },
-    "feed": {"config", "routes", "telemetry", "watch", "wire"},
+    "feed": {"config", "conflicts", "routes", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
     "admin": {"config", "feed", "guard", "proxy", "relay", "routes", "telemetry"},
     "material": {"config", "guard", "proxy", "routes", "watch"},
@@ -53,19 +54,20 @@ FLOORS: dict[str, set[str]] = {
 
 # A library has one door.
 DOORS: dict[str, set[str]] = {
-    "h11": {"admin/http1.py", "wire/answer.py", "wire/http.py"},
+    "h11": {"wire/answer.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
     "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/words.py"},
     "prometheus_client": {"telemetry/metrics.py"},
+    "hypercorn": {"admin/http2.py", "admin/server.py"},
     "python_multipart": {"admin/formtoken.py", "admin/upload.py"},
     "starlette": {
         "admin/adapter.py",
         "admin/answers.py",
         "admin/app.py",
         "admin/context.py",
+        "admin/drain.py",
         "admin/formtoken.py",
-        "admin/http1.py",
         "admin/server.py",
         "admin/upload.py",
         "admin/views.py",
@@ -90,6 +92,7 @@ DOORS: dict[str, set[str]] = {
 PURE = (
     *(
         "config",
+        "conflicts",
         "demands",
         "errors",
         "guard/caps.py",

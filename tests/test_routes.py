@@ -353,7 +353,7 @@ bases = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=3)
 
 
 @given(st.data(), st.lists(st.tuples(bases, bases, st.booleans()), min_size=1, max_size=5))
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(300), deadline=None)
 def test_the_answer_does_not_depend_on_the_order_of_projects(
     data: st.DataObject, drawn: list[tuple[list[str], list[str], bool]]
 ) -> None:

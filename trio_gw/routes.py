@@ -13,6 +13,7 @@ but none of its topics goes on to the next candidate.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,18 +22,24 @@ import trio
 
 from trio_gw import demands
 from trio_gw.config.placement import DEFAULT_ENVIRONMENT, place, placements, vhosts
+from trio_gw.conflicts import Claimant, settle
+from trio_gw.conflicts import default_base_path as default_base_path
 from trio_gw.errors import Problem
 from trio_gw.mapping import Target
 from trio_gw.segments import Work, WorkError
 from trio_gw.topics import STEPS, TopicMatcher, parameters_of, pattern_of, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
     from trio_gw.config.settings import Environment
+    from trio_gw.conflicts import Claim, Holder
 
 log = logging.getLogger("trio_gw.routes")
+
+MAX_PARTS = 100_000  # segments and parameters of all channels of one API
+SORTED = 1000  # topics that are sorted at once
 
 MOST_RECENT, MAX_RECENT = 1000, 256  # requests whose route is remembered, and their length
 
@@ -83,19 +90,29 @@ class Match(NamedTuple):
 class _Api:
     """One project's compiled routes; kept from table to table while the project is the same."""
 
-    __slots__ = ("matcher", "project", "routes", "too_alike")
+    __slots__ = ("digest", "matcher", "project", "routes", "too_alike")
 
-    def __init__(self, project: ApiProject) -> None:
+    def __init__(self, project: ApiProject, pause: Callable[[], None]) -> None:
         self.project = project
         self.too_alike = False  # and that has been logged
-        topics = sorted(project.topics, key=lambda topic: sort_key(topic.name))
-        self.routes = tuple(Route(project, topic, place) for place, topic in enumerate(topics))
-        self.matcher = TopicMatcher([topic.name for topic in topics])
+        topics = _in_order(project.topics, pause)
+        routes = []
+        for number, topic in enumerate(topics):
+            pause()
+            routes.append(Route(project, topic, number))
+        self.routes = tuple(routes)
+        self.matcher = TopicMatcher([topic.name for topic in topics], pause)
         if len({_demand(route) for route in self.routes}) > 1:
             known = demands.Demands([_entry(route) for route in self.routes])
             for route in self.routes:
+                pause()
                 if known.stricter(route.place):
                     route.demands = known
+        digest = hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(project, topics=())))
+        for topic in topics:
+            pause()
+            digest.update(msgspec.json.encode(topic))
+        self.digest = digest.digest()
 
     def match(self, rest: str, work: Work) -> Match | None:
         if (found := self.matcher.match(rest, work)) is None:
@@ -109,6 +126,8 @@ def _demand(route: Route) -> demands.Demand:
     topic = route.topic
     scopes = None if topic.scopes is None else frozenset(topic.scopes)
     limits = (topic.inspection, topic.max_message, topic.tier)
+    if not route.secured:  # what it declares is not asked for, so these are all alike
+        return demands.Demand(False, None, frozenset(), limits)
     return demands.Demand(route.secured, scopes, frozenset(topic.api_keys), limits)
 
 
@@ -121,25 +140,19 @@ def _entry(route: Route) -> demands.Entry:
 class _Vhost:
     """The APIs of one host name, by the base paths they answer at."""
 
-    __slots__ = ("bases", "by_id", "by_title", "depth", "lengths")
+    __slots__ = ("bases", "depth", "lengths")
 
     def __init__(self) -> None:
-        self.by_id: dict[str, ApiProject] = {}
-        self.by_title: dict[tuple[str, str], ApiProject] = {}
         # base path → (is the default version's group, API)
         self.bases: dict[str, tuple[bool, _Api]] = {}
         self.depth = 0
         self.lengths: set[int] = set()  # of the base paths
 
-    def add(self, base: str, api: _Api) -> _Api | None:
-        """Claim a base path; returns the API that holds it already, if one does."""
-        holder = self.bases.get(base)
-        if holder is not None:
-            return holder[1]
+    def add(self, base: str, api: _Api) -> None:
+        """Have an API answer at a base path."""
         self.bases[base] = (api.project.default_version, api)
         self.depth = max(self.depth, base.count("/"))
         self.lengths.add(len(base))
-        return None
 
     def match(self, path: str) -> Match | None:
         """Find the route for a raw path. Bounded by the deepest base path, not by the path."""
@@ -187,10 +200,15 @@ def _tell(api: _Api) -> None:
 
 
 class RouteTable:
-    """An immutable set of routes."""
+    """An immutable set of routes. `held` says whose the claims are that it was made by."""
 
     def __init__(
-        self, vhosts: dict[str, _Vhost], default: str, apis: dict[str, _Api], digest: str
+        self,
+        vhosts: dict[str, _Vhost],
+        default: str,
+        apis: dict[str, _Api],
+        digest: str,
+        held: Mapping[Claim, Holder],
     ) -> None:
         self._vhosts = vhosts
         self._default = default  # the vhost for hosts nobody claims; empty: none (404)
@@ -200,6 +218,7 @@ class RouteTable:
         self._suffix_lengths = set(map(len, self._suffixes))
         self.apis = apis
         self.digest = digest
+        self.held = held
         self._topics: frozenset[tuple[str, str]] | None = None
         self._recent: dict[tuple[str, str], Match] = {}  # what was found for whom
 
@@ -255,20 +274,19 @@ class RouteTable:
 
     def rows(self) -> Iterator[tuple[str, str, Route]]:
         """List every (vhost, base path, route) in the order in which they are tried."""
+        for host, base, api in self._bases():
+            for route in api.routes:
+                yield host, base, route
+
+    def bases(self) -> Iterator[tuple[str, str, ApiProject]]:
+        """List every (vhost, base path, API) in the order in which they are tried."""
+        return ((host, base, api.project) for host, base, api in self._bases())
+
+    def _bases(self) -> Iterator[tuple[str, str, _Api]]:
         for host in sorted(self._vhosts):
             bases = self._vhosts[host].bases
             for base in sorted(bases, key=lambda base: (bases[base][0], -len(base), base)):
-                for route in bases[base][1].routes:
-                    yield host, base, route
-
-
-def default_base_path(project: ApiProject) -> str:
-    """Return the context without version, at which a default version answers too.
-
-    Only the version at the end of the base path is removed; the reference removes every
-    occurrence, a bug (spec: routing §4).
-    """
-    return project.context.rstrip("/")
+                yield host, base, bases[base][1]
 
 
 def _bases(project: ApiProject) -> list[str]:
@@ -285,32 +303,71 @@ def compile_table(
     *,
     strict_vhosts: bool = False,
     previous: RouteTable | None = None,
+    origins: Sequence[str] = (),
+    held: Mapping[Claim, Holder] | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> tuple[RouteTable, tuple[Problem, ...]]:
     """Compile projects into a table.
 
-    Of two that claim one id, one name and version, or one base path on a host, the earlier wins.
-    Always yields a table: what cannot be served is left out and named in the problems. Routes
-    of projects that are unchanged since `previous` are taken over from it.
+    Of two that claim one id, one name and version, or one base path on a host, the one that holds
+    it wins, else the earlier (`conflicts`); `origins` names the origin of each project. Always
+    yields a table: what cannot be served is left out and named in the problems. Routes of projects
+    that are unchanged since `previous` are taken over from it. `pause` is called every few dozen
+    microseconds.
     """
     vhost_of = vhosts(environments)
     problems: list[Problem] = []
     hosted: dict[str, _Vhost] = {}
     apis: dict[str, _Api] = {}
+    claimants: list[Claimant] = []
     digest = hashlib.sha256(msgspec.json.encode((list(environments), strict_vhosts)))
-    for project in projects:
-        known = previous.apis.get(project.folder) if previous else None
-        api = known if known is not None and known.project == project else _Api(project)
+    for number, project in enumerate(projects):
+        pause()
+        if (parts := _parts(project)) > MAX_PARTS:
+            what = f"its channels have {parts:,} segments and parameters, more than {MAX_PARTS:,}"
+            problems.append(Problem(project.folder, 0, 0, what, "split it into several APIs"))
+            continue
         hosts = _hosts(project, vhost_of, problems)
         if not hosts:
             what = "deployed nowhere: none of its environments is known here"
             mend = "name the environment under [[environments]] in gateway.toml"
             problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
-        for host in hosts:
-            _place(api, host, hosted.setdefault(host, _Vhost()), problems)
+        known = previous.apis.get(project.folder) if previous else None
+        same = known is not None and (known.project is project or known.project == project)
+        api = known if known is not None and same else _Api(project, pause)
         apis[project.folder] = api
-        digest.update(msgspec.json.encode(api.project))
+        digest.update(api.digest)
+        claimants.append(Claimant(project, origins[number] if origins else "", hosts))
+    settled = settle(claimants, held or {}, pause)
+    for claim, number in settled.granted.items():
+        pause()
+        if claim.kind == "base":
+            project = claimants[number].project
+            hosted.setdefault(claim.host, _Vhost()).add(claim.value, apis[project.folder])
+            digest.update(msgspec.json.encode((claim, project.folder)))
     default = "" if strict_vhosts else vhost_of[DEFAULT_ENVIRONMENT]
-    return RouteTable(hosted, default, apis, digest.hexdigest()), tuple(problems)
+    holders = {claim: claimants[number].holder for claim, number in settled.granted.items()}
+    table = RouteTable(hosted, default, apis, digest.hexdigest(), holders)
+    return table, (*problems, *settled.problems)
+
+
+def _parts(project: ApiProject) -> int:
+    """Count what compiling takes time and memory for."""
+    names = (topic.name for topic in project.topics)
+    return sum(name.count("/") + name.count("{") for name in names)
+
+
+def _in_order(topics: Sequence[Topic], pause: Callable[[], None]) -> list[Topic]:
+    """Sort topics as they are tried, a thousand at a time."""
+
+    def key(topic: Topic) -> tuple[bool, bool, str, str, str]:
+        pause()
+        return sort_key(topic.name)
+
+    pieces = [
+        sorted(topics[start : start + SORTED], key=key) for start in range(0, len(topics), SORTED)
+    ]
+    return pieces[0] if len(pieces) == 1 else list(heapq.merge(*pieces, key=key))
 
 
 def _hosts(
@@ -324,39 +381,6 @@ def _hosts(
             problems.append(Problem(project.folder, 0, 0, what, mend, "warning"))
     placed = placements(project.deployments, vhost_of)
     return tuple(dict.fromkeys(one.host for one in placed))
-
-
-def _conflict(project: ApiProject, host: str, vhost: _Vhost) -> Problem | None:
-    """Find out whether the host has this API already (spec: project-format §7.2)."""
-    if (other := vhost.by_id.setdefault(project.id, project)) is not project:
-        what = f"has the id {project.id} of {other.title} ({other.folder})"
-        mend = "remove one of them, or give one another `id`"
-    elif (
-        other := vhost.by_title.setdefault((project.organization, project.title), project)
-    ) is not project:
-        what = f"is {project.title}, as {other.folder} is"
-        mend = "remove one of them, or give one another `name` or `version`"
-    else:
-        return None
-    return Problem(project.folder, 0, 0, f"{what}; only that is served on {host}", mend)
-
-
-def _place(api: _Api, host: str, vhost: _Vhost, problems: list[Problem]) -> None:
-    project = api.project
-    if (conflict := _conflict(project, host, vhost)) is not None:
-        problems.append(conflict)
-        return
-    bases = _bases(project)
-    for base in bases:
-        if (holder := vhost.add(base, api)) is not None and holder is not api:
-            what = (
-                f"base path {base or '/'} on {host} is already served by {holder.project.title}"
-                f" ({holder.project.folder})"
-            )
-            mend = "change the context or the version of one of them, or remove one"
-            problems.append(Problem(project.folder, 0, 0, what, mend))
-            if base == bases[0]:
-                return
 
 
 class Live:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from trio_gw.segments import Segments, Texts, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PARAMETER = re.compile(r"\{([^{}/]*)\}")
 _LETTERS = re.compile(r"[A-Za-z0-9_\s]+")
@@ -78,9 +78,11 @@ class _Node:
 class TopicMatcher:
     """The compiled topics of one API; ranks are positions in the given, sorted sequence."""
 
-    def __init__(self, channels: Sequence[str]) -> None:
+    def __init__(self, channels: Sequence[str], pause: Callable[[], None] = lambda: None) -> None:
+        """Compile; `pause` is called with each channel."""
         self._root = _Node()
         for rank, channel in enumerate(channels):
+            pause()
             self._add(pattern_of(channel), rank)
 
     def _add(self, name: str, rank: int) -> None:

@@ -7,6 +7,7 @@ The composition root, and with the command line the only file that knows everyon
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,9 +29,10 @@ from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.deploy import Deployer
 from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
-from trio_gw.feed.folder import follow
+from trio_gw.feed.folder import FOLDER, follow
 from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource, either
+from trio_gw.feed.precedence import Precedence
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
@@ -72,7 +74,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 TRIAL = "trial"  # the origin of the one API of `run --to`
-FOLDER = "apis"
 FIRST_COMMIT = 30.0  # seconds for which `/ready` waits for the first commit of a repository
 
 
@@ -118,6 +119,15 @@ def trial_project(endpoint: Endpoint) -> ApiProject:
     )
 
 
+def _precedence(settings: Settings, base: Path, fleet: Fleet) -> Precedence | None:
+    """Say where it is kept who was served first; nowhere, if nobody is to read it."""
+    if not settings.persist and fleet.alone:
+        return None
+    writer = f"{socket.gethostname()} {fleet.started}"
+    folder = base / settings.deployed
+    return Precedence(folder, settings.deployed, writer=writer, decides=fleet.index == 0)
+
+
 async def run(
     settings: Settings,
     base: Path,
@@ -152,6 +162,7 @@ async def run(
         origins=origins,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
+        precedence=_precedence(settings, base, fleet) if trial is None else None,
     )
     vhost_of = vhosts(settings.environments)
     depot = Depot(base / settings.deployed, settings.deployed)
@@ -242,6 +253,7 @@ async def run(
             if settings.evict:
                 nursery.start_soon(sweeper.evict, live)
             nursery.start_soon(watch, balancers, live, settings.health)
+            await nursery.start(catalog.run)
             if trial is None:
                 await nursery.start(deployed.run)
                 if git is not None:

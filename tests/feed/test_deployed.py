@@ -54,6 +54,7 @@ async def test_it_is_the_project_that_everybody_else_loads(
     live = Live(EMPTY)
     catalog = Catalog(live, (), origins=(ORIGIN,), strict_vhosts=False, known_tiers={})
     await nursery.start(here.source.run)
+    await nursery.start(catalog.run)
     catalog.publish(ORIGIN, {}, ())
     deployer = Deployer(here.source, catalog, live, HOSTS)
     outcome = await deployer.deploy(uploaded(tmp_path, components={}), "some.zip", override=False)
@@ -68,10 +69,11 @@ async def test_it_is_the_project_that_everybody_else_loads(
     assert here.snapshots == there.snapshots
 
 
-async def test_what_is_expected_is_not_read(tmp_path: Path) -> None:
+async def test_what_is_expected_is_not_read(nursery: trio.Nursery, tmp_path: Path) -> None:
     here, there = Published(tmp_path), Published(tmp_path)
     live = Live(EMPTY)
     catalog = Catalog(live, (), origins=(ORIGIN,), strict_vhosts=False, known_tiers={})
+    await nursery.start(catalog.run)
     catalog.publish(ORIGIN, {}, ())
     deployer = Deployer(here.source, catalog, live, HOSTS)
     outcome = await deployer.deploy(uploaded(tmp_path), "some.zip", override=False)

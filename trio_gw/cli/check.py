@@ -69,24 +69,23 @@ def main(options: argparse.Namespace) -> int:
         problems += _check_keys(settings, base)
     except UnusableError as error:
         problems += error.problems
-    if options.paths:
-        snapshots, faults = _given(options.paths)
-    else:
-        snapshots, faults = standing(settings, base)
+    found = _given(options.paths) if options.paths else standing(settings, base)
     if settings.git.url:
         problems += git.faults(settings.git, base, os.environ)
-    problems += faults
+    problems += found.problems
     compiled = compile_snapshots(
-        snapshots,
+        found.snapshots,
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
+        origins=found.origins,
+        held=found.held,
     )
     problems += compiled.problems
     problems += _keyless(compiled.table, settings)
     if not options.paths:
         problems += _check_denials(settings, base, compiled.table)
-    count = sum(map(len, snapshots))
+    count = sum(map(len, found.snapshots))
     if options.url:
         problems += _against(options, compiled.table)
     problems = list(dict.fromkeys(problems))

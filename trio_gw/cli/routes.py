@@ -34,12 +34,15 @@ def main(options: argparse.Namespace) -> int:
         tell(error.problems)
         return 1
     settings = loaded.settings
-    snapshots, problems = standing(settings, loaded.base)
-    table, _, conflicts = compile_snapshots(
-        snapshots,
+    found = standing(settings, loaded.base)
+    problems = found.problems
+    table, _, conflicts, _ = compile_snapshots(
+        found.snapshots,
         settings.environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
+        origins=found.origins,
+        held=found.held,
     )
     tell([*loaded.problems, *problems, *conflicts])
     print(as_json(table) if options.json else as_text(table))

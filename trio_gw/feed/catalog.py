@@ -1,21 +1,21 @@
 """The catalog: the latest snapshot of every source, merged, compiled, compared, swapped in.
 
-Sources call `publish`. Nothing is served before every expected origin has spoken; when the last
-one has, the first table is live at once. Later snapshots are applied at the next turn of the event
-loop: of several in one turn only the last state counts. A table that would serve the same as the
-current one is not swapped in. Readers of `Live` see whole tables only.
+Sources call `publish`; `run` compiles. Nothing is served before every expected origin has spoken.
+Snapshots are compiled in a worker thread, which lets the event loop run after every millisecond;
+those that come meanwhile are compiled afterwards, of several only the last state. A table that
+would serve the same as the current one is not swapped in. Readers of `Live` see whole tables only.
 
 Problems of all sources, and those that only show when everything is put together, are kept in
 `problems` for the admin API. Each is logged when it appears and when it is gone, not in between.
 
-Compiling happens in the event loop: 2,000 projects of five topics with one change take 13 ms
-(80 ms the first time), and a source publishes a few times a second at most.
+Who is served first keeps it (`conflicts`), over restarts too (`precedence`).
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
@@ -23,25 +23,35 @@ from trio_gw.config import tiers
 from trio_gw.routes import compile_table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Environment
+    from trio_gw.conflicts import Claim, Holder
     from trio_gw.errors import Problem
     from trio_gw.feed.ledger import Snapshot
+    from trio_gw.feed.precedence import Mark, Precedence
     from trio_gw.routes import Live, RouteTable
 
 log = logging.getLogger("trio_gw.feed")
 
+T = TypeVar("T")
+
+SLICE, BREAK = 0.001, 0.0005  # seconds of work in a thread, and for the others after it
+LOOK = 0.25  # seconds between two looks at what the worker that decides has written
 NAMES = 20  # titles that one log line lists at most
 
 
 class Compiled(NamedTuple):
-    """A table, the APIs it serves by organization and title, and what is wrong between them."""
+    """A table, the APIs it serves by folder, and what is wrong between them.
+
+    `changed` tells whether somebody holds what was not held by the same before.
+    """
 
     table: RouteTable
     served: dict[str, ApiProject]
     problems: tuple[Problem, ...]
+    changed: bool
 
 
 class Catalog:
@@ -55,22 +65,30 @@ class Catalog:
         *,
         strict_vhosts: bool = False,
         known_tiers: Collection[str] = tiers.BUILTIN,
+        precedence: Precedence | None = None,
     ) -> None:
-        """Expect these `origins`; of two APIs in conflict the one of the earlier origin wins."""
+        """Expect these `origins`, the most important first. `precedence` keeps who was first."""
         self.ready = trio.Event()
         self.problems: tuple[Problem, ...] = ()
         self._live = live
         self._environments = tuple(environments)
         self._strict_vhosts = strict_vhosts
         self._known_tiers = known_tiers
+        self._precedence = precedence
+        self._mark: Mark | None = None
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(origins)
         self._served: dict[str, ApiProject] = {}
-        self._pending: trio.Event | None = None
+        self._held: Mapping[Claim, Holder] = {}
+        self._published = self._applied = 0  # states of the snapshots
+        self._wake = trio.Event()  # there is one that is not applied
+        self._done = trio.Event()  # one has been applied
+        self._limiter = trio.CapacityLimiter(1)
 
     async def applied(self) -> None:
         """Return when all that was published so far is in the current table."""
-        if self._pending is not None:
-            await self._pending.wait()
+        wanted = self._published
+        while self._applied < wanted:
+            await self._done.wait()
 
     def publish(
         self,
@@ -80,44 +98,84 @@ class Catalog:
     ) -> None:
         """Replace all that `origin` published before. Called in the Trio thread; never blocks.
 
-        `projects` by folder name, whose order decides conflicts within the origin. Raises
-        ValueError for an origin that is not expected.
+        `projects` by folder name, whose order decides conflicts within the origin that are new.
+        Raises ValueError for an origin that is not expected.
         """
         if origin not in self._snapshots:
             raise ValueError(f"unexpected origin: {origin!r}")
         self._snapshots[origin] = dict(projects), tuple(problems)
-        if self.ready.is_set():
-            if self._pending is None:
-                self._pending = trio.Event()
-            token = trio.lowlevel.current_trio_token()
-            token.run_sync_soon(self._apply, idempotent=True)
+        snapshots = self._spoken()
+        if len(snapshots) == len(self._snapshots):
+            self._published += 1
+            self._wake.set()
         else:
-            self._apply()
+            self._tell(problem for _, found in snapshots for problem in found)
 
-    def _apply(self) -> None:
-        pending, self._pending = self._pending, None
-        self._compile()
-        if pending is not None:
-            pending.set()
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Compile what is published, and follow what others decide, until cancelled."""
+        if (precedence := self._precedence) is not None:
+            self._mark, self._held = await self._in_thread(
+                lambda: (precedence.mark(), precedence.read(first=True))
+            )
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            if precedence is not None and not precedence.decides:
+                nursery.start_soon(self._follow, precedence)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                await self._compile()
 
-    def _compile(self) -> None:
-        snapshots = [snapshot for snapshot in self._snapshots.values() if snapshot is not None]
-        problems = [problem for _, found in snapshots for problem in found]
-        if len(snapshots) < len(self._snapshots):
-            self._tell(problems)
-            return
-        compiled = compile_snapshots(
-            [projects for projects, _ in snapshots],
-            self._environments,
-            strict_vhosts=self._strict_vhosts,
-            previous=self._live.table,
-            known_tiers=self._known_tiers,
+    def _spoken(self) -> list[Snapshot]:
+        return [snapshot for snapshot in self._snapshots.values() if snapshot is not None]
+
+    async def _compile(self) -> None:
+        """Compile what is published now, and make it the current table."""
+        state, held = self._published, self._held
+        snapshots = self._spoken()
+        compiled = await self._in_thread(
+            lambda: compile_snapshots(
+                [projects for projects, _ in snapshots],
+                self._environments,
+                strict_vhosts=self._strict_vhosts,
+                previous=self._live.table,
+                known_tiers=self._known_tiers,
+                origins=tuple(self._snapshots),
+                held=held,
+                pause=Slices().pause,
+            )
         )
-        self._tell([*problems, *compiled.problems])
+        self._tell([*(problem for _, found in snapshots for problem in found), *compiled.problems])
         if compiled.table.digest != self._live.table.digest:
             self._live.swap(compiled.table)
             self._tell_changes(compiled.served)
+        if self._held is held:  # else others have decided meanwhile, and it is compiled anew
+            self._held = compiled.table.held
+        self._applied = state
         self.ready.set()
+        done, self._done = self._done, trio.Event()
+        done.set()
+        precedence = self._precedence
+        if precedence is not None and precedence.decides and compiled.changed:
+            with trio.CancelScope(shield=True):  # what has been served is to be known later
+                await self._in_thread(lambda: precedence.write(compiled.table.held))
+
+    async def _follow(self, precedence: Precedence) -> None:
+        """Take over what the worker that decides has written."""
+        while True:
+            await trio.sleep(LOOK)
+            mark = await self._in_thread(precedence.mark)
+            if mark == self._mark:
+                continue
+            self._mark = mark
+            decided = await self._in_thread(lambda: precedence.read(first=False))
+            if any(self._held.get(claim) != holder for claim, holder in decided.items()):
+                self._held = {**self._held, **decided}
+                self._published += 1
+                self._wake.set()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     def _tell(self, problems: Iterable[Problem]) -> None:
         """Take over the current problems, and log which are new and which are gone."""
@@ -142,25 +200,55 @@ class Catalog:
         log.info("table %d: %s", self._live.generation, "; ".join([counted, *words]))
 
 
+class Slices:
+    """Lets others run after every millisecond of work in a thread, and ends it when cancelled."""
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + SLICE
+
+    def pause(self) -> None:
+        """Let others run if it is time. Raises what cancels the thread's task."""
+        if time.perf_counter() >= self._until:
+            trio.from_thread.check_cancelled()
+            time.sleep(BREAK)
+            self._until = time.perf_counter() + SLICE
+
+
 def compile_snapshots(
-    snapshots: Iterable[Mapping[str, ApiProject]],
+    snapshots: Sequence[Mapping[str, ApiProject]],
     environments: Sequence[Environment],
     *,
     strict_vhosts: bool = False,
     previous: RouteTable | None = None,
     known_tiers: Collection[str] = tiers.BUILTIN,
+    origins: Sequence[str] = (),
+    held: Mapping[Claim, Holder] | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Compiled:
-    """Compile the projects of several origins, the most important first. Pure, may be slow.
+    """Compile the projects of several origins, the most important first. May be slow.
 
-    Also what the command line compiles with. Within an origin the order is that of the folders'
-    names; it decides which of two projects in conflict is served.
+    Also what the command line compiles with. Of two projects in conflict the one that has `held`
+    what both want is served; if neither has, the one of the first origin, and within an origin the
+    one whose folder's name sorts first.
     """
-    merged = [project for snapshot in snapshots for _, project in sorted(snapshot.items())]
+    names = origins or [str(number) for number in range(len(snapshots))]
+    merged: list[ApiProject] = []
+    whose: list[str] = []
+    for origin, snapshot in zip(names, snapshots, strict=True):
+        for _, project in sorted(snapshot.items()):
+            merged.append(project)
+            whose.append(origin)
     table, problems = compile_table(
-        merged, environments, strict_vhosts=strict_vhosts, previous=previous
+        *(merged, environments),
+        strict_vhosts=strict_vhosts,
+        previous=previous,
+        origins=whose,
+        held=held,
+        pause=pause,
     )
-    served = {route.api.folder: route.api for *_, route in table.rows()}
-    return Compiled(table, served, (*problems, *tiers.unknown(merged, known_tiers)))
+    served = {project.folder: project for _, _, project in table.bases()}
+    problems = (*problems, *tiers.unknown(merged, known_tiers))
+    return Compiled(table, served, problems, table.held != (held or {}))
 
 
 def _titles(apis: Sequence[ApiProject]) -> str:

@@ -82,8 +82,7 @@ class Deployer:
     def served(self) -> list[Served]:
         """List the APIs of the current table, one for each host."""
         seen: dict[tuple[str, str], Served] = {}
-        for host, _, route in self._live.table.rows():
-            api = route.api
+        for host, _, api in self._live.table.bases():
             if (host, api.folder) not in seen:
                 where = placements(api.deployments, self._vhost_of)
                 names = tuple(one.environment for one in where if one.host == host)
@@ -166,8 +165,7 @@ class Deployer:
         """Find what stands in the way; a warning if only the same API does."""
         hosts = {one.host for one in where}
         told = set()
-        for host, base, route in self._live.table.rows():
-            api = route.api
+        for host, base, api in self._live.table.bases():
             if host not in hosts or (host, api.folder) in told:
                 continue
             same_id = api.id == project.id

@@ -25,7 +25,7 @@ import trio
 from trio_gw.config.api import Deployment
 from trio_gw.config.placement import placements
 from trio_gw.errors import Problem, UnusableError, renamed
-from trio_gw.feed.index import Index, is_same
+from trio_gw.feed.index import Index
 from trio_gw.feed.ledger import Verdict
 from trio_gw.feed.tracker import examine
 from trio_gw.feed.walk import remedy
@@ -250,14 +250,17 @@ class Deployed:
             if project is not None and self.hides(each):
                 self._hidden[each.folder] = project
                 gone[each.folder] = each.where
+        same: dict[tuple[str, str], set[str]] = {}  # organization and id, or title → hosts
+        titled: dict[tuple[str, str], set[str]] = {}
+        for entry in self.index.entries:
+            there = {placement.host for placement in entry.where}
+            same.setdefault((entry.organization, entry.id), set()).update(there)
+            titled.setdefault((entry.organization, entry.title), set()).update(there)
         found: dict[str, ApiProject] = {}
         for name, project in projects.items():
-            hosts = {
-                placement.host
-                for entry in self.index.entries
-                if is_same(entry, project) or _is_titled(entry.title, entry.organization, project)
-                for placement in entry.where
-            }
+            hosts = same.get((project.organization, project.id), set()) | titled.get(
+                (project.organization, project.title), set()
+            )
             without = gone.get(name, ())
             if not (hosts or without):
                 found[name] = project
@@ -267,10 +270,6 @@ class Deployed:
             if left or not where:
                 found[name] = _placed(project, left) if left else project
         return found
-
-
-def _is_titled(title: str, organization: str, project: ApiProject) -> bool:
-    return (title, organization) == (project.title, project.organization)
 
 
 def _placed(project: ApiProject, where: Iterable[tuple[str, str]]) -> ApiProject:

@@ -22,6 +22,7 @@ import zipfile
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from trio_gw.errors import Problem, UnusableError
+from trio_gw.feed import precedence
 from trio_gw.feed.index import Index, decode, encode
 from trio_gw.feed.removal import remove
 
@@ -153,7 +154,8 @@ class Depot:
             return
         with self.locked(patience=5.0):
             if forget:
-                (self.root / INDEX).unlink(missing_ok=True)
+                for name in (INDEX, precedence.FILE):
+                    (self.root / name).unlink(missing_ok=True)
             named = self._named()
             with os.scandir(self.root) as entries:
                 for entry in list(entries):

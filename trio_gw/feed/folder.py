@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trio_gw.feed.ledger import Snapshot
 
 
+FOLDER = "apis"  # the origin
+
+
 class Publish(Protocol):
     """Receives complete snapshots; called in the Trio thread, must not block."""
 

@@ -12,22 +12,30 @@ from trio_gw.config.placement import vhosts
 from trio_gw.feed import gitstate
 from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
-from trio_gw.feed.folder import load_once
+from trio_gw.feed.folder import FOLDER, load_once
+from trio_gw.feed.precedence import Precedence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Settings
+    from trio_gw.conflicts import Claim, Holder
     from trio_gw.errors import Problem
     from trio_gw.feed.ledger import Snapshot
 
 
 class Standing(NamedTuple):
-    """The projects of each origin, the most important first, and all that is wrong with them."""
+    """The projects of each origin, the most important first, and all that is wrong with them.
+
+    `held` says which of them was served first, where that is known.
+    """
 
     snapshots: tuple[dict[str, ApiProject], ...]
     problems: tuple[Problem, ...]
+    origins: tuple[str, ...] = ()
+    held: Mapping[Claim, Holder] | None = None
 
 
 def standing(settings: Settings, base: Path) -> Standing:
@@ -50,8 +58,14 @@ def standing(settings: Settings, base: Path) -> Standing:
     label = settings.apis
     projects, problems = load_once(base / label, label=label, identify=deployed.identify)
     deployed.folder(label, projects, problems)
-    ordered = [found[origin] for origin in (ORIGIN, GIT, label) if origin in found]
+    names = {ORIGIN: ORIGIN, GIT: GIT, label: FOLDER}
+    ordered = [found[origin] for origin in names if origin in found]
+    held = {}
+    if settings.persist:
+        held = Precedence(base / settings.deployed, settings.deployed).read(first=True)
     return Standing(
         tuple(projects for projects, _ in ordered),
         tuple(problem for _, problems in ordered for problem in problems),
+        tuple(name for origin, name in names.items() if origin in found),
+        held,
     )

@@ -93,6 +93,11 @@ class Fleet:
         self.replaces = self._own[Slot.STATE] == State.MISSING
 
     @property
+    def alone(self) -> bool:
+        """Tell whether there is one process only."""
+        return self._alone
+
+    @property
     def state(self) -> State:
         """The state of this worker."""
         return State(self._own[Slot.STATE])
