@@ -54,20 +54,19 @@ FLOORS: dict[str, set[str]] = {
 
 # A library has one door.
 DOORS: dict[str, set[str]] = {
-    "h11": {"wire/answer.py", "wire/http.py"},
+    "h11": {"admin/http1.py", "wire/answer.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
     "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/words.py"},
     "prometheus_client": {"telemetry/metrics.py"},
-    "hypercorn": {"admin/http2.py", "admin/server.py"},
     "python_multipart": {"admin/formtoken.py", "admin/upload.py"},
     "starlette": {
         "admin/adapter.py",
         "admin/answers.py",
         "admin/app.py",
         "admin/context.py",
-        "admin/drain.py",
         "admin/formtoken.py",
+        "admin/http1.py",
         "admin/server.py",
         "admin/upload.py",
         "admin/views.py",

@@ -3,7 +3,7 @@
     python scripts/bench/uploading.py [MEBIBYTES] [ROUNDS]
 
 In each round messages go there and back for as long as an upload takes, first without one, then
-beside one over HTTP/1.1 and one over HTTP/2. Uploads are made by a process of their own. Prints
+beside one. Uploads are made by a process of their own. Prints
 the time of a message, median and 99th percentile, and by how much the gateway's memory grew.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PAUSE = 0.002  # seconds between two messages
-WAYS = ("alone", "http/1.1", "h2")
+WAYS = ("alone", "beside")
 UPLOAD = "upload"  # the command of the process that uploads
 
 
@@ -61,7 +61,7 @@ async def upload(base: Path, port: int, way: str) -> None:
         yield end
 
     context = ssl.create_default_context(cafile=str(base / "certs" / "mg.pem"))
-    client = AdminClient(Gateway(0, port, [], context), http2=way == "h2")
+    client = AdminClient(Gateway(0, port, [], context))
     size = path.stat().st_size + len(start_of) + 4 + len(end)
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     headers = {"Authorization": BASIC, "Content-Type": kind}

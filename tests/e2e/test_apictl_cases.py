@@ -1,8 +1,7 @@
 """What `apictl mg` asks of the admin API, request by request (spec: apictl-conformance §2 to §6).
 
-Each request has the headers, the order of the query and the framing that apictl gives it; each
-runs over HTTP/1.1, where apictl prints the reason phrase, and over HTTP/2. Tests are named for
-their rows.
+Each request has the headers, the order of the query and the framing that apictl gives it, over
+HTTP/1.1, whose reason phrases apictl prints. Tests are named for their rows.
 """
 
 from __future__ import annotations
@@ -58,16 +57,15 @@ class Adapter:
     def agrees(self, answer: AdminAnswer, status: int, reason: str) -> None:
         """Compare status and, where there is one, reason phrase; and the type."""
         assert answer.status == status, answer.raw
-        if not self.client.http2:
-            assert answer.line == f"{status} {reason}"
+        assert answer.line == f"{status} {reason}"
         assert answer.headers["content-type"] == "application/json"
 
 
-@pytest.fixture(params=["http/1.1", "h2"])
-async def adapter(nursery: trio.Nursery, base: Path, request: pytest.FixtureRequest) -> Adapter:
+@pytest.fixture
+async def adapter(nursery: trio.Nursery, base: Path) -> Adapter:
     backend = await start_echo(nursery)
     gateway = await start_gateway(nursery, base, admin=True)
-    client = AdminClient(gateway, http2=request.param == "h2")
+    client = AdminClient(gateway)
     assert (await client.login()).status == 200
     return Adapter(gateway, client, backend)
 
@@ -429,32 +427,31 @@ async def test_3_13_and_5_11_under_a_control_plane(
 ) -> None:
     monkeypatch.setattr(worker, "Context", partial(Context, ruled=True))
     gateway = await start_gateway(nursery, base, admin=True)
-    for http2 in (False, True):
-        client = AdminClient(gateway, http2=http2)
-        adapter = Adapter(gateway, client, Backend(1, []))
-        await client.login()
-        answer = await client.deploy(adapter.zipped())
-        adapter.agrees(answer, 400, "Bad Request")
-        assert answer.json() == {
-            "code": 400,
-            "error": None,
-            "message": f"{CONTROL_PLANE}deployed to the adapter."
-            " Using apictl, still you can import APIs to APIM instead.",
-        }
-        answer = await client.undeploy("Chat")
-        adapter.agrees(answer, 400, "Bad Request")
-        assert answer.json() == {
-            "code": 400,
-            "description": "Bad request",
-            "error": None,
-            "message": f"{CONTROL_PLANE}undeployed from the adapter."
-            " Using apictl, still you can undeploy an API in APIM instead.",
-        }
-        # Parameters and credentials come first; reading goes on.
-        adapter.agrees(await client.undeploy("ab"), 422, "Unprocessable Entity")
-        assert (await client.list()).body == b'{"list":null}'
-        client.token = "x"
-        adapter.agrees(await client.deploy(adapter.zipped()), 401, "Unauthorized")
+    client = AdminClient(gateway)
+    adapter = Adapter(gateway, client, Backend(1, []))
+    await client.login()
+    answer = await client.deploy(adapter.zipped())
+    adapter.agrees(answer, 400, "Bad Request")
+    assert answer.json() == {
+        "code": 400,
+        "error": None,
+        "message": f"{CONTROL_PLANE}deployed to the adapter."
+        " Using apictl, still you can import APIs to APIM instead.",
+    }
+    answer = await client.undeploy("Chat")
+    adapter.agrees(answer, 400, "Bad Request")
+    assert answer.json() == {
+        "code": 400,
+        "description": "Bad request",
+        "error": None,
+        "message": f"{CONTROL_PLANE}undeployed from the adapter."
+        " Using apictl, still you can undeploy an API in APIM instead.",
+    }
+    # Parameters and credentials come first; reading goes on.
+    adapter.agrees(await client.undeploy("ab"), 422, "Unprocessable Entity")
+    assert (await client.list()).body == b'{"list":null}'
+    client.token = "x"
+    adapter.agrees(await client.deploy(adapter.zipped()), 401, "Unauthorized")
     assert not (base / "deployed").exists()
 
 
@@ -626,12 +623,12 @@ ENVIRONMENTS = [
 ]
 
 
-@pytest.fixture(params=["http/1.1", "h2"])
-async def labelled(nursery: trio.Nursery, base: Path, request: pytest.FixtureRequest) -> Adapter:
+@pytest.fixture
+async def labelled(nursery: trio.Nursery, base: Path) -> Adapter:
     """A gateway with several environments, and an API in all of them."""
     backend = await start_echo(nursery)
     gateway = await start_gateway(nursery, base, admin=True, environments=ENVIRONMENTS)
-    client = AdminClient(gateway, http2=request.param == "h2")
+    client = AdminClient(gateway)
     adapter = Adapter(gateway, client, backend)
     await adapter.client.login()
     project = adapter.project()

@@ -105,20 +105,18 @@ async def test_hostile_forms_are_refused(gateway: RunningGateway, client: AdminC
     assert left(gateway) <= {".lock"}
 
 
-@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
-async def test_too_large_is_told(gateway: RunningGateway, http2: bool) -> None:
+async def test_too_large_is_told(gateway: RunningGateway) -> None:
     body, kind = form(os.urandom(17 << 20))
-    client = AdminClient(gateway, http2=http2)
+    client = AdminClient(gateway)
     assert await post(client, body, kind) == 413
     assert left(gateway) <= {".lock"}
 
 
 async def test_the_answer_comes_although_the_body_was_not_wanted(gateway: RunningGateway) -> None:
-    for http2 in (False, True):
-        client = AdminClient(gateway, http2=http2)
-        client.token = "not.a.token"
-        answer = await client.deploy(os.urandom(6 << 20))
-        assert answer.status == 401
+    client = AdminClient(gateway)
+    client.token = "not.a.token"
+    answer = await client.deploy(os.urandom(6 << 20))
+    assert answer.status == 401
     assert left(gateway) == set()
 
 

@@ -1,4 +1,4 @@
-"""The admin API's other side: requests as `apictl` makes them, over HTTP/1.1 and HTTP/2."""
+"""The admin API's other side: requests as `apictl` makes them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import zipfile
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
-import h2.config
-import h2.connection
-import h2.events
 import trio
 
 from support.gateway import Answer
@@ -67,7 +64,7 @@ def form(
 
 
 class AdminAnswer(Answer):
-    """An answer with its reason phrase; over HTTP/2 there is none."""
+    """An answer with its reason phrase."""
 
     @property
     def reason(self) -> str:
@@ -95,21 +92,20 @@ class Reached(Protocol):
 class AdminClient:
     """Talks to the admin listener of a gateway, a connection for each request."""
 
-    def __init__(self, gateway: Reached, *, http2: bool = False, slash: str = "") -> None:
+    def __init__(self, gateway: Reached, *, slash: str = "") -> None:
         self._gateway = gateway
-        self.http2 = http2
         self.token = ""
         self.base = slash + BASE
 
     async def connect(self) -> trio.SSLStream[trio.SocketStream]:
-        """Open a connection, with the protocol in ALPN."""
+        """Open a connection, with what Go's client offers in ALPN."""
         context: ssl.SSLContext = self._gateway.trust()
-        context.set_alpn_protocols(["h2"] if self.http2 else ["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
         stream = await trio.open_tcp_stream("127.0.0.1", self._gateway.admin_port)
         self._gateway.opened.append(stream)
         secure = trio.SSLStream(stream, context, server_hostname="localhost", https_compatible=True)
         await secure.do_handshake()
-        assert secure.selected_alpn_protocol() == ("h2" if self.http2 else "http/1.1")
+        assert secure.selected_alpn_protocol() == "http/1.1"
         return secure
 
     async def ask(
@@ -128,9 +124,7 @@ class AdminClient:
             fields["Content-Length"] = str(size)
         with trio.fail_after(30):
             async with await self.connect() as stream:
-                if self.http2:
-                    return await _ask_h2(stream, method, path, fields, body)
-                return await _ask_h11(stream, method, path, fields, body)
+                return await _ask(stream, method, path, fields, body)
 
     # -- what apictl does ----------------------------------------------------------------------
 
@@ -197,7 +191,7 @@ async def _pieces(body: bytes | AsyncIterable[bytes]) -> AsyncIterable[bytes]:
             yield piece
 
 
-async def _ask_h11(
+async def _ask(
     stream: trio.SSLStream[trio.SocketStream],
     method: str,
     path: str,
@@ -226,61 +220,3 @@ def _whole(raw: bytearray) -> bool:
         if line.startswith(b"content-length:"):
             return len(body) >= int(line[15:])
     return False
-
-
-async def _ask_h2(
-    stream: trio.SSLStream[trio.SocketStream],
-    method: str,
-    path: str,
-    fields: dict[str, str],
-    body: bytes | AsyncIterable[bytes],
-) -> AdminAnswer:
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    connection.initiate_connection()
-    named = [(n.lower(), v) for n, v in fields.items() if n.lower() != "connection"]
-    pseudo = [
-        (":method", method),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", path),
-    ]
-    connection.send_headers(1, pseudo + named, end_stream=body == b"")
-    await stream.send_all(connection.data_to_send())
-    head, answer, over = "", bytearray(), False
-
-    async def read() -> None:
-        nonlocal head, over
-        data = await stream.receive_some()
-        over = over or not data
-        for event in connection.receive_data(bytes(data)) if data else ():
-            if isinstance(event, h2.events.ResponseReceived):
-                status, *rest = event.headers
-                head = f"HTTP/2 {_text(status[1])} \r\n"
-                head += "".join(f"{_text(name)}: {_text(value)}\r\n" for name, value in rest)
-            elif isinstance(event, h2.events.DataReceived):
-                answer.extend(event.data)
-            elif isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
-                over = True
-        if out := connection.data_to_send():
-            await stream.send_all(out)
-
-    async for piece in _pieces(body):
-        at = 0
-        while at < len(piece) and not over:
-            most = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
-            if most <= 0:
-                await read()
-                continue
-            connection.send_data(1, piece[at : at + most])
-            at += most
-            await stream.send_all(connection.data_to_send())
-    if body != b"" and not over:
-        connection.end_stream(1)
-        await stream.send_all(connection.data_to_send())
-    while not over:
-        await read()
-    return AdminAnswer(f"{head}\r\n".encode() + bytes(answer))
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode()

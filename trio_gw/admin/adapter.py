@@ -16,7 +16,7 @@ import trio
 
 from trio_gw.admin import parameters
 from trio_gw.admin.answers import CHALLENGE, FaultError, answer, empty, told
-from trio_gw.admin.context import address_of, slow_down
+from trio_gw.admin.context import address_of, authenticated, slow_down
 from trio_gw.admin.parameters import Text
 from trio_gw.admin.upload import received
 from trio_gw.errors import UnusableError
@@ -81,6 +81,7 @@ async def token(context: Context, request: Request, _: str) -> Response:
         raise slow_down(error) from None
     if made is None:
         return empty(401, CHALLENGE)
+    authenticated(request)
     return answer({"accessToken": made}, headers={"Cache-Control": "no-store"})
 
 

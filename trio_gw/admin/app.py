@@ -19,8 +19,7 @@ from starlette.routing import Route
 
 from trio_gw.admin import adapter, page, views
 from trio_gw.admin.answers import JSON, FaultError, answer
-from trio_gw.admin.context import authenticate
-from trio_gw.admin.drain import Drained
+from trio_gw.admin.context import authenticate, authenticated
 from trio_gw.admin.formtoken import Peekable
 from trio_gw.admin.openapi import document
 
@@ -80,7 +79,10 @@ class _Resource:
             message = f"method {request.method} is not allowed, but [{allowed}] are"
             raise FaultError(405, message, headers={"Allow": allowed})
         form = receive if operation.consumes == FORM else None
-        user = await authenticate(self._context, request, form) if operation.secured else ""
+        user = ""
+        if operation.secured:
+            user = await authenticate(self._context, request, form)
+            authenticated(request)
         _check_types(request, operation)
         return await operation.handle(self._context, request, user)
 
@@ -159,4 +161,4 @@ def make_app(context: Context, version: str) -> ASGIApp:
     routes = [Route(path, _Resource(context, found)) for path, found in paths.items()]
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False
-    return _Cleaned(Drained(app))
+    return _Cleaned(app)

@@ -9,6 +9,7 @@ import trio
 
 from trio_gw.admin.answers import CHALLENGE, FaultError
 from trio_gw.admin.formtoken import form_token
+from trio_gw.admin.http1 import AUTHENTICATED
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Context(NamedTuple):
 def address_of(request: Request) -> str:
     """Tell who asks."""
     return request.client.host if request.client else ""
+
+
+def authenticated(request: Request) -> None:
+    """Let the server know that whoever asks has shown good credentials."""
+    request.scope["extensions"][AUTHENTICATED]()
 
 
 def slow_down(error: SlowDownError) -> FaultError:

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 # TLS 1.2 with forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
-PROTOCOLS = ("http/1.1",)  # WebSockets over TCP need it
-# For the admin API the first that a client offers, too: in HTTP/2 uploads take twice the time.
-ADMIN_PROTOCOLS = ("http/1.1", "h2")
+PROTOCOLS = ("http/1.1",)  # WebSockets over TCP need it, and the admin API no other
 MAX_REMEMBERED = 10_000  # client certificates that were seen to lead to `tls.client_ca`
 
 
@@ -115,7 +113,7 @@ class ServerTls:
         self._remembered: dict[bytes, None] = {}
         self._building = trio.Lock()
         self.context = _contexts(self._shown, self._anchors)
-        self.admin = _contexts(self._shown, (), ADMIN_PROTOCOLS)
+        self.admin = _contexts(self._shown, ())
 
     @property
     def pair(self) -> KeyPair:
@@ -186,7 +184,7 @@ class ServerTls:
             shown, anchors, pinned = list(self._shown), self._anchors, self._pinned
             trusted = (*anchors, *pinned)
             context = await trio.to_thread.run_sync(_contexts, shown, trusted)
-            admin = await trio.to_thread.run_sync(_contexts, shown, (), ADMIN_PROTOCOLS)
+            admin = await trio.to_thread.run_sync(_contexts, shown, ())
             self.context, self.admin = context, admin
             self._cas = frozenset(ssl.PEM_cert_to_DER_cert(pem) for pem in anchors)
             self._remembered.clear()
@@ -214,11 +212,9 @@ def _names(certificate: x509.Certificate) -> list[str]:
         return []
 
 
-def _contexts(
-    shown: Sequence[Shown], trusted: Sequence[str], protocols: Sequence[str] = PROTOCOLS
-) -> ssl.SSLContext:
+def _contexts(shown: Sequence[Shown], trusted: Sequence[str]) -> ssl.SSLContext:
     """Build the context of the first certificate, which hands over to the others by host name."""
-    contexts = [_context(one, trusted, protocols) for one in shown]
+    contexts = [_context(one, trusted) for one in shown]
     first = contexts[0]
     if len(contexts) > 1:
         hosts: dict[str, ssl.SSLContext] = {}
@@ -244,16 +240,14 @@ def choose_host(hosts: dict[str, ssl.SSLContext], name: str) -> ssl.SSLContext |
     return hosts.get(name) or (hosts.get(f"*.{rest}") if label and rest else None)
 
 
-def _context(
-    shown: Shown, trusted: Sequence[str], protocols: Sequence[str] = PROTOCOLS
-) -> ssl.SSLContext:
+def _context(shown: Shown, trusted: Sequence[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= (
         ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     )
-    context.set_alpn_protocols(list(protocols))
+    context.set_alpn_protocols(list(PROTOCOLS))
     with _in_memory(shown.chain) as chain, _in_memory(shown.key) as key:
         context.load_cert_chain(chain, key)
     if trusted:

@@ -1,0 +1,245 @@
+"""HTTP/1.1 for the admin API: one connection's requests, each handed to an ASGI application.
+
+The application reads the body straight from the connection, so nothing is read ahead. Until it
+has called `AUTHENTICATED`, a request and its answer have `PATIENCE` seconds each, however they
+are spread; afterwards every piece has its own deadline, so that a large upload over a slow line
+is no fault. What an operation leaves unread of a body is read and forgotten before the answer,
+within bounds: a client that still sends when the connection is closed may never see the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import h11
+import trio
+
+from trio_gw.admin.answers import FaultError
+from trio_gw.relay.farewell import BROKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Scope
+
+    from trio_gw.relay.plain import PlainStream
+
+AUTHENTICATED = "trio_gw.authenticated"  # an extension of the ASGI scope: call it then
+
+PATIENCE = 15.0  # seconds for a request, and for its answer, until its user is known
+IDLE = 10.0  # seconds between two requests
+SILENCE = 60.0  # seconds without a byte of the body of a user who is known
+SENDING = 30.0  # seconds for one piece of an answer to one
+LINGER = 5.0  # seconds that an answer waits for the rest of the request
+LEFTOVER = 64 << 20  # bytes of it at most
+MAX_HEAD = 1 << 14  # bytes
+CHUNK = 1 << 16  # bytes of one receive
+PIECE = 1 << 14  # bytes of one send
+GOODBYE = 1.0  # seconds for the end of a connection
+_VERSIONS = (b"1.0", b"1.1")
+# Python's names for these have changed, the reference's have not.
+_PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
+
+
+class GoneError(Exception):
+    """The client has left, or takes too long; says how."""
+
+
+class Connection:
+    """The server's side of one connection; `known` is called when a user has authenticated."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        stream: trio.SSLStream[PlainStream],
+        peer: str,
+        known: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._stream = stream
+        self._client = (peer, 0)
+        self._server = stream.transport_stream.socket.getsockname()[:2]
+        self._known = known
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._due = trio.current_time() + PATIENCE  # of what cannot be told apart in time
+        self._authenticated = False
+        self._over = False  # the client says nothing more
+        self._late = False  # or not in time
+        self._bodiless = False  # as the answer to HEAD is
+        self._started = b""  # the head of an answer, until its body is there
+
+    async def serve(self) -> None:
+        """Serve to the end. Raises `GoneError`, or one of `BROKEN`, when the client ends it."""
+        with trio.move_on_at(self._due) as handshake:
+            await self._stream.do_handshake()
+        if handshake.cancelled_caught:
+            raise GoneError("the TLS handshake took too long")
+        while (request := await self._request()) is not None:
+            self._bodiless = request.method == b"HEAD"
+            await self._app(self._scope(request), self.receive, self.send)
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                break
+            self._http.start_next_cycle()
+            if not self._http.trailing_data[0]:
+                self._due = trio.current_time() + IDLE
+                self._authenticated = False
+                if not await self._feed("the next request"):
+                    break
+            self._authenticated = False
+            self._due = trio.current_time() + PATIENCE
+        await self._part()
+
+    # -- the request -----------------------------------------------------------------------
+
+    async def _request(self) -> h11.Request | None:
+        """Read the head of a request; None if there is none, or it has been refused here."""
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                if not self._http.trailing_data[0]:
+                    await self._feed("the request")
+                elif not await self._feed("the head of the request"):
+                    raise GoneError("hung up within the head of a request")
+            if not isinstance(event, h11.Request):
+                return None
+            if event.http_version not in _VERSIONS:
+                raise FaultError(505, "only HTTP/1.1 is spoken here")
+        except h11.RemoteProtocolError as error:
+            await self._refuse(FaultError(error.error_status_hint, f"malformed request: {error}"))
+        except FaultError as error:
+            await self._refuse(error)
+        else:
+            return event
+        return None
+
+    def _scope(self, request: h11.Request) -> Scope:
+        path, _, query = request.target.partition(b"?")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": request.http_version.decode("ascii"),
+            "method": request.method.decode("ascii").upper(),
+            "scheme": "https",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": list(request.headers),
+            "client": self._client,
+            "server": self._server,
+            "extensions": {AUTHENTICATED: self._authenticate},
+        }
+
+    def _authenticate(self) -> None:
+        self._authenticated = True
+        self._known()
+
+    async def receive(self) -> Message:
+        """Give the application what comes next of the body (ASGI `receive`).
+
+        Raises `FaultError`: 408 when it takes too long, 400 when it is malformed.
+        """
+        try:
+            while self._http.their_state is h11.SEND_BODY:
+                if self._http.they_are_waiting_for_100_continue:
+                    with contextlib.suppress(GoneError, *BROKEN):
+                        await self._write(self._http.send(_CONTINUE))
+                event = self._http.next_event()
+                if isinstance(event, h11.Data):
+                    return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+                if isinstance(event, h11.EndOfMessage):
+                    return {"type": "http.request", "body": b"", "more_body": False}
+                if event is h11.NEED_DATA:
+                    await self._feed("the body of the request")
+        except h11.RemoteProtocolError as error:
+            if not self._over:
+                raise FaultError(error.error_status_hint, f"malformed body: {error}") from None
+        return {"type": "http.disconnect"}
+
+    async def _feed(self, what: str) -> bool:
+        """Receive once; tells whether there was something. A connection that broke has ended.
+
+        Too late is a `GoneError` for who has said nothing yet of a request, else a 408.
+        """
+        due = trio.current_time() + SILENCE if self._authenticated else self._due
+        data: bytes | bytearray = b""
+        with trio.move_on_at(due) as deadline, contextlib.suppress(*BROKEN):
+            data = await self._stream.receive_some(CHUNK)
+        if deadline.cancelled_caught:
+            self._late = True
+            if self._http.their_state is h11.IDLE and not self._http.trailing_data[0]:
+                raise GoneError(f"{what} took too long")
+            raise FaultError(408, f"{what} took too long")
+        self._over = not data
+        self._http.receive_data(bytes(data))
+        return bool(data)
+
+    # -- the answer ------------------------------------------------------------------------
+
+    async def send(self, message: Message) -> None:
+        """Send what the application answers (ASGI `send`)."""
+        if message["type"] == "http.response.start":
+            await self._forget()
+            self._due = trio.current_time() + PATIENCE
+            self._started = self._head(message["status"], list(message["headers"]))
+            return
+        out, self._started = self._started, b""
+        if (body := message.get("body", b"")) and not self._bodiless:
+            out += self._http.send(h11.Data(data=body)) or b""
+        if not message.get("more_body"):
+            out += self._http.send(h11.EndOfMessage()) or b""
+        await self._write(out)
+
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        headers.append((b"date", formatdate(usegmt=True).encode("ascii")))
+        if self._http.their_state is not h11.DONE:
+            headers.append((b"connection", b"close"))
+        phrase = _PHRASES.get(status) or http.HTTPStatus(status).phrase
+        answer = h11.Response(status_code=status, headers=headers, reason=phrase.encode("ascii"))
+        return self._http.send(answer) or b""
+
+    async def _refuse(self, fault: FaultError) -> None:
+        """Answer a request that the application does not get to see."""
+        response = fault.answer()
+        self._due = trio.current_time() + PATIENCE
+        out = self._head(response.status_code, list(response.raw_headers))
+        out += self._http.send(h11.Data(data=bytes(response.body))) or b""
+        await self._write(out + (self._http.send(h11.EndOfMessage()) or b""))
+
+    async def _forget(self) -> None:
+        """Read the rest of a request, or wait for it long enough."""
+        if self._late or self._http.they_are_waiting_for_100_continue:
+            return
+        forgotten = 0
+        with trio.move_on_after(LINGER), contextlib.suppress(FaultError):
+            while forgotten <= LEFTOVER:
+                message = await self.receive()
+                forgotten += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    break
+
+    async def _write(self, data: bytes | None) -> None:
+        view = memoryview(data or b"")
+        while view:
+            now = trio.current_time()
+            with trio.move_on_at(now + SENDING if self._authenticated else self._due) as deadline:
+                await self._stream.send_all(view[:PIECE])
+            if deadline.cancelled_caught:
+                raise GoneError("the answer was not read in time")
+            view = view[PIECE:]
+
+    async def _part(self) -> None:
+        """End the connection, so that the last answer is read before the end of it is seen."""
+        with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
+            if not self._over and self._http.their_state is not h11.DONE:
+                # To close with something unread in the socket would take the answer back.
+                while await self._stream.transport_stream.receive_some(CHUNK):
+                    pass
+        with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
+            await self._stream.aclose()
+
+
+_CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
