@@ -33,15 +33,17 @@ class Target:
     `passes` tells whether anything of the client's path is passed on.
     """
 
-    __slots__ = ("_path", "_query", "fixed", "passes", "pattern")
+    __slots__ = ("_pass_path", "_path", "_query", "fixed", "passes", "pattern")
 
-    def __init__(self, mapping: UriMapping | None) -> None:
+    def __init__(self, mapping: UriMapping | None, *, passed: str | None = None) -> None:
+        """With `passed`, the topic's name, the path that clients ask for is passed on whole."""
+        self._pass_path = passed is not None
         # Alternating literal and parameter name, or None without a mapping.
         self._path: list[str] | None = None
         self._query: tuple[tuple[str, str, list[str]], ...] | None = None
-        self.pattern = "/"
+        self.pattern = "/" if passed is None else passed
         self.fixed: tuple[tuple[str, str], ...] = ()
-        self.passes = False
+        self.passes = self._pass_path
         if mapping is not None:
             self._path = _PLACEHOLDER.split(mapping.path)
             self.pattern = _PLACEHOLDER.sub(r"{\1}", mapping.path)
@@ -59,25 +61,35 @@ class Target:
                     for name, value in mapping.query
                 )
 
-    def build(self, endpoint: Endpoint, parameters: Mapping[str, str], query: str) -> str:
+    def build(
+        self, endpoint: Endpoint, parameters: Mapping[str, str], query: str, rest: str = ""
+    ) -> str:
         """Build path and query.
 
         `parameters` are the raw segments of the request path; `query` is the client's, kept
-        byte for byte unless the mapping brings its own. Without a mapping nothing of the topic
-        is appended to the endpoint's path but a single `/`. Raises `Refusal` (400) when parameters
+        byte for byte unless the mapping brings its own. `rest` is the raw path below the API's
+        base path, appended where the path is passed on; a lone `/` means the endpoint itself.
+        Without a mapping nothing of the topic is appended to the endpoint's path but a single
+        `/`. Raises `Refusal` (400) when parameters
         that are harmless in their own segments make up `..` in the mapped path: `{a}.json`, asked
         for as `...json`.
         """
-        mapped, query = self.request(parameters, query)
-        target = endpoint.path + mapped or "/"
+        mapped, query = self.request(parameters, query, rest)
+        if self._pass_path:
+            base = endpoint.path
+            target = base.removesuffix("/") + mapped if mapped != "/" else base or "/"
+        else:
+            target = endpoint.path + mapped or "/"
         if endpoint.query:
             query = f"{endpoint.query}&{query}" if query else endpoint.query
         return f"{target}?{query}" if query else target
 
-    def request(self, parameters: Mapping[str, str], query: str) -> tuple[str, str]:
+    def request(self, parameters: Mapping[str, str], query: str, rest: str = "") -> tuple[str, str]:
         """Return what `build` adds to the path and the query of an endpoint."""
         path = self._path
-        if path is None:
+        if self._pass_path:
+            mapped = rest or "/"
+        elif path is None:
             mapped = "/"
         elif len(path) == 1:
             mapped = path[0]

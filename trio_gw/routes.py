@@ -59,7 +59,7 @@ class Route:
         self.place = place
         self.demands: demands.Demands | None = None
         self.parameters = parameters_of(topic.name)
-        self.target = Target(topic.mapping)
+        self.target = Target(topic.mapping, passed=topic.name if topic.pass_path else None)
 
     @property
     def secured(self) -> bool:
@@ -77,14 +77,15 @@ class Route:
 
     def backend_target(self, match: Match, endpoint: Endpoint, query: str) -> str:
         """Build the path and query asked of the backend (spec: routing §5)."""
-        return self.target.build(endpoint, match.parameters, query)
+        return self.target.build(endpoint, match.parameters, query, match.rest)
 
 
 class Match(NamedTuple):
-    """A route, and the raw text of the request's path parameters by name."""
+    """A route, the raw text of the path parameters by name, the path below the base path."""
 
     route: Route
     parameters: Mapping[str, str]
+    rest: str = ""
 
 
 class _Api:
@@ -119,7 +120,7 @@ class _Api:
             return None
         rank, texts = found
         route = self.routes[rank]
-        return Match(route, dict(zip(route.parameters, texts, strict=True)))
+        return Match(route, dict(zip(route.parameters, texts, strict=True)), rest)
 
 
 def _demand(route: Route) -> demands.Demand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,7 @@ def test_usage_errors(folder: Path, arguments: tuple[str, ...], said: str) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (FLAT.replace("/rooms", "rooms"), "doc.yaml:6: the channel 'rooms/{id}' does not start"),
+        (FLAT.replace("{id}", "{id"), "doc.yaml:6: the channel '/rooms/{id' has braces"),
         (FLAT.replace("2.6.0", "1.2.0"), "doc.yaml:2: AsyncAPI version '1.2.0'"),
         ("a: [", "doc.yaml:1: "),
         ("", "doc.yaml"),
@@ -170,8 +171,9 @@ def test_what_servers_ask_for_is_not_lost(folder: Path) -> None:
     text += "x: {type: oauth2, flows: {}, scopes: [chat]}\n"
     (folder / "doc.yaml").write_text(text)
     done = gw(folder, "init", "--from", "doc.yaml", "--backend", "ws://h:1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "move `security` to the operations" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    (route,) = json.loads(gw(folder, "routes", "--json").stdout)
+    assert (route["production"], route["scopes"]) == (["ws://h:1"], ["chat"])
 
 
 def test_warnings_name_the_document(folder: Path) -> None:

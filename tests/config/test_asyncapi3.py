@@ -102,7 +102,63 @@ def test_two_channels_with_one_address() -> None:
         "  a: {action: send, channel: {$ref: '#/channels/a'}}\n"
         "  b: {action: send, channel: {$ref: '#/channels/b'}}\n"
     )
-    assert [(line, severity) for line, severity, _ in problems] == [(4, "error")]
+    assert problems == []
+
+
+SHARED = """\
+channels: {ping: {address: /}, pong: {address: /}, told: {address: /}}
+operations:
+  p: {action: send, channel: {$ref: '#/channels/ping'}}
+"""
+
+
+def test_channels_of_one_address_are_one_topic() -> None:
+    definition, problems = three(
+        SHARED + "  q: {action: receive, channel: {$ref: '#/channels/pong'}}\n"
+    )
+    assert (definition.topics, problems) == ((Topic("/"),), [])
+
+
+def test_channels_of_one_address_have_to_agree() -> None:
+    _, problems = three(
+        SHARED + "  q: {action: receive, channel: {$ref: '#/channels/pong'}, x-auth-type: None}\n"
+    )
+    ((line, severity, what),) = problems
+    assert (line, severity) == (2, "error")
+    assert "the channels `ping` and `pong` are one topic, `/`" in what
+
+
+def test_without_operations_every_channel_is_a_topic() -> None:
+    definition, problems = three("channels: {t: {address: /t}, u: {address: /u}}\n")
+    assert [topic.name for topic in definition.topics] == ["/t", "/u"]
+    ((line, severity, what),) = problems
+    assert (line, severity) == (2, "warning")
+    assert "there are no `operations`" in what
+
+
+@pytest.mark.parametrize("address", ["", "address: null"])
+def test_channels_without_any_address_are_one_connection(address: str) -> None:
+    definition, problems = three(
+        f"channels: {{a: {{{address}}}, b: {{}}}}\noperations:\n"
+        "  o: {action: send, channel: {$ref: '#/channels/a'}}\n"
+        "  p: {action: send, channel: {$ref: '#/channels/b'}}\n"
+    )
+    assert definition.topics == (Topic("/"),)
+    ((line, severity, what),) = problems
+    assert (line, severity) == (2, "warning")
+    assert "no channel has an address" in what
+
+
+def test_a_channel_named_where_it_is_written_out() -> None:
+    text = (
+        "channels: {c: {$ref: '#/components/channels/a'}}\n"
+        "operations: {o: {action: send, channel: {$ref: '#/components/channels/a'}}}\n"
+        "components: {channels: {a: {address: /a}, b: {address: /b}}}\n"
+    )
+    definition, problems = three(text)
+    assert (definition.topics, problems) == ((Topic("/a"),), [])
+    _, problems = three(text.replace("components/channels/a'}}}", "components/channels/b'}}}"))
+    assert [line for line, _, what in problems if "is not one of `channels`" in what] == [3]
 
 
 @pytest.mark.parametrize(

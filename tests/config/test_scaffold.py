@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_gw.config import document, project, scaffold
-from trio_gw.config.findings import WrongError
 
 if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
@@ -32,7 +30,7 @@ def loaded(plan: scaffold.Plan, *topics: str) -> ApiProject:
 
 def test_everything_arrives() -> None:
     plan = scaffold.Plan("Chat", "1.10", "/a/chat", PLAN.production, "ws://sandbox.example/s")
-    made = loaded(plan, "/rooms/{room}", "/news", "/", "/all/*", "/{a}.json")
+    made = loaded(plan, "/rooms/{room}", "/news", "/", "/all/*", "/{a}.json", "/ws/{s}@trade")
     assert (made.title, made.base_path) == ("Chat:1.10", "/a/chat/1.10")
     assert made.production is not None
     assert made.sandbox is not None
@@ -44,9 +42,12 @@ def test_everything_arrives() -> None:
         "/rooms/{room}": "/rooms/{uri.var.room}",
         "/news": "/news",
         "/": None,  # the backend's own URL is that
-        "/all/*": None,  # no mapping can hand on what `*` matched
+        "/all/*": None,  # no mapping can hand on what `*` matched: the next lines
+        "/ws/{s}@trade": None,
         "/{a}.json": "/{uri.var.a}.json",
     }
+    passed = {topic.name for topic in made.topics if topic.pass_path}
+    assert passed == {"/", "/all/*", "/ws/{s}@trade"}
 
 
 @pytest.mark.parametrize(
@@ -92,33 +93,3 @@ def test_names_from_titles(title: str, name: str, context: str) -> None:
 )
 def test_folders(name: str, folder: str) -> None:
     assert scaffold.folder_from(scaffold.Plan(name, "1.0.0", "/c")) == folder
-
-
-# -- servers taken out -----------------------------------------------------------------------
-
-
-def without(text: str) -> str:
-    return scaffold.without_servers(text, document.read(text.encode(), "f"))
-
-
-def test_servers_become_comments() -> None:
-    text = "a: 1\nservers:\n  x: {url: y}\n\n# what follows\nchannels: {}\n"
-    assert without(text) == "a: 1\n# servers:\n#   x: {url: y}\n\n# what follows\nchannels: {}\n"
-
-
-def test_servers_at_the_end() -> None:
-    assert without("a: 1\nservers:\n  x: {}\n") == "a: 1\n# servers:\n#   x: {}\n"
-
-
-def test_servers_of_json_go() -> None:
-    assert json.loads(without('{"a": 1, "Servers": {"x": {}}}')) == {"a": 1}
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["--- {servers: {x: {}}, channels: {}}\n", "servers: &s {x: {}}\nother: *s\n"],
-    ids=["flow", "anchor"],
-)
-def test_servers_that_cannot_be_taken_out(text: str) -> None:
-    with pytest.raises(WrongError, match="cannot be taken out"):
-        without(text)

@@ -28,6 +28,7 @@ from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.tls import read_shown
+from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
     import argparse
@@ -86,6 +87,12 @@ def main(options: argparse.Namespace) -> int:
     if not options.paths:
         problems += _check_denials(settings, base, compiled.table)
     count = sum(map(len, found.snapshots))
+    unenforced = {
+        project.folder: project.unenforced
+        for snapshot in found.snapshots
+        for project in snapshot.values()
+        if project.unenforced
+    }
     if options.url:
         problems += _against(options, compiled.table)
     problems = list(dict.fromkeys(problems))
@@ -97,11 +104,14 @@ def main(options: argparse.Namespace) -> int:
             "projects": count,
             "topics": topics,
             "problems": [msgspec.structs.asdict(problem) for problem in problems],
+            "unenforced": unenforced,
         }
         print(json.dumps(report, indent=2))
     else:
         # Errors last: nearest to where the eye is.
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
+        for folder, notes in unenforced.items():
+            print(escape(f"{folder}: not enforced: {', '.join(notes)}"), file=sys.stderr)
         print(_summary(problems, count, topics), file=sys.stderr)
     return 1 if failed else 0
 

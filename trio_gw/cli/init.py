@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,17 +16,19 @@ import msgspec
 
 from trio_gw.cli.common import tell
 from trio_gw.config import (
+    adoption,
     asyncapi,
+    bundle,
     channel_name,
     document,
     endpoint,
+    extensions,
     project,
     scaffold,
-    servers,
+    yamltext,
 )
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import Findings, WrongError, printable
-from trio_gw.config.nodes import Mapping
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.telemetry.logs import escape
 
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     import argparse
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.config.asyncapi import Definition
+    from trio_gw.config.document import Document
 
 DEFAULT_VERSION = "1.0.0"
 EVERYTHING = "/*"
@@ -43,14 +47,28 @@ class UsageError(Exception):
 
 
 class Source(NamedTuple):
-    """A definition that was given: its file, and what it says."""
+    """A document that was given: its text, made whole, and what it says.
+
+    `files` are those beside it that were taken in.
+    """
 
     path: Path
-    data: bytes
-    findings: Findings
-    declared: Definition
+    text: str
+    found: Document
+    major: int
     title: str
     version: str
+    problems: tuple[Problem, ...]
+    files: tuple[str, ...]
+
+
+class Planned(NamedTuple):
+    """What is to be made: the files by name, and what is to be said about it."""
+
+    plan: scaffold.Plan
+    files: dict[str, str]
+    problems: tuple[Problem, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -81,6 +99,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="ws://… or wss://…; takes the place of the document's `servers`",
     )
     parser.add_argument(
+        "--server",
+        metavar="NAME",
+        help="which of the document's `servers` is the backend",
+    )
+    parser.add_argument(
         "--topic",
         metavar="/PATH",
         action="append",
@@ -103,44 +126,66 @@ def main(options: argparse.Namespace) -> int:
     """Make the project; returns 0, 1 when it cannot be made, 2 when it was asked for wrongly."""
     try:
         source = None if options.source is None else _read(options.source)
-        plan, files = _planned(options, source)
-        output: Path = options.output or Path("apis", scaffold.folder_from(plan))
-        made = _checked(files, output, source)
-        _write(files, output)
-    except UsageError as error:
+        planned = _planned(options, source)
+        output: Path = options.output or Path("apis", scaffold.folder_from(planned.plan))
+        made = _checked(planned, output, source)
+        _write(planned.files, output)
+    except (UsageError, adoption.AmbiguousError) as error:
         print(f"trio-gw init: {printable(str(error))}", file=sys.stderr)
         return 2
     except UnusableError as error:
         tell(error.problems)
         return 1
-    print("\n".join(map(escape, _next_steps(made, output, files))))
+    print("\n".join(map(escape, _next_steps(made, output, planned))))
     return 0
 
 
 def _read(path: Path) -> Source:
-    """Read the document, and name every fault in it at its own place."""
+    """Read the document, and the files beside it that it refers to."""
     try:
         data = path.read_bytes()
     except OSError as error:
         what = f"the document cannot be read: {error.strerror}"
         raise UnusableError([Problem(str(path), 0, 0, what, "name another file")]) from None
-    findings = Findings(document.read(data, str(path)))
+    found = document.read(data, str(path))
+    text = data.decode("utf-8-sig")
+    problems: tuple[Problem, ...] = ()
+    files: tuple[str, ...] = ()
+    if bundle.needed(found.root):
+        whole = document.read(data, str(path), whole=True)
+        made = bundle.bundle(whole, path.name, partial(_beside, path.parent))
+        problems, files = made.problems, made.files
+        text = yamltext.dump(made.root)
+        found = document.read(text.encode(), str(path))
+    findings = Findings(found)
     info = convert(_Root, findings).info
-    declared = asyncapi.read(findings, lone=True)
-    if has_errors(findings.problems):
-        raise UnusableError(findings.problems)
-    return Source(path, data, findings, declared, info.title, info.version)
+    version = asyncapi.version(findings)
+    if version is None or has_errors(findings.problems):
+        raise UnusableError([*problems, *findings.problems])
+    return Source(path, text, found, version[0], info.title, info.version, problems, files)
 
 
-def _planned(
-    options: argparse.Namespace, source: Source | None
-) -> tuple[scaffold.Plan, dict[str, str]]:
+def _beside(folder: Path, name: str) -> bytes:
+    """Read a file below the folder of the document; links must not lead out of it either."""
+    real = (folder / name).resolve(strict=True)
+    if not real.is_relative_to(folder.resolve()):
+        raise OSError(errno.EPERM, "it is a link that leads out of the document's folder")
+    if not real.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if real.stat().st_size > document.MAX_SIZE:
+        raise OSError(errno.EFBIG, f"it has more than {document.MAX_SIZE:,} bytes")
+    return real.read_bytes()
+
+
+def _planned(options: argparse.Namespace, source: Source | None) -> Planned:
     """Settle what the project is, and the text of its files."""
     name = options.name or scaffold.name_from("" if source is None else source.title)
     if not name.strip():
         raise UsageError("the API has no name; add --name, such as --name Chat")
     if source is not None and options.topic:
         raise UsageError("--topic goes with a new definition; add it to the file of --from instead")
+    if source is None and options.server:
+        raise UsageError("--server names one of a document's servers; add --from FILE")
     version = options.version or (source and source.version) or DEFAULT_VERSION
     context = options.context or scaffold.context_from(name)
     plan = scaffold.Plan(name, version, context, production=options.backend or "")
@@ -154,68 +199,69 @@ def _planned(
             raise UsageError("the API has no backend; add --backend, such as --backend ws://…")
         topics = list(dict.fromkeys(options.topic or [EVERYTHING]))
         definition = scaffold.asyncapi_yaml(plan, topics)
-        return plan, _files(plan, "asyncapi.yaml", definition)
-    plan, text = _settled(plan, source)
+        return Planned(plan, _files(plan, "asyncapi.yaml", definition))
+    return _adopted(plan, source, options.server or "")
+
+
+def _adopted(plan: scaffold.Plan, source: Source, server: str) -> Planned:
+    """Settle the backend and the topics of a document, and write them into it."""
+    found, major = source.found, source.major
+    choice = adoption.choose(found, major, named=server, backend=plan.production)
+    if not (choice.production or choice.sandbox or adoption.has_servers(found)):
+        raise UsageError(
+            f"{source.path} has no server that is the backend; add --backend, such as"
+            " --backend ws://…, or name a server `production`"
+        )
+    names = adoption.names(found, major, choice)
+    plan = msgspec.structs.replace(plan, production=choice.production, sandbox=choice.sandbox)
+    keys: dict[str, str | bool] = {extensions.PASS_PATH: True}
+    if choice.server:
+        keys[extensions.SERVER] = choice.server
+    if names.kind:
+        keys[extensions.CHANNEL_NAMES] = names.kind
+    text = adoption.marked(source.text, keys, scaffold.KEYS)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
-    if not is_json:
-        text = text.rstrip("\n") + "\n" + scaffold.KEYS
-    return plan, _files(plan, "asyncapi.json" if is_json else "asyncapi.yaml", text)
+    files = _files(plan, "asyncapi.json" if is_json else "asyncapi.yaml", text)
+    said = []
+    if source.files:
+        said.append(f"taken in: {_some(source.files)}")
+    if names.left_out:
+        said.append(f"left out, being channels of other servers: {_some(names.left_out)}")
+    said += [
+        f"`{name[:80]}` is served as {channel_name.placed(name, subjects=False)[:80]}"
+        for name in names.relative[: adoption.MAX_NAMES]
+    ]
+    if more := names.relative[adoption.MAX_NAMES :]:
+        said.append(f"{len(more)} more names are served with `/` in front")
+    return Planned(plan, files, (*choice.problems, *names.problems), tuple(said))
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{name[:80]}`" for name in names[: adoption.MAX_NAMES])
+    more = len(names) - adoption.MAX_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _files(plan: scaffold.Plan, name: str, definition: str) -> dict[str, str]:
     return {"api.yaml": scaffold.api_yaml(plan), f"Definitions/{name}": definition}
 
 
-def _settled(plan: scaffold.Plan, source: Source) -> tuple[scaffold.Plan, str]:
-    """Settle who names the backend. Servers that nobody would call are taken out."""
-    text = source.data.decode("utf-8-sig")
-    node = source.findings.document.node(("servers",))
-    names = list(node.entries) if isinstance(node, Mapping) else []
-    others = [name for name in names if name.casefold() not in servers.SIDES]
-    declared = source.declared
-    if not plan.production:
-        if declared.production is None and declared.sandbox is None:
-            found = f" (it has {', '.join(names[:10])})" if names else ""
-            raise UsageError(
-                f"{source.path} has no server that is the backend{found};"
-                " add --backend, such as --backend ws://…, or name a server `production`"
-            )
-        if not others or len(names) == 1:
-            return plan, text
-    elif not names:
-        return plan, text
-    if any(source.findings.document.node(("servers", name, "security")) for name in names):
-        # What a server asks for protects the topics: it is not to get lost here.
-        if plan.production:
-            raise UsageError(
-                f"`servers` of {source.path} holds `security`, which --backend would take out;"
-                " leave --backend out, or move `security` to the operations"
-            )
-        return plan, text
-    if not plan.production:
-        plan = msgspec.structs.replace(
-            plan,
-            production=str(declared.production or ""),
-            sandbox=str(declared.sandbox or ""),
-        )
-    try:
-        return plan, scaffold.without_servers(text, source.findings.document)
-    except WrongError as error:
-        problem = Problem(str(source.path), 0, 0, error.what, error.mend)
-        raise UnusableError([problem]) from None
-
-
-def _checked(files: dict[str, str], output: Path, source: Source | None) -> ApiProject:
+def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProject:
     """Read the project as the gateway will; what is wrong with it is told in the user's terms."""
-    held = {name: text.encode() for name, text in files.items()}
+    held = {name: text.encode() for name, text in planned.files.items()}
     loaded = project.load(held, str(output))
-    found = []
+    found = [*(source.problems if source else ()), *planned.problems]
     for problem in loaded.problems:
         if source is not None and "/Definitions/" in problem.file:
-            problem = msgspec.structs.replace(problem, file=str(source.path))
+            # In a text that was put together from several files, lines tell nothing.
+            line = 0 if source.files else problem.line
+            problem = msgspec.structs.replace(problem, file=str(source.path), line=line)
         elif problem.severity == "error":
             option = "--topic: " if "/Definitions/" in problem.file else ""
-            raise UsageError(f"{option}{problem.what}; {problem.mend}")
+            mend = problem.mend
+            if "`version`" in problem.what:
+                mend += "; or name another with --version"
+            raise UsageError(f"{option}{problem.what}; {mend}")
         found.append(problem)
     if loaded.project is None:
         raise UnusableError(found)
@@ -247,7 +293,7 @@ def _write(files: dict[str, str], output: Path) -> None:
         raise UnusableError([Problem(str(output), 0, 0, what, mend)]) from None
 
 
-def _next_steps(made: ApiProject, output: Path, files: dict[str, str]) -> tuple[str, ...]:
+def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, ...]:
     """Say what was made and which commands come next."""
     shown = shlex.quote(str(output))
     where = output.parent
@@ -264,7 +310,9 @@ def _next_steps(made: ApiProject, output: Path, files: dict[str, str]) -> tuple[
     topics = f"{len(made.topics)} topic{'s' if len(made.topics) != 1 else ''}"
     return (
         f"made {output}: {made.title} at {made.base_path}, {topics}",
-        *(f"  {output / name}" for name in files),
+        *(f"  {output / name}" for name in planned.files),
+        *planned.said,
+        *([f"not enforced: {', '.join(made.unenforced)}"] if made.unenforced else ()),
         "",
         "Next:",
         f"  trio-gw check {shown}",

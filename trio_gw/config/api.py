@@ -95,6 +95,8 @@ class Topic(msgspec.Struct, frozen=True):
     nothing (the difference matters when no oauth2 scheme exists, spec: project-format §5.3).
     `api_keys` is empty when the topic takes none. `tier` is empty when it has none of its own.
     `max_message` is the size of a message in bytes where none is looked at, None if not given.
+    `pass_path` tells that the backend is asked for the path that the client asked for, below the
+    base path; a topic with a `mapping` never has it.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Topic(msgspec.Struct, frozen=True):
     inspection: Inspection | None = None
     tier: str = ""
     max_message: int | None = None
+    pass_path: bool = False
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -129,7 +132,8 @@ class ApiProject(msgspec.Struct, frozen=True):
     has a security scheme of type oauth2. `authorization_header` is lower-case and empty when
     the gateway's default applies. `cors` is None unless the API has a policy of its own. An empty
     `deployments` means the environment `Default`. `mutual_tls` tells whether clients may or must
-    show a certificate (spec: security §8).
+    show a certificate (spec: security §8). `unenforced` names what the definition says that
+    nobody here checks.
     """
 
     folder: str
@@ -150,6 +154,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     deployments: tuple[Deployment, ...] = ()
     client_certificates: tuple[ClientCertificate, ...] = ()
     mutual_tls: Literal["ignored", "optional", "required"] = "ignored"
+    unenforced: tuple[str, ...] = ()
 
     @property
     def base_path(self) -> str:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.config import channels, inspection, references, requirements, servers, topic
+from trio_gw.config import (
+    channels,
+    extensions,
+    inspection,
+    references,
+    requirements,
+    servers,
+    topic,
+    unenforced,
+)
 from trio_gw.config.convert import convert
 from trio_gw.config.references import Place
 
@@ -26,36 +35,64 @@ _VERSION = re.compile(r"([23])(?:\.(?:([0-9]{1,4})(?![0-9]))?.*)?")
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """What a definition declares; `oauth2` tells whether a scheme of that type exists."""
+    """What a definition declares; `oauth2` tells whether a scheme of that type exists.
+
+    `unenforced` names what it says that no one here checks.
+    """
 
     topics: tuple[Topic, ...] = ()
     oauth2: bool = False
     production: Endpoint | None = None
     sandbox: Endpoint | None = None
+    unenforced: tuple[str, ...] = ()
 
 
 def read(findings: Findings, *, lone: bool = False) -> Definition:
     """Read a definition; faults go to `findings`, whose references are followed on the way.
 
-    `lone` tells that a single server of any name counts as production (see `servers.roles`).
+    `lone` tells that a single server of any name counts as production (see `servers.roles`), and
+    that the server named by `x-trio-gw-server` is the backend, not only what its topics ask for.
     spec: project-format §2.3, §5.
     """
-    version = _version(findings)
-    if version is None:
+    found = version(findings)
+    if found is None:
         return Definition()
-    major = version[0]
-    roles = servers.roles(findings, lone=lone)
-    references.follow(findings, _places(major, roles.values()), strict=major == 3)
-    schemes = requirements.schemes(findings, version, roles.values())
+    major = found[0]
+    root = _root(findings)
+    roles = servers.roles(findings, lone=lone, named=root.server)
+    references.follow(findings, places(major, roles.values()), strict=major == 3)
+    schemes = requirements.schemes(findings, found, roles.values())
     asked = _asked_by_servers(roles, findings, schemes)
-    rules = topic.Rules(schemes, asked, convert(inspection.Root, findings))
-    endpoints = {side: servers.read(path, findings, major=major) for side, path in roles.items()}
+    telling = root.server and all(servers.speaks(path, findings) for path in roles.values())
+    rules = topic.Rules(
+        schemes,
+        asked,
+        convert(inspection.Root, findings),
+        root,
+        server_name=root.server if telling else "",
+    )
+    endpoints = {
+        side: servers.read(path, findings, major=major, whole=bool(root.server))
+        for side, path in roles.items()
+        if lone or not root.server
+    }
     return Definition(
         topics=channels.read(findings, rules),
         oauth2=schemes.oauth2,
         production=endpoints.get("production"),
         sandbox=endpoints.get("sandbox"),
+        unenforced=unenforced.read(findings),
     )
+
+
+def _root(findings: Findings) -> extensions.Root:
+    root = convert(extensions.Root, findings)
+    if root.channel_names in ("", extensions.PATHS, extensions.SUBJECTS):
+        return root
+    what = f"`{extensions.CHANNEL_NAMES}` is `{root.channel_names[:40]}`"
+    mend = f"write `{extensions.PATHS}` or `{extensions.SUBJECTS}`"
+    findings.error((extensions.CHANNEL_NAMES,), what, mend)
+    return msgspec.structs.replace(root, channel_names="")
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -64,7 +101,8 @@ class _Kind(msgspec.Struct, frozen=True):
     openapi: Any = None
 
 
-def _version(findings: Findings) -> tuple[int, int] | None:
+def version(findings: Findings) -> tuple[int, int] | None:
+    """Read which AsyncAPI this is, as major and minor; None, and an error, if it is none."""
     kind = convert(_Kind, findings)
     for key, value in (("swagger", kind.swagger), ("openapi", kind.openapi)):
         if value is not None:
@@ -74,13 +112,13 @@ def _version(findings: Findings) -> tuple[int, int] | None:
                 "a WebSocket API needs an AsyncAPI definition in `Definitions/asyncapi.yaml`",
             )
             return None
-    version = kind.asyncapi.strip()
-    if found := _VERSION.fullmatch(version):
+    written = kind.asyncapi.strip()
+    if found := _VERSION.fullmatch(written):
         return int(found[1]), int(found[2] or 0)
     if not findings.spoilt(("asyncapi",)):
         what = "API version not specified: the key `asyncapi` is missing"
-        if version:
-            what = f"AsyncAPI version {version[:40]!r} is not supported"
+        if written:
+            what = f"AsyncAPI version {written[:40]!r} is not supported"
         findings.error(
             ("asyncapi",),
             what,
@@ -90,7 +128,7 @@ def _version(findings: Findings) -> tuple[int, int] | None:
     return None
 
 
-def _places(major: int, used: Iterable[Path]) -> Place:
+def places(major: int, used: Iterable[Path]) -> Place:
     """Say where the values stand that are read, each of which may be a `$ref`.
 
     AsyncAPI 2 allows none for `publish` and `subscribe`, and the reference system reads what

@@ -6,6 +6,7 @@ spec: project-format §5.5, routing §2.
 from __future__ import annotations
 
 import re
+import urllib.parse
 from typing import TYPE_CHECKING
 
 from trio_gw.config.convert import MAX_TEXT
@@ -16,12 +17,40 @@ if TYPE_CHECKING:
 
 _PARAMETER = re.compile(r"\{([^{}/]+)\}")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
-_UNMATCHED = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~|]")
+_UNMATCHED = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~|\"<>`\u0080-\U0010ffff]")
+_ESCAPED = re.compile(r"\{[^{}/]+\}|[\"<>`\u0080-\U0010ffff]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(.*)", re.DOTALL)
 
 
 def parameters(name: str) -> frozenset[str]:
     """Give the names of a channel's `{parameters}`."""
     return frozenset(_PARAMETER.findall(name))
+
+
+def is_url(name: str) -> bool:
+    """Tell whether a channel's name is a whole URL."""
+    return _URL.fullmatch(name) is not None
+
+
+def placed(name: str, *, subjects: bool) -> str:
+    """Give the path that is meant by a name without a leading slash.
+
+    A subject goes over the one connection to the server's own URL, and a URL has a path itself.
+    """
+    found = _URL.fullmatch(name)
+    if found is not None:
+        return found[1] or "/"
+    return "/" if subjects else f"/{name}"
+
+
+def encoded(name: str) -> str:
+    """Write a name as clients send it (RFC 3986 §2.1, WHATWG URL §4.4): `/café` as `/caf%C3%A9`.
+
+    The names of parameters stay as they are: they are never sent.
+    """
+    return _ESCAPED.sub(
+        lambda found: found[0] if found[0][0] == "{" else urllib.parse.quote(found[0]), name
+    )
 
 
 def check(key: str, name: str, path: Path, findings: Findings) -> bool:

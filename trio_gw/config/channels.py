@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.config import channel_name, references, topic
+from trio_gw.config import channel_name, extensions, references, topic
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import WrongError
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Topic
+    from trio_gw.config.document import Document
     from trio_gw.config.findings import Findings
     from trio_gw.config.nodes import Path
 
@@ -64,16 +65,8 @@ def read(findings: Findings, rules: topic.Rules) -> tuple[Topic, ...]:
             }
             topics.add(key, ("channels", key), ("channels", key), sides)
     else:
-        root = convert(_Root3, findings)
-        channels = root.channels or {}
-        operations = _operations(findings, root.operations or {}, channels)
-        for key, found in channels.items():
-            path: Path = ("channels", key)
-            if found.address is not None:
-                topics.add(found.address, (*path, "address"), path, operations.get(key, {}))
-            elif not findings.spoilt(path):
-                what = f"the channel `{key[:80]}` has no address, so nobody can connect: skipped"
-                findings.warn(path, what, "write `address: /…`, the path that clients ask for")
+        _read_3(topics, findings, rules)
+    topics.end()
     if not topics.found and not findings.spoilt(("channels",)):
         what = "no topic: there is no channel with `publish` or `subscribe`"
         mend = "add a channel, for example `/chat:` with `publish: {}` below it"
@@ -84,6 +77,53 @@ def read(findings: Findings, rules: topic.Rules) -> tuple[Topic, ...]:
     return tuple(topics.found.values())
 
 
+def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
+    root = convert(_Root3, findings)
+    channels = root.channels or {}
+    if not root.operations and not findings.spoilt(("operations",)):
+        operations: dict[str, dict[str, list[Path]]] = {
+            key: {"publish": [("channels", key)]} for key in channels
+        }
+        if any(found.address is not None for found in channels.values()):
+            what = "there are no `operations`: every channel with an address is a topic"
+            mend = "add `operations`, each with an `action` and a `channel`"
+            findings.warn(("channels",), what, mend)
+    else:
+        operations = _operations(findings, root.operations or {}, channels)
+    subjects = rules.root.channel_names == extensions.SUBJECTS
+    alone = all(found.address is None for found in channels.values())
+    if alone and channels and not subjects and not findings.spoilt(("channels",)):
+        what = "no channel has an address, so all are one connection to the server's own URL"
+        findings.warn(("channels",), what, "write `address: /…` if clients ask for a path")
+    for key, found in channels.items():
+        path: Path = ("channels", key)
+        if found.address is not None:
+            topics.add(found.address, (*path, "address"), path, operations.get(key, {}))
+        elif alone or (subjects and key in operations):
+            topics.add("/", path, path, operations.get(key, {}))
+        elif not findings.spoilt(path):
+            what = f"the channel `{key[:80]}` has no address, so nobody can connect: skipped"
+            findings.warn(path, what, "write `address: /…`, the path that clients ask for")
+
+
+def belongs(found: Document, path: Path, server: str) -> bool:
+    """Tell whether the channel at a path is one of a server's; an empty name stands for all.
+
+    A sandbox has the channels of production.
+    """
+    if not server:
+        return True
+    mine = {server.casefold()}
+    wanted = mine | {"sandbox"} if mine == {"production"} else mine
+    listed = found.value((*path, "servers"))
+    names = {
+        name.rpartition("/")[2].casefold()
+        for each in (listed if isinstance(listed, list) else ())
+        if isinstance(name := each.get("$ref") if isinstance(each, dict) else each, str)
+    }
+    return not names or bool(names & wanted)
+
+
 class _Topics:
     """The topics so far, by name."""
 
@@ -91,28 +131,47 @@ class _Topics:
         self.found: dict[str, Topic] = {}
         self._findings = findings
         self._rules = rules
+        self._first: dict[str, str] = {}  # the key that a topic comes from
+        self._unused: list[tuple[str, Path]] = []
 
     def add(self, key: str, place: Path, path: Path, sides: dict[str, list[Path]]) -> None:
         """Make the channel at `path` a topic; `key` is its name as written at `place`.
 
-        `sides` are the paths of its operations as `publish` and `subscribe`.
+        `sides` are the paths of its operations as `publish` and `subscribe`. Channels of one
+        name are one topic, so they have to agree.
         """
         findings = self._findings
+        if not belongs(findings.document, path, self._rules.server_name):
+            return
         name = key.partition("?")[0]
+        if not name.startswith("/") and (how := self._rules.root.channel_names):
+            name = channel_name.placed(name, subjects=how == extensions.SUBJECTS)
         if not channel_name.check(key, name, place, findings):
             return
+        name = channel_name.encoded(name)
         if not sides:
-            if not findings.spoilt(path) and not findings.spoilt(("operations",)):
-                self._discard(name, path)
+            self._unused.append((name, path))
             return
         wins = "publish" if "publish" in sides else "subscribe"
         if wins == "publish":
             self._warn_silent(name, sides)
         found = topic.read(name, path, sides[wins], self._rules, findings)
-        if name in self.found:
-            what = f"two channels are `{name[:80]}` once what follows `?` is cut off"
-            findings.error(place, what, "remove one of the two")
-        self.found[name] = found
+        first = self.found.setdefault(name, found)
+        before = self._first.setdefault(name, str(path[-1]))
+        if found != first and not findings.spoilt(path):
+            findings.error(
+                place,
+                f"the channels `{before[:80]}` and `{str(path[-1])[:80]}` are one topic,"
+                f" `{name[:80]}`, but their mapping, scopes or security differ",
+                "give both the same `x-` keys and `security`",
+            )
+
+    def end(self) -> None:
+        """Warn about channels that no operation uses, but for those of a topic that is there."""
+        for name, path in self._unused:
+            spoilt = self._findings.spoilt(path) or self._findings.spoilt(("operations",))
+            if name not in self.found and not spoilt:
+                self._discard(name, path)
 
     def _discard(self, name: str, path: Path) -> None:
         what = f"the channel `{name[:80]}` has neither `publish` nor `subscribe`: discarded"
@@ -176,6 +235,15 @@ def _channel(
         return None
     if len(steps) == 2 and steps[0] == "channels" and steps[1] in channels:
         return steps[1]
+    target = references.find(findings.document.root, reference)
+    if target is not None:
+        # As `#/components/channels/name`: the same channel, if `channels` refers to it too.
+        for name in channels:
+            if findings.document.node(("channels", name)) is target:
+                return name
+        what = f"{subject} is `{reference[:80]}`, which is not one of `channels`"
+        findings.error((*path, "$ref"), what, "write `$ref: '#/channels/name'`")
+        return None
     what = f"{subject} is not in this file: `{reference[:80]}`"
     findings.error((*path, "$ref"), what, mend)
     return None

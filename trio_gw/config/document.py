@@ -125,13 +125,16 @@ class Document(msgspec.Struct, frozen=True):
         return found.line, found.column
 
 
-def read(data: bytes, file: str) -> Document:
+def read(data: bytes, file: str, *, whole: bool = False) -> Document:
     """Read a file's bytes; `file` is its name in messages.
+
+    The schemas of an AsyncAPI document's messages are left out, unless `whole`: nobody reads
+    them, so they do not count among the values that a document may have.
 
     Raises `IncompleteError` for what a half-copied file may look like (empty, broken syntax),
     `UnusableError` for all else that cannot be used. spec: project-format §2.1.
     """
-    builder = Builder(file)
+    builder = Builder(file, whole=whole)
     text = _decode(data, builder)
     if text.lstrip(" \t\r\n").startswith("{"):
         jsontext.feed(text, builder)
@@ -179,20 +182,22 @@ def _decode(data: bytes, builder: Builder) -> str:
 
 
 def _feed_yaml(text: str, builder: Builder) -> None:
-    documents = 0
+    documents, began = 0, (0, 0)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             assert event.start_mark is not None
             line, column = event.start_mark.line + 1, event.start_mark.column + 1
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
-                if documents > 1:
-                    builder.refuse(
-                        line,
-                        column,
-                        "a second document begins here",
-                        "keep one document; remove the line `---` and what follows it",
-                    )
+                began = line, column
+            elif documents > 1 and isinstance(event, yaml.NodeEvent):
+                if isinstance(event, yaml.ScalarEvent) and not (event.value or event.style):
+                    continue  # An empty one, as templates and editors leave it behind.
+                builder.refuse(
+                    *began,
+                    "a second document begins here",
+                    "keep one document; remove the line `---` and what follows it",
+                )
             elif isinstance(event, yaml.AliasEvent):
                 builder.alias(event.anchor or "", line, column)
             elif isinstance(event, yaml.ScalarEvent):

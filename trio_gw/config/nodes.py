@@ -27,6 +27,10 @@ MAX_NODES = 100_000  # A large exported API has about 5,000; aliases count at ev
 Plain = bool | int | str | list["Plain"] | dict[str, "Plain"] | None
 Path = tuple[str | int, ...]
 
+# What is below these keys of channels and messages describes messages, which nobody here reads.
+_SECTIONS = frozenset({"channels", "operations", "components"})
+_UNREAD = frozenset({"payload", "headers", "examples"})
+
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -146,8 +150,12 @@ class Builder:
     nodes, a key twice, a key that is a collection, an alias of nothing or of itself.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, whole: bool = True) -> None:
+        """With `whole` False the schemas of messages are left out, and not counted."""
         self.root: Node | None = None
+        self._whole = whole
+        self._left_out = 0  # how many collections are open within what is left out
+        self._holder = Mapping(0, 0, {}, {})  # stands for it
         self._file = file
         self._stack: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}
@@ -162,6 +170,10 @@ class Builder:
 
     def scalar(self, node: Scalar, anchor: str | None = None) -> None:
         """Add a scalar as the next item, key or value."""
+        if self._left_out:
+            if anchor is not None:
+                self._anchors[anchor] = node
+            return
         self._counted(1, node.line, node.column)
         if anchor is not None:
             self._anchors[anchor] = node
@@ -169,6 +181,16 @@ class Builder:
 
     def open(self, line: int, column: int, anchor: str | None = None, *, mapping: bool) -> None:
         """Begin a mapping or a list."""
+        if self._left_out or self._is_unread():
+            if len(self._stack) + self._left_out >= MAX_DEPTH:
+                self.refuse_depth(line, column)
+            if not self._left_out:
+                self._counted(1, line, column)
+                self._holder = Mapping(line, column, {}, {})
+            if anchor is not None:
+                self._anchors[anchor] = self._holder
+            self._left_out += 1
+            return
         self._counted(1, line, column)
         if self._stack and self._stack[-1].mapping and self._stack[-1].key is None:
             self._refuse_key(line, column)
@@ -180,6 +202,11 @@ class Builder:
 
     def close(self) -> None:
         """End the innermost mapping or list."""
+        if self._left_out:
+            self._left_out -= 1
+            if not self._left_out:
+                self._add(self._holder)
+            return
         done = self._stack.pop()
         node: Node
         if done.mapping:
@@ -204,6 +231,8 @@ class Builder:
                 f"mark a value with `&{anchor}` further up, or write the value out",
             )
         node = self._anchors[anchor]
+        if self._left_out:
+            return
         if node is None:
             self.refuse(
                 line,
@@ -215,6 +244,19 @@ class Builder:
         if len(self._stack) + node.height > MAX_DEPTH:
             self.refuse_depth(line, column)
         self._add(node, (line, column))
+
+    def _is_unread(self) -> bool:
+        """Tell whether the value that begins is a schema: no reader ever looks into it."""
+        depth = len(self._stack)
+        if self._whole or depth < 2 or (key := self._stack[-1].key) is None:
+            return False
+        name = key.text.casefold()
+        section = self._stack[0].key
+        if section is None or section.text.casefold() not in _SECTIONS:
+            return False
+        if depth == 2:
+            return name == "schemas" and section.text.casefold() == "components"
+        return depth > 3 and name in _UNREAD
 
     def _add(self, node: Node, place: tuple[int, int] | None = None) -> None:
         if not self._stack:

@@ -139,6 +139,7 @@ class _Loading:
             deployments=placed,
             client_certificates=clients,
             mutual_tls=declared.mutual_tls,
+            unenforced=definition.unenforced,
         )
 
     def _read(

@@ -80,8 +80,11 @@ def follow(findings: Findings, places: Place, *, strict: bool) -> None:
 def look(root: Mapping, node: Node) -> Node | None:
     """Give what a node refers to, or the node itself; None if it leads nowhere."""
     reference = _lone(node)
-    if reference is None:
-        return node
+    return node if reference is None else find(root, reference)
+
+
+def find(root: Mapping, reference: str) -> Node | None:
+    """Give the node at the end of a reference within the document; None if there is none."""
     try:
         return _Resolver(root).target(reference)
     except WrongError:

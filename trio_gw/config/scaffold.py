@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from trio_gw.config import channel_name, document, mapping
+from trio_gw.config import channel_name, extensions, mapping
 from trio_gw.config.findings import WrongError
-from trio_gw.errors import UnusableError
-
-if TYPE_CHECKING:
-    from trio_gw.config.document import Document
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PLAIN = re.compile(r"/[A-Za-z0-9~/_.{}*$!@;()=+-]*|wss?://[A-Za-z0-9~/_.:-]*[A-Za-z0-9~/_.-]")
@@ -40,6 +35,7 @@ KEYS = """\
 # What this gateway reads of a topic, below its operation (AsyncAPI 2: `publish`, else `subscribe`;
 # AsyncAPI 3: the operation with `action: receive`, else `send`):
 #   x-uri-mapping: /path?name={uri.var.parameter}    the backend's own path (else: its URL as it is)
+#   x-trio-gw-pass-path: true                        the backend's path is the one asked for
 #   x-scopes: [chat:write]                           a token needs one of these
 #   x-auth-type: None                                no token at all; beside the operation, too
 """
@@ -111,7 +107,10 @@ def api_yaml(plan: Plan) -> str:
 
 
 def asyncapi_yaml(plan: Plan, topics: list[str]) -> str:
-    """Write an AsyncAPI definition with these topics, each handed on to the backend's own path."""
+    """Write an AsyncAPI definition with these topics, each handed on to the backend's own path.
+
+    A mapping says so where it can, since API Manager knows it; else a key of this gateway does.
+    """
     lines = [
         "# The topics of the API. Each is one path that clients connect to, in both directions.",
         "asyncapi: 2.6.0",
@@ -127,9 +126,11 @@ def asyncapi_yaml(plan: Plan, topics: list[str]) -> str:
             for name in names:
                 lines += [f"      {scalar(name)}:", "        schema:", "          type: string"]
         target = _mapping(topic)
-        lines.append(f"    publish:{'' if target else ' {}'}")
+        lines.append("    publish:")
         if target:
             lines.append(f"      x-uri-mapping: {json.dumps(target, ensure_ascii=False)}")
+        else:
+            lines.append(f"      {extensions.PASS_PATH}: true")
     return "\n".join(lines) + "\n" + _SECURITY + KEYS
 
 
@@ -139,42 +140,10 @@ def _mapping(topic: str) -> str:
     text = topic
     for name in names:
         text = text.replace(f"{{{name}}}", f"{{uri.var.{name}}}")
-    if text == "/" or text.endswith("/*"):
+    if text.endswith(("/", "/*")):
         return ""
     try:
         mapping.parse(text, names)
     except WrongError:
         return ""
     return text
-
-
-def without_servers(text: str, found: Document) -> str:
-    """Take `servers` out of a definition: as comments in YAML, away in JSON.
-
-    Raises `WrongError` where the text is laid out so that this cannot be done.
-    """
-    if text.lstrip("\ufeff \t\r\n").startswith("{"):
-        values = json.loads(text.lstrip("\ufeff"))
-        kept = {key: value for key, value in values.items() if key.casefold() != "servers"}
-        return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
-    entry = found.root.find("servers")
-    assert entry is not None
-    first = entry.line
-    later = [each.line for each in found.root.entries.values() if each.line > first]
-    lines = text.splitlines()
-    end = min(later, default=len(lines) + 1) - 1
-    while end > first and lines[end - 1].strip().partition("#")[0] in ("", "...", "---"):
-        end -= 1  # blank lines, and the comment of what comes next
-    taken = [f"# {line}".rstrip() for line in lines[first - 1 : end]]
-    changed = "\n".join([*lines[: first - 1], *taken, *lines[end:]]) + "\n"
-    try:
-        again = document.read(changed.encode(), found.file)
-    except UnusableError:
-        again = found
-    expected = found.root.entries.keys() - {
-        key for key in found.root.entries if key.casefold() == "servers"
-    }
-    if again.root.entries.keys() != expected:
-        what = "`servers` cannot be taken out of this file"
-        raise WrongError(what, "remove `servers` from the file, or leave --backend out")
-    return changed

@@ -1,17 +1,18 @@
 """The `servers` of an AsyncAPI definition: which of them are backends, and where they are.
 
-Called by `asyncapi`. Two names count, `production` and `sandbox`; a server that stands alone
-under another name counts as production where nothing else does. spec: project-format §5.1, §6.
+Called by `asyncapi`, and by `init`. Two names count, `production` and `sandbox`; a server that
+stands alone under another name counts as production where nothing else does, and one that
+`x-trio-gw-server` names counts alone. spec: project-format §5.1, §6.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from trio_gw.config import endpoint
+from trio_gw.config import endpoint, extensions
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import WrongError
 from trio_gw.config.nodes import Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SIDES = ("production", "sandbox")
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_WEBSOCKET = ("ws", "wss", "websocket", "websockets")
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -50,15 +53,23 @@ class _Root(msgspec.Struct, frozen=True):
     servers: _Sides = _Sides()
 
 
-def roles(findings: Findings, *, lone: bool) -> dict[str, Path]:
+def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]:
     """Tell which server is which side's backend; name in a warning those that are none.
 
     With `lone` a single server of any other name is production. Without, it would take the
     place of a backend that `api.yaml` declares, and that the reference system would call.
+    `named` is the one that the document itself names, and then no other counts.
     """
     convert(_Root, findings)
     node = findings.document.node(("servers",))
     names = list(node.entries) if isinstance(node, Mapping) else []
+    if named:
+        for name in names:
+            if name.casefold() == named.casefold():
+                return {"production": ("servers", name)}
+        what = f"no server is named `{named[:80]}`"
+        findings.error((extensions.SERVER,), what, _one_of(names))
+        return {}
     found: dict[str, Path] = {
         name.casefold(): ("servers", name) for name in names if name.casefold() in SIDES
     }
@@ -73,38 +84,82 @@ def roles(findings: Findings, *, lone: bool) -> dict[str, Path]:
     return found
 
 
-def read(path: Path, findings: Findings, *, major: int) -> Endpoint | None:
-    """Read the server at a path; None if it names no backend, or a wrong one."""
+def _one_of(names: list[str]) -> str:
+    shown = ", ".join(f"`{name[:40]}`" for name in names[:10])
+    return f"write one of {shown}" if shown else "add it below `servers`, or remove the key"
+
+
+def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
+    """Tell what a server speaks: WebSocket, HTTP (which may be upgraded), or neither (empty).
+
+    The scheme of the URL counts, if there is one: brokers are also called over `wss://`.
+    """
+    found = _SCHEME.match(url.strip())
+    said = protocol.strip().casefold()
+    scheme = found[1].casefold() if found else said
+    if scheme in _WEBSOCKET or (scheme in ("http", "https", "") and said in ("ws", "wss", "")):
+        return "ws"
+    return "web" if scheme in ("http", "https") else ""
+
+
+def speaks(path: Path, findings: Findings) -> bool:
+    """Tell whether the server at a path is one that WebSockets can be opened to."""
+    server = convert(_Server, findings, path)
+    return bool(speech(_text(server.protocol), server.url or server.host))
+
+
+def read(path: Path, findings: Findings, *, major: int, whole: bool = False) -> Endpoint | None:
+    """Read the server at a path; None if it names no backend, or a wrong one.
+
+    With `whole` all of it counts: a `protocol` beside a URL without a scheme, and a scheme or a
+    path in a `host`. Without, it is read as the reference system does.
+    """
     server = convert(_Server, findings, path)
     if findings.document.node(path) is None or findings.spoilt(path):
         return None
     name = str(path[-1])[:80]
     if major == 2:
-        if not server.url.strip():
+        url = server.url.strip()
+        if not url:
             return None
-        return _parse(server.url, name, (*path, "url"), server, findings)
-    url = _joined(server, name, path, findings)
-    return None if url is None else _parse(url, name, (*path, "host"), server, findings)
+        protocol = _text(server.protocol).casefold()
+        if whole and _SCHEME.match(url) is None and protocol in ("ws", "wss", "http", "https"):
+            url = f"{protocol}://{url}"
+        return _parse(url, name, (*path, "url"), server, findings)
+    joined = _joined(server, name, path, findings, whole=whole)
+    return None if joined is None else _parse(joined, name, (*path, "host"), server, findings)
 
 
-def _joined(server: _Server, name: str, path: Path, findings: Findings) -> str | None:
+def _text(protocol: object) -> str:
+    return protocol.strip() if isinstance(protocol, str) else ""
+
+
+def _joined(
+    server: _Server, name: str, path: Path, findings: Findings, *, whole: bool
+) -> str | None:
     """Put the URL of an AsyncAPI 3 server together."""
-    protocol = server.protocol.strip() if isinstance(server.protocol, str) else ""
-    if not server.host.strip():
+    protocol = _text(server.protocol)
+    scheme, host, above = "", server.host.strip(), ""
+    if whole:
+        if found := _SCHEME.match(host):
+            scheme, host = found[1], host[found.end() :]
+        host, slash, above = host.partition("/")
+        above = (slash + above).removesuffix("/")
+    if not host:
         what = f"server `{name}` has no `host`"
         mend = "write `host: backend.example:8443` (AsyncAPI 3 has `host` and `pathname`, no `url`)"
         findings.error((*path, "host"), what, mend)
-    elif "/" in server.host:
+    elif "/" in host:
         what = f"server `{name}`: `host` holds more than a host and a port"
         mend = "write the scheme in `protocol` and the path in `pathname`"
         findings.error((*path, "host"), what, mend)
-    elif not protocol:
+    elif not (scheme or protocol):
         what = f"server `{name}` has no `protocol`"
         findings.error((*path, "protocol"), what, "write `protocol: wss`, or `ws` without TLS")
     else:
         target = server.pathname.strip()
         slash = "" if target.startswith("/") or not target else "/"
-        return f"{protocol}://{server.host.strip()}{slash}{target}"
+        return f"{scheme or protocol}://{host}{above}{slash}{target}"
     return None
 
 
@@ -125,7 +180,11 @@ def _parse(
     except WrongError as error:
         findings.wrong(path, f"server `{name}`", error)
         return None
-    if "://" not in url and str(server.protocol).lower() in ("wss", "https"):
+    protocol = _text(server.protocol)
+    if "://" not in url and protocol.casefold() in ("wss", "https"):
         what = f"server `{name}`: `protocol` is not read, and a URL without a scheme means `ws://`"
         findings.warn(path, what, f"write `wss://{url[:80]}` for TLS to the backend")
+    elif not speech(protocol, url):
+        what = f"server `{name}` speaks {protocol[:40]}, but is called as `{found.origin}`"
+        findings.warn(path, what, "name a server here that speaks WebSocket (`ws` or `wss`)")
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from trio_gw.config import channel_name, inspection, mapping, references, requirements
+from trio_gw.config import channel_name, extensions, inspection, mapping, references, requirements
 from trio_gw.config.api import Topic, UriMapping
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import WrongError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "mapping": "x-uri-mapping",
+    "pass_path": extensions.PASS_PATH,
     "scopes": "x-scopes",
     "auth_type": "x-auth-type",
     "disable_security": "x-wso2-disable-security",
@@ -36,6 +37,7 @@ _NAMES = {
 
 class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
     mapping: str | None = None
+    pass_path: bool | None = None
     scopes: tuple[str, ...] | dict[str, str] | None = None
     auth_type: str | None = None
     disable_security: bool | None = None
@@ -49,6 +51,7 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
     """What AsyncAPI 2 reads of a channel; the rest is read of its operations only."""
 
     mapping: Any = None
+    pass_path: bool | None = None
     scopes: Any = None
     auth_type: str | None = None
     disable_security: bool | None = None
@@ -62,12 +65,15 @@ class Rules(NamedTuple):
     """What holds for every topic of a definition.
 
     `server` is what the server asks for, and so each topic that asks for nothing itself;
-    `inspection` what the root of the definition says, for those who say nothing else.
+    `inspection` and `root` what the root of the definition says, for those who say nothing
+    else. `server_name` is the server that is the backend where `root` names a WebSocket server.
     """
 
     schemes: requirements.Schemes
     server: requirements.Asked
     inspection: inspection.Root
+    root: extensions.Root
+    server_name: str = ""
 
 
 def read(
@@ -136,7 +142,27 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
         ((operation, at), (above, channel), (rules.inspection, ())), findings
     )
     tier = operation.tier or operation.wso2_tier or above.tier or above.wso2_tier or ""
-    return Topic(name, target, secured, scopes, api_keys, looked_at, tier, most)
+    pass_path = _pass_path((operation, above, rules.root), target, (at, channel, ()), findings)
+    return Topic(name, target, secured, scopes, api_keys, looked_at, tier, most, pass_path)
+
+
+def _pass_path(
+    declared: tuple[_Extensions, _Extensions | _Switches, extensions.Root],
+    target: UriMapping | None,
+    places: tuple[Path, ...],
+    findings: Findings,
+) -> bool:
+    """Read the nearest `x-trio-gw-pass-path`; a mapping names the backend's path itself."""
+    for one, place in zip(declared, places, strict=True):
+        if one.pass_path is None:
+            continue
+        if target is None:
+            return one.pass_path
+        if one.pass_path and place:
+            what = f"`{extensions.PASS_PATH}` has no effect beside `x-uri-mapping`"
+            findings.warn((*place, extensions.PASS_PATH), what, "remove one of the two")
+        break
+    return False
 
 
 def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:
@@ -207,7 +233,7 @@ def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> Uri
 
 def tiered(topics: Iterable[Topic], tiers: Iterable[tuple[str, str]]) -> tuple[Topic, ...]:
     """Give topics without a tier of their own the one that the api.yaml names for them."""
-    named = dict(tiers)
+    named = {channel_name.encoded(name): tier for name, tier in tiers}
     return tuple(
         topic if topic.tier else msgspec.structs.replace(topic, tier=named.get(topic.name, ""))
         for topic in topics

@@ -38,7 +38,7 @@ def check(path: str, query: str, match: Match) -> None:
         return  # the backend's path is the same for everyone
     if demands is not None and demands.is_known(route.place, path):
         return
-    mapped, asked = route.target.request(match.parameters, query)
+    mapped, asked = route.target.request(match.parameters, query, match.rest)
     if not PLAIN.fullmatch(mapped) and has_dot_segment(mapped):
         raise bad_request("The path must not hold . or .. segments")
     if demands is None:

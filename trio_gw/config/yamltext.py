@@ -1,0 +1,61 @@
+"""A tree of values as YAML text. Called by `init` where a document cannot be kept as it is.
+
+Every scalar stays what it was: a plain one is written plainly, a quoted one in quotes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from trio_gw.config.nodes import Mapping, Scalar, plain_scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_gw.config.nodes import Node
+
+_WORD = re.compile(r"[A-Za-z/$_][A-Za-z0-9_/$.{}-]*")
+_NO_TEXT = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
+
+
+def dump(root: Mapping) -> str:
+    """Write a mapping as a document in block style."""
+    return "\n".join(_mapping(root, "")) + "\n"
+
+
+def _mapping(node: Mapping, indent: str) -> Iterator[str]:
+    for key, entry in node.entries.items():
+        yield from _value(f"{indent}{_text(key)}:", entry.node, indent)
+
+
+def _value(head: str, node: Node, indent: str) -> Iterator[str]:
+    if isinstance(node, Scalar):
+        yield f"{head} {_scalar(node)}"
+    elif isinstance(node, Mapping):
+        if node.entries:
+            yield head
+            yield from _mapping(node, indent + "  ")
+        else:
+            yield f"{head} {{}}"
+    elif node.items:
+        yield head
+        for item in node.items:
+            yield from _value(f"{indent}  -", item, indent + "  ")
+    else:
+        yield f"{head} []"
+
+
+def _scalar(node: Scalar) -> str:
+    if node.plain and not isinstance(node.value, str):
+        return node.text or "null"
+    return _text(node.text)
+
+
+def _text(text: str) -> str:
+    """Write a text so that nothing else can be read in it."""
+    plain = _WORD.fullmatch(text) and text.casefold() not in _NO_TEXT
+    if plain and plain_scalar(0, 0, text).value == text:
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
