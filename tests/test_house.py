@@ -44,8 +44,8 @@ FLOORS: dict[str, set[str]] = {
     },
     "processes": {"config", "listeners", "material", "proxy", "telemetry", "worker"},
     "cli": {
-        *("compiled", "config", "echo", "feed", "guard", "processes", "routes", "telemetry"),
-        "worker",
+        *("compiled", "config", "echo", "feed", "guard", "processes", "proxy", "routes"),
+        *("telemetry", "worker"),
     },
     "__main__": {"cli"},
     "compiled": set(),

@@ -65,8 +65,7 @@ class Observing:
     def watch(self, gateway: Gateway, balancers: Balancers, catalog: Catalog) -> Gateway:
         """Let a gateway tell of its sessions."""
         if self.metrics is not None:
-            live, blocklist = gateway.live, gateway.blocklist
-            Gauges(self.metrics, live, balancers, lambda: catalog.problems, blocklist)
+            Gauges(self.metrics, gateway, balancers, lambda: catalog.problems)
         return gateway._replace(observers=self._observers, traces=self._traces)
 
     @contextlib.asynccontextmanager

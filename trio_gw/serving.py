@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from trio_gw.guard.introspection import Introspection
+from trio_gw.guard.pending import Pending
 from trio_gw.guard.schemes import Guard
 from trio_gw.guard.tokens import Tokens
+from trio_gw.proxy import descriptors, forwarding
 from trio_gw.proxy.balancer import Balancers
 from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
 from trio_gw.proxy.cors import Policies
+from trio_gw.proxy.descriptors import Room
 from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.doors import Doors
 from trio_gw.proxy.gateway import Gateway
@@ -40,6 +44,15 @@ class Serving(NamedTuple):
     balancers: Balancers
     dialer: Dialer
     introspection: Introspection
+    rooms: Rooms
+
+
+class Rooms(NamedTuple):
+    """Where there is room for the descriptors of each use."""
+
+    clients: Room
+    backends: Room
+    operators: Room
 
 
 def serve(
@@ -59,8 +72,9 @@ def serve(
     """
     timeouts, health = settings.timeouts, settings.health
     balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
-    if settings.dns.refresh:
-        trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
+    # Also one that remembers nothing: it has threads of its own, so that a dead DNS takes none of
+    # those that read files.
+    trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     public = None
     if keys.assertions is not None:
         window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
@@ -73,7 +87,16 @@ def serve(
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
     )
-    dialer = Dialer(keys.backend_anchors)
+    trusted = tuple(ip_network(network, strict=False) for network in settings.trusted_proxies)
+    limiter = Limiter(settings, shared, fleet.index)
+    pending = Pending(
+        limiter.caps,
+        settings.limits.pending,
+        settings.limits.pending_per_address,
+        partial(forwarding.is_in, networks=trusted) if trusted else lambda address: False,
+    )
+    rooms = _rooms(pending)
+    dialer = Dialer(keys.backend_anchors, rooms.backends)
     shuttle = Shuttle(sole=sole)
     gateway = Gateway(
         settings,
@@ -94,11 +117,23 @@ def serve(
         shuttle=shuttle,
         cors=Policies(settings.cors),
         doors=Doors(settings, live),
-        limiter=Limiter(settings, shared, fleet.index),
-        trusted=tuple(ip_network(network, strict=False) for network in settings.trusted_proxies),
+        limiter=limiter,
+        pending=pending,
+        trusted=trusted,
         assertions=keys.assertions,
     )
-    return Serving(gateway, balancers, dialer, introspection)
+    return Serving(gateway, balancers, dialer, introspection, rooms)
+
+
+def _rooms(pending: Pending) -> Rooms:
+    """Divide the descriptors; clients that say nothing make room for others."""
+    most = descriptors.current()
+    make = partial(pending.make_room, "descriptors")
+    return Rooms(
+        Room(most.clients, most.backends, most.traffic, make, pending.evicted),
+        Room(most.backends, most.backends, most.traffic, make),
+        Room(most.operators, most.operators, most.operators),
+    )
 
 
 def _signer(settings: Settings, name: str) -> str:

@@ -181,7 +181,7 @@ async def run(
         shared=shared,
         sole=sockets is None,
     )
-    sessions, balancers = serving.gateway.sessions, serving.balancers
+    sessions, balancers, rooms = serving.gateway.sessions, serving.balancers, serving.rooms
     observing = Observing(settings, base, fleet, sessions)
     metrics = observing.metrics
     gateway = observing.watch(serving.gateway, balancers, catalog)
@@ -204,7 +204,9 @@ async def run(
         asker = Asker(git, settings, base, settle) if asks else None
 
     async def renew(renewed: Settings) -> None:
-        denials = await trio.to_thread.run_sync(declared, renewed.deny)
+        # Threads of its own: whatever keeps the others busy must not keep anybody from denying.
+        limiter = trio.CapacityLimiter(1)
+        denials = await trio.to_thread.run_sync(declared, renewed.deny, limiter=limiter)
         blocklist.publish(conditions.SETTINGS, denials)
         for part in (git, asker):
             if part is not None:
@@ -233,9 +235,8 @@ async def run(
                 for name in TRAFFIC.intersection(listeners):
                     handler = handler_of(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
-                        accepting.start_soon(
-                            accept_all, sock, handler, nursery, turn, gateway.waits
-                        )
+                        admit = partial(accept_all, waits=gateway.waits, room=rooms.clients)
+                        accepting.start_soon(admit, sock, handler, nursery, turn)
 
             if not fleet.replaces:
                 fleet.state = State.STARTING
@@ -279,12 +280,13 @@ async def run(
                     await deployed.refresh()
                     await catalog.applied()
                 accept()
+            admit = partial(accept_all, room=rooms.operators)
             for sock in listeners.get("admin", ()):
-                accepting.start_soon(accept_all, sock, server.handle, nursery)
+                accepting.start_soon(admit, sock, server.handle, nursery)
             if metrics is not None:
                 handler = scraped(metrics.tell, CONTENT_TYPE)
                 for sock in listeners.get("metrics", ()):
-                    accepting.start_soon(accept_all, sock, handler, nursery)
+                    accepting.start_soon(admit, sock, handler, nursery)
             if sockets is None:
                 log_addresses(listeners)
             addresses = addresses_of(listeners)

@@ -42,7 +42,7 @@ connections_per_address = 2
 max_message = "64KB"
 """)
     settings = load(file, {"TRIO_GW_LIMITS_CONNECTIONS_PER_APPLICATION": "1"}).settings
-    assert settings.limits == Limits(4, 3, 1, 2, "64KB")
+    assert settings.limits == Limits(4, 3, 1, 2, max_message="64KB")
     found = known(settings.tiers)
     assert found["5EventsPerMin"] == Tier("5EventsPerMin", 5)
     assert found["3KbPerMin"] == Tier(

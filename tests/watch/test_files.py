@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +20,9 @@ from trio_gw.watch.files import Reloaded, keep_loaded, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BROKEN = "broken"
+STACK = 8 << 20  # bytes of address space that a new thread takes at most
 
 
 class Texts:
@@ -290,3 +294,90 @@ async def test_with_nothing_to_watch_it_just_waits() -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(keep_loaded, [])
         nursery.cancel_scope.cancel()
+
+
+async def test_a_file_that_could_not_be_opened_for_want_of_descriptors_is_tried_each_second(
+    nursery: trio.Nursery, file: Path
+) -> None:
+    texts = Texts(file)
+    item = texts.item()
+    failed = trio.Event()
+
+    def load() -> str:
+        try:
+            file.open().close()
+        except OSError as error:
+            trio.from_thread.run_sync(failed.set)
+            raise UnusableError([Problem(str(file), 0, 0, str(error))]) from None
+        return item.load()
+
+    # Not within this test, if it waited for its usual time, or for a change.
+    await nursery.start(partial(keep_loaded, [item._replace(load=load)], retry=3600))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken, trio.fail_after(20):
+        write(file, "two")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), limits[1]))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        taken.callback(os.close, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        with contextlib.suppress(OSError):
+            while True:
+                taken.callback(os.close, os.dup(0))
+        await failed.wait()
+    await texts.wait("two")
+    nursery.cancel_scope.cancel()
+
+
+async def test_threads_that_wait_for_something_else_hold_up_no_file(
+    nursery: trio.Nursery, file: Path
+) -> None:
+    texts = Texts(file)
+    others = trio.to_thread.current_default_thread_limiter()
+    with contextlib.ExitStack() as held:
+        for _ in range(int(others.total_tokens)):
+            borrower = object()
+            others.acquire_on_behalf_of_nowait(borrower)
+            held.callback(others.release_on_behalf_of, borrower)
+        with trio.fail_after(20):
+            await nursery.start(keep_loaded, [texts.item()])
+        write(file, "two")
+        await texts.wait("two")
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_any_thread_files_are_read_all_the_same(
+    nursery: trio.Nursery, file: Path
+) -> None:
+    texts = Texts(file)
+    await nursery.start(keep_loaded, [texts.item()])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    release = threading.Event()
+    async with trio.open_nursery() as busy:
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (_address_space() + STACK // 2, limits[1]))
+            # Threads that Trio keeps for the next who needs one are taken, until there is none.
+            while await _has_a_thread():
+                busy.start_soon(_hold, release)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            write(file, "two")
+            await texts.wait("two")
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+            release.set()
+    nursery.cancel_scope.cancel()
+
+
+async def _hold(release: threading.Event) -> None:
+    with contextlib.suppress(RuntimeError):
+        await trio.to_thread.run_sync(release.wait, limiter=trio.CapacityLimiter(1))
+
+
+async def _has_a_thread() -> bool:
+    try:
+        await trio.to_thread.run_sync(bool)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -70,7 +70,8 @@ async def watch(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
         task_status.started()
         async for _ in received:
-            if not await trio.to_thread.run_sync(partial(standing.renew, aloud=aloud)):
+            renew, limiter = partial(standing.renew, aloud=aloud), trio.CapacityLimiter(1)
+            if not await trio.to_thread.run_sync(renew, limiter=limiter):
                 continue
             settings = standing.loaded.settings
             logs.set_level("info")  # for the next line

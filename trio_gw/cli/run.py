@@ -26,6 +26,7 @@ from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
 from trio_gw.errors import UnusableError
+from trio_gw.proxy import descriptors
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def main(options: argparse.Namespace) -> int:
         print(f"trio-gw run: {error}", file=sys.stderr)
         return 2
     tell(loaded.problems)
+    table = loaded.settings.log
+    logs.configure(table.level, style=table.format)
+    descriptors.raise_limit()
     standing = Standing(loaded, partial(_read, options))
     if processes.count(loaded.settings) == 1:
-        table = loaded.settings.log
-        logs.configure(table.level, style=table.format)
         return _run(standing, trial, where, None)
 
     def renewed() -> Settings:

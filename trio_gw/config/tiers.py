@@ -43,12 +43,17 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Caps on connections, and the size of a message where an API names none; 0 is no limit."""
+    """Caps on connections, and the size of a message where an API names none; 0 is no limit.
+
+    `pending` and `pending_per_address` are for connections that have sent no request yet.
+    """
 
     connections: int = 0
     connections_per_api: int = 0
     connections_per_application: int = 0
     connections_per_address: int = 0
+    pending: int = 4096
+    pending_per_address: int = 512
     max_message: int | str = 0
 
 

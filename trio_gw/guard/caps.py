@@ -52,6 +52,17 @@ class Caps:
             self._own[place] += 1
         return places
 
+    def add(self, caps: Sequence[Cap]) -> tuple[tuple[int, ...], tuple[Cap, ...]]:
+        """Count a connection in any case; returns what to `leave`, and the caps it exceeds."""
+        places = tuple(map(_place, caps))
+        for place in places:
+            self._own[place] += 1
+        return places, tuple(
+            cap
+            for cap, place in zip(caps, places, strict=True)
+            if sum(self._counters.row(place)) > cap.most
+        )
+
     def leave(self, places: Iterable[int]) -> None:
         """Count a connection no longer."""
         for place in places:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -112,6 +113,7 @@ class ServerTls:
         self._cas = frozenset(ssl.PEM_cert_to_DER_cert(pem) for pem in self._anchors)
         self._remembered: dict[bytes, None] = {}
         self._building = trio.Lock()
+        self._threads = trio.CapacityLimiter(1)  # of its own: no dead DNS may hold it up
         self.context = _contexts(self._shown, self._anchors)
         self.admin = _contexts(self._shown, ())
 
@@ -183,8 +185,9 @@ class ServerTls:
         async with self._building:
             shown, anchors, pinned = list(self._shown), self._anchors, self._pinned
             trusted = (*anchors, *pinned)
-            context = await trio.to_thread.run_sync(_contexts, shown, trusted)
-            admin = await trio.to_thread.run_sync(_contexts, shown, ())
+            make = partial(trio.to_thread.run_sync, limiter=self._threads)
+            context = await make(_contexts, shown, trusted)
+            admin = await make(_contexts, shown, ())
             self.context, self.admin = context, admin
             self._cas = frozenset(ssl.PEM_cert_to_DER_cert(pem) for pem in anchors)
             self._remembered.clear()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.proxy.waiting import Waiting
 from trio_gw.relay.farewell import BROKEN, hang_up
 from trio_gw.wire.http import response
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trio_gw.errors import Headers, Refusal
+    from trio_gw.guard.pending import Pending
     from trio_gw.proxy.sessions import Session
 
 LINGER = 1.0  # seconds a refused client has to read its answer
@@ -22,8 +24,9 @@ LINGER = 1.0  # seconds a refused client has to read its answer
 class Answers:
     """Answers one client. `extra` is said with everything: what CORS wants, for a topic."""
 
-    def __init__(self, stream: trio.abc.Stream, session: Session) -> None:
+    def __init__(self, stream: trio.abc.Stream, session: Session, pending: Pending) -> None:
         self.extra: Headers = ()
+        self._pending = pending
         self._stream = stream
         self._session = session
 
@@ -48,9 +51,14 @@ class Answers:
         """Give an answer; the connection is of no further use."""
         self._session.status = status
         headers = (*headers, *self.headers)
-        with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
-            await self._stream.send_all(response(status, headers, body, head_only=head_only))
-        await self.linger()
+        with self.waiting():
+            with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
+                await self._stream.send_all(response(status, headers, body, head_only=head_only))
+            await self.linger()
+
+    def waiting(self) -> Waiting:
+        """Count the connection among those that make room for others, for a while."""
+        return Waiting(self._pending, self._session.peer, self._stream)
 
     async def linger(self) -> None:
         """Leave the client a moment to read what was sent."""

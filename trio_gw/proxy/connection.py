@@ -71,7 +71,7 @@ class _Connection:
         self.stream = stream
         self.tls = tls
         self.request = Request(gateway, session, stream, tls=tls)
-        self.answers = Answers(stream, session)
+        self.answers = Answers(stream, session, gateway.pending)
 
     async def serve(self, peer: str) -> None:
         """Run, and let no bug get further than this connection."""
@@ -209,8 +209,9 @@ class _Connection:
         session.status = backend.answer.status
         if backend.accepted is None:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-            await gateway.upstream.pass_refusal(backend, self.stream, self.answers.headers)
-            await self.answers.linger()
+            with self.answers.waiting():
+                await gateway.upstream.pass_refusal(backend, self.stream, self.answers.headers)
+                await self.answers.linger()
             return None
         gateway.upstream.warn_of_case(route.api.id, route.api.title, backend.accepted)
         chosen = admitted.chosen(backend.accepted.protocol)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.proxy import refusals
+from trio_gw.proxy import descriptors, refusals
 from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
+    from trio_gw.proxy.descriptors import Room
 
 Started = PlainStream | socket.socket | OSError | None
 
@@ -34,10 +35,12 @@ class Dialer:
 
     `anchors` are the PEM certificates trusted for endpoints that have none of their own; empty
     means the system's. Replace them whenever they change: new connections use the new ones.
+    `room` is asked for each new descriptor.
     """
 
-    def __init__(self, anchors: tuple[str, ...] = ()) -> None:
+    def __init__(self, anchors: tuple[str, ...] = (), room: Room = descriptors.ENOUGH) -> None:
         self.anchors = anchors
+        self._room = room
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
     async def open(
@@ -46,12 +49,15 @@ class Dialer:
         """Connect within `seconds`, or finish what was `started`; the caller closes the stream.
 
         All addresses of the name are tried, IPv6 and IPv4, each a little later than the one
-        before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF).
+        before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF), by the gateway if it is
+        short of descriptors.
         """
         with trio.move_on_after(seconds):
             try:
-                stream = await _connect(endpoint.host, endpoint.port, started)
+                stream = await self._connect(endpoint.host, endpoint.port, started)
             except OSError as error:
+                if descriptors.is_exhausted(error):
+                    raise refusals.exhausted("no connection to a backend") from None
                 raise refusals.unreachable(f"{endpoint}: {_reason(error)}") from None
             if endpoint.scheme == "ws":
                 return stream
@@ -81,22 +87,57 @@ class Dialer:
             self._contexts[trust] = context
         return context
 
+    def begin(self, endpoint: Endpoint) -> Started:
+        """Begin to connect to an address; None for a name.
 
-def begin(endpoint: Endpoint) -> Started:
-    """Begin to connect to an address; None for a name.
+        Where nothing has to be waited for, as on loopback, this is all of it, unless it takes TLS.
+        """
+        if (family := _literal(endpoint.host)) is None:
+            return None
+        return _begin_to(family, (endpoint.host, endpoint.port), self._room)
 
-    Where nothing has to be waited for, as on loopback, this is all of it, unless it takes TLS.
-    """
-    if (family := _literal(endpoint.host)) is None:
-        return None
-    return _begin_to(family, (endpoint.host, endpoint.port))
+    async def _connect(self, host: str, port: int, started: Started) -> PlainStream:
+        """Finish what `begin` began, or connect to a name; raises OSError.
+
+        What has one address needs no race of several, and no tasks for it.
+        """
+        if started is None:
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            if len(found) > 1:
+                stream = await trio.open_tcp_stream(host, port)
+                sock = socket.socket(fileno=stream.socket.detach())
+                if not self._room.admits(sock.fileno()):
+                    sock.close()
+                    raise _no_room()
+                return _adopt(sock)
+            started = _begin_to(found[0][0], found[0][4], self._room)
+        if isinstance(started, OSError):
+            raise started
+        if isinstance(started, PlainStream):
+            return started
+        assert started is not None
+        try:
+            await trio.lowlevel.wait_writable(started)
+            if code := started.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, os.strerror(code))
+            return _adopt(started)
+        except BaseException:
+            started.close()
+            raise
 
 
-def _begin_to(family: int, address: tuple[str | int | bytes, ...]) -> Started:
+def _no_room() -> OSError:
+    return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _begin_to(family: int, address: tuple[str | int | bytes, ...], room: Room) -> Started:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         return error
+    if (number := sock.fileno()) >= room.ceiling and not room.admits(number):
+        sock.close()
+        return _no_room()
     try:
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
@@ -112,32 +153,6 @@ def _begin_to(family: int, address: tuple[str | int | bytes, ...]) -> Started:
         raise
     sock.close()
     return OSError(code, os.strerror(code))
-
-
-async def _connect(host: str, port: int, started: Started) -> PlainStream:
-    """Finish what `begin` began, or connect to a name; raises OSError.
-
-    What has one address needs no race of several, and no tasks for it.
-    """
-    if started is None:
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if len(found) > 1:
-            stream = await trio.open_tcp_stream(host, port)
-            return _adopt(socket.socket(fileno=stream.socket.detach()))
-        started = _begin_to(found[0][0], found[0][4])
-    if isinstance(started, OSError):
-        raise started
-    if isinstance(started, PlainStream):
-        return started
-    assert started is not None
-    try:
-        await trio.lowlevel.wait_writable(started)
-        if code := started.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(code, os.strerror(code))
-        return _adopt(started)
-    except BaseException:
-        started.close()
-        raise
 
 
 @functools.lru_cache(maxsize=1000)

@@ -34,7 +34,7 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
 
     Only what a trusted proxy wrote is believed, so the chain is read from its end.
     """
-    if not trusted or not _is_in(peer, trusted):
+    if not trusted or not is_in(peer, trusted):
         return peer
     chain = [
         part.strip() for value in head.values(b"x-forwarded-for") for part in value.split(b",")
@@ -45,7 +45,7 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
             address = _address(part.decode("latin-1"))
         except ValueError:
             break
-        if not _is_in(address, trusted):
+        if not is_in(address, trusted):
             break
     return address
 
@@ -75,7 +75,7 @@ def claims(
     """
     addresses = [peer.encode("ascii")]
     scheme, host = b"https" if tls else b"http", head.authority
-    if trusted and _is_in(peer, trusted):
+    if trusted and is_in(peer, trusted):
         addresses = [*head.values(b"x-forwarded-for"), *addresses]
         scheme = (head.values(b"x-forwarded-proto") or [scheme])[0]
         host = (head.values(b"x-forwarded-host") or [host])[0]
@@ -106,6 +106,7 @@ def _address(text: str) -> str:
     return str(address)
 
 
-def _is_in(peer: str, networks: Sequence[Network]) -> bool:
+def is_in(peer: str, networks: Sequence[Network]) -> bool:
+    """Tell whether an address is in one of these networks."""
     address = ip_address(peer.partition("%")[0])  # a link-local address names its interface
     return any(address in network for network in networks)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.assertion import Assertions
     from trio_gw.guard.blocklist import Blocklist
+    from trio_gw.guard.pending import Pending
     from trio_gw.guard.schemes import Guard
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
@@ -49,6 +50,7 @@ class Gateway(NamedTuple):
     cors: Policies
     doors: Doors
     limiter: Limiter
+    pending: Pending
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()

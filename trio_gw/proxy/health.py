@@ -5,11 +5,12 @@ Started by `worker`; tells `balancer` what it found (spec: routing §8).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 import trio
+
+from trio_gw.proxy.descriptors import is_exhausted
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
@@ -48,10 +49,15 @@ async def _check(
     before = balancer.well(endpoint)
     connected = False
     async with limit:
-        with trio.move_on_after(seconds), contextlib.suppress(OSError):
-            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-            connected = True
-            await trio.aclose_forcefully(stream)
+        with trio.move_on_after(seconds):
+            try:
+                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            except OSError as error:
+                if is_exhausted(error):
+                    return  # that tells nothing of the backend
+            else:
+                connected = True
+                await trio.aclose_forcefully(stream)
     if connected:
         balancer.checked(endpoint)
     else:

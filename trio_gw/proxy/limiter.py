@@ -63,7 +63,7 @@ class Limiter:
         self._limits = Limits(self._tiers, _tell, used, index)
         self._settings = settings.limits
         self._most = tiers.size(settings.limits.max_message)
-        self._caps = Caps(held, index)
+        self.caps = Caps(held, index)
         self._unknown: set[str] = set()
         self._free: set[tuple[str, ...]] = set()  # names of tiers that limit nothing together
         caps = settings.limits
@@ -119,13 +119,13 @@ class Limiter:
         if not caller.anonymous:
             caps.append(Cap("application", application, limits.connections_per_application))
         try:
-            return self._caps.take([cap for cap in caps if cap.most])
+            return self.caps.take([cap for cap in caps if cap.most])
         except FullError as full:
             raise refusals.full(full.cap) from None
 
     def leave(self, places: tuple[int, ...]) -> None:
         """Give a place back."""
-        self._caps.leave(places)
+        self.caps.leave(places)
 
     def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
         api, topic, application = route.api, route.topic, caller.application

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import Problem, UnusableError
+from trio_gw.proxy.descriptors import EXHAUSTED
 from trio_gw.relay.plain import PlainStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from trio_gw.proxy.descriptors import Room
     from trio_gw.relay.waits import Waits
 
 log = logging.getLogger("trio_gw.listener")
@@ -27,7 +29,8 @@ BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxco
 FREE_PORT_TRIES = 10
 AT_ONCE = 64  # connections accepted before other tasks get their turn
 PAUSE = 0.1  # seconds without accepting when descriptors or memory run out
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+SLOW = 0.01  # seconds between two connections that are closed because there is no room for them
+TELL = 10.0  # seconds between two lines of the log about them
 _NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 
 
@@ -115,18 +118,20 @@ async def accept_all(
     connections: trio.Nursery,
     turn: Callable[[socket.socket], Awaitable[None]] | None = None,
     waits: Waits | None = None,
+    room: Room | None = None,
 ) -> None:
     """Accept until cancelled, each connection as a task of `connections`; then stop listening.
 
     `handler` gets the stream and the peer's address; it must not raise. Where other processes
     accept from the same socket, `turn` returns when it is this one's turn to take what waits.
-    With `waits` the socket is waited for there.
+    With `waits` the socket is waited for there. With `room` a connection for whose descriptor
+    there is none is closed at once.
     """
     with sock:
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        family, pausing = sock.family, False
+        family, pausing, told = sock.family, False, -TELL
         while True:
             if waits is None:
                 await trio.lowlevel.wait_readable(sock)
@@ -139,15 +144,27 @@ async def accept_all(
                     # What `accept` does, but for asking a family that is known for its name.
                     number, address = sock._accept()  # type: ignore[attr-defined]
                     accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
+                    crowded = room is not None and number >= room.ceiling
+                    if room is not None and crowded and not room.admits(number):
+                        accepted.close()
+                        if trio.current_time() - told >= TELL:
+                            told = trio.current_time()
+                            log.error("closing new connections: there is no room for them")
+                        await trio.sleep(SLOW)
+                        break
                     if pausing:
                         pausing = False
                         log.warning("accepting again")
                     connections.start_soon(handler, PlainStream(accepted), str(address[0]))
+                    if crowded:  # whoever had to make room gets the turn to do so
+                        break
             except BlockingIOError:  # all are accepted, or another process was faster
                 pass
             except OSError as error:  # or a connection was aborted before it was accepted
-                if error.errno in _EXHAUSTED:
+                if error.errno in EXHAUSTED:
                     # Connections that end free descriptors; without the pause this would spin.
+                    if room is not None:
+                        room.make(1)
                     if not pausing:
                         log.error("cannot accept: %s; trying again meanwhile", error.strerror)
                     pausing = True

@@ -66,6 +66,20 @@ def full(cap: Cap) -> Refusal:
     )
 
 
+def exhausted(what: str, limit: str = "descriptors") -> Refusal:
+    """Refuse a connection because the gateway itself is short of something."""
+    return router_refusal(
+        503,
+        "503",
+        "Service Unavailable",
+        "The gateway is overloaded. Try again in a moment.",
+        headers=((b"retry-after", b"%d" % FULL_RETRY),),
+        by=Side.GATEWAY,
+        why=f"out of {limit}: {what}",
+        limit=limit,
+    )
+
+
 def starting() -> Refusal:
     """Refuse a request that may have a route once all projects are loaded."""
     return router_refusal(

@@ -13,6 +13,7 @@ import trio
 from trio_gw.proxy import refusals
 from trio_gw.proxy.departures import ClientGoneError
 from trio_gw.proxy.tls import shake_hands
+from trio_gw.proxy.waiting import Waiting
 from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream, receive, receive_now
 from trio_gw.relay.secure import SecureStream
@@ -53,6 +54,10 @@ class Request:
         # Most clients' heads are here by now: then there is nothing to wait for.
         if data and (head := self._reader.feed(data)) is not None:
             return head
+        with Waiting(self._gateway.pending, self._session.peer, self._stream):
+            return await self._wait_for_head()
+
+    async def _wait_for_head(self) -> RequestHead:
         seconds = self._gateway.settings.timeouts.head
         if isinstance(self._stream, PlainStream):
             due = trio.current_time() + seconds
@@ -76,7 +81,8 @@ class Request:
     async def body(self) -> bytes:
         """Read the body that the head announces, within its time and its bounds."""
         seconds = self._gateway.settings.timeouts.head
-        with trio.move_on_after(seconds):
+        waiting = Waiting(self._gateway.pending, self._session.peer, self._stream)
+        with waiting, trio.move_on_after(seconds):
             body = self._reader.feed_body(self._reader.leftover)
             while body is None:
                 body = self._reader.feed_body(await self._receive())

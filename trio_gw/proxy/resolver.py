@@ -7,6 +7,7 @@ used.
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 from typing import Any
@@ -24,7 +25,7 @@ MAX_THREADS = 32
 
 
 class Resolver(trio.abc.HostnameResolver):
-    """Caches `getaddrinfo` for `refresh` seconds."""
+    """Caches `getaddrinfo` for `refresh` seconds; 0 asks every time, in threads of its own."""
 
     def __init__(self, refresh: float) -> None:
         self._refresh = refresh
@@ -56,14 +57,18 @@ class Resolver(trio.abc.HostnameResolver):
                 found = await trio.to_thread.run_sync(
                     _ask, question, abandon_on_cancel=True, limiter=self._threads
                 )
+        except RuntimeError as error:  # no thread can be started
+            if known is None:
+                raise OSError(errno.EAGAIN, "no thread for a name look-up") from error
         except OSError:
             if known is None:
                 raise
         finally:
             self._asking.pop(question).set()
-        if len(self._known) >= MAX_NAMES:
-            self._known.clear()
-        self._known[question] = trio.current_time() + self._refresh, found
+        if self._refresh:
+            if len(self._known) >= MAX_NAMES:
+                self._known.clear()
+            self._known[question] = trio.current_time() + self._refresh, found
         return found
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:  # noqa: ANN401

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.errors import Problem, Side
-    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.quota import Quota
     from trio_gw.proxy.balancer import Balancers
+    from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
-    from trio_gw.routes import Live
     from trio_gw.telemetry.metrics import Labels, Metrics
 
 PASS = 1.0  # seconds between two looks
 AT_ONCE = 64  # handshakes whose times are looked at together, which costs less than one by one
 MOST_CODES = 20  # of those that peers may make up: told apart for each topic
 MOST_TOPICS = 1000  # of which they are remembered
+REASONS = ("address", "all", "closed", "descriptors", "memory")  # of evictions
 _MADE_UP = range(3000, 5000)  # RFC 6455 §7.4.2
 _IN, _OUT = "in", "out"
 _PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
@@ -220,16 +220,16 @@ class Gauges:
     def __init__(
         self,
         metrics: Metrics,
-        live: Live,
+        gateway: Gateway,
         balancers: Balancers,
         problems: Callable[[], tuple[Problem, ...]],
-        blocklist: Blocklist,
     ) -> None:
         self._metrics = metrics
-        self._live = live
+        self._live = gateway.live
         self._balancers = balancers
         self._problems = problems
-        self._blocklist = blocklist
+        self._blocklist = gateway.blocklist
+        self._pending = gateway.pending
         self._started = time.time()
         metrics.probes.append(self._collect)
 
@@ -243,12 +243,17 @@ class Gauges:
         for kind in KINDS:
             count = sum(denials.counts[kind] for denials in self._blocklist.current)
             metrics.put(families.CONDITIONS, (kind, *worker), count)
+        metrics.put(families.PENDING, worker, len(self._pending))
+        for reason in REASONS:
+            metrics.put(families.EVICTED, (reason, *worker), self._pending.evicted[reason])
         metrics.clear(families.BACKEND_UP)
         for name, well in self._balancers.health():
             metrics.put(families.BACKEND_UP, (name, *worker), int(well))
         times = os.times()
         metrics.put(families.CPU, worker, times.user + times.system)
         metrics.put(families.STARTED, worker, self._started)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        metrics.put(families.MOST_DESCRIPTORS, worker, most)
         try:
             metrics.put(families.DESCRIPTORS, worker, len(os.listdir("/proc/self/fd")))
             with open("/proc/self/statm") as file:
@@ -257,5 +262,4 @@ class Gauges:
         except OSError as error:
             # No `/proc`; or looking takes a descriptor, and clients have taken the last one.
             if error.errno == errno.EMFILE:
-                most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
                 metrics.put(families.DESCRIPTORS, worker, most)

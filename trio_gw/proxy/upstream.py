@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trio_gw.errors import Refusal
+from trio_gw.errors import Refusal, Side
 from trio_gw.proxy import refusals
-from trio_gw.proxy.dial import begin
 from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
 from trio_gw.relay.turn import CHUNK
@@ -103,6 +102,8 @@ class Upstream:
                 seconds = min(cluster.timeout or most, most)
                 backend = await self._ask(endpoint, stream, question, upgrade, seconds, client)
             except Refusal as refusal:
+                if refusal.by is Side.GATEWAY:  # it is short of something: no fault of the backend
+                    raise
                 balancer.failed(endpoint)
                 failure = refusal
                 if refusal.status != 503:  # it was reached, and what it said is of no use
@@ -127,7 +128,7 @@ class Upstream:
 
     async def _dial(self, endpoint: Endpoint, remaining: int, client: Client) -> trio.abc.Stream:
         """Connect to one endpoint. With others `remaining` it gets its share of the time only."""
-        started = begin(endpoint)
+        started = self._dialer.begin(endpoint)
         if isinstance(started, PlainStream) and endpoint.scheme == "ws":
             return started
         with client.staying():

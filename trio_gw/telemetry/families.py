@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-FIXED = frozenset(("action", "by", "direction", "level", "phase", "queue", "severity", "worker"))
+FIXED = frozenset(
+    ("action", "by", "direction", "level", "phase", "queue", "reason", "severity", "worker")
+)
 OTHER = "other"
 
 _TOPIC = ("api", "version", "topic")
@@ -94,6 +96,20 @@ REFUSED = Family(
     ("api", "version", "level"),
     "Handshakes refused because as many WebSockets were open as there may be.",
 )
+PENDING = Family(
+    "trio_gw_pending_connections",
+    "gauge",
+    "",
+    ("worker",),
+    "Connections whose client keeps the gateway waiting: for a request, or to take its answer.",
+)
+EVICTED = Family(
+    "trio_gw_evicted_connections",
+    "counter",
+    "",
+    ("reason", "worker"),
+    "Connections ended, without a request or with their answer, to make room for others.",
+)
 DENIED = Family(
     "trio_gw_denied",
     "counter",
@@ -146,6 +162,9 @@ MEMORY = Family(
 DESCRIPTORS = Family(
     "trio_gw_process_open_fds", "gauge", "", ("worker",), "File descriptors in use."
 )
+MOST_DESCRIPTORS = Family(
+    "trio_gw_process_max_fds", "gauge", "", ("worker",), "File descriptors that may be in use."
+)
 STARTED = Family(
     "trio_gw_process_start_time_seconds",
     "gauge",
@@ -156,6 +175,6 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, THROTTLED, HELD, REFUSED, DENIED, CONDITIONS, BACKEND_UP, RELOADS, APIS, PROBLEMS,
-    DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, STARTED,
+    PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, DENIED, CONDITIONS, BACKEND_UP, RELOADS,
+    APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
 )  # fmt: skip

@@ -9,6 +9,7 @@ one error says why, and the next good version is taken.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -30,9 +31,18 @@ QUIET = 0.2  # seconds without a change before a file is read: it may still be b
 RESTLESS = 0.6  # seconds after which one is read although it never is: lines keep being added
 GRACE = 2.0  # seconds in which the other half of a pair may still come, before an error is logged
 RETRY = 30.0  # seconds after which what was not usable is tried again although nothing changed
+# What passes without any change of the file: then it is tried again with each look.
+PASSING = frozenset(
+    (
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
+        *(errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    )
+)
+THREADS = 4  # of its own: others may wait for a dead DNS or a slow disk
 LINKS = 40  # links on the way to a file, as the system itself allows
 
 Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
 State = tuple[object, ...]
 
 
@@ -74,7 +84,8 @@ async def keep_loaded(
     Everything is loaded once before this reports as started: a file may have changed since the
     caller read it. A file system that hangs holds up nothing but the reloading.
     """
-    held = [_Held(item, quiet, grace, retry) for item in items]
+    threads = _Threads()
+    held = [_Held(item, threads, quiet, grace, retry) for item in items]
     heard = trio.Event()
 
     def hear(_paths: Collection[str], _gone: Collection[str]) -> None:
@@ -85,7 +96,7 @@ async def keep_loaded(
         first = True
         while True:
             heard = trio.Event()
-            states, places = await trio.to_thread.run_sync(_look, items, abandon_on_cancel=True)
+            states, places = await threads.run(lambda: _look(items))
             watches.cover(places, 0)
             for one, state in zip(held, states, strict=True):
                 one.saw(state, trio.current_time())
@@ -98,11 +109,30 @@ async def keep_loaded(
                 await heard.wait()
 
 
+class _Threads:
+    """The threads in which files are looked at and read."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(THREADS)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do something in a thread; here and now, if the system has none left."""
+        try:
+            return await trio.to_thread.run_sync(
+                work, abandon_on_cancel=True, limiter=self._limiter
+            )
+        except RuntimeError:
+            return work()
+
+
 class _Held:
     """One item: what was seen of its files, and what became of the last attempt to load them."""
 
-    def __init__(self, item: Reloaded[Any], quiet: float, grace: float, retry: float) -> None:
+    def __init__(
+        self, item: Reloaded[Any], threads: _Threads, quiet: float, grace: float, retry: float
+    ) -> None:
         self.item = item
+        self._threads = threads
         self._quiet, self._grace, self._retry = quiet, grace, retry
         self._state: State | None = None
         self._since = math.inf  # when the first change came that was not read yet
@@ -139,14 +169,20 @@ class _Held:
     async def _attempt(self, now: float) -> None:
         item, self._since = self.item, math.inf
         try:
-            loaded = await trio.to_thread.run_sync(item.load, abandon_on_cancel=True)
+            loaded = await self._threads.run(item.load)
         except UnusableError as error:
-            faults = error.problems
+            faults, passing = error.problems, _is_passing(error)
+        except MemoryError:
+            what = "cannot be used: out of memory"
+            faults, passing = (Problem(str(item.paths[0]), 0, 0, what),), True
         except Exception as error:
             # Whatever a parser makes of an odd file, it must not end the gateway.
             log.debug("%s could not be loaded", item.what, exc_info=True)
             what = f"cannot be used: {type(error).__name__}"
-            faults = (Problem(str(item.paths[0]), 0, 0, what, "make the file anew"),)
+            faults, passing = (
+                (Problem(str(item.paths[0]), 0, 0, what, "make the file anew"),),
+                False,
+            )
         else:
             self._load_at, self._tell_at = math.inf, math.inf
             changed = await item.use(loaded)
@@ -155,9 +191,18 @@ class _Held:
             self._faults = self._told = ()
             return
         self._faults = faults
-        self._load_at = now + self._retry
+        self._load_at = now + (min(LOOK, self._retry) if passing else self._retry)
         if self._tell_at == math.inf:
             self._tell_at = now + self._grace
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Tell whether the reason, or the reason behind it, is one that passes by itself."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _look(items: Iterable[Reloaded[Any]]) -> tuple[list[State], frozenset[Place]]:

@@ -1,0 +1,168 @@
+"""Connections that have not said yet what they want: how many there may be, and who makes room.
+
+A client that connects and says nothing costs a descriptor and memory until its time is over. So
+there are caps on such connections, in all and of one host (`guard.hosts`). A new one is never
+refused: beyond a cap, and when the process runs short of descriptors or memory (`evict`), the
+oldest one of the host that has most of them is ended. A flood from one host displaces itself.
+
+Several processes count together (`caps`), and each of them ends connections of its own. The
+connections of an `exempt` address, a trusted proxy, count as those of as many hosts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING
+
+from trio_gw.guard.caps import Cap
+from trio_gw.guard.hosts import host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from trio_gw.guard.caps import Caps
+
+log = logging.getLogger("trio_gw.limits")
+
+TELL = 10.0  # seconds between two lines of the log
+
+
+class Entry:
+    """One connection that waits; `end` is called at most once, and must not block or raise."""
+
+    __slots__ = ("address", "end", "host", "over", "places")
+
+    def __init__(self, address: str, where: Hashable, end: Callable[[], None]) -> None:
+        self.address = address
+        self.host = where
+        self.end = end
+        self.over = False
+        self.places: tuple[int, ...] = ()
+
+
+class Pending:
+    """The connections of this process that wait for a request; at most `most`, 0 is any number.
+
+    `per_host` is how many of them may be of one host. `evicted` counts by reason.
+    """
+
+    def __init__(
+        self,
+        caps: Caps,
+        most: int,
+        per_host: int,
+        exempt: Callable[[str], bool] = lambda address: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._caps = caps
+        self._most = most
+        self._per_host = per_host
+        self._exempt = exempt
+        self._clock = clock
+        self._count = 0
+        self._serial = 0
+        self._hosts: dict[Hashable, OrderedDict[Entry, None]] = {}  # oldest connection first
+        # The hosts by how many connections they have; who has had so many for longest is first.
+        self._crowds: dict[int, OrderedDict[Hashable, None]] = {}
+        self._largest = 0
+        self._leaving = 0  # told to end, and not ended yet
+        self.evicted: Counter[str] = Counter()
+        self._untold: Counter[str] = Counter()  # by address, since the last line of the log
+        self._told_at = -TELL
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, address: str, end: Callable[[], None]) -> Entry:
+        """Count a connection from this address; beyond a cap another one, or this one, is ended."""
+        where: Hashable = host(address) if ":" in address else address
+        caps = [Cap("pending", "", self._most)] if self._most else []
+        if self._exempt(address):
+            self._serial += 1
+            where = self._serial
+        elif self._per_host:
+            caps.append(Cap("pending address", str(where), self._per_host))
+        entry = Entry(address, where, end)
+        entry.places, beyond = self._caps.add(caps)
+        crowd = self._hosts.setdefault(where, OrderedDict())
+        crowd[entry] = None
+        self._count += 1
+        self._resize(where, len(crowd) - 1, len(crowd))
+        if beyond:
+            own = beyond[-1].name != "pending"
+            # Where other processes hold all places, a first connection here is let in.
+            if own and len(crowd) > 1:
+                self._end(next(iter(crowd)), "address")
+            elif not own and self._count > 1:
+                self.evict("all")
+        return entry
+
+    def leave(self, entry: Entry) -> None:
+        """Count a connection no longer; for who entered it, whether it has been ended or not."""
+        if entry.over:
+            self._leaving -= 1
+        else:
+            self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        entry.over = True
+        self._caps.leave(entry.places)
+        crowd = self._hosts[entry.host]
+        del crowd[entry]
+        self._count -= 1
+        self._resize(entry.host, len(crowd) + 1, len(crowd))
+        if not crowd:
+            del self._hosts[entry.host]
+
+    def evict(self, reason: str) -> bool:
+        """End the oldest connection of the host that has most; tells whether there was one."""
+        if not self._count:
+            return False
+        crowded = next(iter(self._crowds[self._largest]))
+        self._end(next(iter(self._hosts[crowded])), reason)
+        return True
+
+    def make_room(self, reason: str, count: int) -> bool:
+        """End connections until so many are about to leave; tells whether there were as many."""
+        while self._leaving < count:
+            if not self.evict(reason):
+                return False
+        return True
+
+    def _end(self, entry: Entry, reason: str) -> None:
+        self._forget(entry)
+        self._leaving += 1
+        self.evicted[reason] += 1
+        self._untold[entry.address] += 1
+        entry.end()
+        self.tell()
+
+    def tell(self) -> None:
+        """Log what has been ended, now and then."""
+        now = self._clock()
+        if self._untold and now - self._told_at >= TELL:
+            ((address, most),) = self._untold.most_common(1)
+            log.warning(
+                "ended %d connections without a request to make room, %d of them from %s",
+                self._untold.total(),
+                most,
+                address,
+            )
+            self._untold.clear()
+            self._told_at = now
+
+    def _resize(self, where: Hashable, before: int, after: int) -> None:
+        """Put a host among those that have as many connections as it has now."""
+        if before:
+            peers = self._crowds[before]
+            del peers[where]
+            if not peers:
+                del self._crowds[before]
+        if after:
+            self._crowds.setdefault(after, OrderedDict())[where] = None
+        if after > self._largest:
+            self._largest = after
+        elif before == self._largest and before not in self._crowds:
+            self._largest = before - 1
