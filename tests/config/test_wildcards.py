@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_gw.config.cors import Cors
-from trio_gw.config.wildcards import fits
+from trio_gw.config.wildcards import Wildcards, fits
 from trio_gw.proxy.cors import Cors as Policy
 from trio_gw.wire.head import RequestHead
 
@@ -32,3 +32,8 @@ def test_no_origin_holds_everyone_up(stars: int) -> None:
     begin = time.process_time()
     assert not policy.admits(head)
     assert time.process_time() - begin < 0.05
+
+
+@given(st.lists(st.text("ab.*", max_size=8), max_size=8), few)
+def test_many_patterns_are_the_same_as_each_of_them(patterns: list[str], text: str) -> None:
+    assert Wildcards(patterns).fit(text) == any(fits(pattern, text) for pattern in patterns)

@@ -104,14 +104,15 @@ def trust(
 
     `folder` names all certificate files, also the unreadable ones. Faults go to `findings`.
     """
-    own: dict[Endpoint, tuple[str, ...]] = {}
+    own: dict[Endpoint, dict[str, None]] = {}
+    put: set[tuple[Endpoint, str]] = set()
     places: dict[Endpoint, Path] = {}
     used: set[str] = set()
-    names = frozenset(folder)
+    names = _Names(folder)
     missing = False
     for path, entry in _entries(findings):
         assert findings is not None
-        name = _named(entry.certificate, names)
+        name = names.find(entry.certificate)
         if name is None:
             missing = True
             what = f"the certificate `{entry.certificate[:80]}` is not in the folder"
@@ -125,10 +126,13 @@ def trust(
         except WrongError as error:
             findings.warn((*path, "endpoint"), f"`endpoint`: {error.what}: not used", error.mend)
             continue
-        own[backend] = tuple(dict.fromkeys(own.get(backend, ()) + found.get(name, ())))
+        if (backend, name) not in put:
+            put.add((backend, name))
+            own.setdefault(backend, {}).update(dict.fromkeys(found.get(name, ())))
         places.setdefault(backend, (*path, "endpoint"))
     rest = (pem for name in sorted(found.keys() - used) for pem in found[name])
-    return Trust(own, tuple(dict.fromkeys(rest)), places, missing)
+    trusted = {backend: tuple(each) for backend, each in own.items()}
+    return Trust(trusted, tuple(dict.fromkeys(rest)), places, missing)
 
 
 def clients(
@@ -137,12 +141,17 @@ def clients(
     """Give the client certificates, those of the map first."""
     certificates = []
     used: set[str] = set()
+    names = _Names(found)
     for path, entry in _entries(findings):
         assert findings is not None
-        name = _named(entry.certificate, found.keys())
+        name = names.find(entry.certificate)
         if name is None:
             what = f"the client certificate `{entry.certificate[:80]}` is not in the folder"
             findings.warn((*path, "certificate"), what, _WHERE)
+            continue
+        if name in used:  # else a file could be in memory as often as it is named
+            what = f"the client certificate `{name[:80]}` is named twice; the first entry counts"
+            findings.warn((*path, "certificate"), what, "remove one of the entries")
             continue
         used.add(name)
         alias = entry.alias or _alias(name)
@@ -163,13 +172,20 @@ def _entries(findings: Findings | None) -> list[tuple[Path, _Entry]]:
     return [(("data", index), entry) for index, entry in enumerate(entries)]
 
 
-def _named(text: str, names: Iterable[str]) -> str | None:
-    """Find a file by its path in the folder, else by its name alone if only one has it."""
-    wanted = text.strip()
-    if wanted in names:
-        return wanted
-    fits = [name for name in names if name.rpartition("/")[2] == wanted]
-    return fits[0] if len(fits) == 1 else None
+class _Names:
+    """The files of a folder, found by their paths in it, else by names that only one has."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._alone: dict[str, str | None] = {}
+        for name in self._names:
+            last = name.rpartition("/")[2]
+            self._alone[last] = None if last in self._alone else name
+
+    def find(self, text: str) -> str | None:
+        """Give the file that is meant, if there is one."""
+        wanted = text.strip()
+        return wanted if wanted in self._names else self._alone.get(wanted)
 
 
 def _alias(name: str) -> str:

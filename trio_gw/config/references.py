@@ -157,7 +157,7 @@ class _Resolver:
 
     def __init__(self, root: Mapping) -> None:
         self._root = root
-        self._known: dict[str, Node | WrongError] = {}
+        self._known: dict[str, Node | tuple[str, str]] = {}  # a tuple says what is wrong
 
     def target(self, reference: str, active: frozenset[str] = frozenset()) -> Node:
         """Give the node at the end of a reference. Raises `WrongError`."""
@@ -169,10 +169,11 @@ class _Resolver:
             try:
                 known = self._walk(reference, active | {reference})
             except WrongError as error:
-                known = error
+                known = error.what, error.mend
             self._known[reference] = known
-        if isinstance(known, WrongError):
-            raise known
+        if isinstance(known, tuple):
+            # A new one each time: raised again, it would gather frames, and all they hold.
+            raise WrongError(*known)
         return known
 
     def _walk(self, reference: str, active: frozenset[str]) -> Node:
@@ -197,9 +198,10 @@ class _Resolver:
 
 def _lone(node: Node) -> str | None:
     """Give the text of a `$ref` that stands alone; None if there is none."""
-    if not isinstance(node, Mapping) or node.entries.keys() - _PROSE:
+    if not isinstance(node, Mapping):
         return None
     entry = node.entries.get("$ref")
-    if entry is None:
+    # Asked first: most mappings have none, and may have very many other keys.
+    if entry is None or node.entries.keys() - _PROSE:
         return None
     return entry.node.text if isinstance(entry.node, Scalar) else ""

@@ -6,6 +6,41 @@ try every place of one star with every place of the next: the texts come from cl
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Wildcards:
+    """Many patterns. Those that cannot fit by their ends are not tried one by one."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._plain: set[str] = set()
+        # By the text before the first star, and that behind the last one; and how long these are.
+        self._ends: dict[tuple[str, str], list[str]] = {}
+        self._lengths: dict[int, dict[str, set[int]]] = {}
+        for pattern in dict.fromkeys(patterns):
+            first, star, rest = pattern.partition("*")
+            if not star:
+                self._plain.add(pattern)
+                continue
+            last = rest.rpartition("*")[2]
+            self._ends.setdefault((first, last), []).append(pattern)
+            self._lengths.setdefault(len(first), {}).setdefault(first, set()).add(len(last))
+
+    def fit(self, text: str) -> bool:
+        """Tell whether one of the patterns matches the whole text."""
+        if text in self._plain:
+            return True
+        for length, firsts in self._lengths.items():
+            first = text[:length]
+            for size in firsts.get(first, ()):
+                last = text[len(text) - size :] if size <= len(text) else ""
+                if any(fits(pattern, text) for pattern in self._ends.get((first, last), ())):
+                    return True
+        return False
+
 
 def fits(pattern: str, text: str) -> bool:
     """Tell whether a pattern matches the whole text. Each literal part is looked for once."""

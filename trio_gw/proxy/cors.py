@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.wildcards import fits
+from trio_gw.config.wildcards import Wildcards
 
 if TYPE_CHECKING:
     from trio_gw.config.cors import Cors as Settings
@@ -26,18 +26,19 @@ class Policies:
 
     def __init__(self, settings: Settings) -> None:
         self._default = Cors(settings)
-        self._own: dict[Settings, Cors] = {}
+        # By identity: the hash of a long policy takes long. Kept, so that no other one has it.
+        self._own: dict[int, tuple[Settings, Cors]] = {}
 
     def of(self, own: Settings | None) -> Cors:
         """Return the policy for an API, compiled at its first use."""
         if own is None:
             return self._default
-        policy = self._own.get(own)
-        if policy is None:
+        known = self._own.get(id(own))
+        if known is None:
             if len(self._own) >= MAX_POLICIES:
                 self._own.clear()
-            policy = self._own[own] = Cors(own)
-        return policy
+            known = self._own[id(own)] = own, Cors(own)
+        return known[1]
 
 
 class Cors:
@@ -45,7 +46,7 @@ class Cors:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.enabled
-        self._origins = settings.allow_origins
+        self._origins = Wildcards(settings.allow_origins)
         self._any = "*" in settings.allow_origins
         self._methods = ", ".join(settings.allow_methods).encode("ascii")
         self._headers = ", ".join(settings.allow_headers).encode("ascii")
@@ -88,6 +89,6 @@ class Cors:
             return None
         if not self._any:
             origin = origins[0].decode("latin-1")
-            if not any(fits(pattern, origin) for pattern in self._origins):
+            if not self._origins.fit(origin):
                 return None
         return origins[0]
