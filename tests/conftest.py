@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.browser import Browser
 from support.secrets import BOOK, Recorder
 from trio_gw.guard.certificates import ensure_certificate
 
@@ -98,6 +99,13 @@ def base(tmp_path: Path, own_certs: Path) -> Path:
     (tmp_path / "apis").mkdir()
     shutil.copytree(own_certs, tmp_path / "certs")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests that need one."""
+    with Browser() as started:
+        yield started
 
 
 @pytest.fixture

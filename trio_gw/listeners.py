@@ -6,17 +6,18 @@ Called by `worker`, and by `processes`, which binds them before it forks.
 from __future__ import annotations
 
 import logging
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.config.addresses import parse_address
+from trio_gw.config.addresses import is_loopback, parse_address
+from trio_gw.guard.authority import Names
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.listener import bind
 from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable
 
     from trio_gw.config.settings import Settings
@@ -53,6 +54,30 @@ def bind_all(settings: Settings) -> Sockets:
         close_all(listeners)
         raise
     return listeners
+
+
+def admin_names(settings: Settings, tls: ServerTls) -> Names:
+    """Name the hosts that the admin API answers to."""
+    return Names((*_names(settings.listen.admin), *settings.admin.hosts), lambda: tls.hosts)
+
+
+def metrics_names(settings: Settings) -> Names | None:
+    """Name the hosts that the listener of metrics answers to; None: to any.
+
+    On loopback it is browsers of this machine that others could reach it through.
+    """
+    text = settings.metrics.listen
+    return Names(_names(text)) if text and is_loopback(parse_address(text)[0]) else None
+
+
+def _names(listen: str) -> tuple[str, ...]:
+    machine = socket.gethostname()
+    return (
+        "localhost",
+        machine,
+        machine.partition(".")[0],
+        parse_address(listen)[0] if listen else "",
+    )
 
 
 def close_all(listeners: Sockets) -> None:

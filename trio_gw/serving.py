@@ -79,6 +79,7 @@ def serve(
     if keys.assertions is not None:
         window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
         public = PublicKeys(keys.assertions.jwks, window)
+    pages = settings.cors.allow_origins if settings.cors.enabled else ()
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),
@@ -104,7 +105,7 @@ def serve(
         guard=guard,
         blocklist=blocklist,
         tls=keys.tls,
-        builtin=Builtin(keys.testkeys, time.time, fleet, public),
+        builtin=Builtin(keys.testkeys, time.time, fleet, public, pages),
         sessions=Sessions(timeouts),
         upstream=Upstream(
             dialer=dialer,

@@ -42,9 +42,11 @@ from trio_gw.listeners import (
     Addresses,
     Sockets,
     addresses_of,
+    admin_names,
     bind_all,
     handler_of,
     log_addresses,
+    metrics_names,
 )
 from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.observing import Observing
@@ -223,7 +225,8 @@ async def run(
         uploads=trio.Semaphore(UPLOADS),
         metrics=metrics,
     )
-    server = Server(make_app(admin, trio_gw.__version__), lambda: keys.tls.admin)
+    names = admin_names(settings, keys.tls)
+    server = Server(make_app(admin, trio_gw.__version__, names), lambda: keys.tls.admin)
     async with observing.threads(), trio.open_nursery() as nursery:
         await nursery.start(gateway.waits.run)
         await nursery.start(gateway.shuttle.run)
@@ -284,7 +287,7 @@ async def run(
             for sock in listeners.get("admin", ()):
                 accepting.start_soon(admit, sock, server.handle, nursery)
             if metrics is not None:
-                handler = scraped(metrics.tell, CONTENT_TYPE)
+                handler = scraped(metrics.tell, CONTENT_TYPE, metrics_names(settings))
                 for sock in listeners.get("metrics", ()):
                     accepting.start_soon(admit, sock, handler, nursery)
             if sockets is None:

@@ -21,6 +21,7 @@ from trio_gw.admin import adapter, page, views
 from trio_gw.admin.answers import JSON, FaultError, answer
 from trio_gw.admin.context import authenticate, authenticated
 from trio_gw.admin.formtoken import Peekable
+from trio_gw.admin.gate import Gate
 from trio_gw.admin.openapi import document
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from trio_gw.admin.context import Context
+    from trio_gw.guard.authority import Names
 
     Handle = Callable[[Context, Request, str], Awaitable[Response]]
 
@@ -125,8 +127,8 @@ async def _not_found(request: Request, _: Exception) -> Response:
     return FaultError(404, f"path {path[:1000]} was not found").answer()
 
 
-def make_app(context: Context, version: str) -> ASGIApp:
-    """Build the application."""
+def make_app(context: Context, version: str, names: Names) -> ASGIApp:
+    """Build the application; `names` are those of its listener."""
     description = document(version)
 
     async def describe(_context: Context, _request: Request, _user: str) -> Response:
@@ -161,4 +163,4 @@ def make_app(context: Context, version: str) -> ASGIApp:
     routes = [Route(path, _Resource(context, found)) for path, found in paths.items()]
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False
-    return _Cleaned(app)
+    return Gate(_Cleaned(app), names)

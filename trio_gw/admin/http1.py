@@ -234,7 +234,7 @@ class Connection:
     async def _part(self) -> None:
         """End the connection, so that the last answer is read before the end of it is seen."""
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
-            if not self._over and self._http.their_state is not h11.DONE:
+            if not self._over and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
                 # To close with something unread in the socket would take the answer back.
                 while await self._stream.transport_stream.receive_some(CHUNK):
                     pass

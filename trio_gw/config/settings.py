@@ -175,10 +175,12 @@ class BackendJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The REST API at `listen.admin`: who may use it, and what it takes.
 
-    `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB.
+    `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB. `hosts` are further
+    names that requests may be made to; `*.` stands for one label.
     """
 
     users: tuple[User, ...] = (User("admin", "admin"),)
+    hosts: tuple[str, ...] = ()
     token_validity: int = 3600
     max_upload: int = 128
     upload_timeout: float = 300.0

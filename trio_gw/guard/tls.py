@@ -123,6 +123,11 @@ class ServerTls:
         return self._shown[0].pair
 
     @property
+    def hosts(self) -> list[str]:
+        """The host names of all certificates."""
+        return [name for shown in self._shown for name in shown.hosts]
+
+    @property
     def has_client_ca(self) -> bool:
         """Tell whether client certificates may come from an authority of the settings."""
         return bool(self._anchors)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from trio_gw.config.wildcards import fits
 from trio_gw.errors import JSON_TYPE
+from trio_gw.guard.crosssite import is_foreign, own_origins
 from trio_gw.proxy.fleet import State
-from trio_gw.proxy.refusals import not_found, only_get, too_many
+from trio_gw.proxy.refusals import foreign_page, not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.fleet import Fleet
@@ -67,7 +69,9 @@ class Builtin:
         clock: Callable[[], float],
         fleet: Fleet,
         public: PublicKeys | None = None,
+        pages: Collection[str] = (),
     ) -> None:
+        self._pages = [page for page in pages if page != "*"]
         self._fleet = fleet
         self._testkeys = testkeys
         self._public = public
@@ -87,9 +91,17 @@ class Builtin:
         )
 
     async def answer(
-        self, head: RequestHead, body: Callable[[], Awaitable[bytes]], client: str
+        self,
+        head: RequestHead,
+        body: Callable[[], Awaitable[bytes]],
+        client: str,
+        *,
+        scheme: str = "http",
+        port: int = 0,
     ) -> Answer:
         """Answer a request to one of them; `body` reads its body, `client` is who asks.
+
+        It came with this `scheme`, to this `port`.
 
         Raises `Refusal` when the body is malformed, when there were too many requests, or 404
         while the path does not exist yet.
@@ -101,6 +113,7 @@ class Builtin:
         if head.path == JWKS:
             return self._jwks(head)
         assert self._testkeys is not None
+        self._check_page(head, scheme, port)
         credentials = head.values(b"authorization")
         if len(credentials) > 1:
             raise bad_request("More than one Authorization header")
@@ -112,6 +125,20 @@ class Builtin:
             at=trio.current_time(),
         )
         return status, (*TEXT, NO_STORE), text.encode()
+
+    def _check_page(self, head: RequestHead, scheme: str, port: int) -> None:
+        """Refuse pages that are neither our own nor named in the settings, whatever the method.
+
+        Every method makes a key, and is counted as an attempt.
+        """
+        origins = head.values(b"origin")
+        if len(origins) == 1 and any(
+            fits(one, origins[0].decode("latin-1")) for one in self._pages
+        ):
+            return
+        own = own_origins(scheme, head.authority, port)
+        if is_foreign(head.values(b"sec-fetch-site"), origins, own):
+            raise foreign_page()
 
     async def _ready(self) -> Answer:
         """Speak for all workers; 404 until they have been ready once (spec: routing §12)."""

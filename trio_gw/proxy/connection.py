@@ -138,7 +138,10 @@ class _Connection:
             and self._is_system_host(head)
         ):
             client = session.visit.address
-            status, headers, body = await gateway.builtin.answer(head, self.request.body, client)
+            scheme, port = ("https" if self.tls else "http"), self.request.port
+            status, headers, body = await gateway.builtin.answer(
+                head, self.request.body, client, scheme=scheme, port=port
+            )
             await self.answers.give(status, headers, body, head_only=head.method == "HEAD")
             return None
         table = gateway.live.table

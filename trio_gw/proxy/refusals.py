@@ -28,6 +28,18 @@ def foreign_origin() -> Refusal:
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 
 
+def foreign_page() -> Refusal:
+    """Refuse a request for a test key that a web page makes which is not on the list."""
+    description = "Web pages of other origins may not ask for keys; see cors.allow_origins."
+    return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
+
+
+def misdirected() -> Refusal:
+    """Refuse a request to a name that is not the listener's (RFC 9110 §15.5.20)."""
+    description = "Ask for the address or localhost: on loopback no other name is answered."
+    return router_refusal(421, "421", "Misdirected Request", description, why="foreign host name")
+
+
 def only_get() -> Refusal:
     """Refuse another method than GET on a path of the gateway's own that has no other."""
     description = "Only GET is answered here."

@@ -45,6 +45,18 @@ class Request:
         """What came behind the head: the client's first frames."""
         return self._reader.leftover
 
+    @property
+    def port(self) -> int:
+        """The listener's port; 0 if that is not known any more."""
+        stream = self._stream
+        try:
+            if isinstance(stream, PlainStream):
+                return int(stream.socket.getsockname()[1])
+            assert isinstance(stream, SecureStream)
+            return int(stream.tls.getsockname()[1])
+        except OSError:  # the client has left
+            return 0
+
     async def head(self) -> RequestHead:
         """TLS handshake and request head, together under one deadline."""
         try:

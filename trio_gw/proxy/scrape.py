@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import Refusal
-from trio_gw.proxy.refusals import not_found, only_get, too_slow
+from trio_gw.proxy.refusals import misdirected, not_found, only_get, too_slow
 from trio_gw.relay.farewell import BROKEN, hang_up
 from trio_gw.relay.turn import CHUNK
 from trio_gw.wire.http import RequestReader, response
@@ -17,6 +17,7 @@ from trio_gw.wire.http import RequestReader, response
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from trio_gw.guard.authority import Names
     from trio_gw.relay.plain import PlainStream
 
 DEADLINE = 10.0  # seconds for request and answer together
@@ -24,10 +25,14 @@ AT_ONCE = 16  # connections served at one time; for a further one the oldest is 
 
 
 def scraped(
-    exposition: Callable[[], Awaitable[bytes]], content_type: str
+    exposition: Callable[[], Awaitable[bytes]], content_type: str, names: Names | None = None
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
-    """Make the handler of that listener."""
-    kind = ((b"content-type", content_type.encode("ascii")),)
+    """Make the handler of that listener; `names` are those it answers to, None: any."""
+    kind = (
+        (b"content-type", content_type.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    )
     served: deque[trio.CancelScope] = deque()
 
     async def serve(stream: PlainStream, _peer: str) -> None:
@@ -55,6 +60,8 @@ def scraped(
                     head = reader.feed(bytes(data))
             if head is None:
                 raise too_slow("head", DEADLINE / 2)
+            if names is not None and not names.has(head.authority.decode("latin-1")):
+                raise misdirected()
             if head.path != "/metrics":
                 raise not_found()
             if head.method not in ("GET", "HEAD"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from trio_gw.config.addresses import is_host_name
 from trio_gw.config.rules import users
 from trio_gw.config.rules.faults import Fault
 
@@ -33,6 +34,13 @@ def check(settings: Settings) -> Iterator[Fault]:
             ("admin", "upload_timeout"),
             "admin.upload_timeout must be more than 0 seconds, and finite",
         )
+    for index, name in enumerate(admin.hosts):
+        if not is_host_name(name.removeprefix("*.")):
+            yield Fault(
+                ("admin", "hosts", index),
+                f"{name[:80]!r} is not a host name",
+                'write it without scheme and port, like "gateway.example" or "*.example.com"',
+            )
     if settings.apis and settings.apis == settings.deployed:
         yield Fault(
             ("deployed",),

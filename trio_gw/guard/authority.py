@@ -1,0 +1,54 @@
+"""The names that a listener answers to, against DNS rebinding.
+
+A page of a name that its owner lets point at this machine is of the same origin as what this
+machine answers, for the browser. But the browser sends that name as `Host`. An address in place
+of a name cannot be made to point elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from trio_gw.config.addresses import is_host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#]+)(?::[0-9]{1,5})?")
+
+
+class Names:
+    """The names; `further` gives those that may change, such as a certificate's.
+
+    `*.` at the beginning of one stands for one label.
+    """
+
+    def __init__(self, names: Iterable[str], further: Callable[[], Iterable[str]] = tuple) -> None:
+        self._names = frozenset(map(_plain, names))
+        self._further = further
+
+    def has(self, authority: str) -> bool:
+        """Tell whether this is an address or one of the names, with a port or without."""
+        if (found := _AUTHORITY.fullmatch(authority)) is None:
+            return False
+        host = found[1]
+        try:
+            ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            pass
+        else:
+            return True
+        if not is_host_name(host):
+            return False
+        name = _plain(host)
+        pattern = f"*.{name.partition('.')[2]}"
+        return any({name, pattern} & set(names) for names in (self._names, self._more()))
+
+    def _more(self) -> Iterable[str]:
+        return map(_plain, self._further())
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
