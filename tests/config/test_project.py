@@ -243,7 +243,7 @@ def test_the_default_id_is_the_hash_of_name_and_version() -> None:
         ("type: ws", "name", "Chat"),
         ("type: Ws", "name", "Chat"),
         ("operations: 3", "name", "Chat"),
-        ("mediationPolicies: [x // y]", "name", "Chat"),
+        ("tags: [x // y]", "name", "Chat"),
         ("revisionId: 4", "name", "Chat"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from trio_gw.config import backends, cors, overrides
+from trio_gw.config import backends, cors, exported_keys, overrides
 from trio_gw.config.convert import convert
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def read(findings: Findings) -> Declared:
     _check_presence(data, findings)
     _check_texts(data, findings)
     _check_base_path(data, findings)
+    exported_keys.check(findings.document.value(("data",)), findings)
+    _check_schemes(data.security_scheme or (), findings)
     if data.endpoint_implementation_type.upper() == "INLINE":
         findings.error(
             ("data", "endpointImplementationType"),
@@ -165,7 +167,7 @@ def _check_kind(declared: Declared, findings: Findings) -> None:
         findings.error(
             ("data", "type"),
             f"the given API type is currently not supported. API type: {declared.kind[:80]}",
-            "this gateway serves WebSocket APIs: write `type: WS`, or remove the project",
+            "only `type: WS` is served here; leave this API to API Manager",
         )
     elif not declared.kind and not findings.spoilt(("data", "type")):
         findings.error(("data", "type"), "`data.type` is missing", "write `type: WS` below `data:`")
@@ -231,6 +233,19 @@ def _mutual_tls(schemes: tuple[str, ...]) -> Literal["ignored", "optional", "req
     if "mutualssl_mandatory" in named:
         return "required"
     return "optional" if "mutualssl" in named else "ignored"
+
+
+def _check_schemes(schemes: tuple[str, ...], findings: Findings) -> None:
+    """Warn where API keys are all that API Manager would take."""
+    named = {scheme.strip().lower() for scheme in schemes}
+    if "api_key" in named and "oauth2" not in named:
+        findings.warn(
+            ("data", "securityScheme"),
+            "`securityScheme` names API keys alone, but topics ask for an OAuth2 token: clients"
+            " with an API key get 401",
+            "give the server in the definition `security` with a scheme of type httpApiKey, and"
+            " name who signs the keys in `[api_key] issuer` of the settings",
+        )
 
 
 def _authorization_header(data: _Data, findings: Findings) -> str:

@@ -147,6 +147,12 @@ def _endpoint(side: str, at: Path, target: _Target, findings: Findings) -> Endpo
     if "#" in url:
         what = f"{side} endpoint: what follows `#` in the URL is not sent"
         findings.warn((*at, "url"), what, "remove it")
+    if url.strip() == "default":
+        what = f"{side} endpoint: `url: default` is a dynamic endpoint, which a policy of API"
+        what += " Manager would choose for each request: not supported, no handshake will succeed"
+        findings.warn(
+            (*at, "url"), what, "write the URL of the backend, like `wss://host:8443/chat`"
+        )
     try:
         return endpoint.parse(url)
     except WrongError as error:

@@ -19,6 +19,7 @@ from trio_gw.config import (
     certificates,
     deployments,
     document,
+    foreign,
     layout,
     overrides,
     topic,
@@ -91,6 +92,9 @@ class _Loading:
 
     def run(self, environ: Mapping[str, str]) -> ApiProject | None:
         api = self._read("api", "could not find api.yaml or api.json", "copy `api.yaml`")
+        if api and foreign.recognised(api):
+            self.problems += api.problems
+            return None
         declared = apiyaml.read(api) if api else None
         if api and declared and declared.foreign:
             # Its definition follows other rules; complaining about it would mislead.

@@ -73,7 +73,11 @@ class Walk:
             return None
         if not real.startswith(self.root.path.rstrip("/") + "/") and real != self.root.path:
             what = "is a link that leads out of the watched folder, so it is not followed"
-            self.report(inside, what, "copy what it points to into the project", severity)
+            mend = (
+                "copy what it points to into the watched folder, or make the watched folder itself"
+            )
+            mend += " the link"
+            self.report(inside, what, mend, severity)
             return None
         return real
 
