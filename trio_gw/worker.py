@@ -276,6 +276,7 @@ async def run(
             if git is not None:
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)
+                await catalog.applied()
             fleet.state = State.READY
             if fleet.replaces:
                 # Who deploys from now on waits for this worker, too; here is what it missed.

@@ -112,12 +112,24 @@ async def test_what_is_deployed_keeps_its_place_and_takes_none(base: Path) -> No
         assert (await client.deploy(packed(own), override=True)).status == 200
         (folder,) = served(gateway, "/own")
         assert folder.startswith("deployed/")
+        # What it does not get is in the answer: `/own` is nobody's, `/chat` is the folder's.
+        drop(base / "apis", "chat", isDefaultVersion=True)
+        with trio.fail_after(20):
+            while not gateway.running.live.table.match("localhost", "/chat/chat"):
+                await gateway.running.live.wait_changed()
+        second = drop(base / "aside", "second", version="2.0.0", isDefaultVersion=True)
+        answer = await client.deploy(packed(second))
+        assert answer.status == 200
+        assert b"base path /chat on localhost is already served by Chat:1.0.0" in answer.body
+        match = gateway.running.live.table.match("localhost", "/chat/chat")
+        assert match is not None
+        assert match.route.api.folder == "apis/chat"
         # The same API as in the folder takes its place, and gives it back.
         chat = drop(base / "aside", "chat", id="")
         newer = json.loads((base / "apis" / "chat" / "api.yaml").read_text())
         (chat / "api.yaml").write_text(json.dumps(newer))
         assert (await client.deploy(packed(chat), override=True)).status == 200
-        (folder,) = served(gateway)
+        (folder,) = set(served(gateway))
         assert folder.startswith("deployed/")
 
 

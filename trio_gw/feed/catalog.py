@@ -70,6 +70,7 @@ class Catalog:
         """Expect these `origins`, the most important first. `precedence` keeps who was first."""
         self.ready = trio.Event()
         self.problems: tuple[Problem, ...] = ()
+        self.conflicts: tuple[Problem, ...] = ()  # those that show when all is put together
         self._live = live
         self._environments = tuple(environments)
         self._strict_vhosts = strict_vhosts
@@ -145,6 +146,7 @@ class Catalog:
                 pause=Slices().pause,
             )
         )
+        self.conflicts = compiled.problems
         self._tell([*(problem for _, found in snapshots for problem in found), *compiled.problems])
         if compiled.table.digest != self._live.table.digest:
             self._live.swap(compiled.table)

@@ -18,7 +18,7 @@ import trio
 
 from trio_gw.config.placement import Placement, host_name, placements
 from trio_gw.config.project import load
-from trio_gw.errors import Problem, UnusableError, has_errors
+from trio_gw.errors import Problem, UnusableError, has_errors, renamed
 from trio_gw.feed import archive
 from trio_gw.feed.index import Hidden
 
@@ -121,10 +121,13 @@ class Deployer:
             if problems:
                 exists = all(problem.severity == "warning" for problem in problems)
                 return Outcome("exists" if exists else "conflict", problems, project)
-            await self._store(files, project, loaded.problems, where)
+            place = await self._store(files, project, loaded.problems, where)
+            # What another holds, such as the default version, is only seen in the table.
+            conflicts = [each for each in self._catalog.conflicts if each.file == place]
         hosts = ", ".join(dict.fromkeys(one.host for one in where))
         log.info("deployed %s on %s", project.title, hosts)
-        return Outcome("deployed", loaded.problems, project, where)
+        problems = (*loaded.problems, *renamed(conflicts, place, label))
+        return Outcome("deployed", problems, project, where)
 
     async def undeploy(self, title: str, vhost: str = "", environments: Sequence[str] = ()) -> bool:
         """Undeploy `<name>:<version>`, perhaps from one host or some environments only.
@@ -214,14 +217,15 @@ class Deployer:
         project: ApiProject,
         problems: Sequence[Problem],
         where: tuple[Placement, ...],
-    ) -> None:
-        """Make the project's files a zip, and the index one that names it."""
+    ) -> str:
+        """Make the project's files a zip, and the index one that names it; say where it is."""
         index = self._deployed.index
         file = await self._in_thread(
             partial(self._depot.store, files, project.title, index.serial + 1)
         )
         with self._deployed.expecting(file, project, problems):
             await self._commit(index.deployed(file, project, where), file)
+        return f"{self._depot.label}/{file}"
 
     async def _commit(self, index: Index, file: str = "") -> None:
         """Replace the index, and wait until it is live everywhere.
