@@ -17,7 +17,8 @@ from trio_gw.path_readings import PLAIN, TooManyReadingsError, fold, folded, rea
 from trio_gw.topics import PARAMETER, TopicMatcher, sort_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from trio_gw.segments import Work
 
@@ -52,10 +53,12 @@ class Demand(NamedTuple):
 class Entry(NamedTuple):
     """One topic: the paths it answers to, what it asks of the backend, and of its callers.
 
-    Paths are patterns in the syntax of channel names. `query` are the parameters that the
+    Paths are patterns in the syntax of channel names; those of clients are the topic's `name`
+    below each of the base paths. `query` are the parameters that the
     topic's mapping gives the backend with a fixed value.
     """
 
+    name: str
     client: tuple[str, ...]
     backend: str
     query: tuple[Pair, ...]
@@ -67,21 +70,17 @@ class _Owners:
 
     __slots__ = ("any", "needs", "needy")
 
-    def __init__(self) -> None:
-        self.any: set[int] = set()
-        self.needs: dict[int, frozenset[Pair]] = {}
+    def __init__(self, topics: Mapping[int, frozenset[Pair]]) -> None:
+        self.any = {topic for topic, pairs in topics.items() if not pairs}
+        self.needs = {topic: pairs for topic, pairs in topics.items() if pairs}
         self.needy: dict[Pair, list[int]] = {}  # by that of its parameters which is the rarest
-
-    def index(self) -> None:
         counts = Counter(pair for pairs in self.needs.values() for pair in pairs)
         for topic, pairs in self.needs.items():
-            self.needy.setdefault(min(pairs, key=lambda pair: (counts[pair], pair)), []).append(
-                topic
-            )
+            rarest = min(pairs, key=lambda pair: (counts[pair], pair))
+            self.needy.setdefault(rarest, []).append(topic)
 
-    def of(self, pairs: Iterable[Pair]) -> set[int]:
+    def of(self, having: AbstractSet[Pair]) -> set[int]:
         """Name the topics of a request: those that need the parameters it has, else the others."""
-        having = set(pairs)
         found = {
             topic
             for pair in having
@@ -91,7 +90,7 @@ class _Owners:
         return found or self.any
 
 
-class _Space:
+class _Patterns:
     """Patterns of paths, and whose they are."""
 
     __slots__ = ("matcher", "owners")
@@ -99,20 +98,45 @@ class _Space:
     def __init__(self, patterns: Mapping[str, Mapping[int, frozenset[Pair]]]) -> None:
         names = sorted(patterns, key=sort_key)
         self.matcher = TopicMatcher(names)
-        self.owners: list[_Owners] = []
+        self.owners: list[set[int] | _Owners] = []
         for name in names:
-            owners = _Owners()
-            for topic, pairs in patterns[name].items():
-                if pairs:
-                    owners.needs[topic] = pairs
-                else:
-                    owners.any.add(topic)
-            owners.index()
-            self.owners.append(owners)
+            topics = patterns[name]
+            self.owners.append(_Owners(topics) if any(topics.values()) else set(topics))
 
-    def find(self, path: str, pairs: Iterable[Pair], work: Work) -> set[int] | None:
-        found = self.matcher.match(path, work)
-        return None if found is None else self.owners[found[0]].of(pairs)
+    def find(self, path: str, having: AbstractSet[Pair], work: Work) -> set[int] | None:
+        if (found := self.matcher.match(path, work)) is None:
+            return None
+        owners = self.owners[found[0]]
+        return owners.of(having) if isinstance(owners, _Owners) else owners
+
+
+class _Space:
+    """Patterns as they are written, and as they are compared without case.
+
+    `same` tells that both are the same, as where all names are in lower case.
+    """
+
+    __slots__ = ("exact", "loose", "same")
+
+    def __init__(self, patterns: Iterable[tuple[str, int, frozenset[Pair]]]) -> None:
+        exact: dict[str, dict[int, frozenset[Pair]]] = {}
+        loose: dict[str, dict[int, frozenset[Pair]]] = {}
+        for pattern, topic, pairs in patterns:
+            plain = _nameless(pattern)
+            exact.setdefault(plain, {})[topic] = pairs
+            for text in _variants(plain):
+                loose.setdefault(text, {})[topic] = pairs
+        self.same = exact == loose
+        self.exact = _Patterns(exact)
+        self.loose = self.exact if self.same else _Patterns(loose)
+
+    def find(self, path: str, having: AbstractSet[Pair], work: Work) -> Iterator[set[int] | None]:
+        """Find what a reading is taken for; plain ones are compared without more ado."""
+        yield self.exact.find(path, having, work)
+        texts = {path.lower()} if PLAIN.fullmatch(path) else folded(path)
+        for text in texts:
+            if not self.same or text != path:
+                yield self.loose.find(text, having, work)
 
 
 class Demands:
@@ -129,8 +153,14 @@ class Demands:
         ]
         self.names = frozenset(name for _, _, pairs in backend for name, _ in pairs)
         self._known: set[tuple[int, str]] = set()
-        self._client = _spaces(client)
-        self._backend = _spaces(backend)
+        self._client = _Space(client)
+        self._backend = _Space(backend)
+        # Then a plain path is what the gateway's own match took it for, and nothing else.
+        self._lower = (
+            self._client.same
+            and not self.names
+            and all(_nameless(one.backend) in ("", _nameless(one.name)) for one in entries)
+        )
 
     def stricter(self, topic: int) -> bool:
         """Tell whether there is a topic that asks for more than this one."""
@@ -138,8 +168,10 @@ class Demands:
         return not all(mine.covers(other) for other in self._kinds)
 
     def is_known(self, topic: int, path: str) -> bool:
-        """Tell whether a path was found to conflict with nothing."""
-        return (topic, path) in self._known
+        """Tell whether a path is known to conflict with nothing."""
+        if (topic, path) in self._known:
+            return True
+        return self._lower and PLAIN.fullmatch(path) is not None and path == path.lower()
 
     def remember(self, topic: int, path: str) -> None:
         """Note that a path conflicts with nothing; not where it depends on the query."""
@@ -153,9 +185,9 @@ class Demands:
 
         Raises WorkError.
         """
-        return self._conflict(self._client, topic, path, (), work)
+        return self._conflict(self._client, topic, path, frozenset(), work)
 
-    def backend_conflict(self, topic: int, path: str, pairs: Iterable[Pair], work: Work) -> bool:
+    def backend_conflict(self, topic: int, path: str, pairs: AbstractSet[Pair], work: Work) -> bool:
         """Tell the same of a reading of the path, and parameters, that a backend is asked for.
 
         Raises WorkError.
@@ -163,34 +195,15 @@ class Demands:
         return self._conflict(self._backend, topic, path, pairs, work)
 
     def _conflict(
-        self,
-        spaces: tuple[_Space, _Space],
-        topic: int,
-        path: str,
-        pairs: Iterable[Pair],
-        work: Work,
+        self, space: _Space, topic: int, path: str, having: AbstractSet[Pair], work: Work
     ) -> bool:
-        exact, loose = spaces
-        finds = [exact.find(path, pairs, work)]
-        finds += [loose.find(text, pairs, work) for text in folded(path)]
         mine = self._demands[topic]
         return any(
             found is not None
             and topic not in found
             and not all(mine.covers(self._demands[other]) for other in found)
-            for found in finds
+            for found in space.find(path, having, work)
         )
-
-
-def _spaces(patterns: Iterable[tuple[str, int, frozenset[Pair]]]) -> tuple[_Space, _Space]:
-    exact: dict[str, dict[int, frozenset[Pair]]] = {}
-    loose: dict[str, dict[int, frozenset[Pair]]] = {}
-    for pattern, topic, pairs in patterns:
-        plain = _nameless(pattern)
-        exact.setdefault(plain, {})[topic] = pairs
-        for text in _variants(plain):
-            loose.setdefault(text, {})[topic] = pairs
-    return _Space(exact), _Space(loose)
 
 
 def _nameless(pattern: str) -> str:
@@ -200,15 +213,14 @@ def _nameless(pattern: str) -> str:
 
 def _variants(pattern: str) -> Iterable[str]:
     """Read a pattern as its paths are read, and fold it; most have one reading."""
+    if PLAIN.fullmatch(pattern.replace("{p}", "x").removesuffix("/*")):
+        return (pattern.lower(),)
     wildcard = pattern.endswith("/*")
     path = pattern.removesuffix("/*").replace("{p}", _MARK)
-    if PLAIN.fullmatch(path.replace(_MARK, "x")):
+    try:
+        found = readings(path)
+    except TooManyReadingsError:  # nobody writes such a topic; the path as it is written
         found = {path}
-    else:
-        try:
-            found = readings(path)
-        except TooManyReadingsError:  # nobody writes such a topic; the path as it is written
-            found = {path}
     texts = {text for each in found for text in folded(each)}
     return {
         text.removesuffix("/").replace(_MARK, "{p}") + "/*" * wildcard

@@ -27,6 +27,7 @@ PLAIN = re.compile(
 
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ESCAPED_SLASH = re.compile(r"(%2[Ff])")
+_NOT_ASCII = re.compile(r"%[89A-Fa-f]")
 _UTF16_ESCAPE = re.compile(r"%[uU]([0-9A-Fa-f]{4})")  # of JavaScript's escape(), known to IIS
 # UTF-8 in more bytes than needed (RFC 3629 section 3 forbids it); the first form also as decoders
 # take it that do not look whether the second byte continues anything.
@@ -165,17 +166,16 @@ def _shortest(found: re.Match[bytes]) -> bytes:
 def _decoded(text: str) -> Iterator[str]:
     if "%" not in text:
         return
-    lenient = _decode(text, lambda data: _lenient(data, "replace"))
-    yield lenient
-    if (latin := _decode(text, lambda data: data.decode("latin-1"))) != lenient:
-        yield latin
-        yield _decode(text, lambda data: _lenient(data, "ignore"))
-    # Who splits before decoding takes no escaped slash for a separator.
-    if len(pieces := _ESCAPED_SLASH.split(text)) > 1:
-        yield "".join(
-            piece if index % 2 else _decode(piece, lambda data: _lenient(data, "replace"))
-            for index, piece in enumerate(pieces)
-        )
+    pieces = _ESCAPED_SLASH.split(text)
+    for decode in _DECODERS:
+        yield (whole := _decode(text, decode))
+        # Who splits before decoding takes no escaped slash for a separator.
+        if len(pieces) > 1:
+            yield "".join(
+                piece if index % 2 else _decode(piece, decode) for index, piece in enumerate(pieces)
+            )
+        if whole.isascii() and not _NOT_ASCII.search(text):
+            return  # then all of them agree
 
 
 def _compatible(text: str) -> Iterator[str]:
@@ -208,6 +208,11 @@ def _without_authority(text: str) -> Iterator[str]:
         yield found[1] or "/"
 
 
+_DECODERS: tuple[Callable[[bytes], str], ...] = (
+    lambda data: _lenient(data, "replace"),
+    lambda data: _lenient(data, "ignore"),
+    lambda data: data.decode("latin-1"),
+)
 _PATH_STEPS = (
     *(_decoded, _with_slashes, _without_parameters, _cut, _without_controls, _compatible),
     _without_authority,

@@ -133,9 +133,9 @@ def _demand(route: Route) -> demands.Demand:
 
 
 def _entry(route: Route) -> demands.Entry:
-    bases = _bases(route.api)
-    paths = tuple(base + pattern_of(route.topic.name) for base in bases)
-    return demands.Entry(paths, route.target.pattern, route.target.fixed, _demand(route))
+    name, target = pattern_of(route.topic.name), route.target
+    paths = tuple(base + name for base in _bases(route.api))
+    return demands.Entry(name, paths, target.pattern, target.fixed, _demand(route))
 
 
 class _Vhost:

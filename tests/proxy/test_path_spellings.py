@@ -92,6 +92,7 @@ READ_AS_KEYS = (
     *("x%2Fkeys", "x%2fKEYS", "x%5Ckeys", "x%5ckeys%5c", "x%252Fkeys", "x%255Ckeys", "x%C0%AFkeys"),
     *("x%E0%80%AFkeys", "x%EF%BC%8Fkeys", "x%EF%BC%BCkeys", "x/%6Beys", "x/keys;y", "x/KEYS"),
     *("x%2F%2Fkeys", "x%2F/keys", "x/keys%3Fy", "x%2Fy/%6Beys", "x;y%2Fz/%6Beys", "%20%2Fkeys"),
+    "x%C0%AFy%3Bx%2Fy%5Ckeys",  # Tomcat with Latin-1, %2F passed through, and backslashes allowed
     *("x%3Ba%2Fb/keys%00", "x//keys", "x/%2Fkeys", "x/;a/keys", "x%09%2Fkeys", "%09%2Fkeys"),
 )
 
@@ -161,6 +162,12 @@ def test_the_backends_paths_are_compared_too() -> None:
     assert refused(made, "/open/%61dmin")
     assert refused(made, "/open/admin")  # without escapes: it is that topic's path all the same
     assert not refused(made, "/open/7")
+
+
+def test_a_mapping_that_is_the_end_of_a_longer_path() -> None:
+    made = table(topic("/a/r/admin", "/r/admin"), opened("/r/{id}"))
+    assert refused(made, "/r/admin")
+    assert not refused(made, "/r/lobby")
 
 
 def test_an_endpoint_without_a_mapping_is_a_topic_too() -> None:
@@ -300,9 +307,9 @@ def test_long_ordinary_paths_pass() -> None:
 def test_many_paths_are_remembered_within_bounds() -> None:
     made = table(topic("/r/admin"), opened("/r/{id}"))
     for number in range(3000):
-        assert not refused(made, f"/r/{number}")
-    match = made.match("localhost", "/m/1.0.0/r/2999")
+        assert not refused(made, f"/r/Room{number}")
+    match = made.match("localhost", "/m/1.0.0/r/Room2999")
     assert match is not None
     assert match.route.demands is not None
-    assert match.route.demands.is_known(match.route.place, "/m/1.0.0/r/2999")
-    assert not match.route.demands.is_known(match.route.place, "/m/1.0.0/r/0")
+    assert match.route.demands.is_known(match.route.place, "/m/1.0.0/r/Room2999")
+    assert not match.route.demands.is_known(match.route.place, "/m/1.0.0/r/Room0")
