@@ -67,7 +67,9 @@ def metrics_names(settings: Settings) -> Names | None:
     On loopback it is browsers of this machine that others could reach it through.
     """
     text = settings.metrics.listen
-    return Names(_names(text)) if text and is_loopback(parse_address(text)[0]) else None
+    if not text or not is_loopback(parse_address(text)[0]):
+        return None
+    return Names(_names(text), local=True)
 
 
 def _names(listen: str) -> tuple[str, ...]:

@@ -22,12 +22,20 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#]+)(?::[0-9]{1,5})?")
 class Names:
     """The names; `further` gives those that may change, such as a certificate's.
 
-    `*.` at the beginning of one stands for one label.
+    `*.` at the beginning of one stands for one label. With `local` every name of one label is
+    answered, such as containers have: nobody elsewhere can let one point anywhere.
     """
 
-    def __init__(self, names: Iterable[str], further: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        further: Callable[[], Iterable[str]] = tuple,
+        *,
+        local: bool = False,
+    ) -> None:
         self._names = frozenset(map(_plain, names))
         self._further = further
+        self._local = local
 
     def has(self, authority: str) -> bool:
         """Tell whether this is an address or one of the names, with a port or without."""
@@ -43,6 +51,8 @@ class Names:
         if not is_host_name(host):
             return False
         name = _plain(host)
+        if self._local and "." not in name:
+            return True
         pattern = f"*.{name.partition('.')[2]}"
         return any({name, pattern} & set(names) for names in (self._names, self._more()))
 
