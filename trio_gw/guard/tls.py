@@ -9,8 +9,10 @@ was read of each file is kept, so that a broken file never takes a good one down
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import ssl
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.settings import Tls
+
+log = logging.getLogger("trio_gw.tls")
 
 # TLS 1.2 with forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
@@ -230,6 +234,7 @@ def _contexts(shown: Sequence[Shown], trusted: Sequence[str]) -> ssl.SSLContext:
             for name in one.hosts:
                 hosts.setdefault(name, context)
         first.sni_callback = _chooser(hosts)
+        _hear_bad_names()
     return first
 
 
@@ -239,6 +244,36 @@ def _chooser(hosts: dict[str, ssl.SSLContext]) -> Callable[..., None]:
             tls.context = context
 
     return choose
+
+
+def _hear_bad_names() -> None:
+    """Have a line in the log instead of a traceback for a host name that is not ASCII.
+
+    The module `ssl` decodes the name before it calls back. The handshake fails, and nobody but
+    the hook of the interpreter is told why: any client could fill standard error.
+    """
+    earlier = sys.unraisablehook
+    if getattr(earlier, "__name__", "") == _unraisable.__name__:
+        return
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not _unraisable(unraisable):
+            earlier(unraisable)
+
+    hook.__name__ = _unraisable.__name__
+    sys.unraisablehook = hook
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> bool:
+    """Log a name that cannot be decoded; tells whether it was that."""
+    error = unraisable.exc_value
+    where = unraisable.err_msg or ""
+    if not isinstance(error, UnicodeDecodeError) or error.encoding != "ascii":
+        return False
+    if unraisable.object != error.object and "ssl" not in where:
+        return False
+    log.debug("a client asks for a host name that is not ASCII: %r", error.object[:80])
+    return True
 
 
 def choose_host(hosts: dict[str, ssl.SSLContext], name: str) -> ssl.SSLContext | None:
