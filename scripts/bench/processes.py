@@ -50,14 +50,20 @@ def start(
     cores: set[int],
     log: Path,
     environment: dict[str, str] | None = None,
+    nice: int = 0,
     **streams: int,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program on these cores until the context ends; its stderr goes to `log`."""
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, cores)
+        os.nice(nice)
+
     with log.open("a") as errors:
         process = subprocess.Popen(
             [str(part) for part in command],
             env={**os.environ, **(environment or {})},
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            preexec_fn=prepare,
             stderr=errors,
             text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": errors, **streams},
@@ -109,11 +115,11 @@ def processor_seconds(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def backend(log: Path, rate: int = 10_000) -> Iterator[int]:
+def backend(log: Path, rate: int = 10_000, nice: int = 0) -> Iterator[int]:
     """Run the echo server; yields its port. `rate` is what `/push` gets, in messages a second."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     command = [BUILD / "wsecho", str(rate)]
-    with start(command, cores=LOAD_CORES, log=log, **pipes) as process:
+    with start(command, cores=LOAD_CORES, log=log, nice=nice, **pipes) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
 

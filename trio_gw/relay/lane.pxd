@@ -6,6 +6,7 @@ import cython
 from trio_gw.relay cimport runs
 
 cdef int _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE
+cdef unsigned long long _MAX_CONTROL, _TAPPED, _UNLIMITED
 
 
 cdef class Lane:
@@ -13,13 +14,14 @@ cdef class Lane:
     cdef bytes _inside, _outside, _table
     cdef unsigned long long _message, _most
     cdef public object close, ending, tap, violation, wake
-    cdef public bytes held
+    cdef public bytes held, rest
     cdef public bint finished, over
     cdef public unsigned long long extra, frames, messages, need, octets
 
     @cython.locals(new="unsigned long long")
     cpdef Py_ssize_t take(
-        self, object data, unsigned long long at, unsigned long long size
+        self, object data, unsigned long long at, unsigned long long size,
+        unsigned long long most=*, bint counted=*
     ) except -1
 
     @cython.locals(
@@ -30,7 +32,8 @@ cdef class Lane:
         big=bint, most="unsigned long long",
     )
     cdef Py_ssize_t _scan(
-        self, const unsigned char *data, unsigned long long at, unsigned long long size
+        self, const unsigned char *data, unsigned long long at, unsigned long long size,
+        unsigned long long looks, bint counted
     ) except -1
 
     cdef bint _is_too_big(self, unsigned long long length, bint inside) noexcept

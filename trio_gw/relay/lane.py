@@ -15,6 +15,10 @@ Theory of operation. `need` counts the bytes of the current frame still to come 
 header. A chunk that ends inside a header, or inside a Close frame, has that tail *held* (at most
 `MAX_HELD` bytes) until the rest arrives: a header is judged whole before its first byte passes.
 Only a lane that has to `end` holds more: all that came behind the place where its Close goes.
+
+A chunk may consist of tens of thousands of frames. A driver that serves others, too, has the lane
+look at no more than so many of them in one turn. What is behind them stays in `rest`, as if it had
+not been received yet: the driver continues with it, in its next turn, before it reads again.
 """
 
 from __future__ import annotations
@@ -34,6 +38,10 @@ if TYPE_CHECKING:
 _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE = 0, 1, 2, 3, 4
 _Tables = tuple[bytes, bytes]
 MAX_HELD = 6 + frames.MAX_CONTROL  # a masked Close frame but for its last byte, and one to spare
+LOOKS = runs.LOOKS  # frames that a driver has a lane look at in one turn
+_TAPPED = 32  # the same where a `tap` is told of each
+_UNLIMITED = 1 << 62
+_MAX_CONTROL = frames.MAX_CONTROL
 
 
 def _tables(rsv: int) -> _Tables:
@@ -59,17 +67,17 @@ class Lane:
     """One direction. `masked` says whether its sender must mask (clients must, §5.1).
 
     `frames` and `messages` count data frames and data messages begun and ended, `octets` all
-    bytes received: plain integers, read by whoever reports or sweeps. `extra` counts the octets
-    that are neither payload of data frames nor the shortest header of one: what small messages
-    hardly have, so that to know the `payload` costs them nothing. `tap`, if there is one, is
-    told the payload's length of every data frame as its header passes, and whether it is the last
-    of its message. `most` octets may be in a message, 0 for any number.
+    bytes received but for the `rest`: plain integers, read by whoever reports or sweeps. `extra`
+    counts the octets that are neither payload of data frames nor the shortest header of one: what
+    small messages hardly have, so to know the `payload` costs them nothing. `tap`, if there is one,
+    is told the payload's length of every data frame as its header passes, and whether it is the
+    last of its message. `most` octets may be in a message, 0 for any number.
     """
 
     __slots__ = (
         "_inside", "_masked", "_message", "_most", "_outside", "_table", "close", "ending", "extra",
-        "finished", "frames", "held", "messages", "need", "octets", "over", "tap", "violation",
-        "wake",
+        "finished", "frames", "held", "messages", "need", "octets", "over", "rest", "tap",
+        "violation", "wake",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, rsv: int = 0, most: int = 0) -> None:
@@ -80,6 +88,7 @@ class Lane:
         self._message = 0  # octets of the message so far, announced ones included; with `most` only
         self.need = 0
         self.held = b""
+        self.rest = b""  # received, and not looked at yet
         self.close: Close | None = None  # the Close frame that the sender sent
         self.violation: ViolationError | None = None
         self.over = False  # nothing more to read: one of the two above is set
@@ -89,23 +98,35 @@ class Lane:
         self.tap: Callable[[int, bool], None] | None = None
         self.wake: Callable[[], None] | None = None  # set by the driver: look at `ending`
 
-    def feed(self, data: bytes | bytearray) -> bytes | bytearray | memoryview:
-        """Take received bytes; returns what of them, and of the held ones, is to be sent on."""
-        if self.held:
+    def feed(
+        self, data: bytes | bytearray, most: int = 0, *, counted: bool = False
+    ) -> bytes | bytearray | memoryview:
+        """Take received bytes; returns what of them, and of the held ones, is to be sent on.
+
+        With `most`, no more than so many frames are looked at. If that leaves a `rest`, feed on
+        with no new bytes before anything is read.
+        """
+        if self.rest:
+            data = b"".join((self.rest, data)) if data else self.rest
+        elif self.held:
             data = b"".join((self.held, data))
         size = len(data)
-        passed = self.take(data, 0, size)
+        passed = self.take(data, 0, size, most, counted)
         return data if passed == size else memoryview(data)[:passed]
 
-    def take(self, data: bytes | bytearray, at: int, size: int) -> int:
-        """Take `data[at:size]`, the held bytes in front; returns where what may pass ends.
+    def take(
+        self, data: bytes | bytearray, at: int, size: int, most: int = 0, counted: bool = False
+    ) -> int:
+        """Take `data[at:size]`, held bytes or the rest in front; returns where what may pass ends.
 
-        The held bytes are in front again because whoever owns the buffer can put them there
-        without copying what was received.
+        They are in front again because whoever owns the buffer can put them there without copying
+        what was received. With `most`, no more than so many frames are looked at. A row of frames
+        that are alike counts as one of them, unless they are all `counted`.
         """
         new = size - at
         if self.held:
             new -= len(self.held)
+        self.rest = b""
         self.octets += new
         if size - at < self.need:  # Inside one frame: nothing to read. The usual case in bulk.
             self.need -= size - at
@@ -114,15 +135,15 @@ class Lane:
             self.extra += new
             return at
         self.held = b""
-        passed = self._scan(data, at, size)
-        if passed < size and not self.held:
+        passed = self._scan(data, at, size, most or _UNLIMITED, counted)
+        if passed < size and not self.held and not self.rest:
             self.extra += size - passed  # what is of no use to anyone
         if self.finished:
             return at
         self.finished = self.close is not None
         return passed
 
-    def _scan(self, data: bytes | bytearray, at: int, size: int) -> int:
+    def _scan(self, data: bytes | bytearray, at: int, size: int, looks: int, counted: bool) -> int:
         """Read the frame headers in `data[at:size]`; returns where what may pass ends."""
         at += self.need
         start = at
@@ -134,7 +155,11 @@ class Lane:
         fault, most = None, self._most
         closing = big = False
         stopped = self.ending is not None and not self.finished
-        while at < size and not stopped:
+        if stopped:
+            looks = 0
+        elif tap is not None and looks < _UNLIMITED:
+            looks = min(looks, _TAPPED)
+        while at < size and looks > 0:
             start = at
             first = data[start]
             kind = table[first]
@@ -150,7 +175,7 @@ class Lane:
             length = second & 0x7F
             at = start + shortest
             if kind >= _CONTROL:
-                if length > frames.MAX_CONTROL:
+                if length > _MAX_CONTROL:
                     fault = "control frame longer than 125 bytes"
                     break
                 if kind == _CLOSE:
@@ -200,10 +225,18 @@ class Lane:
                 if tap is not None:
                     tap(length, kind == _LAST)
                     stopped = self.ending is not None and not self.finished
+                    if stopped:
+                        looks = 1
                 elif rows and at - start + length == before:
                     # The second of its size, so that what comes may be a whole row of messages.
                     if size - start >= runs.LEAST * before and table[first] == _LAST:
-                        row = runs.alike(data, start, size, before, octets) - 1
+                        row = min(looks, runs.MOST) if counted else runs.MOST
+                        row = (
+                            runs.alike(data, start, min(size, start + row * before), before, octets)
+                            - 1
+                        )
+                        if counted:
+                            looks -= row
                         count += row
                         messages += row
                         extra += row * (octets - 2)
@@ -212,6 +245,7 @@ class Lane:
                 elif rows:
                     before = at - start + length
             at += length
+            looks -= 1
         self._table = table
         self.frames += count
         self.messages += messages
@@ -227,7 +261,11 @@ class Lane:
         # A frame boundary with bytes behind it: the start of a header, or what came after the
         # place where our own Close goes.
         self.need = 0
-        self.held = bytes(data[at:size])
+        if looks > 0 or stopped:
+            self.held = bytes(data[at:size])
+        else:
+            self.rest = bytes(data[at:size])
+            self.octets -= size - at
         return at
 
     def _is_too_big(self, length: int, inside: bool) -> bool:
@@ -316,7 +354,7 @@ class Lane:
 
         For a driver of whole messages, which has passed on nothing of what followed.
         """
-        self.held = b""
+        self.held = self.rest = b""
         self.close = None
         self.finished = False
         self._violated(0, violation)

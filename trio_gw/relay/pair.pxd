@@ -6,7 +6,7 @@ from trio_gw.relay.lane cimport Lane
 
 
 cdef class End:
-    cdef public bint ended
+    cdef public bint ended, queued
     cdef public int fd
     cdef public unsigned int interest
     cdef public Lane lane

@@ -22,7 +22,8 @@ class End:
     """
 
     __slots__ = ("announced", "begun", "ended", "fd", "free_messages", "free_octets", "free_until",
-                 "interest", "lane", "other", "pair", "tls", "toll", "unsent")  # fmt: skip
+                 "interest", "lane", "other", "pair", "queued", "tls", "toll",
+                 "unsent")  # fmt: skip
 
     other: End
 
@@ -41,6 +42,7 @@ class End:
         self.lane = lane
         self.pair = pair
         self.interest = 0
+        self.queued = False  # to go on with the rest that is on its lane
         self.unsent = unsent  # for this socket, from the other one
         self.toll = toll  # for what this socket says
         self.begun, self.announced = lane.begun(), lane.announced()  # what the gate knows of

@@ -13,6 +13,7 @@ import trio
 
 from trio_gw.errors import Ending, Side
 from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lane import LOOKS
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.waits import Woken
 
@@ -85,23 +86,29 @@ async def _last_words(
         lane.wake = wake
 
     while True:
-        try:
-            woken = await waits.readable(speaker.socket.fileno(), due, lend=lend)
-        finally:
-            lane.wake = None
-        if woken is Woken.LATE:
-            return None
+        data = b""
+        if lane.rest:
+            await trio.lowlevel.checkpoint()
+        else:
+            try:
+                woken = await waits.readable(speaker.socket.fileno(), due, lend=lend)
+            finally:
+                lane.wake = None
+            if woken is Woken.LATE:
+                return None
         if lane.ending is not None:
             return b""
-        try:
-            data = speaker.receive_now()
-        except BROKEN:
-            return b""  # it will look like an end
-        if data is None:
-            continue
-        if not data:
-            return b""
-        passed = bytes(lane.feed(data))
+        if not lane.rest:
+            try:
+                received = speaker.receive_now()
+            except BROKEN:
+                return b""  # it will look like an end
+            if received is None:
+                continue
+            if not received:
+                return b""
+            data = received
+        passed = bytes(lane.feed(data, LOOKS))
         if lane.violation is not None:
             return passed
         try:

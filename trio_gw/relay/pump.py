@@ -4,7 +4,8 @@
 are closed, with the `Ending` that says who ended the connection and how. Backpressure is TCP's
 own: a direction reads its next chunk only when the last one has been taken by the other side,
 so memory is one chunk per direction however slow a peer is; and one more where something waits at
-a gate, for its sender's Close frame may be behind that.
+a gate, for its sender's Close frame may be behind that. Of a chunk so many frames are looked at
+before other tasks get their turn; the lane keeps the rest meanwhile.
 
 How connections end. The first of these decides the `Ending`; from then on everything has
 `close_timeout` seconds:
@@ -27,8 +28,9 @@ import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
 from trio_gw.relay.farewell import BROKEN, gone, hang_up, send_eof
+from trio_gw.relay.lane import LOOKS
 from trio_gw.relay.plain import close_now
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.turn import CHUNK, SCREENED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -88,6 +90,7 @@ class Relay:
         # What lanes have passed behind something that waits, and until when there is time for it.
         self.ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
         self.leaving: dict[Side, float] = {}
+        self.paying: dict[Side, int] = dict.fromkeys(streams, 0)  # octets that a gate looks at
         self.deaf: set[Side] = set()  # sides that cannot be sent to any more
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
@@ -160,7 +163,7 @@ class Relay:
         toll, send = self.tolls.get(side), say
         ahead = self.ahead[side]
         if toll is not None:
-            send = toll.guarding(say, self.ended, partial(self._left, side))
+            send = self._paying(side, toll.guarding(say, self.ended, partial(self._left, side)))
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -174,7 +177,7 @@ class Relay:
         await self._send(other, unsent, say)
         if toll is not None and (waiting := toll.take_waiting()):
             await self._send(other, waiting, send)
-        if early and (passed := lane.feed(early)):
+        if early and (passed := self._look(side, early)):
             await self._send(other, passed, send)
         while True:
             while ahead:
@@ -185,23 +188,28 @@ class Relay:
                 wake()
                 if close := lane.flush():
                     await self._send(other, close, say)
-                    lane.feed(b"")  # what was held back may be the peer's own Close
+                    self._look(side, b"")  # what was held back may be the peer's own Close
             if lane.over:
                 return
             data: bytes | bytearray | None = None
+            more = False  # the lane has a rest, which comes in the place of a read
             with trio.CancelScope() as scope:
                 while True:
+                    more = bool(lane.rest)
                     reading = scope
                     try:
-                        data = await source.receive_some(CHUNK)
+                        if more:
+                            await trio.lowlevel.checkpoint()
+                        else:
+                            data = await source.receive_some(CHUNK)
                     except BROKEN:
                         data = b""
                         self._deafened(side)
                     reading = None
-                    if not data or lane.ending is not None:
+                    if not (data or more) or lane.ending is not None:
                         break
-                    passed = lane.feed(data)
-                    data = None
+                    passed = self._look(side, data or b"")
+                    data, more = None, False
                     if passed:
                         try:
                             await send(passed)
@@ -212,8 +220,8 @@ class Relay:
             reading = None
             # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
             # scope above, and what is sent in a cancelled scope is lost.
-            if data:
-                await self._send(other, lane.feed(data), send)
+            if data or more:
+                await self._send(other, self._look(side, data or b""), send)
             elif data is not None:
                 self._lost(side)
                 self.cut(side)
@@ -224,22 +232,46 @@ class Relay:
                         await send_eof(sink)
                 return
 
+    def _look(self, side: Side, data: bytes | bytearray) -> Bytes:
+        """Feed a lane, for one turn; returns what may pass. Its rest comes before what is read."""
+        if side in self.tolls:
+            return self.lanes[side].feed(data, SCREENED, counted=True)
+        return self.lanes[side].feed(data, LOOKS)
+
+    def _paying(self, side: Side, pay: Send) -> Send:
+        """Note how much of this side a gate looks at."""
+
+        async def send(data: Bytes) -> None:
+            self.paying[side] = len(data)
+            try:
+                await pay(data)
+            finally:
+                self.paying[side] = 0
+
+        return send
+
     async def _left(self, side: Side) -> float:
         """Read on while something of this side waits; returns when it leaves.
 
-        That is the moment until which there is time for what waits. At most a chunk is read.
+        That is the moment until which there is time for what waits. At most a chunk is read, and
+        no more than two are kept with all that waits.
         """
         lane, source, ahead = self.lanes[side], self.streams[side], self.ahead[side]
         while side not in self.leaving:
             data: bytes | bytearray = b""
+            if lane.rest:
+                await trio.lowlevel.checkpoint()
+                ahead.append(bytes(self._look(side, b"")))
+                continue
             if not lane.over:
-                if (room := CHUNK - sum(map(len, ahead))) > 0:
+                waiting = self.paying[side] + sum(map(len, ahead))
+                if (room := min(CHUNK, 2 * CHUNK - waiting)) > 0:
                     with contextlib.suppress(*BROKEN):  # it will look so again
                         data = await source.receive_some(room)
                 else:
                     await gone(source)
             if data:
-                ahead.append(bytes(lane.feed(data)))
+                ahead.append(bytes(self._look(side, data)))
             else:
                 self.leaving[side] = trio.current_time() + self.close_timeout
         return self.leaving[side]

@@ -3,6 +3,8 @@
 cdef enum:
     WORTH = 0
     LEAST = 0
+    MOST = 0
+    LOOKS = 4096
 
 cdef inline unsigned long long alike(
     const unsigned char *data, unsigned long long start, unsigned long long size,

@@ -26,10 +26,11 @@ import trio
 from trio_gw.errors import Ending, Side
 from trio_gw.relay import calls, parting, pump
 from trio_gw.relay.bypass import Bypass
+from trio_gw.relay.lane import LOOKS
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.turn import Sockets
+from trio_gw.relay.turn import SCREENED, Sockets
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Shuttle:
             task_status.started()
             await Bypass(sockets, sole=self._sole).run()
             while True:  # Trio's wait cannot be had
-                await trio.lowlevel.wait_readable(sockets.fileno())
+                if sockets.pending:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(sockets.fileno())
                 left = AT_ONCE
                 while left > 0:
                     served = sockets.serve(left)
@@ -102,19 +106,23 @@ class Shuttle:
                 for toll, lane in zip(both, (publish, subscribe), strict=True):
                     if toll is not None:
                         toll.begin(lane, (publish, subscribe))
-            if early != _NOTHING:
-                unsent = _passed(subscribe, early[1], both[1]), _passed(publish, early[0], both[0])
-                early = _NOTHING
-            held = tolls and any(toll is not None and toll.waiting for toll in both)
-            if not (publish.halted or subscribe.halted or held):
-                try:
+            try:
+                if early != _NOTHING:
+                    unsent = (
+                        await _passed(subscribe, early[1], both[1]),
+                        await _passed(publish, early[0], both[0]),
+                    )
+                    early = _NOTHING
+                held = tolls and any(toll is not None and toll.waiting for toll in both)
+                road = self.waits.sockets  # it may have ended meanwhile
+                if road is not None and not (publish.halted or subscribe.halted or held):
                     ride = _Ride((near, far), (publish, subscribe), unsent, both)
-                    unsent = await ride.on(self._sockets)
-                except BaseException:
-                    for stream in (client, backend):
-                        with trio.CancelScope(shield=True):
-                            await trio.aclose_forcefully(stream)
-                    raise
+                    unsent = await ride.on(road)
+            except BaseException:
+                for stream in (client, backend):
+                    with trio.CancelScope(shield=True):
+                        await trio.aclose_forcefully(stream)
+                raise
         ended: Ending | None = None
         streams = client, backend
         simple = self.waits.running and not tolls and early == unsent == _NOTHING
@@ -136,10 +144,18 @@ class Shuttle:
         )
 
 
-def _passed(lane: Lane, early: bytes, toll: Toll | None) -> bytes:
-    """Return what may pass of what came before the relay began."""
-    passed = lane.feed(early)
-    return bytes(passed) if toll is None or not passed else toll.screen(passed, 0)
+async def _passed(lane: Lane, early: bytes, toll: Toll | None) -> bytes:
+    """Return what may pass of what came before the relay began; others get their turn meanwhile."""
+    parts: list[bytes] = []
+    while True:
+        if toll is None:
+            parts.append(bytes(lane.feed(early, LOOKS)))
+        elif passed := lane.feed(early, SCREENED, counted=True):
+            parts.append(toll.screen(passed, 0))
+        if not lane.rest or lane.halted or (toll is not None and toll.waiting):
+            return b"".join(parts)
+        early = b""
+        await trio.lowlevel.checkpoint()
 
 
 def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:

@@ -9,6 +9,11 @@ Where a direction is limited, its gate is asked once for all that was received, 
 more than that before. Only where it is not sure to fit, or something of the last message was
 dropped, every message is looked at (`toll`).
 
+No connection holds up the others, whatever its bytes are: of what was received, so many frames are
+looked at in one turn. The rest stays on the lane; in each of the next rounds a few of the sockets
+that have one go on with it, in turn, behind all that are ready. So many tasks are woken in a round
+at most, for those that are woken together run together.
+
 TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a
 whole record, so that nothing decrypted stays where epoll cannot see it.
 
@@ -24,10 +29,11 @@ from __future__ import annotations
 
 import select
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING
 
 from trio_gw.relay import calls
-from trio_gw.relay.lane import MAX_HELD
+from trio_gw.relay.lane import LOOKS, MAX_HELD
 from trio_gw.relay.secure import RECORD
 
 if TYPE_CHECKING:
@@ -39,6 +45,10 @@ if TYPE_CHECKING:
 # one go; still small per peer.
 CHUNK = 5 * RECORD
 _ROOM = MAX_HELD  # in front of what is read, for what a lane held back
+SCREENED = 64  # messages that are judged one by one in one turn
+_LOOKS, _SCREENED = LOOKS, SCREENED
+RESUMED = 4  # sockets that go on in a round with what they received in an earlier one
+_WOKEN = 16  # tasks that are woken in one round
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
@@ -61,6 +71,8 @@ class Sockets:
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
         self._time = 0.0  # epoch seconds, once a gate's loan was looked at in this round
+        self._later: deque[End] = deque()  # who has received what has not been looked at yet
+        self._woken = 0  # tasks, in this round
 
     def __len__(self) -> int:
         return self._count
@@ -77,7 +89,13 @@ class Sockets:
         self._epoll.close()
         self._ends.clear()
         self._calls.clear()
+        self._later.clear()
         self._count = 0
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether there is something to serve that the descriptor does not tell of."""
+        return bool(self._later)
 
     def pairs(self) -> list[Pair]:
         """List the pairs that are watched."""
@@ -155,8 +173,12 @@ class Sockets:
 
         When none is, wait for the first one, for so many seconds.
         """
+        later = len(self._later)
+        if later:
+            seconds = 0
         count = calls.wait(self._number, self._epoll, self._ready, most, seconds)
         self._time = 0.0
+        self._woken = 0
         for index in range(count):
             fd, event = self._ready[index]
             end = self._ends[fd]
@@ -165,9 +187,14 @@ class Sockets:
                 if fd == self._caller:
                     self.called = True
                 elif (call := self._calls.get(fd)) is not None:
+                    if self._woken >= _WOKEN:
+                        continue
                     call()
+                    self._woken += 1
                     self.freed = True
                 continue
+            if self._woken >= _WOKEN:
+                continue  # it will be told of again
             if event & _OUT and end.unsent and not self._flush(end):
                 continue
             if event & ~_OUT:
@@ -176,42 +203,70 @@ class Sockets:
                     # it would be reported again and again.
                     if event & _GONE:
                         self._let_go(end)
-                else:
+                elif not end.lane.rest:
                     self._carry(end)
-        return count
+        return count + self._resume(later) if later else count
+
+    def _resume(self, later: int) -> int:
+        """Go on with what some received before, of so many who did; returns with how many."""
+        later = min(later, RESUMED)
+        for _ in range(later):
+            end = self._later.popleft()
+            end.queued = False
+            if self._ends[end.fd] is end and not end.other.unsent:
+                self._carry(end)
+        return later
+
+    def _postpone(self, end: End) -> None:
+        """Let a socket go on later with what it received, once the other one can be sent to."""
+        if not (end.queued or end.other.unsent):
+            end.queued = True
+            self._later.append(end)
 
     def _carry(self, end: End) -> None:
-        """Read once from a socket, and send what may pass to the other one."""
-        if end.tls is None:
-            received = calls.receive(end.fd, self._buffer, self._into)
+        """Read once from a socket, and send what may pass to the other one.
+
+        If not all has been looked at that was read before, that comes in the place of a read.
+        """
+        data: bytes | bytearray = self._buffer
+        view, lane = self._view, end.lane
+        if lane.rest:
+            data = lane.rest
+            start, received, view = 0, len(data), memoryview(data)
         else:
-            received = self._decrypt(end)
-        if received <= 0:
-            if not received:
-                self._let_go(end)
-            return
-        lane, start = end.lane, _ROOM
-        if lane.held:
-            start -= len(lane.held)
-            self._buffer[start:_ROOM] = lane.held
+            if end.tls is None:
+                received = calls.receive(end.fd, self._buffer, self._into)
+            else:
+                received = self._decrypt(end)
+            if received <= 0:
+                if not received:
+                    self._let_go(end)
+                return
+            start = _ROOM
+            received += start
+            if lane.held:
+                start -= len(lane.held)
+                self._buffer[start:_ROOM] = lane.held
         left = lane.need
-        stop = lane.take(self._buffer, start, _ROOM + received)
-        if (
-            end.toll is not None
-            and stop > start
-            and not self._is_free(end)
-            and not self._fits(end, left, start, stop)
-        ):
-            self._screen(end, left, start, stop)
-            return
+        if end.toll is None:
+            stop = lane.take(data, start, received, _LOOKS, False)
+        else:
+            stop = lane.take(data, start, received, self._at_once(end), True)
+            if (
+                stop > start
+                and not self._is_free(end)
+                and not self._fits(end, left, view[start:stop])
+            ):
+                self._screen(end, left, view[start:stop])
+                return
         if stop > start:
             other = end.other
             if other.tls is None:
-                sent = calls.transmit(other.fd, self._buffer, self._view, start, stop)
+                sent = calls.transmit(other.fd, data, view, start, stop)
             else:
-                sent = _encrypt(other.tls, self._view[start:stop])
+                sent = _encrypt(other.tls, view[start:stop])
             if sent < stop - start:
-                other.unsent = bytes(self._view[start + max(sent, 0) : stop])
+                other.unsent = bytes(view[start + max(sent, 0) : stop])
                 if sent < 0:
                     self._let_go(end)
                     return
@@ -219,6 +274,15 @@ class Sockets:
                 self._expect(other)
         if lane.over or lane.ending is not None or end.ended:
             self._let_go(end)
+        elif lane.rest:
+            self._postpone(end)
+
+    def _at_once(self, end: End) -> int:
+        """Return how many frames may be looked at: all that may pass without asking, or a few."""
+        lent = 0
+        if end.free_until > 0 and end.lane.messages < end.free_messages:
+            lent = end.free_messages - end.lane.messages - 1
+        return min(max(lent, _SCREENED), _LOOKS)
 
     def _is_free(self, end: End) -> bool:
         """Tell whether what was just received may pass without asking."""
@@ -231,8 +295,8 @@ class Sockets:
             and lane.octets + lane.need <= end.free_octets
         )
 
-    def _fits(self, end: End, left: int, start: int, stop: int) -> bool:
-        """Ask the gate for all that was just received; what may pass is counted."""
+    def _fits(self, end: End, left: int, data: memoryview) -> bool:
+        """Ask the gate for all that was just looked at; what may pass is counted."""
         toll, now = end.toll, self._time
         assert toll is not None
         borrowed = end.free_until > 0
@@ -240,7 +304,7 @@ class Sockets:
         if toll.busy:
             return False
         if borrowed:
-            if not toll.settle(messages, octets, now, self._view[start:stop], left):
+            if not toll.settle(messages, octets, now, data, left):
                 return False
         elif not (messages or octets):
             return True
@@ -249,11 +313,11 @@ class Sockets:
         toll.gate.lend(end, now)
         return True
 
-    def _screen(self, end: End, left: int, start: int, stop: int) -> None:
+    def _screen(self, end: End, left: int, data: memoryview) -> None:
         """Send on what may pass, message by message; the others are dropped, or have to wait."""
         toll, other = end.toll, end.other
         assert toll is not None
-        other.unsent = toll.screen(self._view[start:stop], left)
+        other.unsent = toll.screen(data, left)
         if self._ends[end.fd] is not end:  # dropped: a limit has ended the connection
             self.freed = True
             return
@@ -264,6 +328,8 @@ class Sockets:
             return
         self._expect(end)
         self._expect(other)
+        if end.lane.rest:
+            self._postpone(end)
 
     def _decrypt(self, end: End) -> int:
         """Read the records that are there, as many as there is room for; answer as `receive`.
@@ -302,6 +368,8 @@ class Sockets:
         if not end.unsent:
             self._expect(end)
             self._expect(end.other)
+            if end.other.lane.rest:
+                self._postpone(end.other)
         return True
 
     def _expect(self, end: End) -> None:
@@ -312,6 +380,7 @@ class Sockets:
             self._epoll.modify(end.fd, wanted)
 
     def _let_go(self, end: End) -> None:
+        self._woken += 1
         self.freed = True
         self.drop(end.pair)
         end.pair.let_go()
