@@ -258,8 +258,9 @@ def names(found: Document, major: int, choice: Choice) -> Names:
         problem = reader.problem(("channels",), what, mend)
         return Names(extensions.SUBJECTS, left_out, problems=(problem,))
     texts = [name for name, _ in odd if not channel_name.is_url(name)]
+    mend = "write its path alone; name its host in `servers`, or with --backend"
     problems = tuple(
-        reader.problem(path, f"the channel `{name[:80]}` is a whole URL: only its path counts", "")
+        reader.problem(path, f"the channel `{name[:80]}` is a whole URL: only its path counts", mend)
         for name, path in odd
         if channel_name.is_url(name) and texts
     )
