@@ -260,7 +260,9 @@ def names(found: Document, major: int, choice: Choice) -> Names:
     texts = [name for name, _ in odd if not channel_name.is_url(name)]
     mend = "write its path alone; name its host in `servers`, or with --backend"
     problems = tuple(
-        reader.problem(path, f"the channel `{name[:80]}` is a whole URL: only its path counts", mend)
+        reader.problem(
+            path, f"the channel `{name[:80]}` is a whole URL: only its path counts", mend
+        )
         for name, path in odd
         if channel_name.is_url(name) and texts
     )
