@@ -8,9 +8,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"errors", "counters", "supervisor"}
+GROUND = {"background", "errors", "counters", "supervisor"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
+    "background": set(),
     "watch": set(),
     "counters": set(),
     "supervisor": set(),

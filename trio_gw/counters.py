@@ -27,6 +27,7 @@ class Slot(enum.IntEnum):
     TABLE = 1  # the first bits of the digest of the route table it serves
     OPEN = 2  # client connections now
     ACCEPTED = 3  # client connections ever
+    FAILING = 4  # background parts that fail now, a bit for each
 
 
 class Lock:

@@ -14,7 +14,7 @@ import trio
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.guard.authority import Names
 from trio_gw.proxy.connection import serve
-from trio_gw.proxy.listener import bind
+from trio_gw.proxy.listener import bind, drop
 from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
@@ -113,11 +113,17 @@ def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
 def handler_of(
     gateway: Gateway, fleet: Fleet, server: ServerTls | None
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
-    """Make what serves the connections of a listener, over TLS if it is given a server."""
+    """Make what serves the connections of a listener, over TLS if it is given a server.
+
+    A bug in serving one ends that one (as with `contained`, at the cost of no further frame).
+    """
 
     async def plain(stream: PlainStream, peer: str) -> None:
-        with fleet.connection():
-            await serve(gateway, stream, peer)
+        try:
+            with fleet.connection():
+                await serve(gateway, stream, peer)
+        except* Exception as group:
+            await drop(stream, peer, group)
 
     async def tls(stream: PlainStream, peer: str) -> None:
         assert server is not None
@@ -126,7 +132,10 @@ def handler_of(
         except OSError:  # it left before it was served
             await trio.aclose_forcefully(stream)
             return
-        with fleet.connection():
-            await serve(gateway, secure, peer, tls=True)
+        try:
+            with fleet.connection():
+                await serve(gateway, secure, peer, tls=True)
+        except* Exception as group:
+            await drop(stream, peer, group)
 
     return plain if server is None else tls

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_gw
+from trio_gw.background import Background, Part
 from trio_gw.proxy.reports import Reporter, analytics_of
 from trio_gw.proxy.tally import Gauges, Tally
 from trio_gw.proxy.traces import Traces
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 class Observing:
     """All that the settings ask for. Raises `UnusableError` if something is not installed."""
 
-    def __init__(self, settings: Settings, base: Path, fleet: Fleet, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        base: Path,
+        fleet: Fleet,
+        sessions: Sessions,
+        background: Background,
+    ) -> None:
         observers: list[Observer] = []
         self.metrics: Metrics | None = None
         self._tally: Tally | None = None
@@ -37,6 +45,8 @@ class Observing:
             self.metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
             self._tally = Tally(self.metrics, sessions)
             self.metrics.probes.append(self._put_dropped_lines)
+            counted = self.metrics
+            background.failed = lambda part: counted.add(families.FAILURES, (part.value,))
             observers.append(self._tally)
         self._analytics = self._reporter = None
         table = settings.analytics
@@ -74,13 +84,13 @@ class Observing:
         with self._tracing or contextlib.nullcontext():
             yield
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def start(self, nursery: trio.Nursery, background: Background) -> None:
         """Start the tasks."""
         if self._tally is not None:
-            nursery.start_soon(self._tally.run)
+            nursery.start_soon(background.keep, Part.METRICS, self._tally.run)
         if self._analytics is not None and self._reporter is not None:
-            nursery.start_soon(self._analytics.run)
-            nursery.start_soon(self._reporter.run)
+            nursery.start_soon(self._analytics.run, background)
+            nursery.start_soon(background.keep, Part.REPORTS, self._reporter.run)
 
     async def flush(self) -> None:
         """Let go out what waits, within some seconds."""

@@ -21,6 +21,7 @@ from trio_gw.admin.context import Context
 from trio_gw.admin.everyone import Everyone
 from trio_gw.admin.server import Server
 from trio_gw.admin.witness import Witness
+from trio_gw.background import SHORT, Background, Part
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
 from trio_gw.config.tiers import known
@@ -29,7 +30,7 @@ from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.deploy import Deployer
 from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
-from trio_gw.feed.folder import FOLDER, follow
+from trio_gw.feed.folder import FOLDER, followed
 from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource, either
 from trio_gw.feed.precedence import Precedence
@@ -52,7 +53,7 @@ from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.observing import Observing
 from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.health import watch
-from trio_gw.proxy.listener import accept_all
+from trio_gw.proxy.listener import accept_all, contained
 from trio_gw.proxy.neighbours import Neighbours
 from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sweeper import Sweeper
@@ -140,16 +141,20 @@ async def run(
     sockets: Sockets | None = None,
     shared: Shared | None = None,
     neighbours: Neighbours | None = None,
+    background: Background | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
 
     Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
     One of several workers is given its view of the `fleet`, the listeners' bound `sockets`, the
-    counters that it shares, and its way to ask its `neighbours`.
+    counters that it shares, and its way to ask its `neighbours`. What fails in the `background`
+    is started again.
     Raises `UnusableError` when it cannot start.
     """
     fleet, neighbours = fleet or Fleet(), neighbours or Neighbours()
+    background = background or Background()
+    background.changed = fleet.fails
     if sockets is None or fleet.replaces:
         await trio.to_thread.run_sync(partial(tidy, settings, base, again=fleet.replaces))
     keys = load_keys(settings, base)
@@ -184,7 +189,7 @@ async def run(
         sole=sockets is None,
     )
     sessions, balancers, rooms = serving.gateway.sessions, serving.balancers, serving.rooms
-    observing = Observing(settings, base, fleet, sessions)
+    observing = Observing(settings, base, fleet, sessions, background)
     metrics = observing.metrics
     gateway = observing.watch(serving.gateway, balancers, catalog)
     listeners = bind_all(settings) if sockets is None else sockets
@@ -198,7 +203,7 @@ async def run(
         fleet.serves(live.table.digest)
         await fleet.agreed()
 
-    witness = Witness(fleet.index + 1, sessions, catalog, metrics)
+    witness = Witness(fleet.index + 1, sessions, catalog, metrics, background)
     git = asker = None
     if from_git:
         asks = fleet.index == 0
@@ -228,51 +233,67 @@ async def run(
     names = admin_names(settings, keys.tls)
     server = Server(make_app(admin, trio_gw.__version__, names), lambda: keys.tls.admin)
     async with observing.threads(), trio.open_nursery() as nursery:
-        await nursery.start(gateway.waits.run)
-        await nursery.start(gateway.shuttle.run)
+        start = background.start
+
+        def keep(part: Part, task: Callable[[], Awaitable[None]]) -> None:
+            nursery.start_soon(background.keep, part, task)
+
+        for part, vital in (
+            (Part.DEADLINES, gateway.waits.run),
+            (Part.RELAY, gateway.shuttle.run),
+        ):
+            await nursery.start(partial(start, part, vital, longest=SHORT))
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
             turn = None if sockets is None else fleet.turn
+            take = partial(accept_all, connections=nursery, background=background)
 
             def accept() -> None:
                 for name in TRAFFIC.intersection(listeners):
                     handler = handler_of(gateway, fleet, keys.tls if name == "https" else None)
                     for sock in listeners[name]:
-                        admit = partial(accept_all, waits=gateway.waits, room=rooms.clients)
-                        accepting.start_soon(admit, sock, handler, nursery, turn)
+                        waits, room = gateway.waits, rooms.clients
+                        admit = partial(take, turn=turn, waits=waits, room=room)
+                        accepting.start_soon(admit, sock, handler)
 
             if not fleet.replaces:
                 fleet.state = State.STARTING
                 accept()
-            await nursery.start(keys.ring.run)
+            await nursery.start(start, Part.KEYS, partial(keys.ring.run, background))
             if serving.introspection:
-                await nursery.start(serving.introspection.run)
-            await nursery.start(keep_loaded, files)
+                await nursery.start(start, Part.INTROSPECTION, serving.introspection.run)
+            await nursery.start(start, Part.FILES, partial(keep_loaded, files))
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
-            nursery.start_soon(sweeper.run)
-            observing.start(nursery)
-            nursery.start_soon(sweeper.revoke, revocations)
-            nursery.start_soon(sweeper.block, blocklist)
+            keep(Part.SWEEPER, sweeper.run)
+            observing.start(nursery, background)
+            keep(Part.REVOCATIONS, partial(sweeper.revoke, revocations))
+            keep(Part.DENIALS, partial(sweeper.block, blocklist))
             if settings.evict:
-                nursery.start_soon(sweeper.evict, live)
-            nursery.start_soon(watch, balancers, live, settings.health)
-            await nursery.start(catalog.run)
+                keep(Part.EVICTIONS, partial(sweeper.evict, live))
+            keep(Part.HEALTH, partial(watch, balancers, live, settings.health))
+            await nursery.start(start, Part.TABLE, catalog.run)
             if trial is None:
-                await nursery.start(deployed.run)
+                # A source that fails at once keeps the others from nothing.
+                lost = partial(catalog.miss, ORIGIN)
+                await nursery.start(partial(start, Part.DEPLOYED, deployed.run, lost=lost))
                 if git is not None:
-                    await nursery.start(git.run)
+                    lost = partial(catalog.miss, GIT)
+                    await nursery.start(partial(start, Part.GIT, git.run, lost=lost))
                 if asker is not None:
-                    nursery.start_soon(asker.run)
-                watch_apis = partial(follow, identify=deployed.identify)
-                await nursery.start(watch_apis, base / settings.apis, deployed.folder)
+                    keep(Part.GIT_REMOTE, asker.run)
+                apis = followed(base / settings.apis, deployed.folder, identify=deployed.identify)
+                lost = partial(catalog.miss, FOLDER)
+                await nursery.start(partial(start, Part.APIS, apis.run, lost=lost))
             else:
                 catalog.publish(TRIAL, {TRIAL: trial_project(trial)})
             await catalog.ready.wait()
-            await nursery.start(trust_clients, keys.tls, live)
+            trust = partial(trust_clients, keys.tls, live)
+            await nursery.start(start, Part.CLIENT_TRUST, trust)
             fleet.serves(live.table.digest)
-            nursery.start_soon(fleet.follow, live)
-            await nursery.start(neighbours.run, witness.answer)
+            keep(Part.TABLE_DIGEST, partial(fleet.follow, live))
+            answering = partial(neighbours.run, witness.answer)
+            await nursery.start(start, Part.NEIGHBOURS, answering)
             if git is not None:
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)
@@ -284,13 +305,13 @@ async def run(
                     await deployed.refresh()
                     await catalog.applied()
                 accept()
-            admit = partial(accept_all, room=rooms.operators)
+            admit = partial(take, room=rooms.operators)
             for sock in listeners.get("admin", ()):
-                accepting.start_soon(admit, sock, server.handle, nursery)
+                accepting.start_soon(admit, sock, contained(server.handle))
             if metrics is not None:
-                handler = scraped(metrics.tell, CONTENT_TYPE, metrics_names(settings))
+                handler = contained(scraped(metrics.tell, CONTENT_TYPE, metrics_names(settings)))
                 for sock in listeners.get("metrics", ()):
-                    accepting.start_soon(admit, sock, handler, nursery)
+                    accepting.start_soon(admit, sock, handler)
             if sockets is None:
                 log_addresses(listeners)
             addresses = addresses_of(listeners)

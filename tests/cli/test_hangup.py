@@ -11,6 +11,7 @@ import trio
 
 from support.commands import Serving, start
 from support.secrets import secret
+from trio_gw.background import Background
 from trio_gw.cli.hangup import Standing, watch
 from trio_gw.config.settings_file import load
 
@@ -106,7 +107,7 @@ async def test_one_that_came_while_nobody_could_take_it_is_taken(
     try:
         file.write_text('[[deny]]\nuser = "mallory"\n')
         signal.raise_signal(signal.SIGHUP)
-        await nursery.start(partial(watch, standing, take, aloud=False))
+        await nursery.start(partial(watch, standing, take, background=Background(), aloud=False))
         with trio.fail_after(5):
             await taken.wait()
         nursery.cancel_scope.cancel()

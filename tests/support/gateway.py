@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from trio_gw.background import Background
+
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the sample key of RFC 6455 §1.3
 
 
@@ -166,7 +168,12 @@ class RunningGateway:
 
 
 async def start_gateway(
-    nursery: trio.Nursery, base: Path, *, admin: bool = False, **settings: Any
+    nursery: trio.Nursery,
+    base: Path,
+    *,
+    admin: bool = False,
+    background: Background | None = None,
+    **settings: Any,
 ) -> RunningGateway:
     """Start a gateway on `base/apis` and `base/certs`; `settings` as in gateway.toml.
 
@@ -185,7 +192,9 @@ async def start_gateway(
 
     async def run(task_status: trio.TaskStatus[worker.Running]) -> None:
         try:
-            await worker.run(decoded, base, stop=stop, task_status=task_status)
+            await worker.run(
+                decoded, base, stop=stop, background=background, task_status=task_status
+            )
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trio_gw.admin.questions import Sort
+    from trio_gw.background import Background
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.sessions import Session, Sessions
@@ -48,6 +49,7 @@ class Witness(NamedTuple):
     sessions: Sessions
     catalog: Catalog
     metrics: Metrics | None
+    background: Background
 
     async def answer(self, asked: bytes) -> bytes:
         """Answer another worker."""
@@ -101,8 +103,8 @@ class Witness(NamedTuple):
         return False
 
     def problems(self) -> tuple[Problem, ...]:
-        """Tell what is wrong with the projects, as far as this worker knows."""
-        return self.catalog.problems
+        """Tell what is wrong with the projects and in this worker, as far as it knows."""
+        return (*self.catalog.problems, *self.background.problems())
 
     def _connection(self, session: Session, past: _Counts, seconds: float) -> Connection:
         """Describe one; what it carried in the last `seconds` is what it has beyond `past`."""

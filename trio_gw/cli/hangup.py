@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from trio_gw.background import Background, Part
 from trio_gw.config.renewal import differences, take_over
 from trio_gw.errors import UnusableError
 from trio_gw.telemetry import logs
@@ -61,6 +62,7 @@ async def watch(
     standing: Standing,
     take: Callable[[Settings], Awaitable[None]],
     *,
+    background: Background,
     aloud: bool,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -70,11 +72,17 @@ async def watch(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
         task_status.started()
         async for _ in received:
-            renew, limiter = partial(standing.renew, aloud=aloud), trio.CapacityLimiter(1)
-            if not await trio.to_thread.run_sync(renew, limiter=limiter):
-                continue
-            settings = standing.loaded.settings
-            logs.set_level("info")  # for the next line
-            log.info("log level is %s", settings.log.level)
-            logs.set_level(settings.log.level)
-            await take(settings)
+            try:
+                renew, limiter = partial(standing.renew, aloud=aloud), trio.CapacityLimiter(1)
+                if not await trio.to_thread.run_sync(renew, limiter=limiter):
+                    continue
+                settings = standing.loaded.settings
+                logs.set_level("info")  # for the next line
+                log.info("log level is %s", settings.log.level)
+                logs.set_level(settings.log.level)
+                await take(settings)
+            except Exception as error:
+                # The receiver stays: without one, the next SIGHUP would end the process.
+                background.note(Part.SETTINGS, error)
+            else:
+                background.well(Part.SETTINGS)

@@ -19,6 +19,7 @@ import trio
 
 import trio_gw
 from trio_gw import echo, processes, worker
+from trio_gw.background import Background
 from trio_gw.cli import hangup
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
 from trio_gw.cli.hangup import Standing
@@ -154,7 +155,7 @@ async def _serve(
     where: tuple[str, int] | None,
     place: Place | None,
 ) -> None:
-    stop = trio.Event()
+    stop, background = trio.Event(), Background()
     async with trio.open_nursery() as nursery:
         first = place is None or place.number == 1
         signals = [signal.SIGTERM]
@@ -170,11 +171,13 @@ async def _serve(
                 await running.renew(settings)
 
         loaded = standing.loaded
-        watching = partial(hangup.watch, standing, take, aloud=place is None)
+        watching = partial(hangup.watch, standing, take, background=background, aloud=place is None)
         await nursery.start(watching)
         if where is not None and first:
             await nursery.start(echo.serve, *where)
-        running = await nursery.start(_gateway, loaded, trial, stop, nursery.cancel_scope, place)
+        running = await nursery.start(
+            _gateway, loaded, trial, stop, nursery.cancel_scope, place, background
+        )
         ready.append(running)
         if standing.loaded is not loaded:  # by a SIGHUP that came meanwhile
             await take(standing.loaded.settings)
@@ -191,6 +194,7 @@ async def _gateway(
     stop: trio.Event,
     scope: trio.CancelScope,
     place: Place | None,
+    background: Background,
     *,
     task_status: trio.TaskStatus[worker.Running],
 ) -> None:
@@ -203,6 +207,7 @@ async def _gateway(
         sockets=None if place is None else place.sockets,
         shared=None if place is None else place.shared,
         neighbours=None if place is None else place.neighbours,
+        background=background,
         task_status=task_status,
     )
     scope.cancel()  # drained: nothing else may keep the process

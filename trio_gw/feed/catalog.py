@@ -13,6 +13,7 @@ Who is served first keeps it (`conflicts`), over restarts too (`precedence`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -83,6 +84,7 @@ class Catalog:
         self._published = self._applied = 0  # states of the snapshots
         self._wake = trio.Event()  # there is one that is not applied
         self._done = trio.Event()  # one has been applied
+        self._failed = False  # what is published could not be compiled
         self._limiter = trio.CapacityLimiter(1)
 
     async def applied(self) -> None:
@@ -112,9 +114,19 @@ class Catalog:
         else:
             self._tell(problem for _, found in snapshots for problem in found)
 
+    def miss(self, origin: str) -> None:
+        """Go on without an origin that has failed; what it publishes later is taken up."""
+        if self._snapshots[origin] is None:
+            self.publish(origin, {})
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Compile what is published, and follow what others decide, until cancelled."""
-        if (precedence := self._precedence) is not None:
+        """Compile what is published, and follow what others decide, until cancelled.
+
+        Run again after a failure, it tries anew what it could not compile.
+        """
+        if self._failed:
+            self._wake.set()
+        if (precedence := self._precedence) is not None and not self._applied:
             self._mark, self._held = await self._in_thread(
                 lambda: (precedence.mark(), precedence.read(first=True))
             )
@@ -134,18 +146,22 @@ class Catalog:
         """Compile what is published now, and make it the current table."""
         state, held = self._published, self._held
         snapshots = self._spoken()
-        compiled = await self._in_thread(
-            lambda: compile_snapshots(
-                [projects for projects, _ in snapshots],
-                self._environments,
-                strict_vhosts=self._strict_vhosts,
-                previous=self._live.table,
-                known_tiers=self._known_tiers,
-                origins=tuple(self._snapshots),
-                held=held,
-                pause=Slices().pause,
-            )
-        )
+        projects = {origin: snapshot[0] for origin, snapshot in self._snapshots.items() if snapshot}
+        self._failed, fault = True, None
+        try:
+            compiled = await self._in_thread(lambda: self._compiled(projects, held))
+        except Exception as error:
+            fault = error
+        if fault is not None:
+            # Nobody waits for what may never be; the last good table stays.
+            self._tell(problem for _, found in snapshots for problem in found)
+            if not self.ready.is_set():  # There is none yet: serve what can be.
+                compiled = await self._in_thread(lambda: self._compilable(projects, held))
+                self._live.swap(compiled.table)
+                self._tell_changes(compiled.served)
+            self._settle(state)
+            raise fault
+        self._failed = False
         self.conflicts = compiled.problems
         self._tell([*(problem for _, found in snapshots for problem in found), *compiled.problems])
         if compiled.table.digest != self._live.table.digest:
@@ -153,14 +169,43 @@ class Catalog:
             self._tell_changes(compiled.served)
         if self._held is held:  # else others have decided meanwhile, and it is compiled anew
             self._held = compiled.table.held
-        self._applied = state
-        self.ready.set()
-        done, self._done = self._done, trio.Event()
-        done.set()
+        self._settle(state)
         precedence = self._precedence
         if precedence is not None and precedence.decides and compiled.changed:
             with trio.CancelScope(shield=True):  # what has been served is to be known later
                 await self._in_thread(lambda: precedence.write(compiled.table.held))
+
+    def _settle(self, state: int) -> None:
+        self._applied = state
+        self.ready.set()
+        done, self._done = self._done, trio.Event()
+        done.set()
+
+    def _compiled(
+        self, projects: Mapping[str, Mapping[str, ApiProject]], held: Mapping[Claim, Holder]
+    ) -> Compiled:
+        """Compile the projects of these origins. Called in a thread."""
+        return compile_snapshots(
+            list(projects.values()),
+            self._environments,
+            strict_vhosts=self._strict_vhosts,
+            previous=self._live.table,
+            known_tiers=self._known_tiers,
+            origins=tuple(projects),
+            held=held,
+            pause=Slices().pause,
+        )
+
+    def _compilable(
+        self, projects: Mapping[str, Mapping[str, ApiProject]], held: Mapping[Claim, Holder]
+    ) -> Compiled:
+        """Leave out the origins with which compiling fails."""
+        good: dict[str, Mapping[str, ApiProject]] = {}
+        for origin, found in projects.items():
+            with contextlib.suppress(Exception):
+                self._compiled({**good, origin: found}, held)
+                good[origin] = found
+        return self._compiled(good, held)
 
     async def _follow(self, precedence: Precedence) -> None:
         """Take over what the worker that decides has written."""

@@ -69,9 +69,25 @@ async def follow(
     files, before the snapshot that goes with them. Started, with the `Folder`, once the first
     snapshot has been published.
     """
-    tracker = Tracker(root, quiet=quiet, grace=grace, rescan=rescan, label=label)
-    folder = Folder(tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify)
+    folder = followed(
+        root, publish, quiet=quiet, grace=grace, rescan=rescan, label=label, identify=identify
+    )
     await folder.run(task_status=task_status)
+
+
+def followed(
+    root: Path,
+    publish: Publish,
+    *,
+    quiet: float = 0.25,
+    grace: float = 2.0,
+    rescan: float = 10.0,
+    label: str = "apis",
+    identify: Callable[[Mapping[str, bytes]], None] | None = None,
+) -> Folder:
+    """Make what `follow` runs; it may be run again after a failure."""
+    tracker = Tracker(root, quiet=quiet, grace=grace, rescan=rescan, label=label)
+    return Folder(tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify)
 
 
 def load_once(
@@ -134,21 +150,24 @@ class Folder:
         watching = self._watches is not None and self._watches.live
         return Statistics(*self._tracker.counts(), self._publishes, watching)
 
-    async def run(self, *, task_status: trio.TaskStatus[Folder]) -> None:
-        """Do the work of `follow`."""
+    async def run(self, *, task_status: trio.TaskStatus[Folder] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do the work of `follow`. Run again after a failure, it goes on with what it knows."""
         tracker = self._tracker
+        first = True
+        # What is there at the start is taken as it is.
+        wait = 0.0 if self._published is None else self._quiet
+        tracker.distrust()
         async with trio.open_nursery() as nursery:
             watches = self._watches = Watches(
                 nursery, self._heard, label=self._label, retry=self._rescan
             )
-            wait = 0.0  # What is there at the start is taken as it is.
             while True:
                 await tracker.round(wait=wait, blind=watches.problem is not None)
                 watches.cover(tracker.places, tracker.epoch)
                 if self._published is None or not tracker.is_held():
                     self._speak(watches.problem)
-                if wait == 0.0:
-                    wait = self._quiet
+                if first:
+                    first, wait = False, self._quiet
                     task_status.started(self)
                 with trio.move_on_at(tracker.deadline()):
                     await self._wake.wait()

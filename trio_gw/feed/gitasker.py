@@ -81,6 +81,12 @@ class Asker:
 
     async def run(self) -> None:
         """Ask until cancelled, as soon as no other process does."""
+        try:
+            await self._run()
+        finally:
+            self._source.tried.set()  # Whatever has gone wrong, nobody waits for it.
+
+    async def _run(self) -> None:
         source = self._source
         while True:
             lock = source.trees.locked()

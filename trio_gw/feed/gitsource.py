@@ -71,7 +71,11 @@ class GitSource:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started when what was served last is published."""
-        await self.refresh()
+        try:
+            await self.refresh()
+        except Exception:
+            self.tried.set()  # Nobody waits for what cannot be read.
+            raise
         task_status.started()
         while True:
             await trio.sleep(LOOK)

@@ -124,6 +124,10 @@ class Tracker:
             # Nothing inside the root raises, so it is the root itself that cannot be read.
             self._lose(error, wait)
 
+    def distrust(self) -> None:
+        """Look at everything in the next round: a hint may have been lost."""
+        self._everywhere = True
+
     def is_held(self) -> bool:
         """Tell whether the snapshot had better wait for others of the same burst."""
         return self._identity is not None and self._ledger.is_held()

@@ -10,10 +10,12 @@ down changes nothing: the last good set stays. Files are loaded again when they 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from trio_gw.background import Background, Part
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard import fetch
 from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
@@ -174,7 +176,12 @@ class KeyRing:
                     trust.asked.set()
                 await trust.ended.wait()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self,
+        background: Background | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Keep the keys of all JWKS URLs fresh until cancelled; returns if there are none.
 
         Reports as started before the first fetch: a JWKS server that is down must not keep the
@@ -189,12 +196,14 @@ class KeyRing:
             trio.open_nursery() as nursery,
         ):
             for trust in remote:
-                nursery.start_soon(self._keep_fresh, client, trust)
+                # Each by itself: a key set that cannot be dealt with is its issuer's matter.
+                fresh = partial(self._keep_fresh, client, trust)
+                nursery.start_soon((background or Background()).keep, Part.KEYS, fresh)
 
     async def _keep_fresh(self, client: fetch.Client, trust: _Trust) -> None:
         failures = 0
         while True:
-            trust.asked = trio.Event()
+            trust.asked, trust.busy = trio.Event(), True
             try:
                 data, max_age = await fetch.get(client, trust.url)
                 delay = REFRESH_SECONDS
@@ -216,12 +225,12 @@ class KeyRing:
                 if failures:
                     logger.info("issuer %s: keys fetched again", trust.issuer.title)
                 failures = 0
-            trust.busy = False
-            ended, trust.ended = trust.ended, trio.Event()
-            ended.set()
+            finally:
+                trust.busy = False
+                ended, trust.ended = trust.ended, trio.Event()
+                ended.set()
             with trio.move_on_after(delay):
                 await trust.asked.wait()
-            trust.busy = True
 
     def _replace(self, trust: _Trust, keys: tuple[Key, ...]) -> None:
         if keys != trust.keys:

@@ -7,6 +7,7 @@ whose topics cover everything does not hide them.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -147,7 +148,11 @@ class Builtin:
         if self.starting:
             raise not_found()
         if await self._fleet.settled():
-            return 200, TEXT, b'{"status": "ready"}'
+            told: dict[str, object] = {"status": "ready"}
+            if failing := self._fleet.failing():
+                # Connections are served all the same, and others would fail just as well.
+                told["failing"] = failing
+            return 200, TEXT, json.dumps(told).encode()
         return 503, TEXT, b'{"status": "other workers are not ready, or serve other projects"}'
 
     def _jwks(self, head: RequestHead) -> Answer:

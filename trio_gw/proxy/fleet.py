@@ -18,12 +18,15 @@ Readiness is about all of them, too (`settled`).
 from __future__ import annotations
 
 import enum
+import functools
+import operator
 import select
 import time
 from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.background import parts_in
 from trio_gw.counters import Counters, Slot
 
 if TYPE_CHECKING:
@@ -109,6 +112,14 @@ class Fleet:
     def serves(self, digest: str) -> None:
         """Note the (hexadecimal) digest of the table that this worker serves from now on."""
         self._own[Slot.TABLE] = int(digest[:_TABLE_DIGITS], 16)
+
+    def fails(self, parts: int) -> None:
+        """Note which background parts of this worker fail, a bit for each."""
+        self._own[Slot.FAILING] = parts
+
+    def failing(self) -> list[str]:
+        """Name the background parts that fail in any worker."""
+        return parts_in(functools.reduce(operator.or_, self._counters.row(Slot.FAILING)))
 
     async def follow(self, live: Live) -> None:
         """Let the other workers know which table this one serves. Runs until cancelled."""

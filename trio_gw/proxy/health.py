@@ -55,6 +55,8 @@ async def _check(
             except OSError as error:
                 if is_exhausted(error):
                     return  # that tells nothing of the backend
+            except ValueError:  # a name that no resolver takes
+                pass
             else:
                 connected = True
                 await trio.aclose_forcefully(stream)

@@ -9,10 +9,12 @@ import contextlib
 import errno
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.background import SHORT, Background, Part
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.proxy.descriptors import EXHAUSTED
 from trio_gw.relay.plain import PlainStream
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from trio_gw.proxy.descriptors import Room
     from trio_gw.relay.waits import Waits
+
+    Handler = Callable[[PlainStream, str], Awaitable[None]]
 
 log = logging.getLogger("trio_gw.listener")
 
@@ -114,58 +118,89 @@ def _bind_one(family: int, address: str, port: int) -> socket.socket:
 
 async def accept_all(
     sock: socket.socket,
-    handler: Callable[[PlainStream, str], Awaitable[None]],
+    handler: Handler,
     connections: trio.Nursery,
     turn: Callable[[socket.socket], Awaitable[None]] | None = None,
     waits: Waits | None = None,
     room: Room | None = None,
+    background: Background | None = None,
 ) -> None:
     """Accept until cancelled, each connection as a task of `connections`; then stop listening.
 
-    `handler` gets the stream and the peer's address; it must not raise. Where other processes
-    accept from the same socket, `turn` returns when it is this one's turn to take what waits.
-    With `waits` the socket is waited for there. With `room` a connection for whose descriptor
-    there is none is closed at once.
+    `handler` gets the stream and the peer's address; it must not raise (`contained`). Where other
+    processes accept from the same socket, `turn` returns when it is this one's turn to take what
+    waits. With `waits` the socket is waited for there. With `room` a connection for whose
+    descriptor there is none is closed at once.
     """
     with sock:
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        family, pausing, told = sock.family, False, -TELL
-        while True:
-            if waits is None:
-                await trio.lowlevel.wait_readable(sock)
-            else:
-                await waits.readable(sock.fileno())
-            if turn is not None:
-                await turn(sock)
-            try:
-                for _ in range(AT_ONCE if turn is None else 1):
-                    # What `accept` does, but for asking a family that is known for its name.
-                    number, address = sock._accept()  # type: ignore[attr-defined]
-                    accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
-                    crowded = room is not None and number >= room.ceiling
-                    if room is not None and crowded and not room.admits(number):
-                        accepted.close()
-                        if trio.current_time() - told >= TELL:
-                            told = trio.current_time()
-                            log.error("closing new connections: there is no room for them")
-                        await trio.sleep(SLOW)
-                        break
-                    if pausing:
-                        pausing = False
-                        log.warning("accepting again")
-                    connections.start_soon(handler, PlainStream(accepted), str(address[0]))
-                    if crowded:  # whoever had to make room gets the turn to do so
-                        break
-            except BlockingIOError:  # all are accepted, or another process was faster
-                pass
-            except OSError as error:  # or a connection was aborted before it was accepted
-                if error.errno in EXHAUSTED:
-                    # Connections that end free descriptors; without the pause this would spin.
-                    if room is not None:
-                        room.make(1)
-                    if not pausing:
-                        log.error("cannot accept: %s; trying again meanwhile", error.strerror)
-                    pausing = True
-                    await trio.sleep(PAUSE)
+        accept = partial(_accept, sock, handler, connections, turn, waits, room)
+        await (background or Background()).keep(Part.ACCEPT, accept, longest=SHORT)
+
+
+async def _accept(
+    sock: socket.socket,
+    handler: Handler,
+    connections: trio.Nursery,
+    turn: Callable[[socket.socket], Awaitable[None]] | None,
+    waits: Waits | None,
+    room: Room | None,
+) -> None:
+    family, pausing, told = sock.family, False, -TELL
+    while True:
+        if waits is None:
+            await trio.lowlevel.wait_readable(sock)
+        else:
+            await waits.readable(sock.fileno())
+        if turn is not None:
+            await turn(sock)
+        try:
+            for _ in range(AT_ONCE if turn is None else 1):
+                # What `accept` does, but for asking a family that is known for its name.
+                number, address = sock._accept()  # type: ignore[attr-defined]
+                accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
+                crowded = room is not None and number >= room.ceiling
+                if room is not None and crowded and not room.admits(number):
+                    accepted.close()
+                    if trio.current_time() - told >= TELL:
+                        told = trio.current_time()
+                        log.error("closing new connections: there is no room for them")
+                    await trio.sleep(SLOW)
+                    break
+                if pausing:
+                    pausing = False
+                    log.warning("accepting again")
+                connections.start_soon(handler, PlainStream(accepted), str(address[0]))
+                if crowded:  # whoever had to make room gets the turn to do so
+                    break
+        except BlockingIOError:  # all are accepted, or another process was faster
+            pass
+        except OSError as error:  # or a connection was aborted before it was accepted
+            if error.errno in EXHAUSTED:
+                # Connections that end free descriptors; without the pause this would spin.
+                if room is not None:
+                    room.make(1)
+                if not pausing:
+                    log.error("cannot accept: %s; trying again meanwhile", error.strerror)
+                pausing = True
+                await trio.sleep(PAUSE)
+
+
+def contained(handler: Handler) -> Handler:
+    """Make of a handler one that does not raise: a bug ends its connection, and no other."""
+
+    async def serve(stream: PlainStream, peer: str) -> None:
+        try:
+            await handler(stream, peer)
+        except* Exception as group:
+            await drop(stream, peer, group)
+
+    return serve
+
+
+async def drop(stream: PlainStream, peer: str, why: BaseException) -> None:
+    """End a connection because of a bug in what serves it."""
+    log.error("%s: the connection failed", peer, exc_info=why)
+    await trio.aclose_forcefully(stream)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from trio_gw.background import Background, Part
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -62,12 +64,12 @@ class Analytics:
         for pipe in self._pipes:
             pipe.put(event)
 
-    async def run(self) -> None:
+    async def run(self, background: Background | None = None) -> None:
         """Empty the queues until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 for pipe in self._pipes:
-                    nursery.start_soon(pipe.run)
+                    nursery.start_soon((background or Background()).keep, Part.ANALYTICS, pipe.run)
         finally:
             with trio.move_on_after(1, shield=True):
                 for pipe in self._pipes:
@@ -133,7 +135,8 @@ class _Pipe:
                     await self._enough.wait()
             size = min(self._batch_size, len(self._waiting))
             self._batch = [self._waiting.popleft() for _ in range(size)]
-            await self._deliver()
+            if self._batch:
+                await self._deliver()
             self._batch = []
             if not self._waiting:
                 self._came = trio.Event()
@@ -154,6 +157,11 @@ class _Pipe:
                     failing = True
                 await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:
+                # With this batch it may fail for ever.
+                self._drop(len(self._batch), "of a fault in the gateway")
+                self._batch = []
+                raise
             else:
                 if failing:
                     log.info("sink %s works again", self._name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 FIXED = frozenset(
-    ("action", "by", "direction", "level", "phase", "queue", "reason", "severity", "worker")
+    ("action", "by", "direction", "level", "part", "phase", "queue", "reason", "severity", "worker")
 )
 OTHER = "other"
 
@@ -138,6 +138,13 @@ PROBLEMS = Family(
     ("severity", "worker"),
     "Faults in projects that are not mended.",
 )
+FAILURES = Family(
+    "trio_gw_background_failures",
+    "counter",
+    "",
+    ("part",),
+    "Failures of background parts, which are started again.",
+)
 DROPPED = Family(
     "trio_gw_dropped_events",
     "counter",
@@ -176,5 +183,5 @@ STARTED = Family(
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
     PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, DENIED, CONDITIONS, BACKEND_UP, RELOADS,
-    APIS, PROBLEMS, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
+    APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
 )  # fmt: skip

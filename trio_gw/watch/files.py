@@ -170,6 +170,7 @@ class _Held:
         item, self._since = self.item, math.inf
         try:
             loaded = await self._threads.run(item.load)
+            changed = await item.use(loaded)
         except UnusableError as error:
             faults, passing = error.problems, _is_passing(error)
         except MemoryError:
@@ -185,7 +186,6 @@ class _Held:
             )
         else:
             self._load_at, self._tell_at = math.inf, math.inf
-            changed = await item.use(loaded)
             if changed or self._told:
                 log.info("%s: %s", item.what, "loaded again" if changed else "good again")
             self._faults = self._told = ()
