@@ -58,7 +58,8 @@ def bind_all(settings: Settings) -> Sockets:
 
 def admin_names(settings: Settings, tls: ServerTls) -> Names:
     """Name the hosts that the admin API answers to."""
-    return Names((*_names(settings.listen.admin), *settings.admin.hosts), lambda: tls.hosts)
+    names = (*_names(settings.listen.admin), *settings.admin.hosts)
+    return Names(names, lambda: tls.hosts, local=True)
 
 
 def metrics_names(settings: Settings) -> Names | None:
