@@ -10,7 +10,7 @@ import logging
 import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
@@ -76,6 +76,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw")
 
+T = TypeVar("T")
+
 TRIAL = "trial"  # the origin of the one API of `run --to`
 FIRST_COMMIT = 30.0  # seconds for which `/ready` waits for the first commit of a repository
 
@@ -107,6 +109,11 @@ def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
             log.error("%s", problem)
     except OSError as error:
         log.warning("%s cannot be tidied: %s", base / settings.deployed, error)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do what reads files or asks for names; at the end nobody waits for it."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 def trial_project(endpoint: Endpoint) -> ApiProject:
@@ -156,8 +163,8 @@ async def run(
     background = background or Background()
     background.changed = fleet.fails
     if sockets is None or fleet.replaces:
-        await trio.to_thread.run_sync(partial(tidy, settings, base, again=fleet.replaces))
-    keys = load_keys(settings, base)
+        await _in_thread(partial(tidy, settings, base, again=fleet.replaces))
+    keys = await _in_thread(partial(load_keys, settings, base))
     # What is deployed over the REST API goes before what a repository or the folder holds.
     from_git = bool(settings.git.url) and trial is None
     sources = (ORIGIN, GIT, FOLDER) if from_git else (ORIGIN, FOLDER)
@@ -192,7 +199,9 @@ async def run(
     observing = Observing(settings, base, fleet, sessions, background)
     metrics = observing.metrics
     gateway = observing.watch(serving.gateway, balancers, catalog)
-    listeners = bind_all(settings) if sockets is None else sockets
+    listeners = sockets
+    if listeners is None:
+        listeners = await _in_thread(partial(bind_all, settings))
     files = reloaded_files(keys, serving.dialer, settings, base)
     files.append(from_file(base / settings.revocations, revocations))
     files.append(conditions.from_file(base / settings.denials, blocklist))

@@ -74,7 +74,9 @@ async def watch(
         async for _ in received:
             try:
                 renew, limiter = partial(standing.renew, aloud=aloud), trio.CapacityLimiter(1)
-                if not await trio.to_thread.run_sync(renew, limiter=limiter):
+                # A file system that hangs holds up nothing else, not even the end.
+                run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
+                if not await run(renew):
                     continue
                 settings = standing.loaded.settings
                 logs.set_level("info")  # for the next line

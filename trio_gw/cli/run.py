@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 ECHO = "localhost:2360"
+GRACE = 10.0  # seconds beyond those that draining may take, before this process ends in any case
+HURRY = 3.0  # ... after the second signal
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +167,9 @@ async def _serve(
             signals.append(signal.SIGINT)
         else:
             nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
-        await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope)
+        timeouts = standing.loaded.settings.timeouts
+        patience = timeouts.drain + timeouts.close + GRACE
+        await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope, patience)
         ready: list[worker.Running] = []
 
         async def take(settings: Settings) -> None:
@@ -217,6 +223,7 @@ async def _watch_signals(
     signals: Sequence[signal.Signals],
     stop: trio.Event,
     scope: trio.CancelScope,
+    patience: float,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -224,8 +231,26 @@ async def _watch_signals(
         task_status.started()
         await anext(received)
         stop.set()
+        _end_within(patience)
         await anext(received)
         scope.cancel()
+        _end_within(HURRY)
+
+
+def _end_within(seconds: float) -> None:
+    """End this process then, should it still be there: nobody waits for a disk that hangs.
+
+    A thread that writes must not be left alone while the gateway stops, but not for ever, either.
+    """
+    timer = threading.Timer(seconds, _end)
+    timer.daemon = True
+    timer.start()
+
+
+def _end() -> None:
+    log.critical("a thread is still waiting, perhaps for a disk: ended without it")
+    time.sleep(0.1)  # the line is written by another thread
+    os._exit(1)
 
 
 async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 
+from trio_gw.config import regular
 from trio_gw.config.rules.faults import KeyPath, dotted
 from trio_gw.config.settings import MGW, Settings
 from trio_gw.config.settings_rules import check
@@ -89,8 +90,7 @@ class _Loader:
 
     def read(self, path: Path) -> dict[str, Any]:
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            data = regular.read(path, MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 self._give_up("the settings are larger than 1 MiB", "name another file")
             text = data.decode("utf-8-sig")

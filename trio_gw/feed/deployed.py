@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections import ChainMap
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -137,7 +136,7 @@ class Deployed:
             except UnusableError as error:
                 return _Found(state, None, {}, error.problems)
             except OSError as error:
-                what = f"cannot be read ({os.strerror(error.errno or 0)})"
+                what = f"cannot be read ({error.strerror})"
                 problem = Problem(self.depot.label, 0, 0, what, remedy(error))
                 return _Found(state, None, {}, (problem,))
             verdicts = {
@@ -169,7 +168,8 @@ class Deployed:
             return None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        # It only reads: at the end nobody waits for a file system that hangs.
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
     # -- what apis/ publishes ------------------------------------------------------------------
 

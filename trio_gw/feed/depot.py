@@ -21,6 +21,7 @@ import time
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.feed import precedence
 from trio_gw.feed.index import Index, decode, encode
@@ -67,8 +68,7 @@ class Depot:
         Raises `UnusableError` if it is damaged, OSError if it cannot be read.
         """
         try:
-            with open(self.root / INDEX, "rb") as file:
-                data = file.read(INDEX_BYTES)
+            data = regular.read(self.root / INDEX, INDEX_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return Index()
         try:
@@ -82,7 +82,7 @@ class Depot:
     def locked(self, patience: float) -> Iterator[None]:
         """Hold the lock. Raises TimeoutError after `patience` seconds."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / _LOCK, "ab") as file:
+        with open(self.root / _LOCK, "ab", opener=regular.opener) as file:
             until = time.monotonic() + patience
             while True:
                 try:

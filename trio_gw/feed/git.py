@@ -21,12 +21,14 @@ import shlex
 import shutil
 import signal
 import subprocess
+from functools import partial
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 import trio
 
 from trio_gw.config import git as addresses
+from trio_gw.config import regular
 from trio_gw.errors import Problem
 from trio_gw.feed.gitwords import GitError, explain
 
@@ -90,11 +92,13 @@ class Git:
 
         With `stdout` it writes there instead. Raises `GitError` for whatever goes wrong.
         """
-        if shutil.which("git", path=self._environment.get("PATH")) is None:
-            raise GitError("the program git is not installed", "install it (apt-get install git)")
         said, wrote = bytearray(), bytearray()
         command = ["/bin/sh", "-c", _LIMITED, "sh", self._blocks, str(MEMORY), *arguments]
         with trio.move_on_after(self._timeout) as scope:
+            find = partial(shutil.which, "git", path=self._environment.get("PATH"))
+            if await trio.to_thread.run_sync(find, abandon_on_cancel=True) is None:
+                what, mend = "the program git is not installed", "install it (apt-get install git)"
+                raise GitError(what, mend)
             process = await trio.lowlevel.open_process(
                 command,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -176,10 +180,10 @@ def faults(table: Table, base: Path, environ: Mapping[str, str]) -> Iterator[Pro
         if not (named := getattr(table, key)):
             continue
         try:
-            with open(base / named, "rb") as file:
+            with open(base / named, "rb", opener=regular.opener) as file:
                 mode = os.fstat(file.fileno()).st_mode
         except OSError as error:
-            what = f"git.{key} cannot be read ({os.strerror(error.errno or 0)})"
+            what = f"git.{key} cannot be read ({error.strerror})"
             mend = "name another file, or let the gateway's user read it"
             yield Problem(str(base / named), 0, 0, what, mend)
         else:

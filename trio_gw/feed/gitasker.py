@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import trio
@@ -181,7 +181,8 @@ class Asker:
     async def _check_out(self, coming: Path) -> None:
         """Write the files of the fetched commit below `tree`."""
         listed = await remote.files(self._git, self._table, coming / "repository")
-        with open(coming / "list", "w+b") as wanted, open(coming / "packed", "w+b") as packed:  # noqa: ASYNC230 - only opened here
+        wanted, packed = await self._source.in_thread(partial(_create, coming))
+        with wanted, packed:
             await self._source.in_thread(partial(checkout.write_list, listed, wanted))
             await remote.contents(self._git, coming / "repository", wanted, packed)
             work = partial(checkout.take_apart, listed, packed, coming / "tree")
@@ -242,6 +243,10 @@ def _discard(coming: Path) -> None:
     """Remove what a fetch left; what cannot be removed now is left for `Trees.sweep`."""
     with contextlib.suppress(OSError):
         remove(coming)
+
+
+def _create(coming: Path) -> tuple[BinaryIO, BinaryIO]:
+    return open(coming / "list", "w+b"), open(coming / "packed", "w+b")
 
 
 def _of(branch: str) -> str:

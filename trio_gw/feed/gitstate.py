@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from trio_gw.config import regular
 from trio_gw.errors import Problem
 from trio_gw.feed import checkout
 from trio_gw.feed.checkout import Loaded
@@ -90,8 +91,8 @@ class Trees:
         Raises OSError if it is there and cannot be read.
         """
         try:
-            with open(self.root / STATE, "rb") as file:
-                state = msgspec.json.decode(file.read(STATE_BYTES), type=State)
+            data = regular.read(self.root / STATE, STATE_BYTES)
+            state = msgspec.json.decode(data, type=State)
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             return State(source)  # What is damaged is fetched anew.
         plain = state.tree.startswith(_TREE) and "/" not in state.tree
@@ -127,7 +128,7 @@ class Trees:
     def locked(self) -> Iterator[bool]:
         """Be the one who changes the folder, if nobody else is; tell whether that came true."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self.root / _LOCK, "ab") as file:
+        with open(self.root / _LOCK, "ab", opener=regular.opener) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

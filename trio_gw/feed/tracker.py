@@ -236,7 +236,8 @@ class Tracker:
         ledger.ripen(trio.current_time())
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        # It only reads: at the end nobody waits for a file system that hangs.
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def lost_problem(label: str, error: OSError) -> Problem:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def check_current(path: Path, certificate: x509.Certificate) -> None:
 def read(path: Path, what: str) -> bytes:
     """Read a file of the settings, up to 1 MiB. Raises UnusableError; `what` names it there."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = regular.read(path, MAX_BYTES + 1)
     except OSError as error:
         _fail(path, f"{what} cannot be read: {error.strerror}", "check the path and its mode")
     if len(data) > MAX_BYTES:

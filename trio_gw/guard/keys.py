@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_gw.background import Background, Part
+from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard import fetch
 from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
@@ -257,8 +258,7 @@ def _load(trust: _Trust, base: Path) -> _Loaded:
         return (Key(None, able & trust.algorithms, public),), certificate  # type: ignore[arg-type]
     path = base / issuer.jwks
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = regular.read(path, MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise KeySetError("it is larger than 1 MiB")
         return parse_key_set(data, trust.algorithms), None

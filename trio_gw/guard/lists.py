@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def read(path: Path, most: int, stays: str, spare: str, *, held: bool) -> bytes:
     bytes. Raises UnusableError.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        data = regular.read(path, most + 1)
     except FileNotFoundError:
         if not held:
             return b""

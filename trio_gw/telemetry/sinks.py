@@ -58,7 +58,9 @@ class FileSink:
             size = found.st_size
         if size and size + len(data) > self._max_bytes:
             self._rotate()
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o640
+        )
         try:
             before = os.fstat(descriptor).st_size
             try:

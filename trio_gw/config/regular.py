@@ -1,0 +1,43 @@
+"""Files that are read whole, and never waited for: what is no regular file is not read. Blocks.
+
+A named pipe in the place of a file would hold up whoever opens it until somebody writes to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def opener(path: str, flags: int) -> int:
+    """Open a regular file, for `open`. Raises OSError for whatever would be waited for."""
+    flags |= os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe that nobody reads, or a socket
+            raise
+        raise _irregular() from None
+    mode = os.fstat(descriptor).st_mode
+    # /dev/null is taken for an empty file.
+    if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise _irregular()
+
+
+def read(path: Path, most: int) -> bytes:
+    """Return at most so many octets from the beginning. Raises OSError."""
+    with open(path, "rb", opener=opener) as file:
+        return file.read(most)
+
+
+def _irregular() -> OSError:
+    return OSError(errno.EINVAL, "not a regular file")
