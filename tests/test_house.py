@@ -8,10 +8,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"background", "errors", "counters", "supervisor"}
+GROUND = {"background", "errors", "escaping", "counters", "supervisor"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "background": set(),
+    "escaping": set(),
     "watch": set(),
     "counters": set(),
     "supervisor": set(),

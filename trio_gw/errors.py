@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from trio_gw.escaping import escape_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -151,7 +153,7 @@ class Refusal(Exception):
 
 
 def _body(fields: dict[str, str]) -> bytes:
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    return escape_json(json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def router_refusal(

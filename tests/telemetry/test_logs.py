@@ -32,6 +32,9 @@ def record(message: str, *args: object, level: int = logging.INFO) -> logging.Lo
         ("a\x00b\x7fc\x85d", "a\\x00b\\x7fc\\x85d"),
         ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
         ("broken \udcff name", "broken \\udcff name"),
+        ("safe\u202eexe.txt", "safe\\u202eexe.txt"),
+        ("a\u2066b\u200bc\u00add\ufeffe", "a\\u2066b\\u200bc\\xadd\\ufeffe"),
+        ("\ufffe \U0001fffe \U000e0041 \ufdd0", "\\ufffe \\U0001fffe \\U000e0041 \\ufdd0"),
         ("tab\there, \u00fc and \u4e2d stay", "tab\there, \u00fc and \u4e2d stay"),
     ],
 )
@@ -140,6 +143,7 @@ def events() -> Iterator[logging.Logger]:
         ('quoted "x"', {"reason": "back\\slash"}, {"request_id": "own"}),
         ("line\nbreak", {"a": "\x1b[31m"}, {"b": "\x7f"}),
         ("beyond ASCII", {"a": "\u00fc\u2028"}, {"b": "broken \udcff"}),
+        ("turned \u202e", {"a": "\u2066"}, {"b": "\U000e0041"}),
         ("long", {"a": "v" * logs.MAX_VALUE}, {"b": "v" * (logs.MAX_VALUE + 1)}),
         ("one value too long", {}, {"b": "v" * (logs.MAX_VALUE + 1)}),
         ("m" * (logs.MAX_MESSAGE + 1), {}, {}),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response
 
+from trio_gw.escaping import escape_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -39,7 +41,8 @@ class FaultError(Exception):
 
 def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with JSON."""
-    return Response(msgspec.json.encode(body), status, headers, media_type=JSON)
+    data = escape_json(msgspec.json.encode(body))
+    return Response(data, status, headers, media_type=JSON)
 
 
 def empty(status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -10,7 +10,7 @@ import msgspec
 
 from trio_gw.cli import client
 from trio_gw.cli.common import aligned
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
     import argparse

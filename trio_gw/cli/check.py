@@ -19,6 +19,7 @@ from trio_gw.cli.common import load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
+from trio_gw.escaping import escape
 from trio_gw.feed import git, listing
 from trio_gw.feed.catalog import compile_snapshots
 from trio_gw.feed.folder import load_once
@@ -28,7 +29,6 @@ from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.tls import read_shown
-from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from trio_gw.config.settings_file import LoadedSettings, load
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
     import argparse
@@ -78,5 +78,6 @@ def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Write rows of cells as columns; what would be no character of a line is escaped."""
+    lines = [[escape(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(escape("  ".join(map(str.ljust, line, widths))).rstrip() for line in lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trio_gw.cli import client
 from trio_gw.cli.common import tell
+from trio_gw.escaping import escape
 from trio_gw.feed.walk import DEPTH
-from trio_gw.telemetry.logs import escape
 
 if TYPE_CHECKING:
     import argparse

@@ -30,7 +30,7 @@ from trio_gw.config import (
 from trio_gw.config.convert import convert
 from trio_gw.config.findings import Findings, WrongError, printable
 from trio_gw.errors import Problem, UnusableError, has_errors
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
     import argparse

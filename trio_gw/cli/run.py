@@ -29,6 +29,7 @@ from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
 from trio_gw.errors import UnusableError
+from trio_gw.escaping import escape
 from trio_gw.proxy import descriptors
 from trio_gw.telemetry import logs
 
@@ -77,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
         tell(error.problems)
         return 1
     except ValueError as error:
-        print(f"trio-gw run: {error}", file=sys.stderr)
+        print(escape(f"trio-gw run: {error}"), file=sys.stderr)
         return 2
     tell(loaded.problems)
     table = loaded.settings.log
@@ -277,7 +278,7 @@ def greeting(running: worker.Running) -> str:
         lines.append(f"  {base}{prefix}{route.topic.name}  ({needs if route.secured else 'open'})")
     if rows:
         lines += ["", "Try it (then type something, Ctrl-C leaves):", f"  {_wscat(running, base)}"]
-    return "\n".join(lines)
+    return "\n".join(map(escape, lines))
 
 
 def _wscat(running: worker.Running, base: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trio_gw.cli import client
 from trio_gw.cli.common import tell
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
     import argparse

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trio_gw.errors import CloseCode, Ending, Phase, Side
+from trio_gw.escaping import escape
 from trio_gw.guard.refusals import BLOCKED
 from trio_gw.telemetry import logs
 
@@ -140,7 +141,7 @@ def reference(session: Session) -> str:
 
 def _plain(text: str) -> str:
     """Make a text fit between the line's quotes."""
-    return logs.escape(logs.cut(text)).replace("'", "\\x27") or "-"
+    return escape(logs.cut(text)).replace("'", "\\x27") or "-"
 
 
 def _quoted(text: str) -> str:

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from trio_gw.escaping import escape_json
+
 UNKNOWN = "UNKNOWN"
 ANONYMOUS = "anonymous"
 
@@ -91,7 +93,7 @@ def timestamp(seconds: float) -> str:
 
 def encode(event: Event, style: str) -> bytes:
     """Write an event as one line: `json`, or `elk` as the reference logs it (frames §7.4)."""
-    text = msgspec.json.encode(event)
+    text = escape_json(msgspec.json.encode(event))
     if style == "elk":
         kind = b"response" if isinstance(event, Response) else b"faulty"
         return b"apimMetrics: apim:" + kind + b", properties :" + text + b"\n"

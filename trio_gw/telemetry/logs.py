@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import msgspec
 
+from trio_gw.escaping import escape
 from trio_gw.telemetry.writer import LineWriter
 
 if TYPE_CHECKING:
@@ -38,21 +39,9 @@ Value = str | int | float | None
 
 _NAMES = {logging.INFO: "info", logging.DEBUG: "debug"}
 _LEVELS = {"WARNING": "warning: ", "ERROR": "error: ", "CRITICAL": "error: "}
-# C0, DEL and C1 controls, and the two Unicode line separators.
-_ESCAPES = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09
-} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
-
 
 _handler: _Handler | None = None  # set by `configure`
 _access: _Handler | None = None
-
-
-def escape(text: str) -> str:
-    """Make a text fit one line of a log or terminal."""
-    if text.isascii() and text.isprintable():
-        return text  # nearly all are, and it is told ten times faster
-    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
 
 
 def cut(text: str, most: int = MAX_VALUE) -> str:

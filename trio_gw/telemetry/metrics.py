@@ -24,6 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.utils import floatToGoString
 
+from trio_gw.escaping import escape
 from trio_gw.telemetry.families import FAMILIES, FIXED, OTHER
 
 if TYPE_CHECKING:
@@ -254,4 +255,4 @@ def _shown(family: Family, held: Sequence[tuple[Labels, Numbers]]) -> Metric:
 
 
 def _short(labels: Labels) -> list[str]:
-    return [label[:MAX_LABEL] for label in labels]
+    return [escape(label[:MAX_LABEL]) for label in labels]

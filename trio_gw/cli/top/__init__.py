@@ -10,7 +10,7 @@ import trio
 
 from trio_gw.cli import client
 from trio_gw.cli.top import looking
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape, escape_json
 
 if TYPE_CHECKING:
     import argparse
@@ -55,5 +55,5 @@ def main(options: argparse.Namespace) -> int:
 async def _json(options: argparse.Namespace) -> int:
     async with client.Watch(options) as watch:
         picture = await looking.compared(watch)
-    print(msgspec.json.format(msgspec.json.encode(picture), indent=2).decode())
+    print(msgspec.json.format(escape_json(msgspec.json.encode(picture)), indent=2).decode())
     return 0

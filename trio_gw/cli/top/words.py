@@ -6,7 +6,7 @@ import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
-from trio_gw.telemetry.logs import escape
+from trio_gw.escaping import escape
 
 # Controls, what changes direction or joins unseen, private use, halves of characters, lines.
 _HIDDEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
