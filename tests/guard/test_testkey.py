@@ -210,6 +210,42 @@ async def test_the_scope_is_read_as_received(
     assert ("scope" in claims(token)) == (scope is not None)
 
 
+MULTIPART = (
+    b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nno\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="scope"\r\n\r\nread:pets a\r\n--x--\r\n'
+)
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "scope"),
+    [
+        (FORM, b"scope=read%3Apets", "read:pets"),
+        (FORM, b"scope=read%3Apets+x%20y", "read:pets x y"),
+        (FORM, b"scope=read:pets", "read:pets"),
+        (FORM, b"a=%26scope%3Db&scope=c&scope=d", "d"),
+        (FORM, b"sc%6Fpe=a", "a"),
+        (FORM, b"scope=", None),
+        (FORM, b"", None),
+        (FORM, b"scope=%ff", "\N{REPLACEMENT CHARACTER}"),
+        (FORM.upper() + "; charset=UTF-8", b"scope=a%2Fb", "a/b"),
+        ("text/plain", b"scope=a%2Fb", "a%2Fb"),
+        ("multipart/form-data; boundary=x", MULTIPART, "read:pets a"),
+        ('multipart/form-data; boundary="x"', MULTIPART, "read:pets a"),
+        ("multipart/form-data", MULTIPART, None),
+        ("multipart/form-data; boundary=y", MULTIPART, None),
+        ("multipart/form-data; boundary=x", b"", None),
+    ],
+)
+async def test_a_form_is_read_as_a_form(
+    minter: testkey.TestKeys, kind: str, body: bytes, scope: str | None
+) -> None:
+    _, token = await minter.answer(
+        basic("admin:admin"), body, NOW, address="127.0.0.1", at=0.0, content_type=kind
+    )
+    assert claims(token).get("scope") == scope
+
+
 def test_the_token_is_what_the_reference_system_makes(
     minter: testkey.TestKeys, pair: KeyPair
 ) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 
+from trio_gw.wire.http import MAX_HEAD, MAX_TARGET
+
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HOST = b"Host: gw.example"
 UPGRADE = (
@@ -188,30 +190,30 @@ _OTHERS = {
     "octets above ASCII": b"A" + bytes(range(0x80, 0x100)),
     "random octets": b"A" + random.Random(4321).randbytes(500),
 }
+LONG = MAX_HEAD + 10_000
 _STATUS = {
-    "HTTP/1.0": (head(b"GET /chat HTTP/1.0"), 505),
     "HTTP/1.2": (head(b"GET /chat HTTP/1.2"), 505),
     "HTTP/2.0": (head(b"GET /chat HTTP/2.0"), 505),
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "HTTP/9.9 with a bad field": (head(b"GET /chat HTTP/9.9", b"X : a"), 505),
     "CONNECT": (head(b"CONNECT gw.example:80 HTTP/1.1"), 405),
     "CONNECT with a path": (head(b"CONNECT / HTTP/1.1"), 405),
-    "target of 8193 bytes": (target(b"/" + b"x" * 8192), 414),
-    "target of 20 KB": (target(b"/" + b"x" * 20_000), 414),
-    "query of 20 KB": (target(b"/?" + b"x" * 20_000), 414),
-    "method of 20 KB": (head(b"G" * 20_000 + b" / HTTP/1.1"), 414),
-    "request line without end": (b"GET /" + b"x" * 20_000, 414),
+    "target one byte too long": (target(b"/" + b"x" * MAX_TARGET), 414),
+    "target of 70 KB": (target(b"/" + b"x" * LONG), 414),
+    "query of 70 KB": (target(b"/?" + b"x" * LONG), 414),
+    "method of 70 KB": (head(b"G" * LONG + b" / HTTP/1.1"), 414),
+    "request line without end": (b"GET /" + b"x" * LONG, 414),
     "101 fields": (head(b"GET / HTTP/1.1", *[b"X: a"] * 100), 431),
     "500 fields": (head(b"GET / HTTP/1.1", *[b"X: a"] * 500), 431),
-    "field of 20 KB": (head(b"GET / HTTP/1.1", b"X: " + b"a" * 20_000), 431),
-    "name of 20 KB": (head(b"GET / HTTP/1.1", b"X" * 20_000 + b": a"), 431),
-    "fields without end": (GOOD[:-2] + b"X: a\r\n" * 4000, 431),
+    "field of 70 KB": (head(b"GET / HTTP/1.1", b"X: " + b"a" * LONG), 431),
+    "name of 70 KB": (head(b"GET / HTTP/1.1", b"X" * LONG + b": a"), 431),
+    "fields without end": (GOOD[:-2] + b"X: a\r\n" * 12_000, 431),
     # Two things wrong: the one that a reader byte by byte meets first.
-    "20 KB, then a NUL": (target(b"/" + b"x" * 20_000 + b"\x00"), 414),
-    "NUL, then 20 KB": (target(b"/\x00" + b"x" * 20_000), 400),
-    "20 KB field, then a bare LF": (head(b"GET / HTTP/1.1", b"X: " + b"a" * 20_000 + b"\n"), 431),
-    "bare LF, then a 20 KB field": (head(b"GET / HTTP/1.1", b"X: \n" + b"a" * 20_000), 400),
-    "long target and a bare CR": (target(b"/" + b"x" * 8300 + b"\r"), 414),
+    "70 KB, then a NUL": (target(b"/" + b"x" * LONG + b"\x00"), 414),
+    "NUL, then 70 KB": (target(b"/\x00" + b"x" * LONG), 400),
+    "70 KB field, then a bare LF": (head(b"GET / HTTP/1.1", b"X: " + b"a" * LONG + b"\n"), 431),
+    "bare LF, then a 70 KB field": (head(b"GET / HTTP/1.1", b"X: \n" + b"a" * LONG), 400),
+    "long target and a bare CR": (target(b"/" + b"x" * (MAX_TARGET + 100) + b"\r"), 414),
 }
 
 MALFORMED: dict[str, tuple[bytes, int]] = {

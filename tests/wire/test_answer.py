@@ -11,6 +11,7 @@ from support.conversation import cuts
 from trio_gw.errors import Refusal, Side
 from trio_gw.wire import answer
 from trio_gw.wire.answer import ResponseReader
+from trio_gw.wire.http import MAX_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,9 +101,9 @@ def test_a_length_in_a_101_means_nothing() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         CONTINUE * (answer.MAX_INTERIM + 1),
         CONTINUE * (answer.MAX_INTERIM + 1) + JOINED,
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000,
-        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 4000,
-        b"HTTP/1.1 200 " + b"x" * 20_000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD,
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * (MAX_HEAD // 6),
+        b"HTTP/1.1 200 " + b"x" * MAX_HEAD,
     ],
 )
 def test_answers_that_are_not_http(data: bytes) -> None:

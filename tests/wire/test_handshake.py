@@ -524,6 +524,7 @@ def described(asked: bytes) -> tuple[int, str]:
     ("asked", "status", "words"),
     [
         (head(b"GET /chat HTTP/1.1", b"Accept: */*"), 426, "This is a WebSocket topic"),
+        (request(line=b"GET /chat HTTP/1.0"), 505, "proxy_http_version 1.1;"),
         (request(without="Connection"), 426, "`Connection: Upgrade` is missing: a proxy in front"),
         (request(without="Upgrade"), 426, "`Upgrade: websocket` is missing: a proxy in front"),
         (request(without="Sec-WebSocket-Version"), 426, "`Sec-WebSocket-Version` is missing"),

@@ -58,9 +58,9 @@ def ways(data: bytes) -> Iterator[tuple[bytes, ...]]:
         return
     yield (data,)
     yield tuple(data[at : at + 1] for at in range(len(data)))
-    limits = (http.MAX_TARGET, http.MAX_LINE, http.MAX_HEAD, len(data))
+    limits = (http.MAX_TARGET, http.MAX_TARGET + http.LINE, http.MAX_HEAD, len(data))
     places = {near + shift for near in limits for shift in range(-6, 7)}
-    for at in sorted({*places, *range(1, len(data), 499)}):
+    for at in sorted({*places, *range(1, len(data), 1499)}):
         if 0 < at < len(data):
             yield data[:at], data[at:]
 
@@ -84,6 +84,47 @@ def test_malformed_behind_a_body_and_before_garbage(kind: str) -> None:
     """What follows a refused head changes nothing."""
     data, status = MALFORMED[kind]
     assert judged([data + b"\x00\r\n\r\n" + GOOD])[0] == status
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (head(b"GET / HTTP/1.1", b"X: " + b"a" * 1000), 431, "1000 bytes (setting limits.head)"),
+        (head(b"GET /" + b"a" * 500 + b" HTTP/1.1"), 414, "500 bytes (setting limits.target)"),
+        (head(b"GET /" + b"a" * 990 + b" HTTP/1.1"), 414, "500 bytes (setting limits.target)"),
+    ],
+)
+def test_bounds_can_be_set_and_are_named(data: bytes, status: int, words: str) -> None:
+    for chunks in ways(data):
+        reader = RequestReader(http.Bounds(head=1000, target=500))
+        with pytest.raises(Refusal) as caught:
+            all(reader.feed(chunk) is None for chunk in chunks)
+        assert caught.value.status == status
+        assert words in json.loads(caught.value.body)["description"]
+
+
+@pytest.mark.parametrize(
+    ("data", "host", "path"),
+    [
+        (b"GET /health HTTP/1.0\r\n\r\n", "", "/health"),
+        (b"OPTIONS /health HTTP/1.0\r\n\r\n", "", "/health"),
+        (b"GET /health HTTP/1.0\r\nHost: GW:80\r\n\r\n", "gw", "/health"),
+        (b"GET http://gw/health HTTP/1.0\r\n\r\n", "", "/health"),
+        (b"GET /a?b HTTP/1.0\r\nX: y\r\n\r\n", "", "/a"),
+    ],
+)
+def test_http_1_0_needs_no_host(data: bytes, host: str, path: str) -> None:
+    found = accepted(data)
+    assert (found.host, found.path, found.old) == (host, path, True)
+    assert not accepted(GOOD).old
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [b"Host: a\r\nHost: a\r\n", b"Host: a b\r\n", b"X : y\r\n", b"Transfer-Encoding: x\r\n"],
+)
+def test_http_1_0_is_judged_as_strictly(fields: bytes) -> None:
+    assert judged([b"GET /health HTTP/1.0\r\n" + fields + b"\r\n"])[0] == 400
 
 
 def test_allow_says_what_is_offered() -> None:
@@ -314,7 +355,7 @@ def test_a_body_in_very_small_chunks_is_too_long_too() -> None:
 
 
 def test_a_chunk_header_without_end() -> None:
-    assert body_of([post(CHUNKED), b"5;" + b"x" * 20_000]) == 400
+    assert body_of([post(CHUNKED), b"5;" + b"x" * (http.MAX_HEAD + 10)]) == 400
 
 
 # --- responses ------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Caps on connections, and the size of a message where an API names none; 0 is no limit.
 
     `pending` and `pending_per_address` are for connections that have sent no request yet.
+    `head` and `target` are how long a request head and its target may be.
     """
 
     connections: int = 0
@@ -55,6 +56,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pending: int = 4096
     pending_per_address: int = 512
     max_message: int | str = 0
+    head: int | str = "60KB"
+    target: int | str = "32KB"
 
 
 Action = Literal["drop", "close", "pause"]

@@ -9,8 +9,10 @@ Passwords are the business of `accounts`.
 from __future__ import annotations
 
 import base64
+import email
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import jwt
 
@@ -49,7 +51,14 @@ class TestKeys:
         self._x5t = thumbprint(pair)
 
     async def answer(
-        self, authorization: bytes | None, body: bytes, now: float, *, address: str, at: float
+        self,
+        authorization: bytes | None,
+        body: bytes,
+        now: float,
+        *,
+        address: str,
+        at: float,
+        content_type: str = "",
     ) -> tuple[int, str]:
         """Return status and text/plain body for a request with any method.
 
@@ -73,7 +82,7 @@ class TestKeys:
             raise _slow_down(error) from None
         if user is None:
             return 401, _WRONG
-        return 200, self.mint(user, _requested_scope(body), now)
+        return 200, self.mint(user, _requested_scope(body, content_type), now)
 
     def mint(self, user: str, scope: str | None, now: float) -> str:
         """Make a token for a user (spec: security §5); `now` is in epoch seconds."""
@@ -118,11 +127,32 @@ def _basic(credentials: bytes) -> tuple[bytes, bytes]:
     return username, password
 
 
-def _requested_scope(body: bytes) -> str | None:
-    """Read `scope=…` out of the body; the last one counts, and nothing is percent-decoded."""
-    scope = None
-    for part in body.decode(errors="replace").split("&"):
-        name, *values = part.rstrip("=").split("=")
-        if name == "scope" and len(values) == 1:
-            scope = values[0]
-    return scope
+def _requested_scope(body: bytes, content_type: str) -> str | None:
+    """Read `scope=…` out of the body; the last one counts.
+
+    What a client calls a form is decoded as one (WHATWG URL §5.1, RFC 7578); anything else is
+    taken as it is written, as the reference does.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        scopes = _multipart(body, content_type)
+    elif kind == "application/x-www-form-urlencoded":
+        pairs = parse_qsl(body.decode(errors="replace"))
+        scopes = [value for name, value in pairs if name == "scope"]
+    else:
+        pieces = [part.rstrip("=").split("=") for part in body.decode(errors="replace").split("&")]
+        scopes = [piece[1] for piece in pieces if piece[0] == "scope" and len(piece) == 2]
+    return scopes[-1] if scopes else None
+
+
+def _multipart(body: bytes, content_type: str) -> list[str]:
+    """Read the fields `scope` of a multipart form."""
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
+    message = email.message_from_bytes(head + body)
+    found = []
+    for part in message.walk():
+        text = part.get_payload(decode=True)  # None of a part that has parts
+        named = part.get_param("name", header="content-disposition") == "scope"
+        if named and isinstance(text, bytes):
+            found.append(text.decode(errors="replace"))
+    return found

@@ -124,6 +124,7 @@ class Builtin:
             self._clock(),
             address=client,
             at=trio.current_time(),
+            content_type=b", ".join(head.values(b"content-type")).decode("latin-1"),
         )
         return status, (*TEXT, NO_STORE), text.encode()
 

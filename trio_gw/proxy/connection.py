@@ -164,7 +164,8 @@ class _Connection:
         return match
 
     def _is_system_host(self, head: RequestHead) -> bool:
-        return not self.gateway.settings.strict_vhosts or head.host == "localhost"
+        # Load balancers that check with HTTP/1.0 send no Host.
+        return not self.gateway.settings.strict_vhosts or head.host in ("localhost", "")
 
     # -- admit -----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from trio_gw.guard.hosts import host
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.toll import Toll
+from trio_gw.wire.http import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,8 @@ class Limiter:
         self._settings = settings.limits
         self._most = tiers.size(settings.limits.max_message)
         self.caps = Caps(held, index)
+        lengths = settings.limits.head, settings.limits.target
+        self.bounds = Bounds(*map(tiers.size, lengths))
         self._unknown: set[str] = set()
         self._free: set[tuple[str, ...]] = set()  # names of tiers that limit nothing together
         caps = settings.limits

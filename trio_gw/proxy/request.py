@@ -38,7 +38,7 @@ class Request:
         self._session = session
         self._stream = stream
         self._tls = tls
-        self._reader = RequestReader()
+        self._reader = RequestReader(gateway.limiter.bounds)
 
     @property
     def leftover(self) -> bytes:

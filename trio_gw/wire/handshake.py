@@ -49,6 +49,11 @@ _COMPLETE = frozenset(("", "name", "parameter", "value"))
 KNOWN, MAX_KNOWN = 1024, 128
 
 PLAIN = "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13"
+OLD = (
+    "The request came over HTTP/1.0, and WebSockets need HTTP/1.1 (RFC 6455 section 4.1). If nginx"
+    " is in front, its location needs three lines: proxy_http_version 1.1;"
+    " proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
+)
 _LOST = "`{}` is missing: a proxy in front must pass it on, and a client must send it"
 
 RSV1, ALL_RSV = 0x40, 0x70
@@ -98,9 +103,11 @@ def is_upgrade(head: RequestHead) -> bool:
 def judge_request(head: RequestHead) -> Upgrade:
     """Accept an upgrade request or raise the `Refusal` it deserves (RFC 6455 §4.2.1).
 
-    Anything but GET is 405; a body, a malformed key or a doubled field is 400; what is a valid
-    request but no WebSocket upgrade of version 13 is 426.
+    HTTP/1.0 is 505; anything but GET is 405; a body, a malformed key or a doubled field is 400;
+    what is a valid request but no WebSocket upgrade of version 13 is 426.
     """
+    if head.old:
+        raise bad_request(OLD, 505)
     if head.method != "GET":
         allow = ((b"allow", b"GET, OPTIONS"),)
         raise bad_request("A topic is opened with GET (RFC 6455 section 4.1)", 405, allow)

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 class RequestHead:
     """A request head that passed the gate. Header names are lower-case, in their order.
 
-    `host` is lower-case and without port, `authority` is the Host header as sent.
+    `host` is lower-case and without port, `authority` is the Host header as sent. `old` tells
+    that the request came over HTTP/1.0; then both may be empty.
     """
 
-    __slots__ = ("_named", "authority", "headers", "host", "method", "path", "query")
+    __slots__ = ("_named", "authority", "headers", "host", "method", "old", "path", "query")
 
     def __init__(
         self,
@@ -28,6 +29,8 @@ class RequestHead:
         host: str,
         authority: bytes,
         headers: tuple[Field, ...],
+        *,
+        old: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -35,6 +38,7 @@ class RequestHead:
         self.host = host
         self.authority = authority
         self.headers = headers
+        self.old = old
         self._named = by_name(headers)
 
     def __eq__(self, other: object) -> bool:
@@ -44,7 +48,8 @@ class RequestHead:
         return hash(self._parts())
 
     def _parts(self) -> tuple[object, ...]:
-        return self.method, self.path, self.query, self.host, self.authority, self.headers
+        named = self.method, self.path, self.query, self.host, self.authority
+        return *named, self.headers, self.old
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """Return the values of every field with this (lower-case) name."""
@@ -61,4 +66,5 @@ class RequestHead:
             self.host,
             self.authority,
             self.headers if headers is None else headers,
+            old=self.old,
         )

@@ -1,7 +1,7 @@
 """Request heads, bounded and strict; small responses. No I/O.
 
 In front of h11 stands a gate of our own, because h11 forgives what a gateway must not (bare LF,
-line folding, HTTP/1.0, bodies on an upgrade): whatever two parsers could read differently is
+line folding, bodies on an upgrade): whatever two parsers could read differently is
 refused here, before anything reaches a backend. Called by `proxy.connection`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import h11
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Headers
 
-MAX_HEAD = 16 * 1024  # bytes; what h11, nginx and Tomcat settled near, and room for long JWTs
-MAX_TARGET = 8 * 1024  # bytes, the minimum RFC 9112 §3 recommends
-MAX_LINE = MAX_TARGET + 64  # bytes of the request line: method, target, version
+MAX_HEAD = 60 * 1024  # bytes; what Envoy takes, since cookies and JWTs grow long
+MAX_TARGET = 32 * 1024  # bytes; RFC 9112 §3 recommends 8,000 at least
+LINE = 64  # bytes of the request line beside the target: method, version
 MAX_HEADERS = 100  # fields; browsers send about 20
 MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 
@@ -50,6 +50,13 @@ def bad_request(what: str, status: int = 400, headers: Headers = ()) -> Refusal:
     return router_refusal(status, str(status), reason, what, headers=headers, why=what)
 
 
+class Bounds(NamedTuple):
+    """How long a request head and its target may be, in bytes."""
+
+    head: int = MAX_HEAD
+    target: int = MAX_TARGET
+
+
 class RequestReader:
     """Collects one request head, then if asked its body.
 
@@ -57,7 +64,8 @@ class RequestReader:
     so that nobody waits for the end of a line that never comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - immutable
+        self._bounds = bounds
         self._buffer = bytearray()
         self._body = bytearray()
         self._line_seen = False
@@ -85,16 +93,17 @@ class RequestReader:
 
         None for all others. What passes here would pass the rest, to the same result.
         """
-        if data.endswith(b"\r\n\r\n") and len(data) <= MAX_HEAD:
+        most, most_target = self._bounds
+        if data.endswith(b"\r\n\r\n") and len(data) <= most:
             end = len(data) - 4  # if one ends before, the empty line is none of a head
         else:
-            end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+            end = data.find(b"\r\n\r\n", 0, most)
         if end < 0 or (line := _PLAIN_LINE.match(data)) is None:
             return None
         path, query = line.groups(b"")
         begin = line.end()
         lines = cut_lines(data[begin:end])
-        if begin > MAX_TARGET or b"/." in path or not 0 < len(lines) <= MAX_HEADERS:
+        if begin > most_target or b"/." in path or not 0 < len(lines) <= MAX_HEADERS:
             return None
         if (fields := plain_fields(lines)) is None:
             return None
@@ -119,13 +128,14 @@ class RequestReader:
         What follows the byte that makes the head too long is not looked at, so that the answer
         never depends on how the bytes were cut up on their way.
         """
-        head = self._buffer
+        head, bounds = self._buffer, self._bounds
+        most_line = bounds.target + LINE
         if head[:1] == b"\x16":
             raise bad_request("This is the plain port; TLS was received. Use ws:// or the TLS port")
         if head and not 0x41 <= head[0] <= 0x7A:
             raise bad_request("Not an HTTP request")
-        line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, MAX_LINE))
-        bound = min(end, MAX_LINE if line_end < 0 else MAX_HEAD + 1)
+        line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, most_line))
+        bound = min(end, most_line if line_end < 0 else bounds.head + 1)
         fresh = head[seen:bound]
         if fresh.translate(None, NO_CONTROLS):
             raise bad_request("Control character in the request head")
@@ -137,23 +147,24 @@ class RequestReader:
         if not self._line_seen:
             if _NOT_IN_LINE.search(head, seen, bound if line_end < 0 else line_end):
                 raise bad_request("The request line holds a character that is not allowed there")
-            if line_end < 0 and end >= MAX_LINE:
-                raise bad_request(f"Request target longer than {MAX_TARGET} bytes", 414)
+            if line_end < 0 and end >= most_line:
+                raise _long_target(bounds)
             if line_end >= 0 and not _REQUEST_LINE.fullmatch(head, 0, line_end):
                 raise bad_request("Malformed request line")
             self._line_seen = line_end >= 0
-        if end > MAX_HEAD:
-            raise bad_request(f"Request head longer than {MAX_HEAD} bytes", 431)
+        if end > bounds.head:
+            what = f"Request head longer than {bounds.head} bytes (setting limits.head)"
+            raise bad_request(what, 431)
 
     def _parse(self, head: bytes) -> RequestHead:
         line, _, fields = head.partition(b"\r\n")
         parts = _REQUEST_LINE.fullmatch(line)
         assert parts is not None
         method, target, version = parts.groups()
-        if version != b"HTTP/1.1":
-            raise bad_request("WebSockets need HTTP/1.1 (RFC 6455 section 4.1)", 505)
-        if len(target) > MAX_TARGET:
-            raise bad_request(f"Request target longer than {MAX_TARGET} bytes", 414)
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+            raise bad_request("Only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
+        if len(target) > self._bounds.target:
+            raise _long_target(self._bounds)
         if _FOLDED.search(head):
             raise bad_request("Folded header lines are obsolete (RFC 9112 section 5.2)")
         if fields.count(b"\r\n") - 1 > MAX_HEADERS:
@@ -166,18 +177,20 @@ class RequestReader:
             headers = self._judged()
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             raise bad_request("Both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
-        authority = next(value for name, value in headers if name == b"host")
+        # HTTP/1.0 knows no Host (RFC 1945 §5.2); with HTTP/1.1 there is one by now.
+        authority = next((value for name, value in headers if name == b"host"), None)
         return RequestHead(
             method.decode("ascii"),
             *_path_and_query(method, target, authority),
-            _host_name(authority),
-            authority,
+            "" if authority is None else _host_name(authority),
+            authority or b"",
             headers,
+            old=version == b"HTTP/1.0",
         )
 
     def _judged(self) -> Headers:
         """Let h11 take the head apart."""
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD + 4)
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._bounds.head + 4)
         self._http.receive_data(self._head)
         try:
             event = self._http.next_event()
@@ -212,6 +225,11 @@ class RequestReader:
             raise bad_request(complaint(error)) from None
 
 
+def _long_target(bounds: Bounds) -> Refusal:
+    what = f"Request target longer than {bounds.target} bytes (setting limits.target)"
+    return bad_request(what, 414)
+
+
 def complaint(error: h11.RemoteProtocolError) -> str:
     """Say what h11 found wrong, without the bytes that it quotes: they may hold a secret."""
     text = str(error).partition(": bytearray(")[0]
@@ -228,11 +246,11 @@ def _host_name(authority: bytes) -> str:
     return name
 
 
-def _path_and_query(method: bytes, target: bytes, authority: bytes) -> tuple[str, str]:
+def _path_and_query(method: bytes, target: bytes, authority: bytes | None) -> tuple[str, str]:
     if method == b"CONNECT":
         raise bad_request("CONNECT is not offered", 405, ((b"allow", b"GET, OPTIONS"),))
     if absolute := _ABSOLUTE.fullmatch(target):
-        if absolute[1].lower() != authority.lower():
+        if authority is not None and absolute[1].lower() != authority.lower():
             raise bad_request("The request target names another host than the Host header")
         target = absolute[2] or b"/"
         if target[:1] == b"?":

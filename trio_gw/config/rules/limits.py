@@ -8,13 +8,18 @@ from trio_gw.config import tiers
 from trio_gw.config.rules.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trio_gw.config.rules.faults import KeyPath
     from trio_gw.config.settings import Settings
     from trio_gw.config.tiers import TierTable
 
 MAX_TIERS = 1000
+# Bytes: less would refuse what browsers send, more would let each client hold much memory.
+HEADS: Mapping[str | int, tuple[int, int]] = {
+    "head": (4 * 1024, 1024 * 1024),
+    "target": (1024, 512 * 1024),
+}
 MAX_NAME = 64  # characters; the name is part of a Close frame's reason
 
 
@@ -29,8 +34,22 @@ def check(settings: Settings) -> Iterator[Fault]:
         value = getattr(settings.limits, field)
         if field == "max_message":
             yield from _size(path, value, "limits.max_message")
+        elif field in HEADS:
+            yield from _head(path, value)
         elif value < 0:
             yield Fault(path, f"limits.{field} is negative", "write a number, or 0 for no limit")
+
+
+def _head(path: KeyPath, value: int | str) -> Iterator[Fault]:
+    least, most = HEADS[path[-1]]
+    where = ".".join(map(str, path))
+    try:
+        fits = least <= tiers.size(value) <= most
+    except ValueError:
+        fits = False
+    if not fits:
+        mend = f'write a size from "{least // 1024}KB" to "{most // 1024}KB", like "60KB"'
+        yield Fault(path, f"{where}: {value!r} is no size in its range", mend)
 
 
 def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
