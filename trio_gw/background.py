@@ -45,7 +45,6 @@ class Part(enum.Enum):
     GIT = "git"
     GIT_REMOTE = "git_remote"
     HEALTH = "health_checks"
-    HEARTBEAT = "heartbeat"
     INTROSPECTION = "introspection"
     KEYS = "signing_keys"
     METRICS = "metrics"

@@ -25,7 +25,7 @@ from trio_gw.feed import catalog, checkout
 if TYPE_CHECKING:
     from pathlib import Path
 
-TASKS = {*Part} - {Part.SETTINGS, Part.HEARTBEAT}
+TASKS = {*Part} - {Part.SETTINGS}
 SOURCES = {Part.APIS: "/one", Part.GIT: "/pets", Part.GIT_REMOTE: "/pets", Part.DEPLOYED: ""}
 
 
