@@ -28,6 +28,7 @@ class Slot(enum.IntEnum):
     OPEN = 2  # client connections now
     ACCEPTED = 3  # client connections ever
     FAILING = 4  # background parts that fail now, a bit for each
+    MEMORY = 5  # bytes that are resident
 
 
 class Lock:

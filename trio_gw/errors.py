@@ -37,6 +37,7 @@ class CloseCode(enum.IntEnum):
     TOO_BIG = 1009
     INTERNAL = 1011
     RESTART = 1012
+    TRY_AGAIN = 1013
 
 
 class Side(enum.StrEnum):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from trio_gw.config import tiers
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.pending import Pending
 from trio_gw.guard.schemes import Guard
@@ -22,6 +23,7 @@ from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.doors import Doors
 from trio_gw.proxy.gateway import Gateway
 from trio_gw.proxy.limiter import Limiter
+from trio_gw.proxy.memory import Memory, gauges
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.upstream import Upstream
@@ -99,14 +101,18 @@ def serve(
     rooms = _rooms(pending)
     dialer = Dialer(keys.backend_anchors, rooms.backends)
     shuttle = Shuttle(sole=sole)
+    sessions = Sessions(timeouts)
+    most = tiers.size(settings.limits.memory)
+    limits = gauges(most, fleet.memory)
+    memory = Memory(limits, sessions, pending, rooms.clients, shuttle.waiting)
     gateway = Gateway(
         settings,
         live=live,
         guard=guard,
         blocklist=blocklist,
         tls=keys.tls,
-        builtin=Builtin(keys.testkeys, time.time, fleet, public, pages),
-        sessions=Sessions(timeouts),
+        builtin=Builtin(keys.testkeys, time.time, fleet, public, pages, lambda: memory.short),
+        sessions=sessions,
         upstream=Upstream(
             dialer=dialer,
             balancers=balancers,
@@ -120,6 +126,7 @@ def serve(
         doors=Doors(settings, live),
         limiter=limiter,
         pending=pending,
+        memory=memory,
         trusted=trusted,
         assertions=keys.assertions,
     )

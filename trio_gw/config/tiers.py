@@ -45,7 +45,8 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Caps on connections, and the size of a message where an API names none; 0 is no limit.
 
-    `pending` and `pending_per_address` are for connections that have sent no request yet.
+    `pending` and `pending_per_address` are for connections that have sent no request yet;
+    `memory` is of all workers, beside the limits that the system has.
     `head` and `target` are how long a request head and its target may be.
     """
 
@@ -55,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address: int = 0
     pending: int = 4096
     pending_per_address: int = 512
+    memory: int | str = 0
     max_message: int | str = 0
     head: int | str = "60KB"
     target: int | str = "32KB"

@@ -71,8 +71,11 @@ class Builtin:
         fleet: Fleet,
         public: PublicKeys | None = None,
         pages: Collection[str] = (),
+        short: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`short` tells whether new connections are refused for want of memory."""
         self._pages = [page for page in pages if page != "*"]
+        self._short = short
         self._fleet = fleet
         self._testkeys = testkeys
         self._public = public
@@ -148,6 +151,8 @@ class Builtin:
             return 503, TEXT, b'{"status": "draining"}'
         if self.starting:
             raise not_found()
+        if self._short():
+            return 503, TEXT, b'{"status": "overloaded"}'
         if await self._fleet.settled():
             told: dict[str, object] = {"status": "ready"}
             if failing := self._fleet.failing():

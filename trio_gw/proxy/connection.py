@@ -101,6 +101,7 @@ class _Connection:
             session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
             if (match := await self._find_route(head)) is None:
                 return None
+            self.gateway.memory.check()
             upgrade = handshake.judge_request(head)
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()

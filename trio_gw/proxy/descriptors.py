@@ -96,14 +96,23 @@ class Room:
 
         Those that find none are counted as `closed`.
         """
-        self.ceiling = ceiling
+        self.ceiling = self._first = ceiling
+        self._shut = False
         self._last = last
         self._most = most
         self.make = make
         self._count: Counter[str] = Counter() if count is None else count
 
+    def shut(self, shut: bool) -> None:
+        """Admit nothing any more, or again."""
+        self._shut = shut
+        self.ceiling = 0 if shut else self._first
+
     def admits(self, number: int) -> bool:
         """Tell whether a new descriptor with this number may stay; make room for it if needed."""
+        if self._shut:
+            self._count["closed"] += 1
+            return False
         if number < self.ceiling:
             return True
         # All below are in use, so this brings the use down to the ceiling again. To end one for

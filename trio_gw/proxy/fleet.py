@@ -139,6 +139,11 @@ class Fleet:
         rows = (self._counters.row(slot) for slot in (Slot.OPEN, Slot.ACCEPTED))
         return list(zip(*rows, strict=True))
 
+    def memory(self, own: int) -> int:
+        """Note the memory of this worker; returns that of all (bytes)."""
+        self._own[Slot.MEMORY] = own
+        return sum(self._counters.row(Slot.MEMORY))
+
     def connection(self) -> _Counted:
         """Count a connection, from its acceptance to its end."""
         return self._counted

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.doors import Doors
     from trio_gw.proxy.forwarding import Network
     from trio_gw.proxy.limiter import Limiter
+    from trio_gw.proxy.memory import Memory
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.proxy.traces import Traces
     from trio_gw.proxy.upstream import Upstream
@@ -51,6 +52,7 @@ class Gateway(NamedTuple):
     doors: Doors
     limiter: Limiter
     pending: Pending
+    memory: Memory
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()

@@ -175,6 +175,10 @@ async def _accept(
                 connections.start_soon(handler, PlainStream(accepted), str(address[0]))
                 if crowded:  # whoever had to make room gets the turn to do so
                     break
+        except MemoryError:  # what was accepted is closed with the objects it went into
+            if room is not None:
+                room.make(1)
+            await trio.sleep(PAUSE)
         except BlockingIOError:  # all are accepted, or another process was faster
             pass
         except OSError as error:  # or a connection was aborted before it was accepted

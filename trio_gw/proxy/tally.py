@@ -230,6 +230,7 @@ class Gauges:
         self._problems = problems
         self._blocklist = gateway.blocklist
         self._pending = gateway.pending
+        self._memory = gateway.memory
         self._started = time.time()
         metrics.probes.append(self._collect)
 
@@ -246,6 +247,13 @@ class Gauges:
         metrics.put(families.PENDING, worker, len(self._pending))
         for reason in REASONS:
             metrics.put(families.EVICTED, (reason, *worker), self._pending.evicted[reason])
+        for gauge in self._memory.gauges:
+            if not gauge.limit:
+                continue
+            metrics.put(families.MEMORY_USED, (gauge.name, *worker), gauge.used)
+            metrics.put(families.MEMORY_LIMIT, (gauge.name, *worker), gauge.limit)
+        metrics.put(families.OVERLOADED, worker, int(self._memory.short))
+        metrics.put(families.SHED, worker, self._memory.shed)
         metrics.clear(families.BACKEND_UP)
         for name, well in self._balancers.health():
             metrics.put(families.BACKEND_UP, (name, *worker), int(well))

@@ -60,6 +60,14 @@ class Shuttle:
         """Count the pairs on the road."""
         return 0 if self._sockets is None else len(self._sockets) // 2
 
+    def waiting(self) -> dict[int, int]:
+        """Tell of each pair how many bytes wait to be sent, by the `id` of its client's lane."""
+        pairs = [] if self._sockets is None else self._sockets.pairs()
+        return {
+            id(pair.client.lane): len(pair.client.unsent) + len(pair.backend.unsent)
+            for pair in pairs
+        }
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         sockets = self._sockets = self.waits.sockets = Sockets()

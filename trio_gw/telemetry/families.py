@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 FIXED = frozenset(
-    ("action", "by", "direction", "level", "part", "phase", "queue", "reason", "severity", "worker")
+    (
+        *("action", "by", "direction", "level", "limit", "part", "phase", "queue", "reason"),
+        *("severity", "worker"),
+    )
 )
 OTHER = "other"
 
@@ -169,6 +172,26 @@ MEMORY = Family(
 DESCRIPTORS = Family(
     "trio_gw_process_open_fds", "gauge", "", ("worker",), "File descriptors in use."
 )
+MEMORY_USED = Family(
+    "trio_gw_memory_used_bytes", "gauge", "bytes", ("limit", "worker"), "Memory used of a limit."
+)
+MEMORY_LIMIT = Family(
+    "trio_gw_memory_limit_bytes", "gauge", "bytes", ("limit", "worker"), "Memory that may be used."
+)
+OVERLOADED = Family(
+    "trio_gw_overloaded",
+    "gauge",
+    "",
+    ("worker",),
+    "1 while new connections are refused for want of memory.",
+)
+SHED = Family(
+    "trio_gw_shed_connections",
+    "counter",
+    "",
+    ("worker",),
+    "WebSockets ended for want of memory, because what was sent to them was not taken.",
+)
 MOST_DESCRIPTORS = Family(
     "trio_gw_process_max_fds", "gauge", "", ("worker",), "File descriptors that may be in use."
 )
@@ -184,4 +207,5 @@ FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
     PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, DENIED, CONDITIONS, BACKEND_UP, RELOADS,
     APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
+    MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED,
 )  # fmt: skip

@@ -32,8 +32,8 @@ def check(settings: Settings) -> Iterator[Fault]:
     for field in settings.limits.__struct_fields__:
         path = ("limits", field)
         value = getattr(settings.limits, field)
-        if field == "max_message":
-            yield from _size(path, value, "limits.max_message")
+        if field in ("max_message", "memory"):
+            yield from _size(path, value, f"limits.{field}")
         elif field in HEADS:
             yield from _head(path, value)
         elif value < 0:

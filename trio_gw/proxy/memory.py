@@ -1,0 +1,248 @@
+"""How much memory there is, and what is given up before it runs out.
+
+Read a few times a second: the memory of the whole cgroup beside its limit, the address space of
+this process beside its own (RLIMIT_AS), and the memory of all workers beside the setting
+`limits.memory`. Above a high-water mark new connections get 503, those without a request are ended
+but for a few, and so are the clients and backends that keep the gateway from sending what it holds
+for them, the biggest first. Near the limit itself, new connections are closed as they are accepted.
+
+Memory that connections gave back is used again, but the system may not get it back. So connections
+are let in again below the mark, and also once there are fewer than when it was reached.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import CloseCode
+from trio_gw.proxy import refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trio_gw.guard.pending import Pending
+    from trio_gw.proxy.descriptors import Room
+    from trio_gw.proxy.sessions import Sessions
+
+log = logging.getLogger("trio_gw.memory")
+
+LOOK = 0.25  # seconds between two looks
+HURRY = 0.05  # ... shortly below the mark
+PART, ROOM_PART = (
+    8,
+    3,
+)  # what is kept free: an eighth of the limit, a third of what was left at most
+ENDING = 12 << 10  # bytes that a connection takes to end; all of them may at the same moment
+KEEP = 64  # connections without a request that are kept
+FEWER = 0.9  # of the connections there were at the mark: so many there may be until it is over
+STALLED = 16 << 10  # bytes that wait for a peer, from which on it is ended
+SHED = 16  # of these, with each look
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_NO_LIMIT = 1 << 60  # cgroup v1 has a number near 2**63 for none
+
+
+class Gauge:
+    """One limit, which may change, and what is used of it (bytes). No limit is 0."""
+
+    def __init__(self, name: str, limit: Callable[[], int], used: Callable[[], int]) -> None:
+        self.name = name
+        self._limit = limit
+        self._used = used
+        self.limit = 0
+        self.read()
+
+    def read(self) -> None:
+        """Measure anew."""
+        self.used, limit = self._used(), self._limit()
+        if limit != self.limit:
+            self.limit = limit
+            keep = max(0, min(limit // PART, (limit - self.used) // ROOM_PART))
+            self.high = limit - keep  # new connections are refused from here on,
+            self.low = self.high - keep // 2  # until there is less than this
+            self.last = limit - keep // 2  # from here on they are closed at once
+            self.near = self.high - keep
+
+    def above(self, mark: str, owed: int = 0) -> bool:
+        """Tell whether as much is in use, or owed, as one of the marks says."""
+        return self.limit > 0 and self.used + owed >= int(getattr(self, mark))
+
+
+class Memory:
+    """Looks after the memory of one process. `short`: new connections are refused."""
+
+    def __init__(
+        self,
+        gauges: tuple[Gauge, ...],
+        sessions: Sessions,
+        pending: Pending,
+        room: Room,
+        stalled: Callable[[], Mapping[int, int]],
+    ) -> None:
+        """`stalled` tells how many bytes wait for a peer, by the `id` of a publishing lane."""
+        self.gauges = gauges
+        self.short = False
+        self.shed = 0
+        self._sessions = sessions
+        self._pending = pending
+        self._room = room
+        self._stalled = stalled
+        self._most = 0  # sessions there may be while it is short
+        self._peak = 0
+
+    def check(self) -> None:
+        """Raise `Refusal` (503) if there is no memory for one more connection."""
+        if self.short and len(self._sessions) > self._most:
+            raise refusals.exhausted("too little is left for another connection", "memory")
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            hurry = self.look()
+            await trio.sleep(HURRY if hurry else LOOK)
+
+    def look(self) -> bool:
+        """Measure, and give up what has to be; tells whether it should be soon again."""
+        for gauge in self.gauges:
+            gauge.read()
+        owed = len(self._sessions) * ENDING
+        full = [gauge for gauge in self.gauges if gauge.above("high", owed)]
+        if full:
+            self._begin(full[0])
+            while len(self._pending) > KEEP:
+                self._pending.evict("memory")
+            self._shed()
+        elif self.short and not any(gauge.above("low", owed) for gauge in self.gauges):
+            self.short = False
+            log.warning("enough memory again: new connections are accepted")
+        # With fewer connections than before, what the others gave back can be used.
+        crowded = len(self._sessions) >= self._most
+        self._room.shut(crowded and any(gauge.above("last", owed) for gauge in self.gauges))
+        return any(gauge.above("near", owed) for gauge in self.gauges)
+
+    def _begin(self, gauge: Gauge) -> None:
+        if not self.short:
+            self.short, self._peak, self._most = True, 0, len(self._sessions)
+            log.error(
+                "memory is short: %d of %d MiB (%s) are in use, %d connections are open;"
+                " new ones are refused until there are fewer",
+                *(gauge.used >> 20, gauge.limit >> 20, gauge.name, len(self._sessions)),
+            )
+        # Those that end may take more than ever for a moment: that says nothing of the others.
+        if gauge.used > self._peak and len(self._sessions) >= self._most:
+            self._peak = gauge.used
+            self._most = int(len(self._sessions) * FEWER)
+
+    def _shed(self) -> None:
+        """End those for whom most waits to be sent."""
+        waiting = self._stalled()
+        sizes = [
+            (waiting[id(session.publish)], session)
+            for session in self._sessions
+            if session.doomed is None and waiting.get(id(session.publish), 0) >= STALLED
+        ]
+        sizes.sort(key=lambda one: one[0], reverse=True)
+        for _, session in sizes[:SHED]:
+            session.end(CloseCode.TRY_AGAIN, "gateway is short of memory")
+            self.shed += 1
+        if sizes:
+            log.warning("ended %d connections that do not take what is sent", len(sizes[:SHED]))
+
+
+def gauges(limit: int, everyone: Callable[[int], int]) -> tuple[Gauge, ...]:
+    """Find the limits there are; `limit` is that of the settings, 0 is none.
+
+    `everyone` is told the memory of this process, and gives that of all workers.
+    """
+    resident = _Field("/proc/self/statm", 1, _PAGE)
+    found = [Gauge("RLIMIT_AS", _address_space, _Field("/proc/self/statm", 0, _PAGE))]
+    if limit:
+        found.append(Gauge("limits.memory", lambda: limit, lambda: everyone(resident())))
+    if (group := cgroup()) is not None:
+        found.append(Gauge("cgroup", group.limit, group))
+    return tuple(found)
+
+
+def _address_space() -> int:
+    space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 0 if space == resource.RLIM_INFINITY else space
+
+
+def cgroup(
+    listed: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Group | None:
+    """Find the smallest memory limit of the cgroups that this process is in, version 2 or 1.
+
+    None if there is no limit.
+    """
+    try:
+        lines = [line.split(":", 2) for line in listed.read_text().splitlines()]
+    except OSError:
+        return None
+    found = []
+    for _, controllers, path in lines:
+        if not controllers:
+            base, names, cache = root, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            cache = "total_inactive_file"
+        else:
+            continue
+        here = Path(path.strip("/"))
+        # In a container the path may be that outside of it; its own group is the root then.
+        for part in (here, *here.parents):
+            folder = base / part
+            try:
+                most = int((folder / names[0]).read_text())
+                int((folder / names[1]).read_text())
+            except (OSError, ValueError):  # not there, or "max"
+                continue
+            if 0 < most < _NO_LIMIT:
+                found.append((most, folder, names, cache))
+    if not found:
+        return None
+    _, folder, names, cache = min(found, key=lambda one: one[0])
+    return Group(folder / names[0], folder / names[1], folder / "memory.stat", cache)
+
+
+class _Field:
+    """A number in a file of the kernel's, in bytes; the file is kept open."""
+
+    def __init__(self, path: str | Path, field: int = 0, unit: int = 1) -> None:
+        self._field = field
+        self._unit = unit
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+
+    def __call__(self) -> int:
+        return int(os.pread(self._file, 100, 0).split()[self._field]) * self._unit
+
+
+class Group:
+    """A cgroup: what it uses, without the file cache that can be given up. Files are kept open."""
+
+    def __init__(self, limit: Path, current: Path, stat: Path, cache: str) -> None:
+        self._limit = _Field(limit)
+        self._current = _Field(current)
+        self._stat = os.open(stat, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._stat)
+        self._cache = f"\n{cache} ".encode()
+
+    def limit(self) -> int:
+        """Read the limit, which may have changed; 0 is none."""
+        try:
+            most = self._limit()
+        except ValueError:  # "max"
+            return 0
+        return most if most < _NO_LIMIT else 0
+
+    def __call__(self) -> int:
+        """Read what is used."""
+        _, _, rest = os.pread(self._stat, 8192, 0).partition(self._cache)
+        return self._current() - int(rest.partition(b"\n")[0] or 0)
