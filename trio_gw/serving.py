@@ -16,7 +16,7 @@ from trio_gw.guard.schemes import Guard
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy import descriptors, forwarding
 from trio_gw.proxy.balancer import Balancers
-from trio_gw.proxy.builtin import Builtin, PublicKeys, Window
+from trio_gw.proxy.builtin import Builtin, PublicKeys, Window, named_pages
 from trio_gw.proxy.cors import Policies
 from trio_gw.proxy.descriptors import Room
 from trio_gw.proxy.dial import Dialer
@@ -81,7 +81,7 @@ def serve(
     if keys.assertions is not None:
         window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
         public = PublicKeys(keys.assertions.jwks, window)
-    pages = settings.cors.allow_origins if settings.cors.enabled else ()
+    pages = named_pages(settings.cors)
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),

@@ -9,10 +9,13 @@ import pytest
 import trio
 
 from support.adminapi import BASE, BASIC, AdminClient, form, logged_in, packed
+from support.backends import start_echo
 from support.gateway import Answer, RunningGateway, start_gateway
+from support.projects import api, asyncapi, write
 from support.uploads import start_taking
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from playwright.sync_api import Page
@@ -185,6 +188,58 @@ async def test_test_keys_are_not_for_foreign_pages(nursery: trio.Nursery, base: 
         assert await key(gateway, site, f"Origin: {origin}") == status
 
 
+APP = "https://app.example"
+CORS = "access-control-"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_pages_of_named_origins_read_what_they_are_answered(
+    nursery: trio.Nursery, base: Path, tls: bool
+) -> None:
+    listed = {"allow_origins": ["*", "**", APP], "allow_methods": ["GET"], "allow_headers": []}
+    gateway = await start_gateway(nursery, base, cors=listed)
+    wanted = (
+        b"Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n"
+    )
+    origin = b"Origin: %s\r\nSec-Fetch-Site: cross-site\r\n" % APP.encode()
+    answer = await gateway.get("/testkey", method="OPTIONS", headers=origin + wanted, tls=tls)
+    assert answer.status == 204
+    assert answer.headers[f"{CORS}allow-origin"] == APP
+    assert "POST" in answer.headers[f"{CORS}allow-methods"].split(", ")
+    assert "authorization" in answer.headers[f"{CORS}allow-headers"].split(", ")
+    assert answer.headers["vary"] == "origin"
+    right = b"Authorization: Basic YWRtaW46YWRtaW4=\r\n"
+    for lines, body, status in (
+        (right, b"", 200),
+        (b"", b"", 401),
+        (b"Authorization: Basic YWRtaW46d3Jvbmc=\r\n", b"", 401),
+        (b"Authorization: Basic !\r\n", b"", 400),
+        (right * 2, b"", 400),
+        (right, b"x" * 20_000, 413),
+    ):
+        answer = await gateway.get(
+            "/testkey", method="POST", headers=origin + lines, body=body, tls=tls
+        )
+        assert answer.status == status
+        assert answer.headers[f"{CORS}allow-origin"] == APP, status
+    other = origin.replace(b"app.", b"evil.")
+    for method, lines in (("OPTIONS", wanted), ("POST", right)):
+        answer = await gateway.get("/testkey", method=method, headers=other + lines, tls=tls)
+        assert answer.status == 403
+        assert not [name for name in answer.headers if name.startswith(CORS)]
+    # Without an origin it is no preflight; and a plain OPTIONS asks for a key, as every method.
+    for lines, status in ((wanted, 401), (wanted + right, 200), (origin + right, 200)):
+        answer = await gateway.get("/testkey", method="OPTIONS", headers=lines, tls=tls)
+        assert answer.status == status
+
+
+async def test_pages_are_not_named_by_settings_that_are_off(
+    nursery: trio.Nursery, base: Path
+) -> None:
+    gateway = await start_gateway(nursery, base, cors={"enabled": False, "allow_origins": [APP]})
+    assert await key(gateway, f"Origin: {APP}", "Access-Control-Request-Method: POST") == 403
+
+
 async def test_metrics_on_loopback_are_not_for_other_names(
     nursery: trio.Nursery, base: Path
 ) -> None:
@@ -197,6 +252,16 @@ async def test_metrics_on_loopback_are_not_for_other_names(
 
 
 # -- a browser -----------------------------------------------------------------------------------
+
+
+async def start_page(
+    nursery: trio.Nursery, serve: Callable[[trio.SocketStream], Awaitable[None]]
+) -> str:
+    """Serve a page; returns its URL."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, serve, [listener])
+    return f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+
 
 ATTACK = """<!doctype html>
 <form method=post enctype=multipart/form-data action="{action}"><input type=file name=file></form>
@@ -222,9 +287,7 @@ async def test_a_page_cannot_deploy_with_cached_credentials(
             kind = b"Content-Type: text/html\r\nContent-Length: %d\r\n" % len(page)
             await stream.send_all(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n" + page)
 
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, serve, [listener])
-    other = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+    other = await start_page(nursery, serve)
 
     def attack(page: Page) -> tuple[int, int, dict[str, str]]:
         seen = page.goto(f"https://admin:admin@{admin}{BASE}/apis")
@@ -270,3 +333,47 @@ async def test_a_page_cannot_read_what_runs(
     own, foreign = await browser.visit(attack)
     assert own == [200, 200, 405, 200]
     assert foreign == ["refused"] * 4
+
+
+CONSOLE = """async ([keys, topic]) => {
+    const body = new URLSearchParams({scope: "chat:write"});
+    const headers = {Authorization: "Basic " + btoa("admin:admin")};
+    let answer;
+    try { answer = await fetch(keys, {method: "POST", headers, body}) } catch { return "refused" }
+    const token = await answer.text();
+    return await new Promise(resolve => {
+        const socket = new WebSocket(topic, ["bearer", token]);
+        socket.onopen = () => socket.send("hello");
+        socket.onmessage = event => { resolve(event.data); socket.close() };
+        socket.onerror = () => resolve("no topic");
+    });
+}"""
+
+
+async def test_a_page_of_a_named_origin_gets_a_token_and_opens_a_topic(
+    nursery: trio.Nursery, base: Path, browser: Browser
+) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    named, other = await start_page(nursery, serve), await start_page(nursery, serve)
+    backend = await start_echo(nursery)
+    scopes = {"/room": {"publish": {"x-scopes": ["chat:write"]}}}
+    write(base / "apis", "b", api("B", "/b", backend.url), asyncapi(scopes))
+    # Every page may open topics; keys are for one alone.
+    listed = {"allow_origins": ["*", named.rstrip("/")]}
+    gateway = await start_gateway(nursery, base, cors=listed)
+
+    def ask(page: Page) -> list[Any]:
+        said = []
+        for origin in (named, other):
+            page.goto(origin)
+            for scheme, port in (("", gateway.port), ("s", gateway.tls_port)):
+                keys = f"http{scheme}://localhost:{port}/testkey"
+                topic = f"ws{scheme}://localhost:{port}/b/1.0.0/room"
+                said.append(page.evaluate(CONSOLE, [keys, topic]))
+        return said
+
+    assert await browser.visit(ask) == ["hello", "hello", "refused", "refused"]

@@ -12,17 +12,20 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
+from msgspec import structs
 
-from trio_gw.config.wildcards import fits
+from trio_gw.config.cors import Cors as Policy
 from trio_gw.errors import JSON_TYPE
 from trio_gw.guard.crosssite import is_foreign, own_origins
+from trio_gw.proxy.cors import Cors
 from trio_gw.proxy.fleet import State
 from trio_gw.proxy.refusals import foreign_page, not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
+    from trio_gw.errors import Headers
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.fleet import Fleet
     from trio_gw.wire.head import RequestHead
@@ -32,7 +35,29 @@ NO_STORE = (b"cache-control", b"no-store")
 
 JWKS = "/.wellknown/jwks"
 
-Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
+Answer = tuple[int, "Headers", bytes]
+
+
+# The policy of `/testkey` where the settings name no origin.
+NO_PAGES = Cors(Policy(enabled=False))
+
+
+def named_pages(cors: Policy) -> Cors:
+    """Make the policy of `/testkey`: pages whose origin is named; `*` names none.
+
+    The endpoint itself says which methods and headers it needs; `allow_methods` and
+    `allow_headers` are for topics.
+    """
+    named = tuple(origin for origin in cors.allow_origins if origin.strip("*:/"))
+    return Cors(
+        structs.replace(
+            cors,
+            enabled=cors.enabled and bool(named),
+            allow_origins=named,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type"),
+        )
+    )
 
 
 class Window:
@@ -70,11 +95,14 @@ class Builtin:
         clock: Callable[[], float],
         fleet: Fleet,
         public: PublicKeys | None = None,
-        pages: Collection[str] = (),
+        pages: Cors = NO_PAGES,
         short: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`short` tells whether new connections are refused for want of memory."""
-        self._pages = [page for page in pages if page != "*"]
+        """`pages` is the policy for pages of other origins that may ask for keys.
+
+        `short` tells whether new connections are refused for want of memory.
+        """
+        self._pages = pages
         self._short = short
         self._fleet = fleet
         self._testkeys = testkeys
@@ -93,6 +121,10 @@ class Builtin:
             or (path == "/testkey" and self._testkeys is not None)
             or (path == JWKS and self._public is not None)
         )
+
+    def cors(self, head: RequestHead) -> Headers:
+        """Return the headers that let a page read whatever answer it gets (Fetch §3.3.3)."""
+        return self._pages.headers(head) if head.path == "/testkey" else ()
 
     async def answer(
         self,
@@ -118,6 +150,8 @@ class Builtin:
             return self._jwks(head)
         assert self._testkeys is not None
         self._check_page(head, scheme, port)
+        if head.method == "OPTIONS" and (preflight := self._pages.preflight(head)) is not None:
+            return 204, preflight, b""
         credentials = head.values(b"authorization")
         if len(credentials) > 1:
             raise bad_request("More than one Authorization header")
@@ -136,13 +170,10 @@ class Builtin:
 
         Every method makes a key, and is counted as an attempt.
         """
-        origins = head.values(b"origin")
-        if len(origins) == 1 and any(
-            fits(one, origins[0].decode("latin-1")) for one in self._pages
-        ):
+        if self._pages.headers(head):
             return
         own = own_origins(scheme, head.authority, port)
-        if is_foreign(head.values(b"sec-fetch-site"), origins, own):
+        if is_foreign(head.values(b"sec-fetch-site"), head.values(b"origin"), own):
             raise foreign_page()
 
     async def _ready(self) -> Answer:

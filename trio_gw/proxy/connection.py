@@ -138,7 +138,7 @@ class _Connection:
             and not handshake.is_upgrade(head)
             and self._is_system_host(head)
         ):
-            client = session.visit.address
+            client, self.answers.extra = session.visit.address, gateway.builtin.cors(head)
             scheme, port = ("https" if self.tls else "http"), self.request.port
             status, headers, body = await gateway.builtin.answer(
                 head, self.request.body, client, scheme=scheme, port=port
