@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def made() -> dict[str, Any]:
         schema["properties"]["requestTimestamp"]["pattern"] = TIME
         schema["required"] = sorted(schema["properties"])
         schema["additionalProperties"] = False
+        schema["description"] = inspect.cleandoc(schema["description"])
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": name}
         found[name] = head | {key: schema[key] for key in sorted(schema) if key != "title"}
     return found
