@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio_gw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import ModuleType
 
 COMMANDS = {
@@ -43,8 +43,11 @@ Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml 
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the whole command line; each command's file adds its own arguments."""
+def parser(wanted: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Build the command line; the files of the `wanted` commands are imported for their arguments.
+
+    What one command needs costs the others nothing: `trio-gw version` imports no event loop.
+    """
     top = argparse.ArgumentParser(
         prog="trio-gw",
         description="A WebSocket API gateway: drop an API project into a folder, it is served.",
@@ -57,8 +60,15 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
-        _module(name).arguments(sub)
+        if name in wanted:
+            _module(name).arguments(sub)
     return top
+
+
+def _named(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Name the command that is asked for: the first word that is no option."""
+    words = (word for word in arguments if not word.startswith("-"))
+    return tuple(word for word in (next(words, ""),) if word in COMMANDS)
 
 
 def _module(command: str) -> ModuleType:
@@ -71,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names are in any language, and terminals are not: as standard error does it.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(_named(arguments)).parse_args(arguments)
     command = _module(options.command)
     try:
         code: int = command.main(options)
