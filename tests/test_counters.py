@@ -33,12 +33,15 @@ def test_64_bits() -> None:
     assert counters.row(Slot.TABLE) == [0, (1 << 63) - 1]
 
 
-@pytest.mark.parametrize(("process", "slot"), [(2, 0), (-3, 0), (0, 4), (0, -5)])
+WIDTH = len(Slot)
+
+
+@pytest.mark.parametrize(("process", "slot"), [(2, 0), (-3, 0), (0, WIDTH), (0, -WIDTH - 1)])
 def test_nothing_beyond_its_bounds(process: int, slot: int) -> None:
     counters = Counters(2)
     with pytest.raises(IndexError):
-        counters.column(process)[0 if slot == 0 else range(4)[slot]] = 1
-    assert [counters.row(each) for each in Slot] == [[0, 0]] * 4
+        counters.column(process)[0 if slot == 0 else range(WIDTH)[slot]] = 1
+    assert [counters.row(each) for each in Slot] == [[0, 0]] * WIDTH
 
 
 def test_what_another_process_writes_is_seen() -> None:

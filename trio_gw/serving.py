@@ -138,7 +138,8 @@ def _rooms(pending: Pending) -> Rooms:
     most = descriptors.current()
     make = partial(pending.make_room, "descriptors")
     return Rooms(
-        Room(most.clients, most.backends, most.traffic, make, pending.evicted),
+        # Beyond what backends may have, so that a request is answered: with 503, or as /health is.
+        Room(most.clients, most.traffic, most.traffic, make, pending.evicted),
         Room(most.backends, most.backends, most.traffic, make),
         Room(most.operators, most.operators, most.operators),
     )

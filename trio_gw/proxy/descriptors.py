@@ -30,7 +30,7 @@ class Ceilings(NamedTuple):
     """Up to which number each use may go; see `of`."""
 
     clients: int  # from here on, a client that says nothing has to go for each new one
-    backends: int  # ... for each new backend connection; no client where none can go
+    backends: int  # ... for each new backend connection; none is made where no client can go
     traffic: int  # neither clients nor backends
     operators: int  # the admin and metrics listeners
 
