@@ -47,6 +47,7 @@ class Part(enum.Enum):
     HEALTH = "health_checks"
     INTROSPECTION = "introspection"
     KEYS = "signing_keys"
+    MEMORY = "memory"
     METRICS = "metrics"
     NEIGHBOURS = "neighbours"
     RELAY = "relay"

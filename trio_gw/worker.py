@@ -273,7 +273,7 @@ async def run(
                 await nursery.start(start, Part.INTROSPECTION, serving.introspection.run)
             await nursery.start(start, Part.FILES, partial(keep_loaded, files))
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
-            nursery.start_soon(gateway.memory.run)
+            keep(Part.MEMORY, gateway.memory.run)
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
             keep(Part.SWEEPER, sweeper.run)
             observing.start(nursery, background)

@@ -35,10 +35,7 @@ log = logging.getLogger("trio_gw.memory")
 
 LOOK = 0.25  # seconds between two looks
 HURRY = 0.05  # ... shortly below the mark
-PART, ROOM_PART = (
-    8,
-    3,
-)  # what is kept free: an eighth of the limit, a third of what was left at most
+PART, ROOM_PART = 8, 3  # kept free: an eighth of the limit, a third of what was left at most
 ENDING = 12 << 10  # bytes that a connection takes to end; all of them may at the same moment
 KEEP = 64  # connections without a request that are kept
 FEWER = 0.9  # of the connections there were at the mark: so many there may be until it is over
