@@ -243,13 +243,13 @@ async def test_of_a_name_given_twice_the_last_counts_everywhere(
     await world.ask(raw(b'{"alg":"RS256","kid":"one","kid":"x"}', claims(), keys["one"]))
 
 
-@pytest.mark.parametrize("size", [16_400, 17_000, 100_000])
+@pytest.mark.parametrize(("size", "status"), [(16_400, 401), (40_000, 401), (100_000, 431)])
 async def test_a_token_that_is_too_large(
-    world: World, keys: dict[str, rsa.RSAPrivateKey], size: int
+    world: World, keys: dict[str, rsa.RSAPrivateKey], size: int, status: int
 ) -> None:
     token = raw(HEADER, claims(x="x" * size), keys["one"])
     answer = await world.gateway.ask(world.gateway.handshake(PATH, token))
-    assert answer.status == 431
+    assert answer.status == status
     assert token.encode()[:60] not in answer.raw
 
 
