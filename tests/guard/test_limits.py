@@ -58,7 +58,7 @@ def test_exactly_so_many_events_pass_in_every_window(per: int, action: Any) -> N
             if (shut := gate.take(1, now)) is None:
                 passed += 1
             else:
-                assert shut == (start + per, action, "level t limit t exceeded")
+                assert shut == (start + per, action, "level t limit t exceeded", True)
         assert passed == 5
 
 
@@ -119,7 +119,7 @@ def test_the_first_level_without_room_decides_and_nothing_is_counted_elsewhere()
     made = make(Tier("a", 2), Tier("b", 4, on_exceed="close"), told=told)
     gate = gates(made, "a", "b").publish
     assert passing(gate, 9, START) == 2
-    assert gate.take(1, START) == (START + 60, "drop", "level a limit a exceeded")
+    assert gate.take(1, START) == (START + 60, "drop", "level a limit a exceeded", True)
     assert passing(gates(made, "b").publish, 9, START) == 2, "what a refused, b has not counted"
     assert told == ["level a limit a exceeded", "level b limit b exceeded"]
 
@@ -296,7 +296,10 @@ def test_every_message_that_does_not_pass_is_heard_of_once() -> None:
     made = make(Tier("drop", 2, count="both"), wait)
     heard: list[str] = []
     both = gates(made, "wait", "drop")
-    both.hear(lambda quota: heard.append(quota.tier.name), lambda quota: heard.append("back"))
+    both.hear(
+        lambda quota, messages: heard.extend([quota.tier.name] * messages),
+        lambda _, messages: heard.extend(["back"] * messages),
+    )
     assert passing(both.publish, 5, START) == 2
     assert heard == ["drop"] * 3
     assert passing(both.publish, 2, START + 60) == 2
@@ -309,3 +312,16 @@ def test_every_message_that_does_not_pass_is_heard_of_once() -> None:
     assert passing(both.publish, 1, START + 120) == 1
     assert passing(both.publish, 2, START + 120) == 0
     assert heard[5:] == ["drop"] * 2, "one that had waited has passed meanwhile"
+    both.publish.drop(50)
+    assert heard[7:] == ["drop"] * 50
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_only_who_counts_alone_knows_that_a_verdict_lasts(processes: int) -> None:
+    """What others count near the limit is taken back where it does not fit."""
+    tier = Tier("t", 1)
+    gate = gates(make(tier, counters=Counters(processes, width({"t": tier}))), "t").publish
+    assert gate.take(0, START) is None
+    verdict = gate.take(0, START)
+    assert verdict is not None
+    assert verdict.lasts == (processes == 1)

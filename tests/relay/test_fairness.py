@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -265,7 +266,14 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
     count = len(flood) // 6
     for pair in pairs[:-1]:
         pair.peers[0].send(flood)
-    passed, before = [b""] * ATTACKERS, 0
+    passed, before, after = [b""] * ATTACKERS, 0, 0
+    heard = [0] * ATTACKERS
+
+    def hears(at: int, _: object, messages: int) -> None:
+        heard[at] += messages
+
+    for at, spy in enumerate(gates):
+        spy.gate.heard += (partial(hears, at),)
     for number in range(100_000):
         if number and not sockets.pending:
             break
@@ -273,11 +281,15 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
         sockets.serve(256)
         assert drain(neighbour[1]) == hello
         asked = sum(gate.count for gate in gates)
-        assert asked - before <= SCREENED * (4 if number else ATTACKERS)
+        turns = 4 if number else ATTACKERS
+        assert asked - before <= SCREENED * turns
+        after = asked - before if number else 0
         before = asked
         for at, pair in enumerate(pairs[:-1]):
             passed[at] += drain(pair.peers[1])
+    assert after <= 4, "a verdict is used for all that is judged in a turn"
     assert [len(data) // 6 for data in passed] == [limit] * ATTACKERS
+    assert heard == [count - limit] * ATTACKERS, "each that was dropped is heard of"
     assert [pair.tolls[Side.CLIENT].sieve.dropped for pair in pairs[:-1]] == [
         count - limit
     ] * ATTACKERS

@@ -17,6 +17,7 @@ class Refusal(NamedTuple):
     until: float
     action: str
     reason: str
+    lasts: bool = False
 
 
 class Script:
@@ -24,10 +25,12 @@ class Script:
 
     def __init__(self, *fates: bool, action: str = "drop") -> None:
         self.fates = list(fates)
+        self.asked = self.unasked = 0
         self.action = action
         self.octets = 0
 
     def take(self, octets: int, now: float, again: bool = False) -> Refusal | None:
+        self.asked += 1
         if self.fates and not self.fates.pop(0):
             return Refusal(now + 1, self.action, "no")
         self.octets += octets
@@ -38,6 +41,9 @@ class Script:
 
     def add(self, octets: int, now: float) -> None:
         self.octets += octets
+
+    def drop(self, messages: int) -> None:
+        self.unasked += messages
 
 
 def clock() -> float:
@@ -170,3 +176,85 @@ def test_a_dropped_frame_that_is_under_way_is_being_swallowed() -> None:
         for part in (data[:4], data[4:], data[:4])
     ]
     assert told == [(b"", True), (b"", False), (data[:4], False)]
+
+
+class Full(Script):
+    """A gate that lets pass so many messages in each second, and then says until when nothing."""
+
+    def __init__(self, room: int, action: str) -> None:
+        super().__init__(action=action)
+        self.room, self.second, self.passed = room, 0, 0
+
+    def take(self, octets: int, now: float, again: bool = False) -> Refusal | None:
+        self.asked += 1
+        if int(now) != self.second:
+            self.second, self.passed = int(now), 0
+        if self.passed >= self.room:
+            return Refusal(int(now) + 1.0, self.action, "full", lasts=True)
+        self.passed += 1
+        self.octets += octets
+        return None
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=st.lists(messages(), max_size=8),
+    room=st.integers(0, 4),
+    splits=st.lists(st.integers(1, 5000), max_size=9),
+)
+def test_a_verdict_that_lasts_is_used_for_the_rest(
+    script: list[Message], room: int, splits: list[int]
+) -> None:
+    script = [message._replace(passes=at < room) for at, message in enumerate(script)]
+    data, expected, octets = wire(script, KEY)
+    chunks, at = [], 0
+    for step in (*splits, len(data)):
+        chunks.append(data[at : at + step])
+        at += step
+    chunks = [chunk for chunk in chunks if chunk]
+    gate = Full(room, "drop")
+    sieve = Sieve(gate, clock, masked=True)
+    found, rest = split_frames(through(Lane(masked=True), sieve, chunks))
+    assert rest == b""
+    assert shown(found) == expected
+    assert gate.octets == octets
+    dropped = max(0, len(script) - room)
+    assert sieve.dropped == dropped
+    assert gate.asked + gate.unasked == len(script)
+    assert gate.asked <= min(len(script), room) + min(dropped, len(chunks))
+
+
+def test_a_verdict_is_used_no_longer_than_it_lasts() -> None:
+    times = [100 + number / 64 for number in range(640)]
+    gate = Full(1, "drop")
+    sieve = Sieve(gate, lambda: times.pop(0), masked=False)
+    message = frame(frames.TEXT, b"x")
+    assert b"".join(map(bytes, sieve.feed(message * 640))) == message * 10  # type: ignore[arg-type]
+    assert sieve.dropped == 630
+    assert gate.asked == 2 * 10, "one that passes, and one that says that no more do"
+    assert gate.unasked == 640 - 2 * 10
+
+
+def test_a_clock_that_is_set_back_ends_a_verdict() -> None:
+    times = [100.0, 100.5, 90.0, 90.1, 90.2]
+    gate = Full(1, "drop")
+    sieve = Sieve(gate, lambda: times.pop(0), masked=False)
+    message = frame(frames.TEXT, b"x")
+    assert b"".join(map(bytes, sieve.feed(message * 5))) == message * 2  # type: ignore[arg-type]
+    assert (sieve.dropped, gate.asked, gate.unasked) == (3, 4, 1)
+    assert times == []
+
+
+def test_who_is_closed_for_a_limit_is_not_judged_message_by_message() -> None:
+    gate = Full(1, "close")
+    sieve = Sieve(gate, clock, masked=False)
+    message, ping = frame(frames.TEXT, b"x"), frame(frames.PING)
+    out = b""
+    for part in sieve.feed(message + (message + ping) * 500):
+        if isinstance(part, Hold):
+            assert part.ending == "full"
+            sieve.closing = True
+        else:
+            out += part
+    assert out == message + ping * 500
+    assert (sieve.dropped, gate.asked, gate.unasked) == (500, 3, 499)

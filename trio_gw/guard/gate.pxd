@@ -14,7 +14,7 @@ cdef class Gate:
     cdef object _borrower, _tell
     cdef public object heard
     cdef Ledger _ledger
-    cdef Quota _shut
+    cdef Quota _refused, _shut
     cdef long long _messages, _octets
     cdef double _poor, _since
     cdef readonly double until
@@ -55,6 +55,8 @@ cdef class Gate:
 
     @cython.locals(window="long long")
     cdef object _refuse(self, Quota quota, double now, bint again)
+
+    cpdef drop(self, long long messages)
 
     cpdef add(self, unsigned long long octets, double now)
 

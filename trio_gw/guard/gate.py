@@ -44,20 +44,22 @@ class Gate:
     """One direction of a session. Its quotas are asked in order; `tell` hears of a limit once.
 
     Each of `heard` hears of every message that does not pass as it came, once for each quota that
-    had no room for it: a message that waits is asked about again.
+    had no room for it: a message that waits is asked about again. It is told the quota, and of how
+    many messages.
     """
 
-    __slots__ = ("_borrower", "_ledger", "_messages", "_octets", "_poor", "_quotas", "_shut",
-                 "_since", "_tell", "heard", "until")  # fmt: skip
+    __slots__ = ("_borrower", "_ledger", "_messages", "_octets", "_poor", "_quotas",
+                 "_refused", "_shut", "_since", "_tell", "heard", "until")  # fmt: skip
 
     def __init__(
         self, quotas: tuple[Quota, ...], tell: Callable[[Quota], None], ledger: Ledger
     ) -> None:
-        self.heard: tuple[Callable[[Quota], None], ...] = ()
+        self.heard: tuple[Callable[[Quota, int], None], ...] = ()
         self._quotas = quotas
         self._tell = tell
         self._ledger = ledger
         self._shut: Quota | None = None  # the last message waits, or ends its connection
+        self._refused: Quota | None = None  # what had no room for the last message that was refused
         self._borrower: Borrower | None = None
         self._since = 0.0  # when it borrowed, epoch seconds
         self._messages = self._octets = 0  # what it borrowed
@@ -229,9 +231,17 @@ class Gate:
             self._tell(quota)
         if not again or quota is not self._shut:
             for hear in self.heard:
-                hear(quota)
+                hear(quota, 1)
         self._shut = None if quota.tier.on_exceed == "drop" else quota
+        self._refused = quota
         return quota.shut(now)
+
+    def drop(self, messages: int) -> None:
+        """Hear that so many more messages were dropped, by the last verdict, which lasts."""
+        self._shut = None
+        if self._refused is not None:
+            for hear in self.heard:
+                hear(self._refused, messages)
 
     def add(self, octets: int, now: float) -> None:
         """Count a further frame of a message that was let pass."""

@@ -42,8 +42,10 @@ class Gates(NamedTuple):
     subscribe: Gate
     drops: bool
 
-    def hear(self, publish: Callable[[Quota], None], subscribe: Callable[[Quota], None]) -> None:
-        """Let these hear of messages that do not pass as they came."""
+    def hear(
+        self, publish: Callable[[Quota, int], None], subscribe: Callable[[Quota, int], None]
+    ) -> None:
+        """Let these hear of messages that do not pass as they came: for what, and how many."""
         self.publish.heard += (publish,)
         self.subscribe.heard += (subscribe,)
 

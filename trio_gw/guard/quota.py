@@ -36,11 +36,16 @@ _EVENTS, _OCTETS = 64, 1 << 16
 
 
 class Shut(NamedTuple):
-    """A refusal to let a message pass: until when (epoch seconds), what to do, and why."""
+    """A refusal to let a message pass: until when (epoch seconds), what to do, and why.
+
+    If it `lasts`, every message is refused until then, as long as nothing is asked for another
+    session.
+    """
 
     until: float
     action: Action
     reason: str
+    lasts: bool
 
 
 class Ledger:
@@ -153,4 +158,5 @@ class Quota:
     def shut(self, now: float) -> Shut:
         """Say until when there is no room."""
         until = (self.window(now) + 1) * self.per
-        return Shut(until, self.tier.on_exceed, self.reason)
+        # What other processes count is taken back where it proves to be too much.
+        return Shut(until, self.tier.on_exceed, self.reason, not self._ledger.others)

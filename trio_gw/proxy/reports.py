@@ -140,12 +140,13 @@ class Reporter:
             session, method, _topic(session), {"frames": 1, "messages": int(last), "bytes": size}
         )
 
-    def _throttled(self, session: Session, method: str, quota: Quota) -> None:
+    def _throttled(self, session: Session, method: str, quota: Quota, messages: int) -> None:
         what = (method, quota.level, quota.tier.name, quota.tier.on_exceed)
         if self._frames or session.throttled is None:
-            self._exceeded(session, what, 1)
+            for _ in range(messages):
+                self._exceeded(session, what, 1)
         else:
-            session.throttled[what] = session.throttled.get(what, 0) + 1
+            session.throttled[what] = session.throttled.get(what, 0) + messages
 
     def _totals(self, session: Session) -> None:
         """Report what came since the last time, if each frame was not."""

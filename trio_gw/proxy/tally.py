@@ -137,9 +137,9 @@ class Tally:
             self._metrics.observe_all(families.LIFETIME, (), self._lifetimes)
             self._lifetimes.clear()
 
-    def _throttled(self, labels: Labels, quota: Quota) -> None:
+    def _throttled(self, labels: Labels, quota: Quota, messages: int) -> None:
         labels = (*labels, quota.level.lower(), quota.tier.on_exceed)
-        self._metrics.add(families.THROTTLED, labels)
+        self._metrics.add(families.THROTTLED, labels, messages)
 
     def _topic(self, labels: Labels) -> _Topic:
         topic = self._topics.get(labels)

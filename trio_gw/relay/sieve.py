@@ -6,6 +6,9 @@ without its beginning. Control frames pass, also between the frames of a message
 
 `feed` yields what is to be sent and, where a message has to wait, a `Hold`: it has been told
 everything before it, and asks the gate again when it is resumed, or fed with the rest.
+
+A verdict that lasts is not asked for again in what is fed at once: nobody else asks meanwhile, so
+that the answer would be the same. Thousands of messages that are dropped cost one question.
 """
 
 from __future__ import annotations
@@ -17,9 +20,14 @@ from trio_gw.wire import frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    Bytes = bytes | bytearray | memoryview
+
 
 class Verdict(Protocol):
-    """Why a message may not pass, until when (epoch seconds), and what is to be done."""
+    """Why a message may not pass, until when (epoch seconds), and what is to be done.
+
+    If it `lasts`, no other message passes until then, either, as long as nobody else asks.
+    """
 
     @property
     def until(self) -> float: ...
@@ -27,16 +35,20 @@ class Verdict(Protocol):
     def action(self) -> str: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def lasts(self) -> bool: ...
 
 
 class Gate(Protocol):
     """Who decides. `take` counts what it lets pass; `add` a further frame of that.
 
-    A message that was held up is asked about `again`.
+    A message that was held up is asked about `again`. `drop` hears of messages for which the last
+    verdict was used, so that it was not asked about them.
     """
 
     def take(self, octets: int, now: float, again: bool = False) -> Verdict | None: ...
     def add(self, octets: int, now: float) -> None: ...
+    def drop(self, messages: int) -> None: ...
 
 
 class Hold(NamedTuple):
@@ -89,6 +101,8 @@ class Sieve:
         self._left = 0  # bytes still to come of the current frame
         self._passes = True  # whether the current frame passes
         self._again = False  # the message that comes next has been asked about already
+        self._shut = (0.0, 0.0)  # from when to when (epoch seconds) no message passes
+        self._unheard = 0  # messages dropped for that, of which the gate has not heard
 
     @property
     def swallowing(self) -> bool:
@@ -101,11 +115,13 @@ class Sieve:
         self._passes = True
         self.dropping = False
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview | Hold]:
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Bytes | Hold]:
         """Judge what a lane passed."""
         view = memoryview(data)
         size = len(view)
-        at = begin = 0  # what lies between these passes, and is still to be yielded
+        passed: list[memoryview] = []
+        at = begin = 0  # what lies between these passes, too
+        self._shut = (0.0, 0.0)
         while at < size:
             if not self._left:
                 first, length, head = _frame(view, at)
@@ -113,20 +129,26 @@ class Sieve:
                 if first & 0x0F < frames.CLOSE:
                     for hold in self._judge(first & 0x0F, length):
                         if at > begin:
-                            yield view[begin:at]
+                            passed.append(view[begin:at])
                             begin = at
+                        if passed:
+                            yield _joined(passed)
+                            passed = []
                         yield hold._replace(at=at)
                     self._passes = not self.dropping
                 if not self._passes and at > begin:
-                    yield view[begin:at]
+                    passed.append(view[begin:at])
                 self._left = head + self._key + length
             step = min(self._left, size - at)
             self._left -= step
             at += step
             if not self._passes:
                 begin = at
+        self._tell()
         if at > begin:
-            yield view[begin:at]
+            passed.append(view[begin:at])
+        if passed:
+            yield _joined(passed)
 
     def _judge(self, opcode: int, length: int) -> Iterator[Hold]:
         """Decide about a data frame: sets `dropping`, and yields while the gate has to be asked."""
@@ -134,14 +156,34 @@ class Sieve:
             if not self.dropping:
                 self._gate.add(length, self._clock())
             return
+        now = self._clock()
+        if self._shut[0] <= now < self._shut[1]:
+            self.dropping = True
+            self.dropped += 1
+            self._unheard += 1
+            return
+        self._tell()
         self.dropping = False
         again, self._again = self._again, False
-        while (shut := self._gate.take(length, self._clock(), again)) is not None:
+        while (shut := self._gate.take(length, now, again)) is not None:
             if self.closing or shut.action == "drop":
                 self._again = False
                 self.dropping = True
                 self.dropped += 1
+                if shut.lasts:
+                    self._shut = now, shut.until
                 return
             again = self._again = True
             yield Hold(shut.until, shut.reason if shut.action == "close" else "")
+            now = self._clock()
         self._again = False
+
+    def _tell(self) -> None:
+        """Let the gate hear of what was dropped without asking."""
+        if self._unheard:
+            self._gate.drop(self._unheard)
+            self._unheard = 0
+
+
+def _joined(parts: list[memoryview]) -> Bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)

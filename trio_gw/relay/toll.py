@@ -112,7 +112,8 @@ class Toll:
         """
         if not self.busy:
             self.sieve.resume(left)
-        view, passed = memoryview(data), []
+        view = memoryview(data)
+        passed: list[Bytes] = []
         for part in self.sieve.feed(view):
             if not isinstance(part, Hold):
                 passed.append(part)
