@@ -360,7 +360,7 @@ async def test_a_touch_publishes_nothing(root: Path) -> None:
 async def test_a_burst_of_edits_is_one_publish(root: Path) -> None:
     for index in range(20):
         make(root, f"A{index}")
-    async with followed(root, quiet=0.25) as following:
+    async with followed(root, quiet=1.0) as following:
         for tier in ("Bronze", "Silver", "Gold"):
             for index in range(20):
                 make(root, f"A{index}", tier)

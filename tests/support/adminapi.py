@@ -122,7 +122,7 @@ class AdminClient:
             size = len(body)
         if size or method in ("POST", "PUT"):
             fields["Content-Length"] = str(size)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with await self.connect() as stream:
                 return await _ask(stream, method, path, fields, body)
 

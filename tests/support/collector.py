@@ -51,7 +51,7 @@ class Collector:
 
     async def wait(self, count: int) -> list[Collected]:
         """Wait until so many spans have come."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.spans) < count:
                 self._came = trio.Event()
                 await self._came.wait()

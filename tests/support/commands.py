@@ -60,7 +60,7 @@ class Serving:
         """Read `out` or `err` until it holds `text` so often; fails when that takes 20 s."""
         pipe = self.process.stdout if stream == "out" else self.process.stderr
         assert pipe is not None
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while getattr(self, stream).count(text) < times:
                 data = await pipe.receive_some()
                 assert data, f"ended: {self.out}{self.err}"
@@ -71,7 +71,7 @@ class Serving:
     async def rest(self) -> str:
         """Read standard error to its end."""
         assert self.process.stderr is not None
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while data := await self.process.stderr.receive_some():
                 self.err += data.decode()
         wrote(self.err, "standard error of a process")

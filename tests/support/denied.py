@@ -72,7 +72,7 @@ class Barred:
         stream = await self.stream(host)
         async with stream:
             await stream.send_all(request)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 answer = await stream.receive_some()
             assert answer.startswith(b"HTTP/1.1 101 "), answer
 
@@ -96,7 +96,7 @@ async def start_barred(nursery: trio.Nursery, base: Path, url: str = "", **setti
 
 async def closed(client: ClientConnection) -> tuple[int, str]:
     """Wait for the connection's end; returns code and reason."""
-    with trio.fail_after(10), pytest.raises(ConnectionClosed) as caught:
+    with trio.fail_after(60), pytest.raises(ConnectionClosed) as caught:
         await client.recv()
     assert caught.value.rcvd is not None
     return caught.value.rcvd.code, caught.value.rcvd.reason

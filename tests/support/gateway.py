@@ -139,7 +139,7 @@ class RunningGateway:
         """Send raw bytes, read until the gateway closes; fails if it does not within 10 s."""
         stream = stream or await self.open(tls=tls)
         answer = bytearray()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with stream:
                 await stream.send_all(request)
                 while data := await stream.receive_some():
@@ -153,7 +153,7 @@ class RunningGateway:
         stream = await self.open()
         async with stream:
             await stream.send_all(request)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 return int((await stream.receive_some())[9:12])
 
     async def get(

@@ -34,7 +34,7 @@ class Logged(logging.Handler):
 
     async def wait(self, text: str) -> str:
         """Wait for a record that holds this text; fails after 10 seconds."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not (found := [one for one in self.texts() if text in one]):
                 await self._came.wait()
         return found[0]

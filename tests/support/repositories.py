@@ -125,7 +125,7 @@ class GitServer:
     async def asked(self, more: int = 1) -> None:
         """Wait for so many more requests."""
         wanted = len(self.requests) + more
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while len(self.requests) < wanted:
                 await self.arrived.wait()
 

@@ -72,7 +72,7 @@ class Terminal:
 
     async def end(self) -> int:
         """Read to the end; returns the exit code."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while await self._read():
                 pass
             return await self.process.wait()

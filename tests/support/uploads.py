@@ -46,7 +46,7 @@ def under_way(gateway: RunningGateway) -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something that sets no event is so."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():
             await trio.lowlevel.checkpoint()
 
