@@ -8,11 +8,13 @@ import pytest
 
 from trio_gw.counters import Counters, Slot
 
+WIDTH = len(Slot)
+
 
 def test_all_zero_at_first() -> None:
-    counters = Counters(3, 7)
-    assert [counters.row(slot) for slot in range(7)] == [[0, 0, 0]] * 7
-    assert len(counters.column(2)) == 7
+    counters = Counters(3, WIDTH + 1)
+    assert [counters.row(slot) for slot in range(WIDTH + 1)] == [[0, 0, 0]] * (WIDTH + 1)
+    assert len(counters.column(2)) == WIDTH + 1
 
 
 def test_a_column_is_one_process_and_a_row_one_slot() -> None:
@@ -31,9 +33,6 @@ def test_64_bits() -> None:
     counters = Counters(2)
     counters.column(1)[Slot.TABLE] = (1 << 63) - 1
     assert counters.row(Slot.TABLE) == [0, (1 << 63) - 1]
-
-
-WIDTH = len(Slot)
 
 
 @pytest.mark.parametrize(("process", "slot"), [(2, 0), (-3, 0), (0, WIDTH), (0, -WIDTH - 1)])

@@ -1,9 +1,9 @@
 """Integers that several processes share: one anonymous mmap, made before they are forked.
 
-Each process has a column of its own and is the only one to write to it, so there is nothing to
-lock: an aligned integer of 64 bits is read and written whole. Anyone may read all columns. What
-the slots of a column mean is for the rooms that use them to say (`Slot`); `width` may ask for
-more of them than are named here.
+Each process has a column of its own and is the only one to write to it, but for two slots that
+the supervisor writes. So there is nothing to lock: an aligned integer of 64 bits is read and
+written whole. Anyone may read all columns. What the slots of a column mean is for the rooms that
+use them to say (`Slot`); `width` may ask for more of them than are named here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import fcntl
 import mmap
 import os
 import struct
+import time
 import weakref
 import zlib
 
 BYTES = 8  # of one integer
+PATIENCE = 0.25  # seconds for which a process waits for the lock of another
+_YIELDS, _PAUSE = 50, 0.0001  # times that the processor is left to others; then seconds between
 
 
 class Slot(enum.IntEnum):
@@ -29,20 +32,52 @@ class Slot(enum.IntEnum):
     ACCEPTED = 3  # client connections ever
     FAILING = 4  # background parts that fail now, a bit for each
     MEMORY = 5  # bytes that are resident
+    BEATS = 6  # of its event loop's heart, one a second
+    SILENT = 7  # seconds for which it has missed them, if that is too long; by the supervisor
+    KILLED = 8  # processes of this place that were killed for that; by the supervisor
 
 
 class Lock:
-    """Held by one process at a time, in a `with`; a process that ends gives it back."""
+    """Held by one process at a time, in a `with`; a process that ends gives it back.
+
+    One that is stopped does not, so nobody waits for longer than `PATIENCE`: who has waited in
+    vain goes on without the lock, and does not wait again before it has been free once. So what
+    is done under it must be safe without it, too, and only better with it.
+    """
 
     def __init__(self) -> None:
         self._file = os.memfd_create("trio-gw-lock")
+        self._held = False
+        self._stuck = False  # the holder did not give it back in time
         weakref.finalize(self, os.close, self._file)
 
     def __enter__(self) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        self._held = self._try() or (not self._stuck and self._wait())
+        self._stuck = not self._held
 
     def __exit__(self, *_: object) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        if self._held:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows EAGAIN and EACCES
+            return False
+        return True
+
+    def _wait(self) -> bool:
+        """Try again until it is free. There is no such wait with a time-out in the system."""
+        for _ in range(_YIELDS):
+            os.sched_yield()
+            if self._try():
+                return True
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            time.sleep(_PAUSE)
+            if self._try():
+                return True
+        return False
 
 
 class Counters:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trio_gw.config.tiers import Tier
-from trio_gw.counters import Counters
+from trio_gw.counters import PATIENCE, Counters, Lock
 from trio_gw.guard import limits
 from trio_gw.guard.limits import Level, Limits, width
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trio_gw.guard.gate import Gate
     from trio_gw.guard.limits import Gates
     from trio_gw.guard.quota import Quota
@@ -257,7 +262,72 @@ def _hammer(made: Limits, index: int, ready: int, go: int) -> bytes:
 @pytest.mark.parametrize("octets", [False, True], ids=["events", "bytes"])
 def test_processes_count_together_and_exactly(limit: int, octets: bool) -> None:
     tier = Tier("t", limit, octets=octets)
-    counters = Counters(PROCESSES, width({"t": tier}))
+    assert _counted(tier, Counters(PROCESSES, width({"t": tier}))) == [limit] * WINDOWS
+
+
+@pytest.fixture
+def stopped() -> Iterator[Counters]:
+    """Counters of several processes, of which one is stopped while it holds their lock."""
+    counters = Counters(PROCESSES, width({"t": Tier("t", 1)}))
+    if (pid := os.fork()) == 0:
+        with counters.lock:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+    yield counters
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(("limit", "octets"), [(10, False), (1000, False), (1000, True)])
+def test_never_does_more_pass_while_one_is_stopped(
+    stopped: Counters, limit: int, octets: bool
+) -> None:
+    """What meets at the limit may be refused by each of those that meet, and no more than that."""
+    for passed in _counted(Tier("t", limit, octets=octets), stopped):
+        assert limit - PROCESSES < passed <= limit
+
+
+def test_who_is_stopped_is_waited_for_once(stopped: Counters) -> None:
+    tier = Tier("t", 1000)
+    gate = gates(make(tier, counters=stopped), "t").publish
+    began = time.monotonic()
+    assert passing(gate, 2000, START) == 1000  # about 200 of them under the lock
+    assert PATIENCE <= time.monotonic() - began < 10 * PATIENCE
+
+
+def test_a_lock_that_was_stuck_is_one_again(stopped: Counters) -> None:
+    """As soon as its holder has ended or goes on, whoever counts is alone again."""
+    with stopped.lock:
+        assert not _free(stopped)
+    assert not _free(stopped)
+    (holder,) = _children()
+    os.kill(holder, signal.SIGCONT)
+    os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
+    with stopped.lock:
+        assert not _free(stopped)
+    assert _free(stopped)
+
+
+def _children() -> list[int]:
+    with open("/proc/thread-self/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _free(counters: Counters) -> bool:
+    """Ask from another process whether nobody holds the lock."""
+    assert isinstance(counters.lock, Lock)
+    if (pid := os.fork()) == 0:
+        try:
+            fcntl.lockf(counters.lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _counted(tier: Tier, counters: Counters) -> list[int]:
+    """Let several processes ask until there is no more room; returns what passed by window."""
     ready, tell_ready = os.pipe()
     children = []
     for index in range(PROCESSES):
@@ -287,8 +357,7 @@ def test_processes_count_together_and_exactly(limit: int, octets: bool) -> None:
         os.close(result)
     os.close(ready)
     os.close(tell_ready)
-    for window in range(WINDOWS):
-        assert sum(result[window] for result in results) == limit
+    return [sum(result[window] for result in results) for window in range(WINDOWS)]
 
 
 def test_every_message_that_does_not_pass_is_heard_of_once() -> None:

@@ -10,7 +10,10 @@ windows: a burst depends on what the window before it used.
 
 Counting is exact, also by several processes; `gate` does it. What is far from the limit is counted
 first, and looked at after that: of two that do so in one instant, the later one sees both. Near
-the limit one process at a time looks and counts, under a lock.
+the limit one process at a time looks and counts, under a lock. A process that is stopped while it
+holds the lock is not waited for (`counters.Lock`): the others then count without it. Never does
+more pass for that. But of messages that meet at the limit in one instant, each may see the others,
+and all may be refused though there was room for some: one message less for each process.
 
 This file is compiled where a C compiler is at hand; `quota.pxd` says with which types.
 """
