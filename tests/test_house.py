@@ -8,14 +8,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"background", "errors", "escaping", "counters", "supervisor"}
+GROUND = {"background", "errors", "escaping", "counters", "heartbeat", "supervisor", "watchdog"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "background": set(),
     "escaping": set(),
     "watch": set(),
     "counters": set(),
+    "heartbeat": set(),
     "supervisor": set(),
+    "watchdog": set(),
     "config": set(),
     "wire": set(),
     "telemetry": set(),

@@ -218,3 +218,62 @@ async def test_sighup_is_passed_on(started: list[Supervised]) -> None:
     assert one.text.index("hangup") < one.text.index("hup 0")  # what is forked later knows, too
     one.process.terminate()
     assert await one.ends() == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1])
+async def test_a_child_that_hangs_is_replaced(started: list[Supervised], how: int) -> None:
+    one = await start(started, "2", "beat", "0.2", "3")
+    first = await one.pids(2)
+    await one.says(r"beat 1 \d+")
+    os.kill(first["1"], how)
+    await one.says(r".* has not responded for 1 s.*; it is killed after 3 s")
+    if how == signal.SIGSTOP:
+        assert "it is stopped, by a signal such as SIGSTOP" in one.text
+    else:
+        (stack,) = await one.says(r".* process 2 \(pid \d+\): its event loop is blocked in (.*)")
+        assert re.match(r"stuck \(.*/supervised\.py:\d+\), called by .*, called by beat \(", stack)
+    await one.says(r".* process 2 \(pid \d+\) has not responded for 3 s: killed")
+    after = await one.pids(3)
+    assert after["0"] == first["0"]
+    await one.says(r"beat 1 \d+", len(await one.says(r"beat 1 \d+")) + 20)
+    one.process.terminate()
+    assert await one.ends() == 0
+    assert (
+        one.text.count("was killed by SIGKILL") == one.text.count("has not responded for 1 s") == 1
+    )
+
+
+async def test_a_child_that_goes_on_is_left_alone(started: list[Supervised]) -> None:
+    one = await start(started, "2", "beat", "0.2", "0")
+    pids = await one.pids(2)
+    await one.says(r"beat 1 \d+")
+    os.kill(pids["1"], signal.SIGSTOP)
+    await one.says(r".* has not responded for 1 s.*; it is left alone")
+    os.kill(pids["1"], signal.SIGCONT)
+    await one.says(r".* process 2 \(pid \d+\) responds again, after \d+ s")
+    one.process.terminate()
+    assert await one.ends() == 0
+    assert "killed" not in one.text
+
+
+async def test_a_pause_of_all_kills_nobody(started: list[Supervised]) -> None:
+    """As after a suspend. That it was long enough is seen by what another one does meanwhile."""
+    one = await start(started, "2", "beat", "0.2", "3")
+    everyone = [one.process.pid, *(await one.pids(2)).values()]
+    await one.says(r"beat \d \d+", 4)
+    other = await start(started, "1", "beat", "0.2", "3")
+    (hung,) = (await other.pids(1)).values()
+    await other.says(r"beat 0 \d+")
+    for pid in everyone:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(hung, signal.SIGSTOP)
+    await other.says(r".* has not responded for 3 s: killed")
+    for pid in everyone:  # the supervisor first
+        os.kill(pid, signal.SIGCONT)
+    for place in "01":
+        await one.says(rf"beat {place} \d+", len(await one.says(rf"beat {place} \d+")) + 10)
+    for each in (one, other):
+        each.process.terminate()
+        assert await each.ends() == 0
+    assert "responded" not in one.text
+    assert one.text.count("child") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.fleet import Fleet
     from trio_gw.proxy.gateway import Gateway, Observer
     from trio_gw.proxy.sessions import Sessions
+    from trio_gw.telemetry.metrics import Snapshot
 
 
 class Observing:
@@ -45,6 +47,7 @@ class Observing:
             self.metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
             self._tally = Tally(self.metrics, sessions)
             self.metrics.probes.append(self._put_dropped_lines)
+            self.metrics.common = partial(_silence, fleet)
             counted = self.metrics
             background.failed = lambda part: counted.add(families.FAILURES, (part.value,))
             observers.append(self._tally)
@@ -99,6 +102,15 @@ class Observing:
                 nursery.start_soon(self._analytics.flush)
             if self._tracing is not None:
                 nursery.start_soon(self._tracing.flush)
+
+
+def _silence(fleet: Fleet) -> Snapshot:
+    """Tell which workers do not respond; one that does not could not tell it itself."""
+    told: Snapshot = {families.UNRESPONSIVE.name: {}, families.KILLED.name: {}}
+    for number, (seconds, killed) in enumerate(fleet.silence(), 1):
+        told[families.UNRESPONSIVE.name][str(number),] = [float(seconds)]
+        told[families.KILLED.name][str(number),] = [float(killed)]
+    return told
 
 
 def _tracing(settings: Settings, index: int, metrics: Metrics | None) -> tracing.Tracing:

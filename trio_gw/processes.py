@@ -22,6 +22,7 @@ from trio_gw.proxy.limiter import Shared, share
 from trio_gw.proxy.neighbours import Mailboxes, Neighbours
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs, metrics, tracing
+from trio_gw.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,7 @@ def run(
             stopping=lambda: listeners.close_all(sockets),
             hangup=hangup,
             patience=settings.timeouts.drain + settings.timeouts.close + GRACE,
+            watchdog=Watchdog(counters, settings.worker_timeout),
         ).supervise()
     finally:
         listeners.close_all(sockets)

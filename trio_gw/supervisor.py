@@ -11,6 +11,7 @@ when they are forked anew: what was opened before the first fork.
   on a pipe of their own, and not a signal: a terminal sends Ctrl-C to all of them, and systemd
   its SIGTERM, so that they could not tell one wish from two. See `Orders`.
 * The pipe ends when the supervisor does, whatever killed it: no child outlives it for long.
+* A child that does not respond is killed, if there is a `watchdog` that says so.
 * SIGHUP is passed on, and is blocked in a child until that unblocks it. Whatever ends is reaped,
   also what the children leave behind when the supervisor is the first process of a container.
 
@@ -30,8 +31,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger("trio_gw.supervisor")
+    from trio_gw.watchdog import Watchdog
 
+log = logging.getLogger("trio_gw.supervisor")
 SETTLED = 10.0  # seconds after which a child is taken to work
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a child that failed again is forked
 GIVE_UP = 5  # failures in a row of one child, before any child has ever settled
@@ -62,7 +64,8 @@ class Supervisor:
 
     `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop,
     `hangup()` before SIGHUP is passed on to them.
-    `patience` is the time in seconds they have then, before they are killed.
+    `patience` is the time in seconds they have then, before they are killed. The `watchdog` has
+    counters for as many processes.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Supervisor:
         stopping: Callable[[], None] = lambda: None,
         hangup: Callable[[], None] = lambda: None,
         patience: float = 30.0,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._run = child
         self._children = [_Child(index) for index in range(count)]
@@ -81,6 +85,7 @@ class Supervisor:
         self._stopping = stopping
         self._hangup = hangup
         self._patience = patience
+        self._watchdog = watchdog
         self._wishes = 0  # to stop
         self._kill_at = 0.0
         self._code = 0
@@ -92,11 +97,14 @@ class Supervisor:
         Returns in this process only. Call it while there is one thread.
         """
         usual = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        if self._watchdog is not None:
+            self._watchdog.begin(time.monotonic())
         try:
             while True:
                 now = time.monotonic()
                 if self._wishes == 0:
                     self._settle(now)
+                    self._watch(now)
                     self._fork_due(now, usual)
                 elif not any(child.pid for child in self._children):
                     return self._code
@@ -106,6 +114,8 @@ class Supervisor:
         finally:
             # Only after a bug is there still one to kill.
             self._kill()
+            if self._watchdog is not None:
+                self._watchdog.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
     def _pause(self, now: float) -> float:
@@ -115,12 +125,18 @@ class Supervisor:
         times = [child.due - now for child in self._children if not child.pid]
         if not self._proven:
             times += [child.born + SETTLED - now for child in self._children if child.pid]
+        if self._watchdog is not None:
+            times.append(self._watchdog.interval)
         return max(0.0, min(times, default=3600.0))
 
     def _settle(self, now: float) -> None:
         self._proven = self._proven or any(
             child.pid and now - child.born >= SETTLED for child in self._children
         )
+
+    def _watch(self, now: float) -> None:
+        for index in () if self._watchdog is None else self._watchdog.look(now):
+            os.kill(self._children[index].pid, signal.SIGKILL)
 
     # -- forking -------------------------------------------------------------------------------
 
@@ -145,6 +161,8 @@ class Supervisor:
             self._be_child(child, Orders(theirs), ours, usual)
         os.close(theirs)
         child.pid, child.orders, child.born = pid, ours, now
+        if self._watchdog is not None:
+            self._watchdog.born(child.index, pid)
         log.info("process %d started (pid %d)", child.index + 1, pid)
 
     def _be_child(
@@ -159,6 +177,8 @@ class Supervisor:
                     os.close(descriptor)
             for signum in _SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
+            if self._watchdog is not None:
+                self._watchdog.child(child.index)
             # A terminal sends it to all; the supervisor passes on what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # One that comes before the child can take it waits until the child unblocks it.
@@ -222,6 +242,8 @@ class Supervisor:
         pid, child.pid = child.pid, 0
         os.close(child.orders)
         child.orders = -1
+        if self._watchdog is not None:
+            self._watchdog.ended(child.index)
         self._ended(child.index)
         if self._wishes:
             log.info("process %d (pid %d) has stopped", child.index + 1, pid)

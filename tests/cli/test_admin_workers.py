@@ -208,8 +208,18 @@ async def test_a_worker_without_an_answer_is_named(fleet: Fleet) -> None:
             answer = await fleet.ask("/admin/connections/nobody", "DELETE")
             assert answer.status == 503
             assert "unless worker 3 has it" in json.loads(answer.body)["message"]
+            # From then on it is named without being asked.
+            await fleet.says("has not responded for 3 s")
+            found = await fleet.get("/admin/connections")
+            assert found["missing"] == [3]
+            assert {one["worker"] for one in found["connections"]} == {1, 2}
+            states = {
+                one["worker"]: one["state"] for one in (await fleet.get("/admin/stats"))["workers"]
+            }
+            assert states == {1: "ready", 2: "ready", 3: "missing"}
         finally:
             os.kill(fleet.pids[2], signal.SIGCONT)
+        await fleet.says(" responds again")
         with trio.fail_after(10):
             while (found := await fleet.get("/admin/connections"))["missing"]:
                 pass

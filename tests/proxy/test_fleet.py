@@ -122,6 +122,36 @@ async def test_who_does_not_accept_is_not_waited_for(
     assert await waits(one, waiting) == 0
 
 
+@pytest.mark.parametrize("state", [State.STARTING, State.READY])
+async def test_who_does_not_respond_is_not_waited_for(
+    autojump_clock: MockClock, waiting: socket.socket, state: State
+) -> None:
+    counters, (one, two) = fleets(2, State.READY, 50, 0)
+    two.state = state
+    two.serves(B)
+    assert await waits(one, waiting) > 0
+    counters.column(1)[Slot.SILENT] = 3
+    assert await waits(one, waiting) == 0
+    with trio.fail_after(0):
+        await one.agreed()
+    assert one.unresponsive() == [2]
+    assert two.unresponsive() == []  # it responds to whoever asks it
+    # As with one that has ended: whether it had been ready decides.
+    assert await one.settled() == (state is State.READY)
+    counters.column(1)[Slot.SILENT] = 0
+    assert await waits(one, waiting) > 0
+
+
+def test_how_many_were_killed_is_kept() -> None:
+    counters, (one, _) = fleets(2)
+    column = counters.column(1)
+    column[Slot.KILLED], column[Slot.SILENT] = 3, 30
+    assert one.silence() == [(0, 0), (30, 3)]
+    bury(counters, 1)
+    assert one.silence() == [(0, 0), (0, 3)]
+    assert one.states() == [State.READY, State.MISSING]
+
+
 async def test_who_only_starts_accepts_too(
     autojump_clock: MockClock, waiting: socket.socket
 ) -> None:

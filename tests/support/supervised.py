@@ -1,6 +1,8 @@
 """A program for tests of the supervisor: its children do what the command line says.
 
-    python -m support.supervised COUNT ACTION
+    python -m support.supervised COUNT ACTION [SETTLED [TIMEOUT]]
+
+With a TIMEOUT a watchdog kills children that have not responded for so many seconds.
 
 Every line it writes tells one event, written whole by whichever process it concerns.
 """
@@ -14,8 +16,10 @@ import sys
 import time
 
 from trio_gw import supervisor
+from trio_gw.counters import Counters, Slot
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs
+from trio_gw.watchdog import Watchdog
 
 
 def tell(*words: object) -> None:
@@ -50,6 +54,23 @@ def obey(index: int, orders: Orders) -> int:
     return 0
 
 
+def beat(index: int, orders: Orders) -> int:
+    """Show ten times a second that it responds, until told to stop; SIGUSR1 makes it hang."""
+    signal.signal(signal.SIGUSR1, lambda signum, frame: stuck())
+    tell("child", index, os.getpid())
+    beats = counters.column(index)
+    while not select.select((orders.descriptor,), (), (), 0.1)[0]:
+        beats[Slot.BEATS] += 1
+        tell("beat", index, beats[Slot.BEATS])
+    return 0
+
+
+def stuck() -> None:
+    """Compute for ever."""
+    while True:
+        pass
+
+
 def fail(index: int, orders: Orders) -> int:
     """Be of no use: the second child cannot start."""
     return obey(index, orders) if index == 0 else 3
@@ -73,8 +94,13 @@ if __name__ == "__main__":
     if len(sys.argv) > 3:
         supervisor.SETTLED = float(sys.argv[3])
     logs.configure(name="supervisor")
+    watchdog = None
+    if len(sys.argv) > 4:
+        counters = Counters(int(sys.argv[1]))
+        watchdog = Watchdog(counters, float(sys.argv[4]), missed=1, interval=0.2)
     children = {
         "obey": obey,
+        "beat": beat,
         "linger": obey,
         "early": obey,
         "fail": fail,
@@ -88,6 +114,7 @@ if __name__ == "__main__":
         stopping=lambda: tell("stopping"),
         hangup=lambda: tell("hangup"),
         patience=0.5 if action == "ignore" else 30,
+        watchdog=watchdog,
     ).supervise()
     tell("exit", code, len(os.listdir("/proc/self/fd")))
     sys.exit(code)

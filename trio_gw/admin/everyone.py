@@ -1,7 +1,8 @@
 """What all workers of this gateway say, put together by the one that was asked.
 
 A worker that does not answer in time (`PATIENCE`) is named in the answer, by its number; what
-the others said is told all the same. One that has ended, and is being replaced, is not asked: its
+the others said is told all the same. One that is known not to respond is not asked, but named. One
+that has ended, and is being replaced, is not asked: its
 connections have ended with it, and what it had counted is kept (`telemetry.metrics.retire`).
 """
 
@@ -94,11 +95,12 @@ class Everyone(NamedTuple):
         """Ask them; returns what they answered by their index, and who did not."""
         gone = [index for index, state in enumerate(self.fleet.states()) if state in _GONE]
         asked = [index for index in self.neighbours.others if index not in gone]
+        hung = self.fleet.unresponsive()
         if not asked:
-            return {}, []
+            return {}, hung
         packet = msgspec.msgpack.encode(question)
         told = await self.neighbours.ask(packet, asked, within=within)
-        return told, [index + 1 for index in asked if index not in told]
+        return told, sorted(hung + [index + 1 for index in asked if index not in told])
 
     def _read(self, told: dict[int, bytes], kind: type[T], missing: Missing) -> dict[int, T]:
         """Decode answers; one that cannot be read is none."""

@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 import trio_gw
-from trio_gw import echo, processes, worker
+from trio_gw import echo, heartbeat, processes, worker
 from trio_gw.background import Background
 from trio_gw.cli import hangup
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
@@ -162,6 +162,8 @@ async def _serve(
 ) -> None:
     stop, background = trio.Event(), Background()
     async with trio.open_nursery() as nursery:
+        # Before anything else, so that a slow start is none that hangs; up to the very end.
+        nursery.start_soon(heartbeat.run, place.fleet.beat if place else lambda: None)
         first = place is None or place.number == 1
         signals = [signal.SIGTERM]
         if place is None:

@@ -231,6 +231,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     persist: bool = True
     certs: str = "certs"
     workers: int = 1  # processes; 0 is one for each core
+    worker_timeout: float = 30.0  # seconds without a heartbeat, then it is replaced; 0: never
     strict_vhosts: bool = False
     forward_credentials: bool = False
     authorization_header: str = "Authorization"

@@ -189,6 +189,9 @@ class Builtin:
             if failing := self._fleet.failing():
                 # Connections are served all the same, and others would fail just as well.
                 told["failing"] = failing
+            if unresponsive := self._fleet.unresponsive():
+                # The other workers take new connections, until it is replaced.
+                told["unresponsive"] = unresponsive
             return 200, TEXT, json.dumps(told).encode()
         return 503, TEXT, b'{"status": "other workers are not ready, or serve other projects"}'
 

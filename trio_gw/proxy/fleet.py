@@ -13,6 +13,9 @@ and for a second has little patience, for those who have less must be busy or st
 are connections that are open, so a worker that lost many of them gets the next ones.
 
 Readiness is about all of them, too (`settled`).
+
+Nobody waits for a worker that hangs, once the supervisor has noticed (`watchdog`): it counts as if
+it had ended.
 """
 
 from __future__ import annotations
@@ -128,8 +131,33 @@ class Fleet:
             await live.wait_changed()
 
     def states(self) -> list[State]:
-        """Tell where each worker is."""
-        return [State(value) for value in self._counters.row(Slot.STATE)]
+        """Tell where each worker is; one that does not respond is nowhere."""
+        return [State(value) for value in self._states()]
+
+    def _states(self) -> list[int]:
+        states, silent = self._counters.row(Slot.STATE), self._counters.row(Slot.SILENT)
+        if any(silent):
+            for index, seconds in enumerate(silent):
+                if seconds and index != self.index:
+                    states[index] = _left(states[index])
+        return states
+
+    def beat(self) -> None:
+        """Show that the event loop of this worker runs."""
+        self._own[Slot.BEATS] += 1
+
+    def unresponsive(self) -> list[int]:
+        """Number the other workers that do not respond; the first is 1."""
+        silent = enumerate(self._counters.row(Slot.SILENT))
+        return [index + 1 for index, seconds in silent if seconds and index != self.index]
+
+    def silence(self) -> list[tuple[int, int]]:
+        """Tell of each worker for how many seconds it has not responded.
+
+        It comes with how many were killed in its place because of that.
+        """
+        rows = (self._counters.row(slot) for slot in (Slot.SILENT, Slot.KILLED))
+        return list(zip(*rows, strict=True))
 
     def clients(self) -> list[tuple[int, int]]:
         """Tell of each worker how many clients it has, and how many it has ever accepted.
@@ -191,7 +219,7 @@ class Fleet:
             await trio.sleep(_SETTLE_TICK)
 
     def _all_ready(self) -> bool:
-        states = self._counters.row(Slot.STATE)
+        states = self._states()
         return State.READY in states and set(states) <= {State.READY, State.MISSING}
 
     def _tables(self) -> set[int]:
@@ -199,13 +227,18 @@ class Fleet:
 
     def _of(self, states: tuple[State, ...], slot: Slot) -> list[int]:
         """Read a slot of the workers that are in one of these states."""
-        rows = zip(self._counters.row(slot), self._counters.row(Slot.STATE), strict=True)
+        rows = zip(self._counters.row(slot), self._states(), strict=True)
         return [value for value, state in rows if state in states]
+
+
+def _left(state: int) -> State:
+    """Say where a worker is when it has ended."""
+    return State.ABSENT if state in (State.ABSENT, State.STARTING) else State.MISSING
 
 
 def bury(counters: Counters, index: int) -> None:
     """Note that a worker has ended; for the supervisor, the only one left to write this."""
-    was = counters.column(index)[Slot.STATE]
+    column = counters.column(index)
+    left, killed = _left(column[Slot.STATE]), column[Slot.KILLED]
     counters.clear(index)
-    if was not in (State.ABSENT, State.STARTING):
-        counters.column(index)[Slot.STATE] = State.MISSING
+    column[Slot.STATE], column[Slot.KILLED] = left, killed

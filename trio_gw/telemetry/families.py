@@ -192,6 +192,20 @@ SHED = Family(
     ("worker",),
     "WebSockets ended for want of memory, because what was sent to them was not taken.",
 )
+UNRESPONSIVE = Family(
+    "trio_gw_worker_unresponsive_seconds",
+    "gauge",
+    "seconds",
+    ("worker",),
+    "Seconds for which a worker has not responded; 0 for one that does.",
+)
+KILLED = Family(
+    "trio_gw_workers_killed",
+    "counter",
+    "",
+    ("worker",),
+    "Workers killed because they did not respond.",
+)
 MOST_DESCRIPTORS = Family(
     "trio_gw_process_max_fds", "gauge", "", ("worker",), "File descriptors that may be in use."
 )
@@ -207,5 +221,5 @@ FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
     PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, DENIED, CONDITIONS, BACKEND_UP, RELOADS,
     APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
-    MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED,
+    MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED, UNRESPONSIVE, KILLED,
 )  # fmt: skip

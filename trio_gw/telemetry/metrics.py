@@ -51,11 +51,15 @@ _PAIRS = dict[str, list[tuple[Labels, Numbers]]]
 
 
 class Metrics:
-    """The numbers of this process. `probes` are called before they are read."""
+    """The numbers of this process. `probes` are called before they are read.
+
+    What `common` returns is known to every process alike: it is told once, by who is asked.
+    """
 
     def __init__(self, pages: Pages | None = None, index: int = 0, *, series: int = SERIES) -> None:
         self.worker = str(index + 1)
         self.probes: list[Callable[[], None]] = []
+        self.common: Callable[[], Snapshot] = dict
         self._pages = pages
         self._index = index
         self._series = series
@@ -159,7 +163,7 @@ class Metrics:
         """
         own = self.snapshot()
         self._show(own)
-        merged = merge([own, *self.shown().values()])
+        merged = merge([own, *self.shown().values(), self.common()])
         for family in FAMILIES:
             held = list(merged.get(family.name, {}).items())
             yield _written(family, held[:AT_A_TIME])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
 
 MAX_WORKERS = 256
+LEAST_WORKER_TIMEOUT = 5.0  # a worker that is busy may be late by some
 TRAFFIC = ("http", "https")
 LISTENERS = (*TRAFFIC, "admin")
 
@@ -47,6 +48,13 @@ def _general(settings: Settings) -> Iterator[Fault]:
             ("workers",),
             f"workers must be 0 to {MAX_WORKERS}",
             "set workers = 0 for one on each core, or leave it out for one",
+        )
+    seconds = settings.worker_timeout
+    if seconds and not LEAST_WORKER_TIMEOUT <= seconds < math.inf:
+        yield Fault(
+            ("worker_timeout",),
+            f"worker_timeout must be at least {LEAST_WORKER_TIMEOUT:.0f} seconds, and finite",
+            "set it to 0 for workers that are never replaced while they hang",
         )
     for name in settings.timeouts.__struct_fields__:
         seconds = getattr(settings.timeouts, name)
