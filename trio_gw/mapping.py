@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_plus
 
 from trio_gw.errors import router_refusal
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint, UriMapping
 
 _PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
-# Kept as written in a query value; everything else is escaped, so that neither a literal of the
-# mapping nor a path parameter can add a parameter of its own or end the request line. (Some
-# backends still take `;` for `&`.)
+# Kept of a path parameter in a query value; everything else is escaped, so that it can neither
+# add a parameter of its own nor end the request line. (Some backends still take `;` for `&`.)
 _QUERY_SAFE = "!$'()*,-./:=?@_~%"
+_LITERAL_SAFE = _QUERY_SAFE + "+;[]|"  # of a mapping; as in the URL of an endpoint
 # A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 
@@ -48,14 +48,16 @@ class Target:
             self._path = _PLACEHOLDER.split(mapping.path)
             self.pattern = _PLACEHOLDER.sub(r"{\1}", mapping.path)
             self.fixed = tuple(
-                pair for pair in mapping.query or () if not _PLACEHOLDER.search(pair[1])
+                (unquote_plus(name), unquote_plus(value))
+                for name, value in mapping.query or ()
+                if not _PLACEHOLDER.search(value)
             )
             self.passes = len(self._path) > 1 or len(self.fixed) < len(mapping.query or ())
             if mapping.query is not None:
                 self._query = tuple(
                     (
-                        quote(name, safe=_QUERY_SAFE.replace("=", "").replace("%", "")),
-                        quote(value, safe=_QUERY_SAFE.replace("%", "")),
+                        quote(name, safe=_LITERAL_SAFE.replace("=", "")),
+                        quote(value, safe=_LITERAL_SAFE),
                         _PLACEHOLDER.findall(value),
                     )
                     for name, value in mapping.query
@@ -69,23 +71,38 @@ class Target:
         `parameters` are the raw segments of the request path; `query` is the client's, kept
         byte for byte unless the mapping brings its own. `rest` is the raw path below the API's
         base path, appended where the path is passed on; a lone `/` means the endpoint itself.
-        Without a mapping nothing of the topic is appended to the endpoint's path but a single
-        `/`. Raises `Refusal` (400) when parameters
+        Without a mapping the endpoint's path is asked for exactly as it is written, or `/` where
+        it is empty. Raises `Refusal` (400) when parameters
         that are harmless in their own segments make up `..` in the mapped path: `{a}.json`, asked
         for as `...json`.
         """
-        mapped, query = self.request(parameters, query, rest)
-        if self._pass_path:
-            base = endpoint.path
-            target = base.removesuffix("/") + mapped if mapped != "/" else base or "/"
+        return self._joined(endpoint, *self.request(parameters, query, rest))
+
+    def url(self, endpoint: Endpoint) -> str:
+        """Write the URL that this backend is asked for, for people.
+
+        `{name}` stands for a path parameter, `*` for the rest of the client's path. What the
+        client adds to the query is not shown.
+        """
+        query = "&".join(
+            f"{name}={{{found[-1]}}}" if found else f"{name}={literal}"
+            for name, literal, found in self._query or ()
+        )
+        return endpoint.origin + self._joined(endpoint, self.pattern.partition("?")[0], query)
+
+    def _joined(self, endpoint: Endpoint, mapped: str, query: str) -> str:
+        """Put the endpoint's path and query in front, with one slash between two paths."""
+        base = endpoint.path
+        if self._path is None and mapped == "/":
+            target = base or "/"
         else:
-            target = endpoint.path + mapped or "/"
+            target = base.removesuffix("/") + mapped or "/"
         if endpoint.query:
             query = f"{endpoint.query}&{query}" if query else endpoint.query
         return f"{target}?{query}" if query else target
 
     def request(self, parameters: Mapping[str, str], query: str, rest: str = "") -> tuple[str, str]:
-        """Return what `build` adds to the path and the query of an endpoint."""
+        """Return what `build` adds to the path and the query of an endpoint; `/` for nothing."""
         path = self._path
         if self._pass_path:
             mapped = rest or "/"

@@ -79,6 +79,11 @@ class Route:
         """Build the path and query asked of the backend (spec: routing §5)."""
         return self.target.build(endpoint, match.parameters, query, match.rest)
 
+    def backend_urls(self, kind: str) -> list[str]:
+        """Write the URLs that the backends of a kind are asked for, as `Target.url` does."""
+        cluster = self.cluster(kind)
+        return [] if cluster is None else [self.target.url(each) for each in cluster.endpoints]
+
 
 class Match(NamedTuple):
     """A route, the raw text of the path parameters by name, the path below the base path."""

@@ -117,14 +117,14 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def trial_project(endpoint: Endpoint) -> ApiProject:
-    """Make the one open API of `trio-gw run --to`: every path goes to one backend."""
+    """Make the one open API of `trio-gw run --to`: `/` is the backend's URL, paths go below it."""
     return ApiProject(
         folder="--to",
         id=TRIAL,
         name=TRIAL,
         version="",
         context="",
-        topics=(Topic("/*", secured=False),),
+        topics=(Topic("/*", secured=False, pass_path=True),),
         production=Cluster((endpoint,)),
     )
 

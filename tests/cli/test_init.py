@@ -54,14 +54,22 @@ def folder(tmp_path: Path) -> Path:
         (
             ("--name", "Chat", "--context", "/c", "--backend", "wss://h/v2", "--topic", "/r/{id}"),
             "Chat-1.0.0",
-            "wss://h:443/v2",
+            "wss://h:443/v2/r/{id}",
         ),
-        (("--name", "Chat", "--backend", "ws://h:1", "--version", "2"), "Chat-2", "ws://h:1"),
-        (("--from", "flat.yaml", "--backend", "ws://h:1"), "MyChatAPI-1.1", "ws://h:1"),
-        (("--from", "served.yaml"), "MyChatAPI-1.1", "ws://h:1/v2"),
-        (("--from", "served.yaml", "--backend", "ws://other:1"), "MyChatAPI-1.1", "ws://other:1"),
-        (("--from", "three.yaml"), "Three-3.1.0", "ws://h:1"),
-        (("--from", "three.yaml", "--name", "X", "--backend", "ws://o:1"), "X-3.1.0", "ws://o:1"),
+        (("--name", "Chat", "--backend", "ws://h:1", "--version", "2"), "Chat-2", "ws://h:1/*"),
+        (("--from", "flat.yaml", "--backend", "ws://h:1"), "MyChatAPI-1.1", "ws://h:1/rooms/{id}"),
+        (("--from", "served.yaml"), "MyChatAPI-1.1", "ws://h:1/v2/rooms/{id}"),
+        (
+            ("--from", "served.yaml", "--backend", "ws://other:1"),
+            "MyChatAPI-1.1",
+            "ws://other:1/rooms/{id}",
+        ),
+        (("--from", "three.yaml"), "Three-3.1.0", "ws://h:1/chat"),
+        (
+            ("--from", "three.yaml", "--name", "X", "--backend", "ws://o:1"),
+            "X-3.1.0",
+            "ws://o:1/chat",
+        ),
     ],
     ids=str,
 )
@@ -173,7 +181,7 @@ def test_what_servers_ask_for_is_not_lost(folder: Path) -> None:
     done = gw(folder, "init", "--from", "doc.yaml", "--backend", "ws://h:1")
     assert (done.returncode, done.stderr) == (0, "")
     (route,) = json.loads(gw(folder, "routes", "--json").stdout)
-    assert (route["production"], route["scopes"]) == (["ws://h:1"], ["chat"])
+    assert (route["production"], route["scopes"]) == (["ws://h:1/chat"], ["chat"])
 
 
 def test_warnings_name_the_document(folder: Path) -> None:

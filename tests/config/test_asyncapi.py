@@ -538,6 +538,15 @@ def test_components_of_the_wrong_type(text: str) -> None:
     assert [(line, severity) for line, severity, _ in problems] == [(3, "error")]
 
 
+@pytest.mark.parametrize(("text", "wanted"), [("", None), ("true", True), ("false", False)])
+def test_preserve_host_stands_at_the_root(text: str, wanted: bool | None) -> None:
+    key = f"x-trio-gw-preserve-host: {text}\n" if text else ""
+    definition, problems = read(f"asyncapi: 2.0.0\n{key}channels: {{/a: {{publish: {{}}}}}}\n")
+    assert (definition.preserve_host, problems) == (wanted, [])
+    _, problems = read("asyncapi: 2.0.0\nx-trio-gw-preserve-host: maybe\nchannels: {}\n")
+    assert (2, "error") in [problem[:2] for problem in problems]
+
+
 # --- mappings --------------------------------------------------------------------------------
 
 
@@ -546,22 +555,22 @@ def test_components_of_the_wrong_type(text: str) -> None:
     [
         ("/notifications", UriMapping("/notifications")),
         ("notifications", UriMapping("/notifications")),
-        ("/notifications/", UriMapping("/notifications")),
+        ("/notifications/", UriMapping("/notifications/")),
+        ("socket.io/", UriMapping("/socket.io/")),
         ("/", UriMapping("/")),
-        ("/a//", UriMapping("/a/")),
+        ("/a//", UriMapping("/a//")),
+        ("/a%20b/caf%C3%A9/%7e", UriMapping("/a%20b/caf%C3%A9/%7e")),
+        ("/%2F{uri.var.roomID}%2f", UriMapping("/%2F{uri.var.roomID}%2f")),
         ("/a~b_c.d-e/F9", UriMapping("/a~b_c.d-e/F9")),
-        ("/r/{uri.var.roomID}/x/", UriMapping("/r/{uri.var.roomID}/x")),
+        ("/r/{uri.var.roomID}/x/", UriMapping("/r/{uri.var.roomID}/x/")),
         ("/{uri.var.roomID}.pet", UriMapping("/{uri.var.roomID}.pet")),
         (
             "'{uri.var.roomID}/{uri.var.roomID}'",
             UriMapping("/{uri.var.roomID}/{uri.var.roomID}"),
         ),
         ("/rooms?room={uri.var.roomID}", UriMapping("/rooms", (("room", "{uri.var.roomID}"),))),
-        (
-            "/rooms/?b=2&a=1&b=3",
-            UriMapping("/rooms", (("b", "3"), ("a", "1"))),
-        ),
-        ("/r?a=x%20y+z%26&%C3%A9=%F0%9F%90%8D", UriMapping("/r", (("a", "x y z&"), ("é", "🐍")))),
+        ("/socket.io/?EIO=4&a=1", UriMapping("/socket.io/", (("EIO", "4"), ("a", "1")))),
+        ("/r?a=x%20y+z%26&%C3%A9=%7e", UriMapping("/r", (("a", "x%20y+z%26"), ("%C3%A9", "%7e")))),
         ("/r?a=1=2&b=", UriMapping("/r", (("a", "1=2"), ("b", "")))),
         ("/r?&a=1&&", UriMapping("/r", (("a", "1"),))),
         ("/r?a=1?b", UriMapping("/r", (("a", "1?b"),))),
@@ -576,6 +585,13 @@ def test_mappings(text: str, mapping: UriMapping | None) -> None:
     assert problems == []
 
 
+def test_a_parameter_of_a_mapping_that_is_given_twice() -> None:
+    topic, problems = channel("x-uri-mapping: /rooms/?b=2&a=1&%62=3")
+    assert topic.mapping == UriMapping("/rooms/", (("%62", "3"), ("a", "1")))
+    assert [severity for _, severity, _ in problems] == ["warning"]
+    assert "the parameter `b` is given twice" in problems[0][2]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -585,7 +601,12 @@ def test_mappings(text: str, mapping: UriMapping | None) -> None:
         ("[/a]", "`x-uri-mapping` must be text, this is a list"),
         ("{a: /b}", "`x-uri-mapping` must be text, this is a mapping"),
         ("/a b", "invalid character ' '"),
-        ("/a%20b", "invalid character '%'"),
+        ("/a%2", "invalid character '%'"),
+        ("/a%zz", "invalid character '%'"),
+        ("/%{uri.var.roomID}", "invalid character '%'"),
+        ("/a%0d%0ab", "holds an escaped backslash or control character"),
+        ("/a%00", "holds an escaped backslash or control character"),
+        ("/a%5Cb", "holds an escaped backslash or control character"),
         ("/caf\u00e9", "invalid character 'é'"),
         ("'/a#b'", "invalid character '#'"),
         ("'/a\\1'", "invalid character '\\\\'"),

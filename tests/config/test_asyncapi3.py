@@ -321,7 +321,7 @@ def test_production_speaks_for_both_servers() -> None:
     ("server", "endpoint"),
     [
         ("{host: 'h:1', protocol: ws}", Endpoint("ws", "h", 1)),
-        ("{host: h, protocol: wss, pathname: /v2/}", Endpoint("wss", "h", 443, "/v2")),
+        ("{host: h, protocol: wss, pathname: /v2/}", Endpoint("wss", "h", 443, "/v2/")),
         ("{host: h, protocol: https, pathname: v2}", Endpoint("wss", "h", 443, "/v2")),
         (
             "{host: '{region}.h', protocol: ws, variables: {region: {default: eu}}}",

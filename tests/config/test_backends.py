@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_gw.config import backends, document
+from trio_gw.config import backends, document, endpoint
 from trio_gw.config.api import BasicAuth, Cluster, Endpoint
 from trio_gw.config.backends import EndpointConfig, Side
 from trio_gw.config.convert import convert
@@ -42,6 +42,24 @@ def read(text: str, side: str = "production") -> tuple[Side, list[str]]:
 )
 def test_endpoints(text: str, side: Side) -> None:
     assert read(text) == (side, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("ws://h", "h"),
+        ("ws://h:80/x", "h"),
+        ("ws://h:443", "h:443"),
+        ("wss://h:443", "h"),
+        ("wss://h:80", "h:80"),
+        ("http://h:8080", "h:8080"),
+        ("ws://[2001:db8::1]", "[2001:db8::1]"),
+        ("wss://[2001:db8::1]:8443/x", "[2001:db8::1]:8443"),
+    ],
+)
+def test_the_host_that_a_backend_is_told(url: str, authority: str) -> None:
+    """RFC 9110 section 7.2: with the port, unless it is the default of the scheme."""
+    assert endpoint.parse(url).authority == authority
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,24 @@ def test_a_project_trusts_its_certificates() -> None:
     assert loaded.project.client_certificates == (ClientCertificate("c", pem(THREE)),)
 
 
+@pytest.mark.parametrize(("written", "named"), [("/v2/", "/v2"), ("/v2", "/v2/"), ("", "/")])
+def test_a_slash_at_the_end_of_an_endpoint_is_no_other_one_for_the_map(
+    written: str, named: str
+) -> None:
+    files: dict[str, bytes | str] = {
+        "Endpoint-certificates__one_dot_crt": ONE,
+        "Endpoint-certificates__two_dot_crt": TWO,
+        "api_dot_yaml": API.replace(b"wss://a.example", b"wss://a.example" + written.encode()),
+        MAP: "data:\n" + entry(f"wss://a.example{named}", "one.crt"),
+    }
+    loaded = project(**files)
+    assert loaded.problems == ()
+    assert loaded.project is not None
+    assert loaded.project.production is not None
+    first = loaded.project.production.endpoints[0]
+    assert (first.path, first.trust) == (written, (pem(ONE),))
+
+
 def test_a_map_for_an_endpoint_that_nobody_calls_is_a_warning() -> None:
     files: dict[str, bytes | str] = {
         "Endpoint-certificates__one_dot_crt": ONE,

@@ -10,12 +10,12 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trio_gw.cli import client, compare
-from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
@@ -104,16 +104,28 @@ def main(options: argparse.Namespace) -> int:
             "projects": count,
             "topics": topics,
             "problems": [msgspec.structs.asdict(problem) for problem in problems],
+            "routes": listing.rows(compiled.table),
             "unenforced": unenforced,
         }
         print(json.dumps(report, indent=2))
     else:
+        if rows := listing.rows(compiled.table):
+            print(_targets(rows))
         # Errors last: nearest to where the eye is.
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
         for folder, notes in unenforced.items():
             print(escape(f"{folder}: not enforced: {', '.join(notes)}"), file=sys.stderr)
         print(_summary(problems, count, topics), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _targets(rows: list[dict[str, Any]]) -> str:
+    """Say for every topic which URL its backends are asked for."""
+    lines = [("TOPIC", "BACKEND")]
+    for row in rows:
+        urls = dict.fromkeys((*row["production"], *row["sandbox"]))
+        lines.append((row["host"] + row["path"], " ".join(urls)))
+    return aligned(lines)
 
 
 def _against(options: argparse.Namespace, table: RouteTable) -> list[Problem]:

@@ -56,8 +56,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="URL",
-        help="relay every path, without tokens, to this one backend (ws://… or wss://…); no API"
-        " project is needed; only on loopback addresses",
+        help="relay to this one backend (ws://… or wss://…), without tokens: / to exactly this URL,"
+        " further paths appended to it; no API project is needed; only on loopback addresses",
     )
     parser.add_argument(
         "--echo",
@@ -194,7 +194,7 @@ async def _serve(
             log.info("ready")
         again = place is not None and place.fleet.replaces
         if (where is not None or trial is not None) and first and not again:
-            logs.show(greeting(running))
+            logs.show(greeting(running, trial))
 
 
 async def _gateway(
@@ -268,8 +268,11 @@ async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope)
             scope.cancel()
 
 
-def greeting(running: worker.Running) -> str:
-    """Say what is served, and give a command line that connects to it."""
+def greeting(running: worker.Running, trial: Endpoint | None = None) -> str:
+    """Say what is served, and give a command line that connects to it.
+
+    `trial` is the backend of `--to`.
+    """
     lines = [f"trio-gw {trio_gw.__version__} is ready."]
     http, https = running.addresses.http, running.addresses.https
     rows = list(running.live.table.rows())
@@ -278,6 +281,11 @@ def greeting(running: worker.Running) -> str:
         scopes = ", ".join(route.topic.scopes or ())
         needs = f"needs scope {scopes}" if scopes else "any valid token"
         lines.append(f"  {base}{prefix}{route.topic.name}  ({needs if route.secured else 'open'})")
+    if trial is not None and rows:
+        target = rows[0][2].target
+        exactly, below = (target.build(trial, {}, "", rest) for rest in ("/", "/any/path"))
+        lines.append(f"  / reaches exactly {trial.origin}{exactly}; further paths are appended:")
+        lines.append(f"  /any/path reaches {trial.origin}{below}")
     if rows:
         lines += ["", "Try it (then type something, Ctrl-C leaves):", f"  {_wscat(running, base)}"]
     return "\n".join(map(escape, lines))

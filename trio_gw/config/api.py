@@ -25,7 +25,7 @@ class BasicAuth(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One backend URL. `path` has no trailing slash; `query` comes without its `?`.
+    """One backend URL. `path` is as written, empty or with a leading slash; `query` has no `?`.
 
     `trust` holds the PEM certificates that anchor TLS to it; empty means the system's.
     """
@@ -40,8 +40,17 @@ class Endpoint(msgspec.Struct, frozen=True):
     @property
     def origin(self) -> str:
         """The URL without path and query, which may hold secrets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{self._name}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """Its `Host`: with the port, unless that is the default of the scheme (RFC 9110 §7.2)."""
+        usual = 443 if self.scheme == "wss" else 80
+        return self._name if self.port == usual else f"{self._name}:{self.port}"
+
+    @property
+    def _name(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __str__(self) -> str:
         query = f"?{self.query}" if self.query else ""
@@ -66,9 +75,9 @@ class Cluster(msgspec.Struct, frozen=True):
 class UriMapping(msgspec.Struct, frozen=True):
     """A topic's own backend path (spec: project-format §5.4).
 
-    `path` starts with `/`, has no trailing slash and may hold `{uri.var.<name>}` placeholders.
+    `path` starts with `/` and may hold `{uri.var.<name>}` placeholders.
     `query` is None when the mapping has no query part (the client's query is kept then), else
-    the decoded name and value pairs in their order.
+    the name and value pairs in their order. Both are percent-encoded as they are written.
     """
 
     path: str
@@ -133,7 +142,8 @@ class ApiProject(msgspec.Struct, frozen=True):
     the gateway's default applies. `cors` is None unless the API has a policy of its own. An empty
     `deployments` means the environment `Default`. `mutual_tls` tells whether clients may or must
     show a certificate (spec: security §8). `unenforced` names what the definition says that
-    nobody here checks.
+    nobody here checks. `preserve_host` tells whether backends get the client's `Host`; None leaves
+    it to the settings.
     """
 
     folder: str
@@ -155,6 +165,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     client_certificates: tuple[ClientCertificate, ...] = ()
     mutual_tls: Literal["ignored", "optional", "required"] = "ignored"
     unenforced: tuple[str, ...] = ()
+    preserve_host: bool | None = None
 
     @property
     def base_path(self) -> str:

@@ -37,7 +37,7 @@ _VERSION = re.compile(r"([23])(?:\.(?:([0-9]{1,4})(?![0-9]))?.*)?")
 class Definition(msgspec.Struct, frozen=True):
     """What a definition declares; `oauth2` tells whether a scheme of that type exists.
 
-    `unenforced` names what it says that no one here checks.
+    `unenforced` names what it says that no one here checks; `preserve_host` is that of `Root`.
     """
 
     topics: tuple[Topic, ...] = ()
@@ -45,6 +45,7 @@ class Definition(msgspec.Struct, frozen=True):
     production: Endpoint | None = None
     sandbox: Endpoint | None = None
     unenforced: tuple[str, ...] = ()
+    preserve_host: bool | None = None
 
 
 def read(findings: Findings, *, lone: bool = False) -> Definition:
@@ -82,6 +83,7 @@ def read(findings: Findings, *, lone: bool = False) -> Definition:
         production=endpoints.get("production"),
         sandbox=endpoints.get("sandbox"),
         unenforced=unenforced.read(findings),
+        preserve_host=root.preserve_host,
     )
 
 

@@ -48,6 +48,7 @@ class _Map(msgspec.Struct, frozen=True):
 class Trust(msgspec.Struct, frozen=True):
     """Which certificates anchor TLS to which endpoint; `rest` to those that have none.
 
+    Endpoints are named without a slash at their end.
     `places` tells where the map names each endpoint; `missing`, that it names a file which is
     not there, or not yet.
     """
@@ -59,7 +60,14 @@ class Trust(msgspec.Struct, frozen=True):
 
     def of(self, backend: Endpoint) -> tuple[str, ...]:
         """Give the certificates for an endpoint. Without TLS, and without any: none."""
-        return self.own.get(backend, self.rest) if backend.scheme == "wss" else ()
+        if backend.scheme != "wss":
+            return ()
+        return self.own.get(without_slash(backend), self.rest)
+
+
+def without_slash(backend: Endpoint) -> Endpoint:
+    """Give what an endpoint is named by in the map, where a slash at its end does not count."""
+    return msgspec.structs.replace(backend, path=backend.path.rstrip("/"))
 
 
 def read(data: bytes, subject: str) -> tuple[str, ...]:
@@ -122,7 +130,7 @@ def trust(
             continue
         used.add(name)
         try:
-            backend = endpoint.parse(entry.endpoint)
+            backend = without_slash(endpoint.parse(entry.endpoint))
         except WrongError as error:
             findings.warn((*path, "endpoint"), f"`endpoint`: {error.what}: not used", error.mend)
             continue

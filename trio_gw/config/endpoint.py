@@ -32,8 +32,9 @@ _EXAMPLE = "write it like `wss://backend.example:8443/chat`"
 def parse(text: str) -> Endpoint:
     """Take a backend URL apart.
 
-    Without a scheme it is `ws`; without a port 80, or 443 for `wss`. A fragment is dropped, a
-    slash at the end of the path too. Raises `WrongError`. spec: project-format §4.5.
+    Without a scheme it is `ws`; without a port 80, or 443 for `wss`. A fragment is dropped; path
+    and query are kept as they are written, but a lone `/` is no path. Raises `WrongError`.
+    spec: project-format §4.5.
     """
     url = text.strip(" \t\r\n")
     if not url or url.startswith("/"):
@@ -62,7 +63,9 @@ def parse(text: str) -> Endpoint:
         what = f"the character `{bad}` cannot stand in the path or query of a URL"
         raise WrongError(what, "percent-encode it (a placeholder belongs in `x-uri-mapping`)")
     path, _, query = target.partition("?")
-    return Endpoint(scheme, host, port, path.rstrip("/"), query)
+    if path == "/":
+        path = ""  # the same request (RFC 9112 §3.2.1), and the same certificates
+    return Endpoint(scheme, host, port, path, query)
 
 
 def _host_and_port(authority: str, default: int) -> tuple[str, int]:

@@ -12,12 +12,18 @@ PASS_PATH = "x-trio-gw-pass-path"  # noqa: S105 - no password
 SERVER = "x-trio-gw-server"
 CHANNEL_NAMES = "x-trio-gw-channel-names"
 FILES = "x-trio-gw-files"
+PRESERVE_HOST = "x-trio-gw-preserve-host"
 
 # What channel names (in AsyncAPI 3: addresses) without a leading slash are: relative paths, or
 # subjects of messages that all go over one connection to the server's own URL.
 PATHS, SUBJECTS = "paths", "subjects"
 
-_KEYS = {"pass_path": PASS_PATH, "server": SERVER, "channel_names": CHANNEL_NAMES}
+_KEYS = {
+    "pass_path": PASS_PATH,
+    "server": SERVER,
+    "channel_names": CHANNEL_NAMES,
+    "preserve_host": PRESERVE_HOST,
+}
 
 
 class Root(msgspec.Struct, frozen=True, rename=_KEYS):
@@ -25,8 +31,10 @@ class Root(msgspec.Struct, frozen=True, rename=_KEYS):
 
     `pass_path` tells that topics without `x-uri-mapping` hand their path on to the backend;
     `server` names the one server that counts; `channel_names` is empty, `paths` or `subjects`.
+    `preserve_host` tells whether backends get the client's Host; None leaves it to the settings.
     """
 
     pass_path: bool | None = None
     server: str = ""
     channel_names: str = ""
+    preserve_host: bool | None = None

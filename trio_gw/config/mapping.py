@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections import Counter
 
 from trio_gw.config.api import UriMapping
 from trio_gw.config.findings import WrongError
@@ -14,6 +15,7 @@ from trio_gw.config.findings import WrongError
 PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
 
 _PATH = re.compile(r"[a-zA-Z0-9~/_.\-]*")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -21,8 +23,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def parse(text: str, parameters: frozenset[str]) -> UriMapping:
     """Take a mapping apart and check it against the parameters of its channel.
 
-    The path gets a leading slash and loses one at its end; the query becomes decoded pairs, a
-    repeated name keeping its last value. Raises `WrongError`.
+    The path gets a leading slash if it has none. Path and query are kept as they are written; of
+    a repeated name in the query the last value counts. Raises `WrongError`.
     """
     path, mark, query = text.partition("?")
     if not path.strip():
@@ -32,15 +34,23 @@ def parse(text: str, parameters: frozenset[str]) -> UriMapping:
             " it is",
         )
     _check_placeholders(path, parameters)
-    rest = PLACEHOLDER.sub("", path)
+    rest = _ESCAPE.sub("", PLACEHOLDER.sub("/", path))
     if not _PATH.fullmatch(rest):
         bad = next(character for character in rest if not _PATH.fullmatch(character))
         raise WrongError(
             f"the rewrite path includes the invalid character {bad!r}",
-            "use letters, digits and `~ / _ . -`; a channel parameter is written `{uri.var.name}`",
+            "use letters, digits and `~ / _ . -`, and percent-encode others; a channel parameter"
+            " is written `{uri.var.name}`",
         )
-    path = f"/{path.removeprefix('/').removesuffix('/')}"
+    _check_escapes(path)
+    path = f"/{path.removeprefix('/')}"
     return UriMapping(path, _pairs(query, parameters) if mark else None)
+
+
+def repeated(text: str) -> list[str]:
+    """Name the query parameters that a mapping gives more than once."""
+    names = [part.partition("=")[0] for part in text.partition("?")[2].split("&") if part]
+    return [name for name, count in Counter(map(_decoded, names)).items() if count > 1]
 
 
 def _check_placeholders(text: str, parameters: frozenset[str]) -> None:
@@ -52,7 +62,7 @@ def _check_placeholders(text: str, parameters: frozenset[str]) -> None:
 
 
 def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...] | None:
-    pairs: dict[str, str] = {}
+    pairs: dict[str, tuple[str, str]] = {}
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")
         if not name or not equals:
@@ -65,8 +75,16 @@ def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...
         if "{" in PLACEHOLDER.sub("", value) or "}" in PLACEHOLDER.sub("", value):
             what = f"the query parameter `{part[:80]}` holds a brace that is no placeholder"
             raise WrongError(what, "write `{uri.var.name}`, or `%7B` and `%7D` for braces")
-        pairs[_decoded(name)] = _decoded(value)
-    return tuple(pairs.items()) or None
+        _decoded(value)
+        pairs[_decoded(name)] = name, value
+    return tuple(pairs.values()) or None
+
+
+def _check_escapes(path: str) -> None:
+    """Raise `WrongError` for escapes in a path that no request could hold."""
+    if "\\" in (text := urllib.parse.unquote(path, errors="replace")) or _CONTROL.search(text):
+        what = f"`{path[:80]}` holds an escaped backslash or control character"
+        raise WrongError(what, "remove it")
 
 
 def _decoded(text: str) -> str:

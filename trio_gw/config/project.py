@@ -144,6 +144,7 @@ class _Loading:
             client_certificates=clients,
             mutual_tls=declared.mutual_tls,
             unenforced=definition.unenforced,
+            preserve_host=definition.preserve_host,
         )
 
     def _read(
@@ -201,7 +202,9 @@ class _Loading:
         """Give the endpoints the certificates that the project holds for them (§8)."""
         held = self._certificates("endpoint", "certificate validation error")
         trust = certificates.trust(held.found, held.map, held.names)
-        called = {each for side in sides.values() for each in side.endpoints}
+        called = {
+            certificates.without_slash(each) for side in sides.values() for each in side.endpoints
+        }
         for backend, path in trust.places.items():
             if held.map is not None and backend not in called:
                 what = f"no endpoint of this API is `{backend}`, so its certificate is not used"

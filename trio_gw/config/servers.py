@@ -144,7 +144,7 @@ def _joined(
         if found := _SCHEME.match(host):
             scheme, host = found[1], host[found.end() :]
         host, slash, above = host.partition("/")
-        above = (slash + above).removesuffix("/")
+        above = slash + above
     if not host:
         what = f"server `{name}` has no `host`"
         mend = "write `host: backend.example:8443` (AsyncAPI 3 has `host` and `pathname`, no `url`)"
@@ -159,6 +159,8 @@ def _joined(
     else:
         target = server.pathname.strip()
         slash = "" if target.startswith("/") or not target else "/"
+        if target:
+            above = above.removesuffix("/")
         return f"{scheme or protocol}://{host}{above}{slash}{target}"
     return None
 

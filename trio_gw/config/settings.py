@@ -234,6 +234,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_timeout: float = 30.0  # seconds without a heartbeat, then it is replaced; 0: never
     strict_vhosts: bool = False
     forward_credentials: bool = False
+    preserve_host: bool = False
     authorization_header: str = "Authorization"
     query_token: bool = False
     strict_subprotocols: bool = False

@@ -228,6 +228,9 @@ def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> Uri
         if mapping.PLACEHOLDER.search(value) and not mapping.PLACEHOLDER.fullmatch(value):
             what = f"`x-uri-mapping`: the text around the placeholder of `{key[:80]}` is not sent"
             findings.warn(path, what, "leave only the placeholder, or move it to the path")
+    for key in mapping.repeated(text):
+        what = f"`x-uri-mapping`: the parameter `{key[:80]}` is given twice; the last one is sent"
+        findings.warn(path, what, "leave one of them")
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trio_gw.config.api import Cluster
     from trio_gw.routes import Route, RouteTable
 
 
@@ -23,10 +22,6 @@ def _row(host: str, base: str, route: Route) -> dict[str, Any]:
         "folder": route.api.folder,
         "secured": route.secured,
         "scopes": list(route.topic.scopes or ()),
-        "production": _urls(route.api.production),
-        "sandbox": _urls(route.api.sandbox),
+        "production": route.backend_urls("production"),
+        "sandbox": route.backend_urls("sandbox"),
     }
-
-
-def _urls(cluster: Cluster | None) -> list[str]:
-    return [] if cluster is None else [str(endpoint) for endpoint in cluster.endpoints]

@@ -58,7 +58,21 @@ def headers(
     if certificate_name and (certificate := session.certificate) is not None:
         name = certificate_name.lower().encode("ascii")
         claims = (*claims, (name, header_value(certificate)))
-    return handshake.backend_headers(head, host=endpoint.host, drop=drop, added=claims)
+    host = _host(gateway, session, admitted, endpoint)
+    return handshake.backend_headers(head, host=host, drop=drop, added=claims)
+
+
+def _host(gateway: Gateway, session: Session, admitted: Admitted, endpoint: Endpoint) -> bytes:
+    """Give the `Host` for a backend: its own, or the client's where that is wanted.
+
+    The client's is the one that the gate let in and that the route was found by; never what a
+    header such as X-Forwarded-Host says.
+    """
+    wanted = gateway.settings.preserve_host
+    if session.route is not None and session.route.api.preserve_host is not None:
+        wanted = session.route.api.preserve_host
+    own = admitted.head.authority if wanted else b""
+    return own or endpoint.authority.encode("ascii")
 
 
 @functools.lru_cache(maxsize=1000)

@@ -205,7 +205,7 @@ def upgrade_required(description: str, *headers: tuple[bytes, bytes]) -> Excepti
 def backend_headers(
     head: RequestHead,
     *,
-    host: str,
+    host: bytes,
     drop: Collection[bytes],
     added: Sequence[tuple[bytes, bytes]],
 ) -> list[tuple[bytes, bytes]]:
@@ -213,12 +213,12 @@ def backend_headers(
 
     End-to-end headers pass, hop-by-hop ones do not, nor those in `drop` (credentials) and those
     a backend would take for the gateway's word, in any spelling of their punctuation. `host` is
-    the endpoint's name, as in the reference without a port.
+    the value of the `Host` field.
     """
     dropped = _spelled_alike(frozenset(drop))
     listed = _listed(head.values(b"connection"))
     headers = [
-        (b"host", (f"[{host}]" if ":" in host else host).encode("ascii")),
+        (b"host", host),
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
     ]
