@@ -5,6 +5,7 @@ How connections end is the same; `test_drivers` says so for all drivers.
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -257,3 +258,27 @@ async def test_early_frames_are_looked_at_too() -> None:
         await relay.client.hangs_up()
         await relay.backend.hangs_up()
         await relay.ends("client", 1007)
+
+
+async def test_a_reader_that_stalls_keeps_one_frame_and_one_chunk() -> None:
+    """Of a message, its parts and its frame only the frame is left while it waits to be taken."""
+    size = 1 << 16
+    whole = frame(BINARY, bytes(size))
+    async with relaying(inspected, close_timeout=1, limit=size) as relay:
+
+        async def pour() -> None:
+            while True:
+                await relay.backend.sends(whole)
+
+        tracemalloc.start()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pour)
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                kept = tracemalloc.take_snapshot()
+                nursery.cancel_scope.cancel()
+        finally:
+            tracemalloc.stop()
+        large = [trace.size for trace in kept.traces if trace.size > 4096]
+        assert size <= sum(large) < 1.5 * size
+        relay.scope.cancel()

@@ -69,6 +69,8 @@ Filter = Callable[[Message, Side, Any], Awaitable[Message | None]]
 FILTERS: dict[str, Filter] = {"checked": checked}
 """The filters that there are, in the order in which a message passes them."""
 
+CHUNK = 16 * 1024  # bytes per read: some copies of a chunk are made, and kept meanwhile
+_LITTLE = 2048  # bytes
 _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # any will do: nobody but the library sees it
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -107,11 +109,15 @@ async def carry(
 
 
 class _Wire(trio.abc.Stream):
-    """What the library takes for a connection to one of the peers."""
+    """What the library takes for a connection to one of the peers.
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    What it writes of messages is kept, to be taken by who had it write them: while that is sent,
+    the library holds neither the message nor its frame.
+    """
+
+    def __init__(self) -> None:
         self._open = False
+        self._written: list[Bytes] = []
         self._asked = b""
         # One place is for the answer to its own handshake; else it takes what is fed at once.
         self._feed, self._fed = trio.open_memory_channel[bytes](1)
@@ -134,7 +140,14 @@ class _Wire(trio.abc.Stream):
         return connection
 
     async def feed(self, data: bytes) -> None:
-        """Give the library some bytes of data frames."""
+        """Give the library some bytes of data frames.
+
+        It keeps what it was given last, and its payload, until it is given more. So that is
+        little.
+        """
+        if len(data) > _LITTLE:
+            await self._feed.send(data[:-1])
+            data = data[-1:]
         await self._feed.send(data)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -142,10 +155,10 @@ class _Wire(trio.abc.Stream):
         return await self._fed.receive()
 
     async def send_all(self, data: Bytes) -> None:
-        """Pass on messages; handshakes, pongs and Close frames of the library go nowhere."""
-        if self._open:
+        """Keep messages; handshakes, pongs and Close frames of the library go nowhere."""
+        if self._open:  # whoever sends it yields
             if data[0] & 0x0F < frames.CLOSE:
-                await self._send(data)
+                self._written.append(data)
             return
         await trio.lowlevel.checkpoint()
         self._asked += data
@@ -157,6 +170,12 @@ class _Wire(trio.abc.Stream):
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                 b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept_key(key) + b"\r\n\r\n"
             )
+
+    def written(self) -> Bytes:
+        """Take what was written of messages since the last time."""
+        data = self._written[0] if len(self._written) == 1 else b"".join(self._written)
+        self._written.clear()
+        return data
 
     async def wait_send_all_might_not_block(self) -> None:
         """There is nothing to wait for."""
@@ -181,10 +200,11 @@ class _Inspecting(Relay):
         tolls: Mapping[Side, Toll] | None = None,
     ) -> None:
         super().__init__(streams, lanes, close_timeout, tolls)
+        self.chunk = CHUNK
         self._limit = limit
         self._filters = filters
         self._session = session
-        self._wires = {side: _Wire(stream.send_all) for side, stream in streams.items()}
+        self._wires = {side: _Wire() for side in streams}
         self._connections: dict[Side, WebSocketConnection] = {}
         self._assemblies = {side: self._assembly(side) for side in streams}
 
@@ -217,9 +237,11 @@ class _Inspecting(Relay):
                     continue
                 await self._wires[source].feed(part.data)
                 if part.last:
-                    payload = await self._connections[source].get_message()
-                    assert isinstance(payload, bytes)
-                    await self._pass(Message(payload, part.text), source)
+                    text = part.text
+                    del part  # its octets are in the message
+                    if await self._judge(text, source):
+                        other = OTHER[source]
+                        await self.streams[other].send_all(self._wires[other].written())
         except ViolationError as violation:
             self.lanes[source].violate(violation)
             self._assemblies[source] = self._assembly(source)  # the rest is forgotten
@@ -228,12 +250,16 @@ class _Inspecting(Relay):
             # Towards the other side, that is; this one's cannot close by itself.
             raise trio.BrokenResourceError("cannot be sent to") from error
 
-    async def _pass(self, message: Message, source: Side) -> None:
-        """Lead a message through the filters, and to the other side."""
+    async def _judge(self, text: bool, source: Side) -> bool:
+        """Lead a message through the filters, and have it written; or tell that it goes nowhere."""
+        payload = await self._connections[source].get_message()
+        assert isinstance(payload, bytes)
+        message = Message(payload, text)
         for look in self._filters:
             seen = await look(message, source, self._session)
             if seen is None:
-                return
+                return False
             message = seen
         content = message.payload.decode() if message.text else message.payload
         await self._connections[OTHER[source]].send_message(content)
+        return True

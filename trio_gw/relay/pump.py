@@ -86,6 +86,7 @@ class Relay:
         self.streams = streams
         self.lanes = lanes
         self.close_timeout = close_timeout
+        self.chunk = CHUNK  # bytes per read
         self.mute: set[Side] = set()  # sides that will not send any more
         # What lanes have passed behind something that waits, and until when there is time for it.
         self.ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
@@ -201,7 +202,7 @@ class Relay:
                         if more:
                             await trio.lowlevel.checkpoint()
                         else:
-                            data = await source.receive_some(CHUNK)
+                            data = await source.receive_some(self.chunk)
                     except BROKEN:
                         data = b""
                         self._deafened(side)
@@ -215,6 +216,7 @@ class Relay:
                             await send(passed)
                         except BROKEN:
                             self._deafened(other)
+                        passed = b""  # nothing is kept while the next read waits
                     if lane.halted or ahead:
                         break
             reading = None
