@@ -167,6 +167,33 @@ async def test_tls_backend_with_unknown_certificate_is_503(
     assert (got.status, got.json()["code"]) == (503, "102503")
 
 
+@pytest.mark.parametrize("preserve", [False, True])
+async def test_tls_names_the_endpoint_whatever_the_host(
+    nursery: trio.Nursery, base: Path, *, preserve: bool
+) -> None:
+    """With `preserve_host` the client's Host goes inside; name and certificate stay the backend's.
+
+    What a client says of its host in other headers is not believed.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(base / "certs" / "mg.pem", base / "certs" / "mg.key")
+    named: list[str | None] = []
+    context.sni_callback = lambda _socket, name, _context: named.append(name)
+    backend = await start_echo(nursery, ssl=context)
+    trusting = {"backend_ca": str(base / "certs" / "mg.pem")}
+    url = f"wss://localhost:{backend.port}"
+    gateway = await before(nursery, base, url, preserve_host=preserve, tls=trusting)
+    request = gateway.handshake("/b/1.0.0/t", extra=b"X-Forwarded-Host: evil.example\r\n")
+    own = b"Host: localhost:%d" % gateway.port
+    stream = await gateway.open()
+    await stream.send_all(request.replace(own, b"Host: Chat.example:8443"))
+    assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+    assert named == ["localhost"]
+    seen = backend.requests[-1].headers
+    assert seen["host"] == ("Chat.example:8443" if preserve else f"localhost:{backend.port}")
+    assert seen["x-forwarded-host"] == "Chat.example:8443"
+
+
 async def test_interim_answers_and_early_frames(nursery: trio.Nursery, base: Path) -> None:
     async def handler(stream: trio.SocketStream) -> None:
         await read_head(stream)
