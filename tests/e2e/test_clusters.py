@@ -228,7 +228,7 @@ async def test_ipv6_backend(nursery: trio.Nursery, base: Path) -> None:
     async with gateway.connect(PATH) as client:
         await client.send("six")
         assert await client.recv() == "six"
-    assert backend.requests[-1].headers["Host"] == "[::1]"
+    assert backend.requests[-1].headers["Host"] == f"[::1]:{backend.port}"
 
 
 async def test_name_with_a_dead_address_first(
