@@ -22,6 +22,7 @@ from trio_gw.topics import STEPS, TopicMatcher, sort_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 MANY = 3000
 
 # A family of channels, and a request that fits none of them, by number.
@@ -154,13 +155,23 @@ def tree(depth: int) -> list[str]:
 )
 def test_matching_one_path_is_bounded(names: list[str], path: str) -> None:
     matcher = TopicMatcher(sorted(names, key=sort_key))
-    began = time.process_time()
-    with contextlib.suppress(WorkError):
-        assert matcher.match(path) is None
-    one = time.process_time() - began
-    began = time.process_time()
-    sorted(names, key=sort_key)
-    assert one < time.process_time() - began, "far less than looking at each of them"
+
+    def match() -> None:
+        with contextlib.suppress(WorkError):
+            assert matcher.match(path) is None
+
+    every = quickest(lambda: sorted(names, key=sort_key))
+    assert quickest(match) < every, "less than looking at each of them"
+
+
+def quickest(work: Callable[[], object]) -> float:
+    """Return the processor time of the quickest of three runs, in seconds."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times)
 
 
 def project(topics: list[str], context: str, folder: str, *, default: bool = False) -> ApiProject:
