@@ -60,7 +60,7 @@ def load_keys(settings: Settings, base: Path) -> Keys:
             cert,
             key,
         )
-    tls = ServerTls(settings.tls, base)
+    tls = ServerTls(settings.tls, base, settings.admin)
     ring = KeyRing(settings.issuers, base)
     for problem in dict.fromkeys((*ring.warnings(now), *tls.warnings(now))):
         log.warning("%s", problem)

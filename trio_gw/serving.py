@@ -22,6 +22,7 @@ from trio_gw.proxy.descriptors import Room
 from trio_gw.proxy.dial import Dialer
 from trio_gw.proxy.doors import Doors
 from trio_gw.proxy.gateway import Gateway
+from trio_gw.proxy.handshakes import Handshakes
 from trio_gw.proxy.limiter import Limiter
 from trio_gw.proxy.memory import Memory, gauges
 from trio_gw.proxy.resolver import Resolver
@@ -127,6 +128,7 @@ def serve(
         limiter=limiter,
         pending=pending,
         memory=memory,
+        handshakes=Handshakes(),
         trusted=trusted,
         assertions=keys.assertions,
     )

@@ -240,7 +240,8 @@ async def run(
         metrics=metrics,
     )
     names = admin_names(settings, keys.tls)
-    server = Server(make_app(admin, trio_gw.__version__, names), lambda: keys.tls.admin)
+    app = make_app(admin, trio_gw.__version__, names)
+    server = Server(app, lambda: keys.tls.admin, gateway.handshakes)
     async with observing.threads(), trio.open_nursery() as nursery:
         start = background.start
 

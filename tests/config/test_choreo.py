@@ -20,6 +20,7 @@ from trio_gw.errors import UnusableError
 
 DEFAULT = Path(__file__).parent / "choreo" / "config.toml"
 SECRET = "correct horse"
+DOWNSTREAM = "[router.downstream.tls]\n"
 KEYS = frozenset(every_key(Settings))
 
 
@@ -51,6 +52,13 @@ def convert(text: str) -> tuple[Settings, list[str]]:
         ("[adapter.server]\nenable = false", "listen.admin", ""),
         ("[adapter.server]\nenabled = true", "listen.admin", "localhost:9843"),
         ('[router.keystore]\ncertPath = "/c.pem"', "tls.cert", "/c.pem"),
+        (DOWNSTREAM + 'minimumProtocolVersion = "TLS1_3"', "tls.minimum", "1.3"),
+        (DOWNSTREAM + 'minimumProtocolVersion = "TLS_AUTO"', "tls.minimum", "1.2"),
+        (
+            DOWNSTREAM + 'ciphers = "ECDHE-RSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-SHA"',
+            "tls.ciphers",
+            "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-SHA",
+        ),
         ('[router.keystore]\nkeyPath = "/c.key"', "tls.key", "/c.key"),
         ("[router]\nclusterTimeoutInSeconds = 7", "timeouts.connect", 7),
         ("[ROUTER]\nCLUSTERTIMEOUTINSECONDS = 7", "timeouts.connect", 7),

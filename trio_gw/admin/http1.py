@@ -19,6 +19,7 @@ import h11
 import trio
 
 from trio_gw.admin.answers import FaultError
+from trio_gw.proxy.tls import shake_hands
 from trio_gw.relay.farewell import BROKEN
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Scope
 
-    from trio_gw.relay.plain import PlainStream
+    from trio_gw.relay.secure import SecureStream
 
 AUTHENTICATED = "trio_gw.authenticated"  # an extension of the ASGI scope: call it then
 
@@ -55,14 +56,14 @@ class Connection:
     def __init__(
         self,
         app: ASGIApp,
-        stream: trio.SSLStream[PlainStream],
+        stream: SecureStream,
         peer: str,
         known: Callable[[], None],
     ) -> None:
         self._app = app
         self._stream = stream
         self._client = (peer, 0)
-        self._server = stream.transport_stream.socket.getsockname()[:2]
+        self._server = stream.tls.getsockname()[:2]
         self._known = known
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._due = trio.current_time() + PATIENCE  # of what cannot be told apart in time
@@ -73,11 +74,8 @@ class Connection:
         self._started = b""  # the head of an answer, until its body is there
 
     async def serve(self) -> None:
-        """Serve to the end. Raises `GoneError`, or one of `BROKEN`, when the client ends it."""
-        with trio.move_on_at(self._due) as handshake:
-            await self._stream.do_handshake()
-        if handshake.cancelled_caught:
-            raise GoneError("the TLS handshake took too long")
+        """Serve to the end. Raises `GoneError` or one of `BROKEN` when the client ends it."""
+        await shake_hands(self._stream, self._due, PATIENCE)
         while (request := await self._request()) is not None:
             self._bodiless = request.method == b"HEAD"
             await self._app(self._scope(request), self.receive, self.send)
@@ -236,7 +234,7 @@ class Connection:
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
             if not self._over and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
                 # To close with something unread in the socket would take the answer back.
-                while await self._stream.transport_stream.receive_some(CHUNK):
+                while await self._stream.receive_raw():
                     pass
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
             await self._stream.aclose()

@@ -14,7 +14,9 @@ import trio
 
 from trio_gw.admin.http1 import Connection, GoneError
 from trio_gw.admin.places import MOST, Places
+from trio_gw.proxy.tls import HandshakeError
 from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from trio_gw.proxy.handshakes import Handshakes
     from trio_gw.relay.plain import PlainStream
 
 log = logging.getLogger("trio_gw.admin")
@@ -33,8 +36,11 @@ class Server:
     `context` gives the TLS context for the next connection.
     """
 
-    def __init__(self, app: ASGIApp, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, app: ASGIApp, context: Callable[[], ssl.SSLContext], handshakes: Handshakes
+    ) -> None:
         self._app = app
+        self._handshakes = handshakes
         self._tls = context
         self._places = Places()
         self._full = False
@@ -49,15 +55,16 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         self._full = False
+        secure: SecureStream | None = None
         try:
             with place.scope as ended:
-                secure = trio.SSLStream(
-                    stream, self._tls(), server_side=True, https_compatible=True
-                )
+                secure = SecureStream(stream, self._tls(), server_side=True)
                 known = partial(self._places.know, place)
                 await Connection(self._app, secure, peer, known).serve()
             if ended.cancelled_caught:
                 log.debug("%s: ended for another connection", peer)
+        except HandshakeError as error:
+            self._handshakes.note("admin", peer, error)
         except GoneError as error:
             log.debug("%s: %s", peer, error)
         except BROKEN as error:
@@ -66,4 +73,4 @@ class Server:
             log.exception("%s: the connection failed", peer)
         finally:
             self._places.leave(place)
-            await trio.aclose_forcefully(stream)
+            await trio.aclose_forcefully(stream if secure is None else secure)

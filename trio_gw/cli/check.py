@@ -28,6 +28,7 @@ from trio_gw.guard import blocklist
 from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
+from trio_gw.guard.protocol import protocols
 from trio_gw.guard.tls import read_shown
 
 if TYPE_CHECKING:
@@ -223,13 +224,13 @@ def _check_keys(settings: Settings, base: Path) -> list[Problem]:
         for issuer in settings.issuers
         if made or not issuer.certificate or base / issuer.certificate != own
     ]
-    tls = settings.tls
+    tls, spoken = settings.tls, protocols(settings.tls, settings.admin)
     looks: list[Callable[[], object]] = [partial(KeyRing, issuers, base)]
     if made:
-        looks.append(partial(read_shown, own, base / tls.key))
+        looks.append(partial(read_shown, own, base / tls.key, (), spoken))
     for one in tls.certificates:
         cert, key = base / one.cert, base / one.key
-        looks.append(partial(read_shown, cert, key, one.hosts, further=True))
+        looks.append(partial(read_shown, cert, key, one.hosts, spoken, further=True))
     looks += [
         partial(load_anchors, base / path, f"tls.{name}")
         for name in ("client_ca", "backend_ca")

@@ -86,6 +86,18 @@ def _key_id(value: Any) -> str | None:  # noqa: ANN401
     return {True: "kid", False: "x5t"}.get(value) if isinstance(value, bool) else None
 
 
+def _tls_version(value: Any) -> str | None:  # noqa: ANN401
+    """The reference lets Envoy choose where it does not know the text; that begins with TLS 1.2."""
+    if not isinstance(value, str):
+        return None
+    return {"TLS1_0": "1.0", "TLS1_1": "1.1", "TLS1_3": "1.3"}.get(value, "1.2")
+
+
+def _ciphers(value: Any) -> str | None:  # noqa: ANN401
+    parts = re.split(r"[\s,:]+", value.strip()) if isinstance(value, str) else []
+    return ":".join(part for part in parts if part) or None
+
+
 SECONDS = "it must be a number"
 
 KEYS: dict[str, Rule] = {
@@ -162,7 +174,14 @@ KEYS: dict[str, Rule] = {
     "router.upstream.dns.dNSRefreshRate": To("dns.refresh", _milliseconds, SECONDS),
     "router.upstream.dns.respectDNSTtl": Drop("`dns.refresh` alone counts"),
     "router.upstream.http2.*": Drop("backends are called with HTTP/1.1"),
-    "router.downstream.tls.*": Drop("clients need TLS 1.2 or newer, with its ciphers"),
+    "router.downstream.tls.minimumProtocolVersion": To(
+        "tls.minimum", _tls_version, "it must be a text like TLS1_2"
+    ),
+    "router.downstream.tls.maximumProtocolVersion": Drop(
+        "the newest version that both sides speak is used, up to TLS 1.3"
+    ),
+    "router.downstream.tls.ciphers": To("tls.ciphers", _ciphers, "it must be a list with commas"),
+    "router.downstream.tls.*": Drop("see `tls.minimum` and `tls.ciphers`"),
     "router.downstream.tls.trustedCertPath": Drop(
         "it stood for mutual TLS, which was never enforced for WebSockets"
     ),

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+TLS_MINIMUM = "1.2"
+# TLS 1.2 with forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
+TLS_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+
+
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`host:port` of each listener; empty turns it off, port 0 picks a free one."""
 
@@ -46,7 +51,8 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     The loader replaces the folder `certs` by the setting of that name when a path is not given.
     `client_ca` and `backend_ca` name a PEM file or a folder of them; `backend_ca` replaces the
     system's trust for backends whose project has no certificate. The header, if named, tells
-    backends the subject of the client's certificate.
+    backends the subject of the client's certificate. `minimum` is the oldest version of TLS that is
+    spoken, `ciphers` a list as OpenSSL takes it, for versions up to 1.2.
     """
 
     cert: str = "certs/mg.pem"
@@ -55,6 +61,8 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_ca: str = ""
     client_certificate_header: str = ""
     backend_ca: str = ""
+    minimum: str = TLS_MINIMUM
+    ciphers: str = TLS_CIPHERS
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,7 +184,8 @@ class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The REST API at `listen.admin`: who may use it, and what it takes.
 
     `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB. `hosts` are further
-    names that requests may be made to; `*.` stands for one label.
+    names that requests may be made to; `*.` stands for one label. `tls_minimum` and `tls_ciphers`
+    are for this listener what `minimum` and `ciphers` of `[tls]` are for that of the clients.
     """
 
     users: tuple[User, ...] = (User("admin", "admin"),)
@@ -184,6 +193,8 @@ class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_validity: int = 3600
     max_upload: int = 128
     upload_timeout: float = 300.0
+    tls_minimum: str = TLS_MINIMUM
+    tls_ciphers: str = TLS_CIPHERS
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

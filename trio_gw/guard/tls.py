@@ -24,19 +24,18 @@ from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import KeyPair, check_current, expiry, parse_pair, read
 from trio_gw.guard.clients import ClientPeer, first_of, peer_of
+from trio_gw.guard.protocol import Protocol, protocols
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from trio_gw.config.settings import Tls
+    from trio_gw.config.settings import Admin, Tls
 
 log = logging.getLogger("trio_gw.tls")
 
-# TLS 1.2 with forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 PROTOCOLS = ("http/1.1",)  # WebSockets over TCP need it, and the admin API no other
 MAX_REMEMBERED = 10_000  # client certificates that were seen to lead to `tls.client_ca`
 
@@ -56,8 +55,15 @@ class Shown(msgspec.Struct, frozen=True):
         return f"Shown(hosts={self.hosts!r})"
 
 
-def read_shown(cert: Path, key: Path, hosts: Sequence[str] = (), *, further: bool = False) -> Shown:
-    """Read a certificate chain and its key, and make sure that TLS can use them.
+def read_shown(
+    cert: Path,
+    key: Path,
+    hosts: Sequence[str] = (),
+    protocols: Collection[Protocol] = (Protocol(),),
+    *,
+    further: bool = False,
+) -> Shown:
+    """Read a certificate chain and its key, and make sure that TLS can use them with `protocols`.
 
     `hosts` replaces the DNS names in the certificate; a `further` one beside the default needs
     one, or no client would ever get it. Raises UnusableError.
@@ -67,7 +73,8 @@ def read_shown(cert: Path, key: Path, hosts: Sequence[str] = (), *, further: boo
     names = tuple(host.lower().rstrip(".") for host in hosts or _names(pair.certificate))
     shown = Shown(pair, chain, data, names)
     try:
-        _context(shown, ())
+        for protocol in protocols:
+            _context(shown, (), protocol)
     except ssl.SSLError as error:
         what = f"TLS cannot use this certificate and key: {error.reason or error}"
         raise UnusableError([Problem(str(cert), 0, 0, what, "make them anew")]) from None
@@ -89,8 +96,9 @@ class ServerTls:
     context: ssl.SSLContext
     admin: ssl.SSLContext
 
-    def __init__(self, settings: Tls, base: Path) -> None:
+    def __init__(self, settings: Tls, base: Path, admin: Admin | None = None) -> None:
         self._base = base
+        self._protocols = protocols(settings, admin)
         self._client_ca = settings.client_ca
         self._files: list[tuple[Path, Path, tuple[str, ...]]] = [
             (base / settings.cert, base / settings.key, ())
@@ -104,7 +112,7 @@ class ServerTls:
         self._pinned: tuple[str, ...] = ()
         for index, (cert, key, hosts) in enumerate(self._files):
             try:
-                self._shown.append(read_shown(cert, key, hosts, further=index > 0))
+                self._shown.append(read_shown(cert, key, hosts, self._protocols, further=index > 0))
             except UnusableError as error:
                 problems += error.problems
         try:
@@ -118,8 +126,8 @@ class ServerTls:
         self._remembered: dict[bytes, None] = {}
         self._building = trio.Lock()
         self._threads = trio.CapacityLimiter(1)  # of its own: no dead DNS may hold it up
-        self.context = _contexts(self._shown, self._anchors)
-        self.admin = _contexts(self._shown, ())
+        self.context = _contexts(self._shown, self._anchors, self._protocols[0])
+        self.admin = _contexts(self._shown, (), self._protocols[1])
 
     @property
     def pair(self) -> KeyPair:
@@ -162,7 +170,7 @@ class ServerTls:
         cert, key, hosts = self._files[index]
 
         def load() -> Shown:
-            shown = read_shown(cert, key, hosts, further=index > 0)
+            shown = read_shown(cert, key, hosts, self._protocols, further=index > 0)
             check_current(cert, shown.pair.certificate)
             return shown
 
@@ -195,8 +203,8 @@ class ServerTls:
             shown, anchors, pinned = list(self._shown), self._anchors, self._pinned
             trusted = (*anchors, *pinned)
             make = partial(trio.to_thread.run_sync, limiter=self._threads)
-            context = await make(_contexts, shown, trusted)
-            admin = await make(_contexts, shown, ())
+            context = await make(_contexts, shown, trusted, self._protocols[0])
+            admin = await make(_contexts, shown, (), self._protocols[1])
             self.context, self.admin = context, admin
             self._cas = frozenset(ssl.PEM_cert_to_DER_cert(pem) for pem in anchors)
             self._remembered.clear()
@@ -224,9 +232,9 @@ def _names(certificate: x509.Certificate) -> list[str]:
         return []
 
 
-def _contexts(shown: Sequence[Shown], trusted: Sequence[str]) -> ssl.SSLContext:
+def _contexts(shown: Sequence[Shown], trusted: Sequence[str], protocol: Protocol) -> ssl.SSLContext:
     """Build the context of the first certificate, which hands over to the others by host name."""
-    contexts = [_context(one, trusted) for one in shown]
+    contexts = [_context(one, trusted, protocol) for one in shown]
     first = contexts[0]
     if len(contexts) > 1:
         hosts: dict[str, ssl.SSLContext] = {}
@@ -283,10 +291,9 @@ def choose_host(hosts: dict[str, ssl.SSLContext], name: str) -> ssl.SSLContext |
     return hosts.get(name) or (hosts.get(f"*.{rest}") if label and rest else None)
 
 
-def _context(shown: Shown, trusted: Sequence[str]) -> ssl.SSLContext:
+def _context(shown: Shown, trusted: Sequence[str], protocol: Protocol) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
+    protocol.apply(context)
     context.options |= (
         ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     )

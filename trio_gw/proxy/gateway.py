@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.cors import Policies
     from trio_gw.proxy.doors import Doors
     from trio_gw.proxy.forwarding import Network
+    from trio_gw.proxy.handshakes import Handshakes
     from trio_gw.proxy.limiter import Limiter
     from trio_gw.proxy.memory import Memory
     from trio_gw.proxy.sessions import Session, Sessions
@@ -53,6 +54,7 @@ class Gateway(NamedTuple):
     limiter: Limiter
     pending: Pending
     memory: Memory
+    handshakes: Handshakes
     trusted: tuple[Network, ...] = ()
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()

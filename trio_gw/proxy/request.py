@@ -12,7 +12,7 @@ import trio
 
 from trio_gw.proxy import refusals
 from trio_gw.proxy.departures import ClientGoneError
-from trio_gw.proxy.tls import shake_hands
+from trio_gw.proxy.tls import HandshakeError, alerted, shake_hands
 from trio_gw.proxy.waiting import Waiting
 from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream, receive, receive_now
@@ -66,10 +66,10 @@ class Request:
         # Most clients' heads are here by now: then there is nothing to wait for.
         if data and (head := self._reader.feed(data)) is not None:
             return head
-        with Waiting(self._gateway.pending, self._session.peer, self._stream):
-            return await self._wait_for_head()
+        with Waiting(self._gateway.pending, self._session.peer, self._stream) as waiting:
+            return await self._wait_for_head(waiting)
 
-    async def _wait_for_head(self) -> RequestHead:
+    async def _wait_for_head(self, waiting: Waiting) -> RequestHead:
         seconds = self._gateway.settings.timeouts.head
         if isinstance(self._stream, PlainStream):
             due = trio.current_time() + seconds
@@ -77,18 +77,38 @@ class Request:
                 if (head := self._reader.feed(data)) is not None:
                     return head
             raise refusals.too_slow("head", seconds)
-        with trio.move_on_after(seconds):
-            if self._tls:
-                assert isinstance(self._stream, SecureStream)
-                session, server = self._session, self._gateway.tls
-                try:
-                    session.certificate = await shake_hands(self._stream, server, session.peer)
-                except BROKEN as error:
-                    raise ClientGoneError from error
+        due, sent = trio.current_time() + seconds, b""
+        if self._tls:
+            sent = await self._shake_hands(due, seconds, waiting)
+        with trio.move_on_at(due):
             while True:
-                if (head := self._reader.feed(await self._receive())) is not None:
+                try:
+                    data = await receive(self._stream)
+                except BROKEN as error:
+                    if sent and (why := alerted(error, sent)) is not None:
+                        self._gateway.handshakes.note("https", self._session.peer, why)
+                    raise ClientGoneError from error
+                if not data:
+                    raise ClientGoneError
+                sent = b""
+                if (head := self._reader.feed(data)) is not None:
                     return head
         raise refusals.too_slow("head", seconds)
+
+    async def _shake_hands(self, due: float, seconds: float, waiting: Waiting) -> bytes:
+        """Make the TLS handshake; returns what the client sent first."""
+        assert isinstance(self._stream, SecureStream)
+        gateway, session = self._gateway, self._session
+        try:
+            sent = await shake_hands(self._stream, due, seconds)
+        except HandshakeError as error:
+            if not waiting.ended:
+                gateway.handshakes.note("https", session.peer, error)
+            raise ClientGoneError from error
+        except BROKEN as error:
+            raise ClientGoneError from error
+        session.certificate = gateway.tls.identify(self._stream.tls)
+        return sent
 
     async def body(self) -> bytes:
         """Read the body that the head announces, within its time and its bounds."""

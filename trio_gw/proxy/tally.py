@@ -231,6 +231,7 @@ class Gauges:
         self._blocklist = gateway.blocklist
         self._pending = gateway.pending
         self._memory = gateway.memory
+        self._handshakes = gateway.handshakes
         self._started = time.time()
         metrics.probes.append(self._collect)
 
@@ -247,6 +248,9 @@ class Gauges:
         metrics.put(families.PENDING, worker, len(self._pending))
         for reason in REASONS:
             metrics.put(families.EVICTED, (reason, *worker), self._pending.evicted[reason])
+        self._handshakes.tell()
+        for (listener, reason), count in self._handshakes.refused.items():
+            metrics.put(families.TLS_FAILED, (listener, reason, *worker), count)
         for gauge in self._memory.gauges:
             if not gauge.limit:
                 continue

@@ -29,11 +29,17 @@ class Waiting:
         self._address = address
         self._stream = stream
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Waiting:
         self._entry = self._pending.enter(self._address, self._end)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._pending.leave(self._entry)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it had to make room."""
+        return self._entry.over
 
     def _end(self) -> None:
         """End both directions: whoever waits for the socket is woken, and sees the end."""

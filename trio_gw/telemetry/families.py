@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 FIXED = frozenset(
     (
-        *("action", "by", "direction", "level", "limit", "part", "phase", "queue", "reason"),
-        *("severity", "worker"),
+        *("action", "by", "direction", "level", "limit", "listener", "part", "phase"),
+        *("queue", "reason", "severity", "worker"),
     )
 )
 OTHER = "other"
@@ -112,6 +112,13 @@ EVICTED = Family(
     "",
     ("reason", "worker"),
     "Connections ended, without a request or with their answer, to make room for others.",
+)
+TLS_FAILED = Family(
+    "trio_gw_tls_failed_handshakes",
+    "counter",
+    "",
+    ("listener", "reason", "worker"),
+    "TLS handshakes with clients that failed.",
 )
 DENIED = Family(
     "trio_gw_denied",
@@ -219,7 +226,8 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, DENIED, CONDITIONS, BACKEND_UP, RELOADS,
-    APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS, MOST_DESCRIPTORS, STARTED,
-    MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED, UNRESPONSIVE, KILLED,
+    PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, TLS_FAILED, DENIED, CONDITIONS,
+    BACKEND_UP, RELOADS, APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS,
+    MOST_DESCRIPTORS, STARTED, MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED, UNRESPONSIVE,
+    KILLED,
 )  # fmt: skip

@@ -17,6 +17,7 @@ import h11
 from trio_gw.errors import Refusal, router_refusal
 from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
 from trio_gw.wire.head import RequestHead
+from trio_gw.wire.hello import PROXY_V2, is_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,10 @@ _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 # A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
 _DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
+_NO_PROXY = (
+    "this port does not take it. Turn it off (HAProxy: send-proxy, nginx: proxy_protocol) and use"
+    " X-Forwarded-For (setting trusted_proxies)"
+)
 
 
 def bad_request(what: str, status: int = 400, headers: Headers = ()) -> Refusal:
@@ -132,6 +137,8 @@ class RequestReader:
         most_line = bounds.target + LINE
         if head[:1] == b"\x16":
             raise bad_request("This is the plain port; TLS was received. Use ws:// or the TLS port")
+        if head[:1] == PROXY_V2[:1]:
+            raise bad_request(f"Not an HTTP request. If this is the PROXY protocol: {_NO_PROXY}")
         if head and not 0x41 <= head[0] <= 0x7A:
             raise bad_request("Not an HTTP request")
         line_end = 0 if self._line_seen else head.find(b"\r\n", 0, min(end, most_line))
@@ -150,6 +157,8 @@ class RequestReader:
             if line_end < 0 and end >= most_line:
                 raise _long_target(bounds)
             if line_end >= 0 and not _REQUEST_LINE.fullmatch(head, 0, line_end):
+                if is_proxy(head):
+                    raise bad_request(f"The PROXY protocol was received: {_NO_PROXY}")
                 raise bad_request("Malformed request line")
             self._line_seen = line_end >= 0
         if end > bounds.head:
