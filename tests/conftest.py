@@ -14,7 +14,7 @@ from support.secrets import BOOK, Recorder
 from trio_gw.guard.certificates import ensure_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
     from support.commands import Serving
@@ -53,6 +53,16 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     """Name long octets by their length: those of a zip file are others each time."""
     del config
     return f"{argname}{len(val)}" if isinstance(val, bytes) and len(val) > ID else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write what was captured so that a worker of pytest-xdist can send it: as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

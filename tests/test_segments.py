@@ -22,6 +22,7 @@ from trio_gw.topics import STEPS, TopicMatcher, sort_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 MANY = 3000
 
 # A family of channels, and a request that fits none of them, by number.
@@ -131,13 +132,20 @@ PAIRS = [
     f"/{{a}}k{first:03}{{b}}k{second:03}{{c}}-"
     for first, second in itertools.product(range(120), range(120))
 ]
-TREE = ["".join("/a" if bit == "1" else "/{x}" for bit in f"{n:013b}") for n in range(1 << 13)]
+
+
+def tree(depth: int) -> list[str]:
+    """Name every path of so many segments that are `a` or a parameter each."""
+    return [
+        "".join("/a" if bit == "1" else "/{x}" for bit in f"{number:0{depth}b}")
+        for number in range(1 << depth)
+    ]
 
 
 @pytest.mark.parametrize(
     ("names", "path"),
     [
-        (TREE, "/a" * 13 + "/b"),
+        (tree(13), "/a" * 13 + "/b"),
         (PAIRS, "/" + "".join(f"k{number:03}x" for number in range(120)) * 2 + "-x/y"),
         (
             [f"/{{a}}k{first}{{b}}k{second}{{c}}/x" for first in range(70) for second in range(70)],
@@ -147,13 +155,23 @@ TREE = ["".join("/a" if bit == "1" else "/{x}" for bit in f"{n:013b}") for n in 
 )
 def test_matching_one_path_is_bounded(names: list[str], path: str) -> None:
     matcher = TopicMatcher(sorted(names, key=sort_key))
-    began = time.process_time()
-    with contextlib.suppress(WorkError):
-        assert matcher.match(path) is None
-    one = time.process_time() - began
-    began = time.process_time()
-    sorted(names, key=sort_key)
-    assert one < time.process_time() - began, "far less than looking at each of them"
+
+    def match() -> None:
+        with contextlib.suppress(WorkError):
+            assert matcher.match(path) is None
+
+    every = quickest(lambda: sorted(names, key=sort_key))
+    assert quickest(match) < every, "less than looking at each of them"
+
+
+def quickest(work: Callable[[], object]) -> float:
+    """Return the processor time of the quickest of three runs, in seconds."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times)
 
 
 def project(topics: list[str], context: str, folder: str, *, default: bool = False) -> ApiProject:
@@ -173,15 +191,15 @@ def test_a_path_that_cannot_be_decided_is_refused_and_the_api_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    alike = project(TREE, "/t/x", "apis/alike")
+    alike = project(tree(12), "/t/x", "apis/alike")
     wide = project(["/*"], "/t", "apis/wide", default=True)
     table, problems = compile_table([alike, wide], ())
     assert problems == ()
     for end in ("/b", "/c"):
-        assert table.match("localhost", "/t/x/1.0.0" + "/a" * 13 + end) is None
+        assert table.match("localhost", "/t/x/1.0.0" + "/a" * 12 + end) is None
     (record,) = caplog.records
     assert "apis/alike" in record.getMessage()
-    assert table.match("localhost", "/t/x/1.0.0" + "/a" * 13) is not None
+    assert table.match("localhost", "/t/x/1.0.0" + "/a" * 12) is not None
     assert table.match("localhost", "/t/y") is not None, "others are served"
 
 

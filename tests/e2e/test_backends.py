@@ -99,7 +99,7 @@ INVALID: dict[str, bytes] = {
     "unasked extension": VALID + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
     "not HTTP": b"\x15\x03\x01\x00\x02\x02\x46",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-    "huge head": b"HTTP/1.1 101 X\r\nX: " + b"a" * 40_000,
+    "huge head": b"HTTP/1.1 101 X\r\nX: " + b"a" * 70_000,
     "endless interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
 }
 

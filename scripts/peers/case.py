@@ -1,0 +1,31 @@
+"""What a case is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """One gateway between a server and a client.
+
+    `peers` are `registry:package`, for the versions; `server`, `client` and `front` are a file of
+    `programs/` and the function to call. `backend` and `topics` go to `trio-gw init`; `key` is put
+    below each operation that it writes, `setting` at the top of gateway.toml.
+    """
+
+    peers: tuple[str, ...]
+    proves: str
+    server: str
+    client: str
+    backend: str = "ws://127.0.0.1:{port}"
+    topics: tuple[str, ...] = ("/*",)
+    key: str = ""
+    setting: str = ""
+    front: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name the case by its client, and by what differs."""
+        parts = (self.client, self.server, self.front)
+        return " ".join(part.replace(" ", ":") for part in parts if part)

@@ -1,0 +1,40 @@
+"""Tornado: server and client, with compression and pings of the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from common import CA, HEADERS, WSS, bound, equal, main, say
+from tornado.httpclient import HTTPRequest
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler, websocket_connect
+
+
+class Echo(WebSocketHandler):
+    def get_compression_options(self) -> dict[str, int]:
+        return {}
+
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message, binary=isinstance(message, bytes))
+
+
+async def serve() -> None:
+    server = HTTPServer(Application([("/echo", Echo)], websocket_ping_interval=1))
+    taken = bound()
+    taken.setblocking(False)
+    server.add_socket(taken)
+    say(taken.getsockname()[1])
+    await asyncio.Event().wait()
+
+
+async def talk() -> None:
+    request = HTTPRequest(f"{WSS}/echo", headers=HEADERS, ca_certs=CA)
+    socket = await websocket_connect(request, compression_options={})
+    for sent in "grüße", bytes(range(256)) * 1000:
+        await socket.write_message(sent, binary=isinstance(sent, bytes))
+        equal(await socket.read_message(), sent)
+    socket.close()
+
+
+main({"serve": serve, "talk": talk})
