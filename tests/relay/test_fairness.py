@@ -20,6 +20,7 @@ from support.conversation import KEY, close, frame
 from support.relays import inspected, memory, relaying, road, tcp
 from support.tolls import both_hang_up, tolls
 from trio_gw.errors import Side
+from trio_gw.relay import runs
 from trio_gw.relay.lane import LOOKS, Lane
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.shuttle import Shuttle
@@ -119,6 +120,7 @@ def test_no_more_is_looked_at_than_may_be(name: str, key: bytes | None) -> None:
             if counted or name in VARIED:
                 rows = 1 if counted else 7  # of which the shortest rows here consist
                 assert frames_in(passed) <= rows * most
+            assert frames_in(passed) <= runs.SHARE * most + runs.MOST
             looked += len(passed)
         assert looked == len(floods(key)[name])
 

@@ -120,8 +120,8 @@ class Lane:
         """Take `data[at:size]`, held bytes or the rest in front; returns where what may pass ends.
 
         They are in front again because whoever owns the buffer can put them there without copying
-        what was received. With `most`, no more than so many frames are looked at. A row of frames
-        that are alike counts as one of them, unless they are all `counted`.
+        what was received. With `most`, no more than so many frames are looked at. Of a row of
+        frames that are alike 16 count as one, unless they are all `counted`.
         """
         new = size - at
         if self.held:
@@ -235,8 +235,7 @@ class Lane:
                             runs.alike(data, start, min(size, start + row * before), before, octets)
                             - 1
                         )
-                        if counted:
-                            looks -= row
+                        looks -= row if counted else min(looks - 1, row // runs.SHARE)
                         count += row
                         messages += row
                         extra += row * (octets - 2)

@@ -4,6 +4,7 @@ cdef enum:
     WORTH = 0
     LEAST = 0
     MOST = 0
+    SHARE = 1
     LOOKS = 4096
 
 cdef inline unsigned long long alike(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 WORTH = True
 LEAST = 4  # frames in a row for which it pays to look
-MOST = 1024  # frames of which one look tells: a look takes about as long as one at a single frame
+MOST = 1024  # frames of which one look tells
+SHARE = 16  # so many frames of a row take no longer than one that is looked at alone
 # Frames that are looked at in one turn: 0.1 ms of Python; compiled they are more, and take less.
 LOOKS = 128
 
