@@ -11,7 +11,8 @@ class Case:
 
     `peers` are `registry:package`, for the versions; `server`, `client` and `front` are a file of
     `programs/` and the function to call. `backend` and `topics` go to `trio-gw init`; `key` is put
-    below each operation that it writes, `setting` at the top of gateway.toml.
+    below each operation that it writes, `setting` at the top of gateway.toml. Without `mapped` the
+    keys for paths that it writes are taken out, as in projects that API Manager exports.
     """
 
     peers: tuple[str, ...]
@@ -23,9 +24,10 @@ class Case:
     key: str = ""
     setting: str = ""
     front: str = ""
+    mapped: bool = True
 
     @property
     def name(self) -> str:
         """Name the case by its client, and by what differs."""
-        parts = (self.client, self.server, self.front)
+        parts = (self.client, self.server, self.front, "" if self.mapped else "exported")
         return " ".join(part.replace(" ", ":") for part in parts if part)

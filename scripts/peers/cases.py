@@ -54,6 +54,15 @@ CASES = (
         topics=("/",),
     ),
     Case(
+        ("npm:graphql-ws", "npm:graphql", "npm:ws"),
+        "the same with a project without `x-uri-mapping`, as API Manager exports it",
+        "graphql-ws.mjs serve",
+        "graphql-ws.mjs topic",
+        backend="ws://127.0.0.1:{port}/graphql",
+        topics=("/graphql",),
+        mapped=False,
+    ),
+    Case(
         ("npm:socket.io", "npm:socket.io-client"),
         "events and acknowledgements both ways, binary; transport `websocket`",
         "socketio.mjs serve",
@@ -172,6 +181,19 @@ CASES = (
         "compression, binary, pings of the server; over TLS",
         "tornado_peer.py serve",
         "tornado_peer.py talk",
+    ),
+    Case(
+        ("pypi:tornado",),
+        "a page's `Origin`, which Tornado compares with `Host`",
+        "tornado_peer.py serve",
+        "tornado_peer.py origin",
+        setting="preserve_host = true",
+    ),
+    Case(
+        ("pypi:tornado",),
+        "refusal by Tornado: 403 for that page without the setting",
+        "tornado_peer.py serve",
+        "tornado_peer.py refused",
     ),
     Case(
         ("pypi:starlette", "pypi:uvicorn", "pypi:websockets"),

@@ -143,6 +143,9 @@ class Bench:
         text = re.sub(
             r"(?m)^    publish:\n", lambda found: found[0] + lines, definition.read_text()
         )
+        if not case.mapped:
+            keys = r"(?m)^ *(x-uri-mapping|x-trio-gw-pass-path): .*$"
+            text = re.sub(keys, "      description: as exported", text)
         definition.write_text(text)
 
     async def run(self, case: Case, folder: Path) -> None:
@@ -250,7 +253,7 @@ def main() -> int:
     if given.write and given.only:
         parser.error("--write needs all cases, so it cannot stand with --only")
     with scratch(given.keep) as folder:
-        bench = Bench(given.installed, Path(folder))
+        bench = Bench(given.installed.resolve(), Path(folder))
         outcomes = trio.run(partial(run_all, bench, cases))
     text = table(given.installed, outcomes)
     print(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from common import CA, HEADERS, WSS, bound, equal, main, say
-from tornado.httpclient import HTTPRequest
+from common import CA, HEADERS, TLS_GATEWAY, WSS, bound, equal, main, say
+from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler, websocket_connect
@@ -28,8 +28,9 @@ async def serve() -> None:
     await asyncio.Event().wait()
 
 
-async def talk() -> None:
-    request = HTTPRequest(f"{WSS}/echo", headers=HEADERS, ca_certs=CA)
+async def talk(origin: str = "") -> None:
+    headers = HEADERS | ({"Origin": origin} if origin else {})
+    request = HTTPRequest(f"{WSS}/echo", headers=headers, ca_certs=CA)
     socket = await websocket_connect(request, compression_options={})
     for sent in "grüße", bytes(range(256)) * 1000:
         await socket.write_message(sent, binary=isinstance(sent, bytes))
@@ -37,4 +38,20 @@ async def talk() -> None:
     socket.close()
 
 
-main({"serve": serve, "talk": talk})
+async def refused() -> None:
+    try:
+        await talk(TLS_GATEWAY)
+    except HTTPClientError as error:
+        equal(error.code, 403)
+    else:
+        raise AssertionError("connected")
+
+
+main(
+    {
+        "serve": serve,
+        "talk": talk,
+        "origin": lambda: talk(TLS_GATEWAY),
+        "refused": refused,
+    }
+)
