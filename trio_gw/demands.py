@@ -36,10 +36,13 @@ class Demand(NamedTuple):
     scopes: frozenset[str] | None
     api_keys: frozenset[object]
     limits: tuple[object, ...]  # None and empty texts where there are none
+    plain_http: bool = False
 
     def covers(self, other: Demand) -> bool:
         """Tell whether who may use this topic may use the other one in the same way."""
         if any(other.limits) and other.limits != self.limits:
+            return False
+        if self.plain_http and not other.plain_http:
             return False
         if not other.secured:
             return True

@@ -133,8 +133,10 @@ def _demand(route: Route) -> demands.Demand:
     scopes = None if topic.scopes is None else frozenset(topic.scopes)
     limits = (topic.inspection, topic.max_message, topic.tier)
     if not route.secured:  # what it declares is not asked for, so these are all alike
-        return demands.Demand(False, None, frozenset(), limits)
-    return demands.Demand(route.secured, scopes, frozenset(topic.api_keys), limits)
+        return demands.Demand(False, None, frozenset(), limits, topic.plain_http)
+    return demands.Demand(
+        route.secured, scopes, frozenset(topic.api_keys), limits, topic.plain_http
+    )
 
 
 def _entry(route: Route) -> demands.Entry:

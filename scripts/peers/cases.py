@@ -5,6 +5,7 @@ from __future__ import annotations
 from case import Case
 
 OPEN = "x-auth-type: None"
+PLAIN = "x-trio-gw-plain-http: true"
 PROXIES = 'trusted_proxies = ["127.0.0.1"]'
 
 
@@ -81,6 +82,20 @@ CASES = (
         "socketio.mjs refused",
     ),
     Case(
+        ("npm:socket.io", "npm:socket.io-client"),
+        "long polling alone: events and acknowledgements both ways, binary",
+        "socketio.mjs serve",
+        "socketio.mjs polling",
+        key=PLAIN,
+    ),
+    Case(
+        ("npm:socket.io", "npm:socket.io-client"),
+        "long polling first, then the transport `websocket`, as its clients do by default",
+        "socketio.mjs serve",
+        "socketio.mjs upgrade",
+        key=PLAIN,
+    ),
+    Case(
         ("npm:sockjs", "npm:ws"),
         "`/echo/websocket`, the server's raw WebSocket",
         "sockjs.mjs serve",
@@ -98,6 +113,20 @@ CASES = (
         "sockjs.mjs serve",
         "sockjs.mjs refused",
         key=OPEN,
+    ),
+    Case(
+        ("npm:sockjs", "npm:sockjs-client"),
+        "`/info`, then the transport `websocket`, as its client does by default",
+        "sockjs.mjs serve",
+        "sockjs.mjs websocket",
+        key=f"{OPEN}\n{PLAIN}",
+    ),
+    Case(
+        ("npm:sockjs", "npm:sockjs-client"),
+        "the transport `xhr-polling`",
+        "sockjs.mjs serve",
+        "sockjs.mjs polling",
+        key=f"{OPEN}\n{PLAIN}",
     ),
     Case(
         ("npm:aedes", "npm:mqtt"),

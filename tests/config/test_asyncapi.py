@@ -199,6 +199,21 @@ def test_a_path_is_passed_on_where_the_nearest_key_says_so() -> None:
     assert "has no effect beside `x-uri-mapping`" in what
 
 
+def test_plain_http_is_taken_where_the_nearest_key_says_so() -> None:
+    key = "x-trio-gw-plain-http"
+    channels = (
+        "channels:\n  /a: {publish: {}}\n"
+        f"  /b: {{publish: {{{key}: false}}, {key}: true}}\n"
+        f"  /c: {{{key}: true, publish: {{}}}}\n"
+    )
+    for root, taken in (("", {"/c"}), (f"{key}: true\n", {"/a", "/c"})):
+        definition, problems = read(f"asyncapi: 2.6.0\n{root}{channels}")
+        assert {topic.name for topic in definition.topics if topic.plain_http} == taken
+        assert not problems
+    _, problems = read(f"asyncapi: 2.6.0\n{key}: maybe\n{channels}")
+    assert [problem[:2] for problem in problems] == [(2, "error")]
+
+
 @pytest.mark.parametrize(
     ("how", "names"),
     [("paths", ["/user/signedup", "/x", "/ws/y"]), ("subjects", ["/", "/x", "/ws/y"])],

@@ -1,17 +1,28 @@
 """A WebSocket server as applications write one: `python servers.py aiohttp|tornado|starlette`.
 
 It prints its port. Each handler sends what it was asked for, and echoes what it gets; any other
-path is answered as the framework does.
+path is answered as the framework does. aiohttp and Starlette answer plain HTTP at `/http/told` and
+`/http/big`, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import sys
 from typing import Any
 
 PATHS = ("/graphql", "/socket.io/", "/stomp", "/stomp/a/b", "/")
+
+
+BIG = 8 << 20  # bytes of the answer at /http/big
+
+
+def told(method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
+    """Say what a plain request was."""
+    digest = hashlib.sha256(body).hexdigest()
+    return {"method": method, "target": target, "headers": headers, "body": digest}
 
 
 def listening() -> socket.socket:
@@ -33,7 +44,21 @@ async def serve_aiohttp() -> None:
             await connection.send_str(str(message.data))
         return connection
 
-    application = web.Application()
+    async def plain(request: web.Request) -> web.Response:
+        headers = [(name.lower(), value) for name, value in request.headers.items()]
+        said = told(request.method, request.raw_path, headers, await request.read())
+        return web.json_response(said)
+
+    async def big(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for _ in range(BIG >> 16):
+            await answer.write(bytes(1 << 16))
+        return answer
+
+    application = web.Application(client_max_size=BIG)
+    application.router.add_route("*", "/http/told", plain)
+    application.router.add_route("*", "/http/big", big)
     for path in PATHS:
         application.router.add_get(path, topic)
     runner = web.AppRunner(application)
@@ -67,7 +92,9 @@ async def serve_starlette() -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from starlette.applications import Starlette
-    from starlette.routing import WebSocketRoute
+    from starlette.requests import Request  # noqa: TC002 - only where there is Starlette
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import BaseRoute, Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
     async def topic(connection: WebSocket) -> None:
@@ -81,7 +108,20 @@ async def serve_starlette() -> None:
         except WebSocketDisconnect:
             return
 
-    application = Starlette(routes=[WebSocketRoute(path, topic) for path in PATHS])
+    async def plain(request: Request) -> Response:
+        target = request.scope["raw_path"].decode()
+        if query := request.url.query:
+            target += f"?{query}"
+        said = told(request.method, target, request.headers.items(), await request.body())
+        return JSONResponse(said)
+
+    async def big(_: Request) -> Response:
+        return StreamingResponse(iter([bytes(1 << 16)] * (BIG >> 16)))
+
+    methods = ["GET", "HEAD", "POST"]
+    routes: list[BaseRoute] = [WebSocketRoute(path, topic) for path in PATHS]
+    routes += [Route("/http/told", plain, methods=methods), Route("/http/big", big)]
+    application = Starlette(routes=routes)
     config = Config()
     config.bind = [f"fd://{listening().detach()}"]
     config.loglevel = "CRITICAL"

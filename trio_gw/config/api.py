@@ -106,6 +106,7 @@ class Topic(msgspec.Struct, frozen=True):
     `max_message` is the size of a message in bytes where none is looked at, None if not given.
     `pass_path` tells that the backend is asked for the path that the client asked for, below the
     base path; a topic with a `mapping` never has it.
+    `plain_http` tells that GET, HEAD and POST without an upgrade are proxied, too.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Topic(msgspec.Struct, frozen=True):
     tier: str = ""
     max_message: int | None = None
     pass_path: bool = False
+    plain_http: bool = False
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -36,6 +36,7 @@ KEYS = """\
 # AsyncAPI 3: the operation with `action: receive`, else `send`):
 #   x-uri-mapping: /path?name={uri.var.parameter}    the backend's own path (else: its URL as it is)
 #   x-trio-gw-pass-path: true                        the backend's path is the one asked for
+#   x-trio-gw-plain-http: true                       GET, HEAD and POST without an upgrade, too
 #   x-scopes: [chat:write]                           a token needs one of these
 #   x-auth-type: None                                no token at all; beside the operation, too
 """

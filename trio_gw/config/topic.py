@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "mapping": "x-uri-mapping",
     "pass_path": extensions.PASS_PATH,
+    "plain_http": extensions.PLAIN_HTTP,
     "scopes": "x-scopes",
     "auth_type": "x-auth-type",
     "disable_security": "x-wso2-disable-security",
@@ -38,6 +39,7 @@ _NAMES = {
 class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
     mapping: str | None = None
     pass_path: bool | None = None
+    plain_http: bool | None = None
     scopes: tuple[str, ...] | dict[str, str] | None = None
     auth_type: str | None = None
     disable_security: bool | None = None
@@ -52,6 +54,7 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
 
     mapping: Any = None
     pass_path: bool | None = None
+    plain_http: bool | None = None
     scopes: Any = None
     auth_type: str | None = None
     disable_security: bool | None = None
@@ -143,7 +146,11 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
     )
     tier = operation.tier or operation.wso2_tier or above.tier or above.wso2_tier or ""
     pass_path = _pass_path((operation, above, rules.root), target, (at, channel, ()), findings)
-    return Topic(name, target, secured, scopes, api_keys, looked_at, tier, most, pass_path)
+    plain = (each.plain_http for each in (operation, above, rules.root))
+    plain_http = next((one for one in plain if one is not None), False)
+    return Topic(
+        name, target, secured, scopes, api_keys, looked_at, tier, most, pass_path, plain_http
+    )
 
 
 def _pass_path(

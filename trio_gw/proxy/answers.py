@@ -22,10 +22,14 @@ LINGER = 1.0  # seconds a refused client has to read its answer
 
 
 class Answers:
-    """Answers one client. `extra` is said with everything: what CORS wants, for a topic."""
+    """Answers one client. `extra` is said with everything: what CORS wants, for a topic.
+
+    `head_only` tells that refusals have no body either: the request is a HEAD.
+    """
 
     def __init__(self, stream: trio.abc.Stream, session: Session, pending: Pending) -> None:
         self.extra: Headers = ()
+        self.head_only = False
         self._pending = pending
         self._stream = stream
         self._session = session
@@ -38,7 +42,7 @@ class Answers:
 
     async def refuse(self, refusal: Refusal) -> None:
         """Give a client its refusal."""
-        await self.give(refusal.status, refusal.headers, refusal.body)
+        await self.give(refusal.status, refusal.headers, refusal.body, head_only=self.head_only)
 
     async def give(
         self,

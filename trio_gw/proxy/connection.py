@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
-from trio_gw.proxy import barrier, forwarding, no_route, path_confusion, question, refusals
+from trio_gw.proxy import (
+    barrier,
+    forwarding,
+    no_route,
+    path_confusion,
+    plain_http,
+    question,
+    refusals,
+)
 from trio_gw.proxy.access import record
 from trio_gw.proxy.admission import admit, check_certificate
 from trio_gw.proxy.answers import Answers
@@ -26,19 +34,20 @@ from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import Discarding, send
 from trio_gw.telemetry import logs
-from trio_gw.wire import handshake
+from trio_gw.wire import exchange, handshake
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import trio
 
-    from trio_gw.config.api import Endpoint
+    from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.proxy.admission import Admitted
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
     from trio_gw.routes import Match, Route
+    from trio_gw.wire.exchange import RequestBody
     from trio_gw.wire.head import RequestHead
 
 log = logging.getLogger("trio_gw.connection")
@@ -102,7 +111,12 @@ class _Connection:
             if (match := await self._find_route(head)) is None:
                 return None
             self.gateway.memory.check()
-            upgrade = handshake.judge_request(head)
+            body = None
+            if match.route.topic.plain_http and exchange.is_meant(head):
+                self.answers.head_only = head.method == "HEAD"
+                body, upgrade = self.request.plain_body(head), exchange.NO_UPGRADE
+            else:
+                upgrade = handshake.judge_request(head)
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
             session.enter(Phase.AUTHENTICATE)
@@ -117,7 +131,7 @@ class _Connection:
             session.caller, session.admitted_at = admitted.caller, time.time()
             if self.gateway.blocklist.current:
                 barrier.check(self.gateway.blocklist, session)
-            return await self._enter(match, admitted)
+            return await self._enter(match, admitted, body)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
         except Refusal as refusal:
@@ -159,7 +173,8 @@ class _Connection:
             if preflight is not None:
                 await self.answers.give(200, preflight, b"")
             else:
-                await self.answers.give(204, ALLOW, b"")
+                allow = exchange.ALLOW if match.route.topic.plain_http else ALLOW
+                await self.answers.give(204, allow, b"")
             return None
         path_confusion.check(head.path, head.query, match)
         return match
@@ -170,7 +185,9 @@ class _Connection:
 
     # -- admit -----------------------------------------------------------------------------
 
-    async def _enter(self, match: Match, admitted: Admitted) -> _Joined | None:
+    async def _enter(
+        self, match: Match, admitted: Admitted, body: RequestBody | None
+    ) -> _Joined | None:
         """Go on within the limits there are for connections and for what they say."""
         session, limiter = self.session, self.gateway.limiter
         session.enter(Phase.ADMIT)
@@ -180,13 +197,21 @@ class _Connection:
             # Compression depends on all that was sent before, so nothing of it may be missing.
             upgrade = structs.replace(admitted.upgrade, extensions=())
             admitted = structs.replace(admitted, upgrade=upgrade)
-        session.tolls = limiter.tolls(gates)
         session.places = limiter.enter(*who)
+        if body is not None:
+            plain_http.count(gates)
+            plain = plain_http.PlainHttp(self.gateway, session, self.stream, self.answers, body)
+            await plain.run(*self._choose(match, admitted))
+            return None
+        session.tolls = limiter.tolls(gates)
         return await self._open(match, admitted)
 
     # -- dial, upgrade, relay --------------------------------------------------------------
 
-    async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
+    def _choose(
+        self, match: Match, admitted: Admitted
+    ) -> tuple[Cluster, Callable[[Endpoint], Question]]:
+        """Choose the backends, and what each of them is asked; then they may be dialed."""
         gateway, session, route = self.gateway, self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
@@ -200,11 +225,16 @@ class _Connection:
         # A path that cannot be mapped is refused before anyone is dialed.
         route.backend_target(match, cluster.endpoints[0], admitted.head.query)
         session.enter(Phase.DIAL)
+        return cluster, ask
+
+    async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
+        gateway, session = self.gateway, self.session
+        cluster, ask = self._choose(match, admitted)
         client = Client(self.stream, gateway.waits)
         backend = await gateway.upstream.join(cluster, ask, admitted.upgrade, client)
         async with Discarding(backend.stream) as held:
             session.enter(Phase.UPGRADE)
-            if (joined := await self._upgrade(backend, route, admitted)) is not None:
+            if (joined := await self._upgrade(backend, match.route, admitted)) is not None:
                 held.keep()
         return joined
 

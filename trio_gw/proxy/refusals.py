@@ -111,6 +111,36 @@ def too_slow(what: str, seconds: float) -> Refusal:
     return router_refusal(408, "408", "Request Timeout", description)
 
 
+def not_reading(seconds: float) -> Refusal:
+    """Refuse a client that does not read the answer to its request."""
+    description = f"Nothing was read within {seconds:g} seconds."
+    return router_refusal(408, "408", "Request Timeout", description, why="does not read")
+
+
+def too_many_messages(wait: float) -> Refusal:
+    """Refuse a plain request that a limit on messages has no room for, for `wait` seconds."""
+    return router_refusal(
+        429,
+        "429",
+        "Too Many Requests",
+        "There were as many messages as there may be.",
+        headers=((b"retry-after", b"%d" % max(1, math.ceil(wait))),),
+        why="limit on messages",
+    )
+
+
+def ended(reason: str) -> Refusal:
+    """Refuse a plain request because what a WebSocket would be closed for has happened."""
+    return router_refusal(
+        503,
+        "503",
+        "Service Unavailable",
+        "The connection was ended by the gateway.",
+        by=Side.GATEWAY,
+        why=reason,
+    )
+
+
 def internal_error(error_id: str) -> Refusal:
     """Refuse because of a bug; the id finds the traceback in the log (UAEX)."""
     return router_refusal(
@@ -148,12 +178,12 @@ def no_healthy_backend(why: str) -> Refusal:
 
 
 def no_answer(seconds: float) -> Refusal:
-    """Refuse because the backend did not answer the upgrade in time (UT)."""
+    """Refuse because the backend did not answer in time (UT)."""
     return router_refusal(
         504,
         "102504",
         "Upstream connection timeout",
         "upstream request timeout",
         by=Side.BACKEND,
-        why=f"no answer to the upgrade within {seconds:g} s",
+        why=f"no answer within {seconds:g} s",
     )

@@ -168,10 +168,11 @@ class Reporter:
 
     def _refused(self, session: Session) -> None:
         ending = session.ending
-        if ending is None:
+        if ending is None and not session.backend:
             return  # answered as it should be: OPTIONS
-        if not session.code:  # the backend's own refusal
-            self._put(session, "GET", _topic(session), {}, proxy_response_code=session.status,
+        if ending is None or not session.code:  # the backend's own answer: a refusal, plain HTTP
+            method = session.request.partition(" ")[0]
+            self._put(session, method, _topic(session), {}, proxy_response_code=session.status,
                       target_response_code=session.status)  # fmt: skip
             return
         if session.limit:

@@ -18,6 +18,7 @@ from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.plain import PlainStream, receive, receive_now
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.waits import Woken
+from trio_gw.wire.exchange import RequestBody
 from trio_gw.wire.http import RequestReader
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ class Request:
             return int(stream.tls.getsockname()[1])
         except OSError:  # the client has left
             return 0
+
+    def plain_body(self, head: RequestHead) -> RequestBody:
+        """Judge a request that may be proxied as plain HTTP; returns its body, to be read.
+
+        Raises `Refusal`, as `RequestBody` does.
+        """
+        return RequestBody(head, self._reader)
 
     async def head(self) -> RequestHead:
         """TLS handshake and request head, together under one deadline."""

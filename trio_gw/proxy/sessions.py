@@ -17,7 +17,7 @@ import trio
 from trio_gw.errors import CloseCode, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from trio_gw.config.settings import Timeouts
     from trio_gw.errors import Ending, Side
@@ -51,7 +51,7 @@ class Session:
 
     __slots__ = (
         "_clock", "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate",
-        "code", "counted", "denied", "doomed", "ending", "gates", "limit", "marks", "octets",
+        "code", "counted", "cut", "denied", "doomed", "ending", "gates", "limit", "marks", "octets",
         "opened_at", "peer", "phase", "places", "publish", "reported", "request", "request_id",
         "route", "started", "status", "subscribe", "throttled", "tolls", "trace", "visit",
     )  # fmt: skip
@@ -76,6 +76,7 @@ class Session:
         self.reported: list[int] = []  # what `reports` has told of them
         # Messages that did not pass, by direction, level, tier and action, still to be reported.
         self.throttled: dict[tuple[str, str, str, str], int] | None = None
+        self.cut: Callable[[str], None] | None = None  # ends a plain request, for a reason
         self.trace: Trace | None = None  # until the handshake is over
         self.status = 0
         self.octets = 0
@@ -133,6 +134,9 @@ class Session:
         for lane in (self.publish, self.subscribe):
             if lane is not None:
                 lane.end(code, reason)
+        # At a shutdown an answer that is under way has what time there is.
+        if self.cut is not None and code != CloseCode.RESTART:
+            self.cut(reason)
 
 
 class Sessions:

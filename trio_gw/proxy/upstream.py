@@ -123,6 +123,40 @@ class Upstream:
             raise refusals.no_healthy_backend(failure.why)
         raise failure
 
+    async def reach(
+        self, cluster: Cluster, ask: Callable[[Endpoint], Question], client: Client
+    ) -> tuple[Endpoint, trio.abc.Stream, Question]:
+        """Connect to the first endpoint of the cluster that can be; the caller closes the stream.
+
+        For plain HTTP: nothing has been sent, so the next endpoint may be tried. The caller tells
+        how it went (`connected`, `failed`). Raises `Refusal` when none can be connected to.
+        """
+        balancer = self._balancers.of(cluster)
+        hopeless = not balancer.any_well
+        waiting = balancer.order()
+        while True:
+            endpoint = waiting.pop(0)
+            try:
+                question = ask(endpoint)
+                return endpoint, await self._dial(endpoint, 1 + len(waiting), client), question
+            except Refusal as refusal:
+                if refusal.by is Side.GATEWAY:
+                    raise
+                balancer.failed(endpoint)
+                if waiting:
+                    continue
+                if hopeless:
+                    raise refusals.no_healthy_backend(refusal.why) from None
+                raise
+
+    def connected(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        """Note that an endpoint has answered."""
+        self._balancers.of(cluster).connected(endpoint)
+
+    def failed(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        """Note that an endpoint has not answered, or not to the end."""
+        self._balancers.of(cluster).failed(endpoint)
+
     def _again(self, backend: Backend, left: int) -> bool:
         return left > 0 and backend.answer.status in self._retry.statuses
 

@@ -45,12 +45,13 @@ class Common(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 class Response(Common, frozen=True, rename="camel", kw_only=True):
     """Something that went well: a handshake, frames, the end of a connection.
 
-    `api_method` is HANDSHAKE, PUBLISH, SUBSCRIBE, CLOSE, or GET for a backend's own refusal.
+    `api_method` is HANDSHAKE, PUBLISH, SUBSCRIBE, CLOSE, or for a backend's own refusal GET;
+    for plain HTTP its method.
     Latencies are in milliseconds.
     """
 
     api_context: str
-    api_method: Literal["HANDSHAKE", "PUBLISH", "SUBSCRIBE", "CLOSE", "GET"]
+    api_method: Literal["HANDSHAKE", "PUBLISH", "SUBSCRIBE", "CLOSE", "GET", "HEAD", "POST"]
     api_resource_template: str
     destination: str
     target_response_code: int = 0

@@ -1,8 +1,8 @@
 """A backend's answer to the upgrade: its head, and the body of a refusal. No I/O.
 
-With `wire.http` the only door to h11. Backends are the operator's own and trusted more than
-clients, so h11's leniency stands; what must hold for a tunnel to open is judged in
-`wire.handshake`. Called by `proxy.upstream`.
+With `wire.http` and `wire.exchange` the only door to h11. Backends are the operator's own and
+trusted more than clients, so h11's leniency stands; what must hold for a tunnel to open is judged
+in `wire.handshake`. Called by `proxy.upstream`.
 """
 
 from __future__ import annotations
@@ -92,24 +92,13 @@ class ResponseReader:
         http = self._http
         assert http is not None
         http.receive_data(data)
-        while True:
-            pending = bytes(http.trailing_data[0])
-            end = _BLANK_LINE.search(pending)
-            if _is_odd(pending if end is None else pending[: end.start()]):
-                raise bad_backend("The head of the backend's answer holds a control character")
-            try:
-                event = http.next_event()
-            except h11.RemoteProtocolError as error:
-                what = f"The backend's answer is not valid HTTP: {complaint(error)}"
-                raise bad_backend(what) from None
-            if event is h11.NEED_DATA:
-                return None
-            assert isinstance(event, (h11.InformationalResponse, h11.Response))
-            if event.status_code == 101 or isinstance(event, h11.Response):
-                return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+        while (answer := next_head(http)) is not None:
+            if answer.status == 101 or answer.status >= 200:
+                return answer
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise bad_backend("The backend sent too many interim answers")
+                raise too_many_interim()
+        return None
 
     def feed_body(self, data: bytes) -> tuple[bytes, bool]:
         """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.
@@ -141,6 +130,26 @@ class ResponseReader:
         return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
 
 
+def next_head(http: h11.Connection) -> BackendAnswer | None:
+    """Read the next head of an answer, an interim one (1xx) included; None until it is there.
+
+    Raises `Refusal` 502 for what is no valid head.
+    """
+    pending = bytes(http.trailing_data[0])
+    end = _BLANK_LINE.search(pending)
+    if _is_odd(pending if end is None else pending[: end.start()]):
+        raise bad_backend("The head of the backend's answer holds a control character")
+    try:
+        event = http.next_event()
+    except h11.RemoteProtocolError as error:
+        what = f"The backend's answer is not valid HTTP: {complaint(error)}"
+        raise bad_backend(what) from None
+    if event is h11.NEED_DATA:
+        return None
+    assert isinstance(event, (h11.InformationalResponse, h11.Response))
+    return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+
+
 def _is_odd(head: bytes) -> bool:
     """Tell whether a head holds what no client should get to see, such as ESC or half a line end.
 
@@ -148,6 +157,11 @@ def _is_odd(head: bytes) -> bool:
     """
     half = head.removesuffix(b"\r").count(b"\r") != head.removesuffix(b"\r").count(b"\r\n")
     return half or bool(head.translate(None, NO_CONTROLS))
+
+
+def too_many_interim() -> Refusal:
+    """Refuse because the backend does not come to an end with interim answers."""
+    return bad_backend("The backend sent too many interim answers")
 
 
 def bad_backend(why: str) -> Refusal:

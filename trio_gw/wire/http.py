@@ -37,6 +37,7 @@ _NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
 # A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _FOLDED = re.compile(rb"\r\n[ \t]")
+_LENGTHS = re.compile(rb"\r\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
@@ -207,6 +208,19 @@ class RequestReader:
             raise bad_request(complaint(error)) from None
         assert type(event) is h11.Request
         return tuple(event.headers)
+
+    def undecided(self) -> h11.Connection:
+        """Hand over h11's connection, which has read the head and nothing of the body.
+
+        Raises `Refusal` (400) for a length that is given twice, though it be the same one.
+        """
+        lengths = _LENGTHS.findall(self._head)
+        if len(lengths) > 1 or any(b"," in length for length in lengths):
+            raise bad_request("More than one Content-Length (RFC 9112 section 6.3)")
+        if self._http is None:
+            self._judged()
+        assert self._http is not None
+        return self._http
 
     def feed_body(self, data: bytes) -> bytes | None:
         """Add bytes of the body (give `leftover` first); returns it once it is whole.

@@ -1,0 +1,254 @@
+"""Plain HTTP on a topic with `x-trio-gw-plain-http`: one request, passed on, and its answer.
+
+Called by `connection` for what went through the same phases as a handshake. Both directions run
+at once, since a backend may answer before it has the whole body; each sends a piece before it
+reads the next, so a slow reader slows down its sender, and holds no more than a piece in memory.
+
+Until the client has the head of an answer, what fails is told to it as for a handshake. After
+that its connection is cut, so that it cannot take a part for the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_gw.errors import Ending, Phase, Refusal, Side
+from trio_gw.proxy import refusals
+from trio_gw.proxy.departures import Client, ClientGoneError
+from trio_gw.relay.farewell import BROKEN, gone
+from trio_gw.relay.plain import Discarding, receive
+from trio_gw.relay.turn import CHUNK
+from trio_gw.wire.answer import gone_backend
+from trio_gw.wire.exchange import CONTINUE, Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio_gw.config.api import Cluster, Endpoint
+    from trio_gw.guard.limits import Gates
+    from trio_gw.proxy.answers import Answers
+    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.sessions import Session
+    from trio_gw.proxy.upstream import Question
+    from trio_gw.wire.answer import BackendAnswer
+    from trio_gw.wire.exchange import RequestBody
+
+
+def count(gates: Gates | None) -> None:
+    """Count a request as a message of the client's, and its answer as one of the backend's.
+
+    Raises `Refusal` (429) if a limit on messages has no room for them.
+    """
+    if gates is None:
+        return
+    now = time.time()
+    for gate in (gates.publish, gates.subscribe):
+        if (shut := gate.take(0, now)) is not None:
+            raise refusals.too_many_messages(max(shut.until - now, 0))
+
+
+class PlainHttp:
+    """One request of one client."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        session: Session,
+        stream: trio.abc.Stream,
+        answers: Answers,
+        body: RequestBody,
+    ) -> None:
+        self._gateway = gateway
+        self._session = session
+        self._stream = stream
+        self._answers = answers
+        self._body = body
+        self._exchange = Exchange(body.method)
+        self._answering = trio.CancelScope()
+        self._working = trio.CancelScope()
+        self._failure: Refusal | ClientGoneError | None = None
+        self._begun = False  # the client may have a part of an answer
+        self._finishing = False  # it is about to have all of it
+
+    async def run(self, cluster: Cluster, ask: Callable[[Endpoint], Question]) -> None:
+        """Pass the request on to one of these backends, and the answer back.
+
+        `ask` gives request target and headers for an endpoint. Raises `Refusal` or
+        `ClientGoneError` while the client has nothing of an answer.
+        """
+        gateway, session = self._gateway, self._session
+        most = gateway.settings.timeouts.handshake
+        seconds = min(cluster.timeout or most, most)  # until the answer begins
+        first = self._body.begin()
+        client = Client(self._stream, gateway.waits)
+        endpoint, backend, question = await gateway.upstream.reach(cluster, ask, client)
+        async with Discarding(backend):
+            session.enter(Phase.UPGRADE)
+            head = self._exchange.request(*question, self._body.framing)
+            session.cut = self._cut
+            try:
+                if session.doomed is not None:
+                    self._cut(session.doomed[1])
+                if self._body.awaited and not first[1]:
+                    await self._give(CONTINUE)
+                await self._both_ways(backend, head, first, seconds)
+            finally:
+                session.cut = None
+        failure = self._failure
+        if isinstance(failure, Refusal) and failure.by is Side.BACKEND:
+            gateway.upstream.failed(cluster, endpoint)
+        elif session.status:
+            gateway.upstream.connected(cluster, endpoint)
+        if failure is not None:
+            self._tell(failure)
+        elif session.status >= 400:
+            session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
+        if failure is None:
+            with self._answers.waiting():
+                await self._answers.linger()
+
+    def _tell(self, failure: Refusal | ClientGoneError) -> None:
+        """Raise a failure, or note it where the client cannot be told of it any more."""
+        if not self._begun:
+            raise failure
+        if isinstance(failure, ClientGoneError):
+            self._session.ending = Ending(Side.CLIENT, 0, "hung up")
+        else:
+            self._session.code = failure.code
+            self._session.ending = Ending(failure.by, 0, failure.why)
+
+    async def _both_ways(
+        self, backend: trio.abc.Stream, head: bytes, first: tuple[bytes, bool], seconds: float
+    ) -> None:
+        lifetime = self._gateway.settings.timeouts.lifetime
+        with trio.move_on_after(lifetime) as life:
+            async with trio.open_nursery() as nursery:
+                with self._working:
+                    nursery.start_soon(self._beside, self._watch)
+                    nursery.start_soon(self._beside, self._ask, backend, head, first, seconds)
+                    try:
+                        await self._answer(backend, seconds)
+                    except (Refusal, ClientGoneError) as failure:
+                        self._fail(failure)
+                nursery.cancel_scope.cancel()
+        if life.cancelled_caught and self._failure is None:
+            self._failure = refusals.ended(f"open for {lifetime:g} s")
+
+    async def _beside(self, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Do something while the answer is waited for; once that is whole, failures are moot."""
+        try:
+            await act(*arguments)
+        except (Refusal, ClientGoneError) as failure:
+            if not self._finishing:
+                self._fail(failure)
+
+    def _fail(self, failure: Refusal | ClientGoneError) -> None:
+        """End both directions; the first failure is what is told."""
+        if self._failure is None:
+            self._failure = failure
+        self._working.cancel()
+
+    def _cut(self, reason: str) -> None:
+        """End the exchange from outside."""
+        self._fail(refusals.ended(reason))
+
+    async def _watch(self) -> None:
+        await gone(self._stream)
+        raise ClientGoneError
+
+    # -- request -----------------------------------------------------------------------------
+
+    async def _ask(
+        self, backend: trio.abc.Stream, head: bytes, first: tuple[bytes, bool], seconds: float
+    ) -> None:
+        """Send the request; `first` is what came of its body with the head."""
+        exchange, body = self._exchange, self._body
+        piece, whole = first
+        try:
+            await self._send(backend, head + exchange.piece(piece))
+            while not whole:
+                self._count_octets(len(piece), publish=True)
+                piece, whole = body.feed(await self._receive())
+                await self._send(backend, exchange.piece(piece))
+            self._count_octets(len(piece), publish=True)
+            if end := exchange.end():
+                await self._send(backend, end)
+        except BROKEN:
+            pass  # it may have answered before it hung up
+        self._answering.deadline = trio.current_time() + seconds
+
+    async def _send(self, backend: trio.abc.Stream, data: bytes) -> None:
+        seconds = self._gateway.settings.timeouts.handshake
+        with trio.move_on_after(seconds) as sending:
+            await backend.send_all(data)
+        if sending.cancelled_caught:
+            raise refusals.no_answer(seconds)
+
+    async def _receive(self) -> bytes:
+        """Receive a piece from the client."""
+        seconds = self._gateway.settings.timeouts.handshake
+        with trio.move_on_after(seconds):
+            try:
+                data = await receive(self._stream)
+            except BROKEN as error:
+                raise ClientGoneError from error
+            if not data:
+                raise ClientGoneError
+            return data
+        raise refusals.too_slow("body", seconds)
+
+    # -- answer ------------------------------------------------------------------------------
+
+    async def _answer(self, backend: trio.abc.Stream, seconds: float) -> None:
+        exchange, session = self._exchange, self._session
+        answer = await self._head(backend, seconds)
+        session.status, self._begun = answer.status, True
+        head = exchange.head(answer, self._answers.headers)
+        piece, whole = exchange.read_body()
+        idle = self._gateway.settings.timeouts.idle
+        while True:
+            self._finishing = whole
+            if head or piece:
+                await self._give(head + piece)
+            self._count_octets(len(piece), publish=False)
+            if whole:
+                return
+            head = b""
+            with trio.move_on_after(idle) as waiting:
+                try:
+                    data = await backend.receive_some(CHUNK)
+                except BROKEN as error:
+                    raise gone_backend("The backend reset the connection") from error
+            if waiting.cancelled_caught:
+                raise refusals.no_answer(idle)
+            piece, whole = exchange.feed_body(bytes(data))
+
+    async def _head(self, backend: trio.abc.Stream, seconds: float) -> BackendAnswer:
+        with self._answering:
+            try:
+                while True:
+                    data = await backend.receive_some(CHUNK)
+                    if (answer := self._exchange.feed(bytes(data))) is not None:
+                        return answer
+            except BROKEN as error:
+                raise gone_backend("The backend reset the connection") from error
+        raise refusals.no_answer(seconds)
+
+    async def _give(self, data: bytes) -> None:
+        """Send something to the client, which has to take it."""
+        idle = self._gateway.settings.timeouts.idle
+        with trio.move_on_after(idle) as sending:
+            try:
+                await self._stream.send_all(data)
+            except BROKEN as error:
+                raise ClientGoneError from error
+        if sending.cancelled_caught:
+            raise refusals.not_reading(idle)
+
+    def _count_octets(self, octets: int, *, publish: bool) -> None:
+        if octets and (gates := self._session.gates) is not None:
+            gate = gates.publish if publish else gates.subscribe
+            gate.add(octets, time.time())

@@ -1,0 +1,211 @@
+"""Plain HTTP on a topic that takes it: one request to a backend, and its answer. No I/O.
+
+Both legs are framed anew: h11 takes the client's body apart and puts the backend's together, and
+the other way round. What one side means by its framing never reaches the other, so the two cannot
+disagree about where a message ends (RFC 9112 §11.2). One connection carries one request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h11
+
+from trio_gw.wire.answer import (
+    MAX_INTERIM,
+    bad_backend,
+    gone_backend,
+    next_head,
+    too_many_interim,
+)
+from trio_gw.wire.handshake import Upgrade, end_to_end, is_upgrade
+from trio_gw.wire.http import MAX_HEAD, bad_request, complaint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio_gw.errors import Headers, Refusal
+    from trio_gw.wire.answer import BackendAnswer
+    from trio_gw.wire.fields import Field
+    from trio_gw.wire.head import RequestHead
+    from trio_gw.wire.http import RequestReader
+
+MAX_BODY = 16 * 1024 * 1024  # bytes of a request's body; answers have no bound
+METHODS = ("GET", "HEAD", "POST")
+ALLOW: Headers = ((b"allow", b"OPTIONS, GET, HEAD, POST"),)
+NO_UPGRADE = Upgrade(b"", (), ())
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_CHUNKED: Field = (b"transfer-encoding", b"chunked")
+# Of the request to a backend: what `Exchange` says itself, or has dealt with.
+_NOT_ASKED = frozenset((b"connection", b"expect", b"upgrade"))
+
+
+def is_meant(head: RequestHead) -> bool:
+    """Tell whether a request is plain HTTP, and no handshake, whole or broken.
+
+    Another `Upgrade`, such as `h2c`, may be ignored (RFC 9110 §7.8).
+    """
+    return not is_upgrade(head) and not head.values(b"sec-websocket-key")
+
+
+class RequestBody:
+    """The body of a client's request, in pieces, MAX_BODY bytes in all.
+
+    Raises `Refusal` for a request that is not proxied: 505 for HTTP/1.0, 405 for another method
+    than GET, HEAD and POST, 417 for an unknown `Expect`, 413 for a body that is too long, 400 for
+    one that can be read in two ways, or that comes with GET or HEAD.
+    """
+
+    def __init__(self, head: RequestHead, reader: RequestReader) -> None:
+        if head.old:
+            raise bad_request("Plain HTTP on a topic needs HTTP/1.1", 505)
+        if head.method not in METHODS:
+            raise bad_request("Only GET, HEAD and POST are proxied on a topic", 405, ALLOW)
+        if any(value.lower() != b"100-continue" for value in head.values(b"expect")):
+            raise bad_request("Only `Expect: 100-continue` is known", 417)
+        self._http = reader.undecided()
+        lengths = head.values(b"content-length")
+        self._chunked = bool(head.values(b"transfer-encoding"))
+        self._length = int(lengths[0]) if lengths else 0
+        if head.method != "POST" and (self._chunked or self._length):
+            raise bad_request("A GET or HEAD request has no body here (RFC 9110 section 9.3.1)")
+        if self._length > MAX_BODY:
+            raise _too_long()
+        self.method = head.method
+        self._seen = 0
+        self._first = reader.leftover
+
+    @property
+    def framing(self) -> tuple[Field, ...]:
+        """The one field that says how long the body is, for the backend."""
+        if self._chunked:
+            return (_CHUNKED,)
+        if self.method != "POST":
+            return ()
+        return ((b"content-length", b"%d" % self._length),)
+
+    @property
+    def awaited(self) -> bool:
+        """Tell whether the client waits for `100 Continue` before it sends the body."""
+        return bool(self._http.they_are_waiting_for_100_continue)
+
+    def begin(self) -> tuple[bytes, bool]:
+        """Return what of the body came with the head, as `feed` does."""
+        return self.feed(self._first)
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """Add bytes; returns what is new of the body, and whether it is whole."""
+        if data:  # h11 would take none for the end of the connection
+            self._http.receive_data(data)
+        try:
+            piece, whole = _pieces(self._http)
+        except h11.RemoteProtocolError as error:
+            raise bad_request(complaint(error)) from None
+        self._seen += len(piece)
+        if self._seen > MAX_BODY:
+            raise _too_long()
+        return piece, whole
+
+
+def _too_long() -> Refusal:
+    return bad_request(f"Body longer than {MAX_BODY} bytes", 413)
+
+
+def _pieces(http: h11.Connection) -> tuple[bytes, bool]:
+    """Collect what has come of a body; trailers are left out (RFC 9110 §6.5.1)."""
+    found = bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            return bytes(found), False
+        if type(event) is not h11.Data:
+            return bytes(found), True
+        found += event.data
+
+
+class Exchange:
+    """One request to a backend, and the answer, reframed for the client."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._interim = 0
+        self._chunked = False
+
+    # -- request -----------------------------------------------------------------------------
+
+    def request(self, target: str, headers: Sequence[Field], framing: Sequence[Field]) -> bytes:
+        """Build the head of the request from the headers of a handshake."""
+        fields = [
+            (name, value)
+            for name, value in headers
+            if name not in _NOT_ASKED and not name.startswith(b"sec-websocket-")
+        ]
+        fields += [*framing, (b"connection", b"close")]
+        head = self._http.send(h11.Request(method=self._method, target=target, headers=fields))
+        assert head is not None
+        return head
+
+    def piece(self, data: bytes) -> bytes:
+        """Frame a piece of the body; nothing gives nothing."""
+        return self._http.send(h11.Data(data=data)) or b"" if data else b""
+
+    def end(self) -> bytes:
+        """Frame the end of the body."""
+        return self._http.send(h11.EndOfMessage()) or b""
+
+    # -- answer ------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> BackendAnswer | None:
+        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
+
+        Raises `Refusal` (502) for what is no answer to a plain request, or 503 when the backend
+        went away.
+        """
+        if not data:
+            raise gone_backend("The backend closed the connection without an answer")
+        self._http.receive_data(data)
+        while (answer := next_head(self._http)) is not None:
+            if answer.status == 101:
+                raise bad_backend("The backend upgraded a request that did not ask for it")
+            if answer.status >= 200:
+                return answer
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise too_many_interim()
+        return None
+
+    def head(self, answer: BackendAnswer, extra: Headers) -> bytes:
+        """Build the answer's head for the client; headers in `extra` replace the backend's."""
+        lines = [b"HTTP/1.1 %d %s" % (answer.status, answer.reason)]
+        lines += map(b": ".join, end_to_end(answer, extra))
+        names = {name for name, _ in answer.headers}
+        lengths = [value for name, value in answer.headers if name == b"content-length"]
+        empty = self._method == "HEAD" or answer.status in (204, 304)
+        if lengths and b"transfer-encoding" not in names and answer.status != 204:
+            lines.append(b"content-length: " + lengths[0])
+        elif not empty:
+            self._chunked = True
+            lines.append(b": ".join(_CHUNKED))
+        lines.append(b"connection: close")
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def feed_body(self, data: bytes) -> tuple[bytes, bool]:
+        """Add bytes of the answer's body, none for EOF; returns it framed, and whether it is whole.
+
+        Raises `Refusal` (502) for a body that is cut short: the client must not take it for whole.
+        """
+        self._http.receive_data(data)
+        return self.read_body()
+
+    def read_body(self) -> tuple[bytes, bool]:
+        """Return what of the body came with the head, as `feed_body` does."""
+        try:
+            piece, whole = _pieces(self._http)
+        except h11.RemoteProtocolError as error:
+            raise bad_backend(f"The backend's answer broke off: {complaint(error)}") from None
+        if not self._chunked:
+            return piece, whole
+        framed = b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b""
+        return framed + (b"0\r\n\r\n" if whole else b""), whole
