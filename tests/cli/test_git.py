@@ -14,7 +14,7 @@ import trio
 from support.backends import start_echo
 from support.commands import Serving, gw, port_of, start
 from support.projects import api, asyncapi, write
-from support.repositories import OPEN, TOKEN, USER, Repository, relatives, start_git_server
+from support.repositories import OPEN, TOKEN, USER, Repository, all_end, relatives, start_git_server
 from support.secrets import secret
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def test_stopped_while_the_first_fetch_hangs(
     serving.process.terminate()
     with trio.fail_after(20):
         assert await serving.process.wait() == 0
-    assert relatives("MARK=quei7Ahsoo0Ohy") == []
+    await all_end("MARK=quei7Ahsoo0Ohy")
 
 
 def test_check_and_routes_know_what_was_fetched(base: Path, repository: Repository) -> None:

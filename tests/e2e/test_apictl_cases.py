@@ -596,7 +596,7 @@ async def test_5_1_and_5_2_undeploy(adapter: Adapter) -> None:
     adapter.agrees(answer, 404, "Not Found")
     assert answer.body == b""
     left = {path.name for path in (adapter.gateway.base / "deployed").iterdir()}
-    assert left == {".lock", "index.json"}
+    assert left == {".lock", "index.json", "precedence.json"}
 
 
 async def two_hosts(adapter: Adapter) -> None:

@@ -16,6 +16,7 @@ from support.repositories import (
     USER,
     GitServer,
     Repository,
+    all_end,
     git,
     relatives,
     start_git_server,
@@ -148,7 +149,7 @@ async def test_a_server_that_never_answers(server: GitServer, tmp_path: Path, ca
     server.gate = trio.Event()
     with pytest.raises(GitError, match=r"git ls-remote took longer than 0\.5 s"):
         await head_of(server.url, tmp_path, ca=ca, username=USER, token=TOKEN, timeout=0.5)
-    assert relatives(ca) == []
+    await all_end(ca)
 
 
 async def test_cancelled_while_the_server_keeps_silent(
@@ -163,7 +164,7 @@ async def test_cancelled_while_the_server_keeps_silent(
             assert len(lines) >= 2  # git and its helper for https
             assert all(TOKEN.encode() not in line for line in lines)
             nursery.cancel_scope.cancel()
-    assert relatives(ca) == []
+    await all_end(ca)
 
 
 async def ask(server: GitServer, base: Path, ca: str) -> None:

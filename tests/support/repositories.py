@@ -98,6 +98,13 @@ def relatives(mark: str) -> list[bytes]:
     return [line for line in found if line]  # what has ended and is not reaped has none
 
 
+async def all_end(mark: str) -> None:
+    """Return when there are no such processes any more; fails after a minute."""
+    with trio.fail_after(60):
+        while relatives(mark):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 class GitServer:
     """Serves the repositories below a folder; `requests` are the lines of what was asked for.
 

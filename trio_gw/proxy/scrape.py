@@ -60,7 +60,9 @@ def scraped(
                     head = reader.feed(bytes(data))
             if head is None:
                 raise too_slow("head", DEADLINE / 2)
-            if names is not None and not names.has(head.authority.decode("latin-1")):
+            # Browsers always send Host; what checks with HTTP/1.0 need not.
+            named = head.authority.decode("latin-1")
+            if names is not None and not names.has(named) and (named or not head.old):
                 raise misdirected()
             if head.path != "/metrics":
                 raise not_found()
