@@ -85,12 +85,12 @@ ATTACKS = {
     "sent behind the request": Attack("open", _frames(PING), again=True, early=True),
     "Close frames": Attack("open", _frames(CLOSE), again=True),
     "tier: drop": Attack("drop", _frames(EMPTY)),
-    "tier: drop, pings between": Attack("drop", _frames(EMPTY, PING)),
+    "tier: drop with pings": Attack("drop", _frames(EMPTY, PING)),
     "tier: close": Attack("close", _frames(EMPTY), again=True),
     "tier: pause": Attack("pause", _frames(EMPTY)),
     "message mode": Attack("inspect", _frames(EMPTY)),
-    "message mode, pings": Attack("inspect", _frames(PING)),
-    "message mode, fragments": Attack(
+    "message mode: pings": Attack("inspect", _frames(PING)),
+    "message mode: fragments": Attack(
         "inspect", _frames(_frame(0x02), *[_frame(0x00)] * 500, _frame(0x80))
     ),
     "tiny TLS records": Attack("open", _frames(PING), records=True),
