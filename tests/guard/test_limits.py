@@ -266,17 +266,29 @@ def test_processes_count_together_and_exactly(limit: int, octets: bool) -> None:
 
 
 @pytest.fixture
-def stopped() -> Iterator[Counters]:
-    """Counters of several processes, of which one is stopped while it holds their lock."""
-    counters = Counters(PROCESSES, width({"t": Tier("t", 1)}))
+def counters() -> Counters:
+    """Counters of several processes."""
+    return Counters(PROCESSES, width({"t": Tier("t", 1)}))
+
+
+@pytest.fixture
+def holder(counters: Counters) -> Iterator[int]:
+    """A child process that is stopped while it holds the lock of the counters: its id."""
     if (pid := os.fork()) == 0:
         with counters.lock:
             os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
-    yield counters
+    yield pid
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def stopped(counters: Counters, holder: int) -> Counters:
+    """Counters of several processes, one of which is stopped while it holds their lock."""
+    assert holder
+    return counters
 
 
 @pytest.mark.parametrize(("limit", "octets"), [(10, False), (1000, False), (1000, True)])
@@ -296,22 +308,16 @@ def test_who_is_stopped_is_waited_for_once(stopped: Counters) -> None:
     assert PATIENCE <= time.monotonic() - began < 10 * PATIENCE
 
 
-def test_a_lock_that_was_stuck_is_one_again(stopped: Counters) -> None:
+def test_a_lock_that_was_stuck_is_one_again(stopped: Counters, holder: int) -> None:
     """As soon as its holder has ended or goes on, whoever counts is alone again."""
     with stopped.lock:
         assert not _free(stopped)
     assert not _free(stopped)
-    (holder,) = _children()
     os.kill(holder, signal.SIGCONT)
     os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
     with stopped.lock:
         assert not _free(stopped)
     assert _free(stopped)
-
-
-def _children() -> list[int]:
-    with open("/proc/thread-self/children") as file:
-        return [int(pid) for pid in file.read().split()]
 
 
 def _free(counters: Counters) -> bool:
