@@ -97,7 +97,7 @@ def test_router_refusal_with_more_headers() -> None:
 
 
 def test_auth_refusal() -> None:
-    """upstream-tests J5, word for word."""
+    """Reference test J5, word for word."""
     refusal = auth_refusal(
         401,
         "900901",

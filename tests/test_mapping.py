@@ -67,7 +67,7 @@ def test_the_table(mapping: str | None, query: str, target: str) -> None:
     ],
 )
 def test_path_templates(mapping: str, target: str) -> None:
-    """upstream-tests U15; a slash at the end stays, as the mapping has it."""
+    """Reference test U15; a slash at the end stays, as the mapping has it."""
     assert build(mapping, endpoint=BARE, shopId="1", petId="2") == target
 
 

@@ -188,7 +188,7 @@ def test_a_claimed_host_is_not_the_default_environments() -> None:
 
 
 def test_two_projects_that_differ_in_their_host_only() -> None:
-    """upstream-tests D11."""
+    """Reference test D11."""
     environments = (*DEFAULT, US)
     made = table(
         project(name="here", topics=("/*", "/only")),
@@ -201,7 +201,7 @@ def test_two_projects_that_differ_in_their_host_only() -> None:
 
 
 def test_one_project_on_several_hosts() -> None:
-    """upstream-tests D10."""
+    """Reference test D10."""
     made = table(
         deployed(("US", "localhost"), ("US", ""), ("Default", ""), ("Default", "eu.wso2.com")),
         environments=(*DEFAULT, US),
@@ -278,7 +278,7 @@ def test_the_default_environment_may_have_another_host() -> None:
 
 
 def test_default_version() -> None:
-    """upstream-tests D12."""
+    """Reference test D12."""
     made = table(
         project("/defaultVersion", "1.0.0", ("/pet/{id}",)),
         project("/defaultVersion", "2.0.0", ("/store/inventory",), default_version=True),
@@ -292,7 +292,7 @@ def test_default_version() -> None:
 
 
 def test_parameters_below_the_default_versions_path() -> None:
-    """upstream-tests P1."""
+    """Reference test P1."""
     made = table(project("/testapi", "v1", ("/pets/{id}",), default_version=True))
     for path in ("/testapi/pets/7", "/testapi/v1/pets/7"):
         match = made.match("localhost", path)
@@ -569,7 +569,7 @@ def test_one_name_and_version_under_two_ids() -> None:
 
 
 def test_one_api_on_two_hosts_is_no_conflict() -> None:
-    """Spec: upstream-tests D11: the same name, version and context, told apart by the host."""
+    """Reference test D11: the same name, version and context, told apart by the host."""
     here = project("/a", folder="here")
     there = project("/a", folder="there", deployments=(Deployment("Default", "us.wso2.com"),))
     made = table(here, there)

@@ -77,7 +77,7 @@ def test_a_literal_is_never_shadowed_by_a_parameter(literal: str) -> None:
 # --- single topics --------------------------------------------------------------------------
 
 YES_NO = [
-    # upstream-tests U12
+    # reference test U12
     ("/pet/{petId}", "/pet/5", True),
     ("/pet/{petId}", "/pet/5/", True),
     ("/pet/{petId}/", "/pet/5", True),
@@ -187,7 +187,7 @@ def test_captures(channel: str, rest: str, captured: tuple[str, ...]) -> None:
 
 
 def test_parameters_by_name() -> None:
-    """upstream-tests U16, P1."""
+    """Reference test U16, P1."""
     assert parameters_of("/abc/shop/{shopId}/pets/{petId}") == ("shopId", "petId")
     assert parameters_of("/abc/shop/pets") == ()
     assert parameters_of("/pre{pet-id}.{_x}/*") == ("pet-id", "_x")

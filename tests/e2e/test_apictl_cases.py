@@ -1,4 +1,4 @@
-"""What `apictl mg` asks of the admin API, request by request (spec: apictl-conformance §2 to §6).
+"""What `apictl mg` asks of the admin API, request by request (spec: adapter-rest §7).
 
 Each request has the headers, the order of the query and the framing that apictl gives it, over
 HTTP/1.1, whose reason phrases apictl prints. Tests are named for their rows.

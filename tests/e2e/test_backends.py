@@ -317,7 +317,7 @@ async def test_forward_credentials(nursery: trio.Nursery, base: Path) -> None:
 async def test_credentials_on_an_open_topic_are_the_backends(
     nursery: trio.Nursery, base: Path
 ) -> None:
-    """Spec: upstream-tests §4 J26."""
+    """Reference test J26."""
     backend = await start_echo(nursery)
     gateway = await before(nursery, base, f"{backend.url}/v2")
     seen = await headers_seen(gateway, backend, "dGVzdHRva2VuIC1uCg==", b"")

@@ -150,7 +150,7 @@ async def test_retries(nursery: trio.Nursery, base: Path, retries: int, status: 
     config = {"actionDuration": "30000", "retryTimeOut": str(retries)}
     project(base, {"production_endpoints": {"url": backend.url, "config": config}})
     gateway = await start_gateway(nursery, base, retry={"limit": 5, "backoff": 0.001})
-    # The client's own wish has no say (spec: upstream-tests E10).
+    # The client's own wish has no say (reference test E10).
     handshake = gateway.handshake(PATH, extra=b"x-envoy-max-retries: 10\r\n")
     stream = await gateway.open()
     await stream.send_all(handshake)
@@ -204,7 +204,7 @@ async def test_trust_of_one_endpoint(nursery: trio.Nursery, base: Path) -> None:
 
 
 async def test_basic_credentials(nursery: trio.Nursery, base: Path) -> None:
-    """Spec: upstream-tests E6."""
+    """Reference test E6."""
     backend = await start_echo(nursery)
     secret = {"enabled": True, "type": "basic", "username": "admin", "password": "admin"}
     project(
@@ -255,7 +255,7 @@ async def test_name_with_a_dead_address_first(
 
 
 async def test_cors_on_the_wire(nursery: trio.Nursery, base: Path) -> None:
-    """Spec: security §9; upstream-tests E12 to E16."""
+    """Spec: security §9; reference tests E12 to E16."""
     backend = await start_echo(nursery)
     project(base, {"production_endpoints": {"url": backend.url}})
     cors = {"allow_origins": ["http://ok.example"], "expose_headers": ["X-Custom"]}

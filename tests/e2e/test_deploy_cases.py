@@ -1,4 +1,4 @@
-"""The reference's deployment tests that concern projects (spec: upstream-tests §2), as handshakes
+"""The reference's deployment tests that concern projects, as handshakes
 with a running gateway; each is named for its row."""
 
 from __future__ import annotations

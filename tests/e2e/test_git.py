@@ -1,4 +1,4 @@
-"""Projects from a git repository (spec: adapter-rest §9; upstream-tests D17), with real git."""
+"""Projects from a git repository (spec: adapter-rest §9; reference test D17), with real git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits as clients meet them: the reference's W14 to W18 (spec: upstream-tests), and more."""
+"""Limits as clients meet them: the reference's W14 to W18, and more."""
 
 from __future__ import annotations
 

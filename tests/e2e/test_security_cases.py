@@ -1,4 +1,4 @@
-"""The reference's token cases on WebSocket handshakes (spec: upstream-tests §3 and §4), and the
+"""The reference's token cases on WebSocket handshakes, and the
 exact answers of the rows A to C, E to H, K and N (spec: security §6)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`/testkey` over real sockets: the reference's cases (spec: upstream-tests §3), what it refuses,
+"""`/testkey` over real sockets: the reference's cases, what it refuses,
 and what an attacker finds."""
 
 from __future__ import annotations

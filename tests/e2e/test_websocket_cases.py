@@ -1,4 +1,4 @@
-"""The reference's WebSocket tests W1 to W13 (spec: upstream-tests §1.4), plain and TLS."""
+"""The reference's WebSocket tests W1 to W13, plain and TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends: the reference's mock (spec: upstream-tests §1.1), and raw ones that misbehave."""
+"""Backends: the mock of the reference's tests, and raw ones that misbehave."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The AsyncAPI definition, 2.x or 3.x: channels become topics, servers become endpoints.
 
 Called by `project`. Here are the version and the order of reading; `references`, `servers`,
-`requirements` and `channels` do the rest. spec: project-format §2.3, §5; 3.x: mission §2.
+`requirements` and `channels` do the rest. spec: project-format §2.3, §5; 3.x: differences §2.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Scalar(msgspec.Struct, frozen=True):
         """Give the scalar without a trailing `// …`, or itself when it has none.
 
         Only plain scalars can have one, and white space must come before the slashes, which
-        keeps URLs whole (spec: project-format §10, mission §2).
+        keeps URLs whole (spec: project-format §10, differences §2).
         """
         found = _COMMENT.search(self.text) if self.plain else None
         if found is None:

@@ -34,7 +34,7 @@ def revoked() -> Refusal:
 
 def expired() -> Refusal:
     """Refuse a token that was good once."""
-    # Ours: the reference system answers as for a bad signature (spec: mission §2).
+    # Ours: the reference system answers as for a bad signature (spec: differences §2).
     message = "Access Token Expired"
     text = f"{message}. Renew the access token and try again"
     return auth_refusal(401, "900903", message, text, why="the token has expired")

@@ -26,7 +26,7 @@ MAX_TEXT = 200  # octets of a header that are kept for reports
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 CREDENTIALS = frozenset((b"internal-key", b"apikey"))
-"""Headers that are meant for a gateway wherever they turn up (spec: mission §2)."""
+"""Headers that are meant for a gateway wherever they turn up (spec: differences §2)."""
 
 
 def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> str:

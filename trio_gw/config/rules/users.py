@@ -33,7 +33,7 @@ def check(table: str, users: Sequence[User]) -> Iterator[Fault]:
 def default_password(
     settings: Settings, table: str, users: Sequence[User], kind: str, listeners: Sequence[str]
 ) -> Iterator[Fault]:
-    """Refuse default credentials where others can reach them (spec: mission §2).
+    """Refuse default credentials where others can reach them (spec: differences §2).
 
     `kind` says what these users are; `listeners` name those at which they count.
     """
