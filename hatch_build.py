@@ -98,8 +98,9 @@ class CompileRelay(BuildHookInterface[Any]):
                 self.app.display_warning(f"the relay is left in Python: {error} {detail.decode()}")
                 return
             target = ROOT / "trio_gw" / "_compiled"
-            shutil.rmtree(target, ignore_errors=True)  # what older sources have left
-            target.mkdir()
+            target.mkdir(exist_ok=True)
+            for old in target.glob(f"*{compiled.EXTENSION_SUFFIXES[0]}"):
+                old.unlink()  # made from older sources; those of other Pythons stay
             for place, path in made.items():
                 shutil.copy(path, ROOT / place)
         if version != "editable":
