@@ -14,7 +14,7 @@ import pytest
 import trio_gw
 from trio_gw import compiled
 from trio_gw.guard import quota
-from trio_gw.relay import lane, turn
+from trio_gw.relay import epoll_loop, lane
 
 PACKAGE = Path(trio_gw.__file__).parent
 
@@ -65,7 +65,7 @@ def test_one_compiled_file_is_not_enough(copied: Path) -> None:
 
 
 def test_without_what_would_be_compiled(copied: Path) -> None:
-    (copied / "trio_gw" / "relay" / "turn.pxd").unlink()
+    (copied / "trio_gw" / "relay" / "epoll_loop.pxd").unlink()
     assert relay_of(copied) == "pure"
 
 
@@ -75,7 +75,7 @@ def test_pure_by_wish(copied: Path) -> None:
 
 
 def test_these_tests_use_what_is_said_to_be_in_use() -> None:
-    for module in (lane, turn, quota):
+    for module in (lane, epoll_loop, quota):
         assert (Path(str(module.__file__)).suffix != ".py") is compiled.in_use()
 
 
@@ -86,5 +86,5 @@ def test_the_command_says_it(copied: Path) -> None:
     assert words.endswith("relay: pure (TRIO_GW_PURE is set)\n")
     about = json.loads(python(copied, "-m", "trio_gw", "version", "--json", **pure))
     assert (about["version"], about["relay"]) == (trio_gw.__version__, "pure")
-    (copied / "trio_gw" / "relay" / "turn.pxd").unlink()
+    (copied / "trio_gw" / "relay" / "epoll_loop.pxd").unlink()
     assert "relay: pure (nothing was compiled" in python(copied, "-m", "trio_gw", "version")

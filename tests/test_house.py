@@ -109,7 +109,7 @@ PURE = (
         "relay/assembly.py",
         "relay/lane.py",
         "relay/runs.py",
-        "relay/sieve.py",
+        "relay/policer.py",
         "segments",
         "topics",
         "wire",

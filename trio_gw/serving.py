@@ -28,7 +28,7 @@ from trio_gw.proxy.memory import Memory, gauges
 from trio_gw.proxy.resolver import Resolver
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.proxy.upstream import Upstream
-from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.tunnel import Tunnels
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
@@ -67,11 +67,11 @@ def serve(
     *,
     fleet: Fleet,
     shared: Shared | None,
-    sole: bool,
+    exclusive: bool,
 ) -> Serving:
     """Put together what serves the routes of `live`; nothing of it runs yet.
 
-    `sole` tells that no other process accepts the same connections.
+    `exclusive` tells that no other process accepts the same connections.
     """
     timeouts, health = settings.timeouts, settings.health
     balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
@@ -101,11 +101,11 @@ def serve(
     )
     rooms = _rooms(pending)
     dialer = Dialer(keys.backend_anchors, rooms.backends)
-    shuttle = Shuttle(sole=sole)
+    tunnels = Tunnels(exclusive=exclusive)
     sessions = Sessions(timeouts)
     most = tiers.size(settings.limits.memory)
     limits = gauges(most, fleet.memory)
-    memory = Memory(limits, sessions, pending, rooms.clients, shuttle.waiting)
+    memory = Memory(limits, sessions, pending, rooms.clients, tunnels.waiting)
     gateway = Gateway(
         settings,
         live=live,
@@ -121,8 +121,8 @@ def serve(
             retry=settings.retry,
             strict_subprotocols=settings.strict_subprotocols,
         ),
-        waits=shuttle.waits,
-        shuttle=shuttle,
+        waits=tunnels.waits,
+        tunnels=tunnels,
         cors=Policies(settings.cors),
         doors=Doors(settings, live),
         limiter=limiter,

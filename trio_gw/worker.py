@@ -193,7 +193,7 @@ async def run(
         blocklist,
         fleet=fleet,
         shared=shared,
-        sole=sockets is None,
+        exclusive=sockets is None,
     )
     sessions, balancers, rooms = serving.gateway.sessions, serving.balancers, serving.rooms
     observing = Observing(settings, base, fleet, sessions, background)
@@ -250,7 +250,7 @@ async def run(
 
         for part, vital in (
             (Part.DEADLINES, gateway.waits.run),
-            (Part.RELAY, gateway.shuttle.run),
+            (Part.RELAY, gateway.tunnels.run),
         ):
             await nursery.start(partial(start, part, vital, longest=SHORT))
         # A nursery of its own, so that accepting can end while connections are drained.

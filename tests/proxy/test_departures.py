@@ -12,7 +12,7 @@ import trio.testing
 
 from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.relay.plain import PlainStream
-from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.tunnel import Tunnels
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def pair() -> tuple[socket.socket, PlainStream]:
 @pytest.fixture
 async def waiting() -> AsyncIterator[Waiting]:
     async with trio.open_nursery() as nursery:
-        shuttle = Shuttle()
-        waits = shuttle.waits
-        await nursery.start(shuttle.run)
+        tunnels = Tunnels()
+        waits = tunnels.waits
+        await nursery.start(tunnels.run)
         await nursery.start(waits.run)
         far, stream = pair()
         backend, asked = pair()

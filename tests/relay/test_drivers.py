@@ -15,17 +15,17 @@ import trio.testing
 from support.conversation import KEY, close, frame
 from support.relays import (
     MESSAGES,
+    fast_path,
+    fast_path_tls,
     inspected,
     inspected_memory,
     lockstep,
     memory,
     relaying,
-    road,
-    road_tls,
     tcp,
     tls,
 )
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.frames import BINARY, CLOSE, CONTINUATION, TEXT
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def kinds(*pairs: MakePair) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("pair", pairs, ids=lambda pair: pair.__name__)
 
 
-anywhere = kinds(memory, tcp, tls, road, road_tls, inspected, inspected_memory)
-below_tls = kinds(memory, tcp, road, inspected, inspected_memory)
-sockets = kinds(tcp, road, inspected)
+anywhere = kinds(memory, tcp, tls, fast_path, fast_path_tls, inspected, inspected_memory)
+below_tls = kinds(memory, tcp, fast_path, inspected, inspected_memory)
+poller = kinds(tcp, fast_path, inspected)
 
 
 class Roles(NamedTuple):
@@ -329,7 +329,7 @@ async def test_one_who_cannot_be_sent_to(roles: Roles, autojump_clock: MockClock
         await relay.ends(roles.by, 1006)
 
 
-@kinds(tls, road_tls)
+@kinds(tls, fast_path_tls)
 async def test_lost_without_the_end_that_tls_asks_for(pair: MakePair, roles: Roles) -> None:
     async with relaying(pair, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
@@ -342,7 +342,7 @@ async def test_lost_without_the_end_that_tls_asks_for(pair: MakePair, roles: Rol
         await relay.ends(roles.by, 1006)
 
 
-@sockets
+@poller
 async def test_reset_of_a_tcp_connection(pair: MakePair, roles: Roles) -> None:
     async with relaying(pair, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
@@ -355,7 +355,7 @@ async def test_reset_of_a_tcp_connection(pair: MakePair, roles: Roles) -> None:
         await relay.ends(roles.by, 1006)
 
 
-@sockets
+@poller
 async def test_reset_of_a_tcp_connection_that_is_being_sent_to(
     pair: MakePair, roles: Roles
 ) -> None:
@@ -381,7 +381,7 @@ async def _floods(peer: Peer) -> None:
         await peer.sends(bulk)
 
 
-@sockets
+@poller
 async def test_reset_of_both_tcp_connections(pair: MakePair) -> None:
     async with relaying(pair, close_timeout=NEVER) as relay:
         await relay.client.resets()
@@ -422,7 +422,7 @@ async def test_a_violation_may_have_its_own_code(pair: MakePair, roles: Roles) -
         await relay.ends(roles.by, 1007)
 
 
-@kinds(memory, tcp, tls, road, road_tls)
+@kinds(memory, tcp, tls, fast_path, fast_path_tls)
 async def test_a_message_that_is_too_big(pair: MakePair, roles: Roles) -> None:
     async with relaying(pair, most=10, close_timeout=NEVER) as relay:
         one, other = roles.of(relay)
@@ -564,7 +564,7 @@ async def test_end_while_a_send_is_blocked_that_goes_through_after_all(
         await relay.ends("gateway", 1012)
 
 
-@sockets
+@poller
 async def test_end_while_a_tcp_send_is_blocked_cuts_no_frame(pair: MakePair) -> None:
     bulk = frame(BINARY, bytes(1 << 20))
     async with relaying(pair, close_timeout=NEVER) as relay:
@@ -731,7 +731,7 @@ async def _chat_until_it_breaks(relay: Relay) -> None:
         assert relay.scope.cancel_called or relay.publish.ending
 
 
-@kinds(memory, lockstep, tcp, tls, road, road_tls, inspected)
+@kinds(memory, lockstep, tcp, tls, fast_path, fast_path_tls, inspected)
 async def test_cancelled_after_any_number_of_ticks(pair: MakePair) -> None:
     """`relaying` says for each of them that both streams are closed."""
     finished = 0

@@ -17,21 +17,22 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, close, frame
-from support.relays import inspected, memory, relaying, road, tcp
-from support.tolls import both_hang_up, tolls
+from support.rate_limits import both_hang_up, rate_limits
+from support.relays import fast_path, inspected, memory, relaying, tcp
 from trio_gw.errors import Side
 from trio_gw.relay import runs
-from trio_gw.relay.lane import LOOKS, Lane
+from trio_gw.relay.epoll_loop import LIMITED_FRAMES_PER_TURN, Poller
+from trio_gw.relay.lane import FRAMES_PER_TURN, Lane
 from trio_gw.relay.pair import Pair
-from trio_gw.relay.shuttle import Shuttle
-from trio_gw.relay.turn import CHUNK, SCREENED, Sockets
+from trio_gw.relay.sizes import CHUNK
+from trio_gw.relay.tunnel import Tunnels
 from trio_gw.wire.frames import BINARY, CONTINUATION, PING, PONG, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.relays import MakePair
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
 ATTACKERS = 10
 WINDOW = 1000
@@ -111,7 +112,7 @@ def test_looked_at_little_by_little_it_is_the_same(
 @WAYS
 @pytest.mark.parametrize("name", NAMES)
 def test_no_more_is_looked_at_than_may_be(name: str, key: bytes | None) -> None:
-    for most, counted in ((LOOKS, False), (SCREENED, True)):
+    for most, counted in ((FRAMES_PER_TURN, False), (LIMITED_FRAMES_PER_TURN, True)):
         lane, data = Lane(masked=bool(key)), floods(key)[name]
         looked = 0
         while data or lane.rest:
@@ -145,9 +146,9 @@ def test_a_close_of_the_gateways_own_comes_before_what_is_left() -> None:
 class Riding(Pair):
     """A pair of socket pairs: `client` and `backend` are the far ends."""
 
-    __slots__ = ("gone", "held", "lanes", "peers", "tolls")
+    __slots__ = ("held", "lanes", "peers", "rate_limits", "released")
 
-    def __init__(self, both: dict[Side, Toll] | None = None) -> None:
+    def __init__(self, both: dict[Side, RateLimit] | None = None) -> None:
         near, far = socket.socketpair(), socket.socketpair()
         self.peers, self.held = (near[0], far[0]), (near[1], far[1])
         for sock in (*near, *far):
@@ -155,19 +156,19 @@ class Riding(Pair):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         self.lanes = Lane(masked=True), Lane(masked=False)
-        self.gone = False
-        self.tolls = both or {}
-        for toll, lane in zip(self.tolls.values(), self.lanes, strict=False):
-            toll.begin(lane, self.lanes)
+        self.released = False
+        self.rate_limits = both or {}
+        for rate_limit, lane in zip(self.rate_limits.values(), self.lanes, strict=False):
+            rate_limit.bind(lane, self.lanes)
         super().__init__(
             (near[1].fileno(), far[1].fileno()),
             self.lanes,
             (b"", b""),
-            (self.tolls.get(Side.CLIENT), self.tolls.get(Side.BACKEND)),
+            (self.rate_limits.get(Side.CLIENT), self.rate_limits.get(Side.BACKEND)),
         )
 
-    def let_go(self) -> None:
-        self.gone = True
+    def on_release(self) -> None:
+        self.released = True
 
     def close(self) -> None:
         for sock in (*self.peers, *self.held):
@@ -175,24 +176,24 @@ class Riding(Pair):
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., tuple[Sockets, list[Riding]]]]:
+def make() -> Iterator[Callable[..., tuple[Poller, list[Riding]]]]:
     """Give what puts pairs on a road of their own."""
-    sockets, made = Sockets(), []
+    poller, made = Poller(), []
 
     def pairs(count: int, clock: Callable[[], float] | None = None, *limit: Any) -> Any:
         for _ in range(count):
             both = None
             if clock is not None:
-                both = tolls(clock, *limit, per=WINDOW, count="each")
+                both = rate_limits(clock, *limit, per=WINDOW, count="each")
             made.append(Riding(both))
-            sockets.add(made[-1])
-        return sockets, made
+            poller.register(made[-1])
+        return poller, made
 
     yield pairs
     for pair in made:
-        sockets.drop(pair)
+        poller.unregister(pair)
         pair.close()
-    sockets.close()
+    poller.close()
 
 
 def drain(sock: socket.socket) -> bytes:
@@ -208,9 +209,9 @@ def drain(sock: socket.socket) -> bytes:
 @WAYS
 @pytest.mark.parametrize("name", VARIED)
 def test_floods_leave_every_round_to_the_others(
-    name: str, key: bytes | None, make: Callable[..., tuple[Sockets, list[Riding]]]
+    name: str, key: bytes | None, make: Callable[..., tuple[Poller, list[Riding]]]
 ) -> None:
-    sockets, pairs = make(ATTACKERS + 1)
+    poller, pairs = make(ATTACKERS + 1)
     flood, side = floods(key)[name], 0 if key else 1
     for pair in pairs[:-1]:
         pair.peers[side].send(flood)
@@ -219,49 +220,49 @@ def test_floods_leave_every_round_to_the_others(
     rounds = most = 0
     while any(len(data) < len(flood) for data in said):
         neighbour[side].send(hello)
-        sockets.serve(256)
+        poller.poll_once(256)
         assert drain(neighbour[1 - side]) == hello, "it is served in the same round"
         rounds += 1
         new = [drain(pair.peers[1 - side]) for pair in pairs[:-1]]
         said = [old + data for old, data in zip(said, new, strict=True)]
         if rounds > 1:
             most = max(most, sum(map(frames_in, new)))
-        assert max(map(frames_in, new)) <= 7 * LOOKS
+        assert max(map(frames_in, new)) <= 7 * FRAMES_PER_TURN
     assert said == [flood] * ATTACKERS
-    assert most <= 7 * 4 * LOOKS, "a few go on in a round, however many have to"
-    assert not any(pair.gone for pair in pairs)
-    assert not sockets.pending
-    assert sockets.serve(256) == 0, "and then there is nothing to do"
+    assert most <= 7 * 4 * FRAMES_PER_TURN, "a few go on in a round, however many have to"
+    assert not any(pair.released for pair in pairs)
+    assert not poller.pending
+    assert poller.poll_once(256) == 0, "and then there is nothing to do"
 
 
 class Asked:
     """A gate that counts how often it is asked."""
 
-    def __init__(self, gate: Any) -> None:
-        self.gate = gate
+    def __init__(self, limiter: Any) -> None:
+        self.limiter = limiter
         self.count = 0
 
     def take(self, octets: int, now: float, again: bool = False) -> Any:
         self.count += 1
-        return self.gate.take(octets, now, again)
+        return self.limiter.take(octets, now, again)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.gate, name)
+        return getattr(self.limiter, name)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 1000, 5000])
 def test_what_is_dropped_leaves_every_round_to_the_others(
-    limit: int, make: Callable[..., tuple[Sockets, list[Riding]]]
+    limit: int, make: Callable[..., tuple[Poller, list[Riding]]]
 ) -> None:
-    sockets, pairs = make(ATTACKERS, lambda: 10.0 * WINDOW, max(limit, 1))
+    poller, pairs = make(ATTACKERS, lambda: 10.0 * WINDOW, max(limit, 1))
     gates = []
     for pair in pairs:
-        toll = pair.tolls[Side.CLIENT]
+        rate_limit = pair.rate_limits[Side.CLIENT]
         if not limit:
-            assert toll.gate.take(0, 10.0 * WINDOW) is None  # all of it is used
-        gates.append(Asked(toll.gate))
+            assert rate_limit.limiter.take(0, 10.0 * WINDOW) is None  # all of it is used
+        gates.append(Asked(rate_limit.limiter))
         spied: Any = gates[-1]
-        toll.gate = toll.sieve._gate = spied
+        rate_limit.limiter = rate_limit.policer._limiter = spied
     make(1)
     neighbour, hello = pairs[-1].peers, frame(TEXT, b"hello", key=KEY)
     flood = filled(frame(BINARY, key=KEY))
@@ -275,16 +276,16 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
         heard[at] += messages
 
     for at, spy in enumerate(gates):
-        spy.gate.heard += (partial(hears, at),)
+        spy.limiter.heard += (partial(hears, at),)
     for number in range(100_000):
-        if number and not sockets.pending:
+        if number and not poller.pending:
             break
         neighbour[0].send(hello)
-        sockets.serve(256)
+        poller.poll_once(256)
         assert drain(neighbour[1]) == hello
-        asked = sum(gate.count for gate in gates)
+        asked = sum(limiter.count for limiter in gates)
         turns = 4 if number else ATTACKERS
-        assert asked - before <= SCREENED * turns
+        assert asked - before <= LIMITED_FRAMES_PER_TURN * turns
         after = asked - before if number else 0
         before = asked
         for at, pair in enumerate(pairs[:-1]):
@@ -292,15 +293,15 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
     assert after <= 4, "a verdict is used for all that is judged in a turn"
     assert [len(data) // 6 for data in passed] == [limit] * ATTACKERS
     assert heard == [count - limit] * ATTACKERS, "each that was dropped is heard of"
-    assert [pair.tolls[Side.CLIENT].sieve.dropped for pair in pairs[:-1]] == [
+    assert [pair.rate_limits[Side.CLIENT].policer.dropped for pair in pairs[:-1]] == [
         count - limit
     ] * ATTACKERS
 
 
 def test_a_peer_that_stalls_keeps_no_more_than_a_chunk(
-    make: Callable[..., tuple[Sockets, list[Riding]]],
+    make: Callable[..., tuple[Poller, list[Riding]]],
 ) -> None:
-    sockets, (pair,) = make(1)
+    poller, (pair,) = make(1)
     for sock in (pair.held[1], pair.peers[1]):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 4096)
@@ -311,9 +312,9 @@ def test_a_peer_that_stalls_keeps_no_more_than_a_chunk(
             with contextlib.suppress(BlockingIOError):
                 sent += pair.peers[0].send(flood[sent:])
         for _ in range(300):
-            sockets.serve(256)
+            poller.poll_once(256)
             assert len(pair.lanes[0].rest) + len(pair.backend.unsent) <= CHUNK + 131
-        assert not sockets.pending, "who cannot go on is not tried again and again"
+        assert not poller.pending, "who cannot go on is not tried again and again"
         got += drain(pair.peers[1])
     assert got == flood
 
@@ -326,9 +327,9 @@ def test_a_peer_that_stalls_keeps_no_more_than_a_chunk(
 async def test_tasks_that_carry_floods_give_others_their_turn(
     streams: MakePair, limit: int
 ) -> None:
-    both = tolls(lambda: 10.0 * WINDOW, limit, per=WINDOW, count="each") if limit else None
+    both = rate_limits(lambda: 10.0 * WINDOW, limit, per=WINDOW, count="each") if limit else None
     flood = floods(KEY)["pings between fragments"]
-    async with relaying(streams, tolls=both, close_timeout=60) as relay:
+    async with relaying(streams, rate_limits=both, close_timeout=60) as relay:
         steps: list[int] = []
 
         async def watch() -> None:
@@ -347,7 +348,7 @@ async def test_tasks_that_carry_floods_give_others_their_turn(
                 seen = await relay.backend.gets()
             nursery.cancel_scope.cancel()
         # Both sides of the clock may look in one turn of the scheduler.
-        assert max(steps) <= 2 * 6 * (SCREENED if limit else LOOKS) + 8
+        assert max(steps) <= 2 * 6 * (LIMITED_FRAMES_PER_TURN if limit else FRAMES_PER_TURN) + 8
         await relay.backend.closes(1000)
         await relay.client.is_told(1000)
         await both_hang_up(relay)
@@ -356,7 +357,7 @@ async def test_tasks_that_carry_floods_give_others_their_turn(
 
 async def test_what_comes_behind_the_request_is_looked_at_little_by_little() -> None:
     early = floods(KEY)["pings"]
-    async with relaying(road, early=(early, b"")) as relay:
+    async with relaying(fast_path, early=(early, b"")) as relay:
         for _ in range(len(early) // 6):
             assert (await relay.backend.gets()).opcode == PING
         relay.scope.cancel()
@@ -374,10 +375,10 @@ async def test_a_road_that_is_waited_for_by_a_task_goes_on_too(
         async def run(self) -> None:
             await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("trio_gw.relay.shuttle.Bypass", Refused)
+    monkeypatch.setattr("trio_gw.relay.tunnel.TrioWait", Refused)
     flood = floods(KEY)["pings"]
-    async with relaying(road) as relay:
-        assert isinstance(relay.shuttle, Shuttle)
+    async with relaying(fast_path) as relay:
+        assert isinstance(relay.tunnels, Tunnels)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(relay.client.sends, flood)
             for _ in range(len(flood) // 6):

@@ -19,7 +19,7 @@ from trio_gw.relay import messages
 from trio_gw.relay.assembly import MAX_FRAGMENTS
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.messages import FILTERS, Message
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.frames import BINARY, CONTINUATION, PING, PONG, TEXT, ViolationError
 
 if TYPE_CHECKING:

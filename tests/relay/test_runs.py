@@ -91,22 +91,22 @@ def test_a_row_is_as_long_as_it_looks() -> None:
     step = len(like)
     for count in range(1, 5):
         stream = like * count
-        assert runs.alike(stream, 0, len(stream), step, 2) == count
-        assert runs.alike(stream + other, 0, len(stream) + step - 1, step, 2) == count
-        assert runs.alike(stream + like[:1], 0, len(stream) + 1, step, 2) == count
-        assert runs.alike(stream + like[:2], 0, len(stream) + 2, step, 2) == count + 1
+        assert runs.count_alike(stream, 0, len(stream), step, 2) == count
+        assert runs.count_alike(stream + other, 0, len(stream) + step - 1, step, 2) == count
+        assert runs.count_alike(stream + like[:1], 0, len(stream) + 1, step, 2) == count
+        assert runs.count_alike(stream + like[:2], 0, len(stream) + 2, step, 2) == count + 1
 
 
 def test_rows_that_end_at_once_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise pairs of frames could make one chunk cost its square."""
     looked: list[int] = []
-    real = runs.alike
+    real = runs.count_alike
 
     def counted(data: bytes, start: int, size: int, step: int, octets: int) -> int:
         looked.append(start)
         return real(data, start, size, step, octets)
 
-    monkeypatch.setattr(runs, "alike", counted)
+    monkeypatch.setattr(runs, "count_alike", counted)
     pairs = frame(TEXT, b"a", key=KEY) * 2 + frame(TEXT, b"bb", key=KEY) * 2
     lane = Lane(masked=True)
     lane.feed(pairs * 100)

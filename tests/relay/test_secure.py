@@ -15,8 +15,9 @@ import trustme
 from support.conversation import KEY, frame, text
 from support.relays import Relay, tcp, tls_contexts
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.secure import RECORD, SecureStream
-from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.secure import SecureStream
+from trio_gw.relay.sizes import RECORD
+from trio_gw.relay.tunnel import Tunnels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +188,7 @@ async def test_keys_are_renewed_on_the_road(tmp_path: Path) -> None:
     port = listeners[0].socket.getsockname()[1]
     message = text(b"hello", key=KEY) + frame(2, b"x" * 200, key=KEY)
     backend, far = await tcp()
-    shuttle = Shuttle()
+    tunnels = Tunnels()
 
     async def hears() -> None:
         received = b""
@@ -197,13 +198,13 @@ async def test_keys_are_renewed_on_the_road(tmp_path: Path) -> None:
 
     async def stays_open(near: SecureStream) -> None:
         lanes = Lane(masked=True), Lane(masked=False)
-        await shuttle.carry(near, far, *lanes, close_timeout=3600)
+        await tunnels.carry(near, far, *lanes, close_timeout=3600)
 
     command = ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"]
     said = tmp_path / "said"
     with trio.fail_after(30), said.open("wb") as stderr:
         async with trio.open_nursery() as nursery:
-            await nursery.start(shuttle.run)
+            await nursery.start(tunnels.run)
             options = {"stdout": subprocess.DEVNULL, "stderr": stderr, "check": False}
             run = partial(trio.run_process, command, stdin=subprocess.PIPE, **options)
             peer: trio.Process = await nursery.start(run)
@@ -220,7 +221,7 @@ async def test_keys_are_renewed_on_the_road(tmp_path: Path) -> None:
                 await trio.testing.wait_all_tasks_blocked(0.05)
                 await peer.stdin.send_all(message)
                 await hears()
-            assert len(shuttle) == 1
+            assert len(tunnels) == 1
             nursery.cancel_scope.cancel()
     assert said.read_bytes().count(b"KEYUPDATE") == 3
     await backend.aclose()

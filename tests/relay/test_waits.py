@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from trio_gw.relay import waits as waits_module
-from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.tunnel import Tunnels
 from trio_gw.relay.waits import Waits, Woken
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def other() -> Iterator[Pair]:
 @pytest.fixture
 async def waits() -> AsyncIterator[Waits]:
     async with trio.open_nursery() as nursery:
-        shuttle = Shuttle()
-        waits = shuttle.waits
-        await nursery.start(shuttle.run)
+        tunnels = Tunnels()
+        waits = tunnels.waits
+        await nursery.start(tunnels.run)
         await nursery.start(waits.run)
         yield waits
         nursery.cancel_scope.cancel()
@@ -84,9 +84,9 @@ async def test_nobody_waits_longer_than_is_due(
     started = trio.current_time()
     for seconds in (5, 1, 3):
         before = trio.current_time()
-        assert await waits.readable(near.fileno(), before + seconds) is Woken.LATE
+        assert await waits.readable(near.fileno(), before + seconds) is Woken.TIMED_OUT
         assert trio.current_time() - before == pytest.approx(seconds)
-    assert await waits.readable(near.fileno(), started) is Woken.LATE
+    assert await waits.readable(near.fileno(), started) is Woken.TIMED_OUT
 
 
 async def test_deadlines_of_many(waits: Waits, autojump_clock: MockClock) -> None:
@@ -99,7 +99,7 @@ async def test_deadlines_of_many(waits: Waits, autojump_clock: MockClock) -> Non
         due = started + (index * 7) % 20 + 1
         woken = await waits.readable(pairs[index][0].fileno(), due)
         ended.append((trio.current_time() - started, woken))
-        if woken is Woken.LATE:
+        if woken is Woken.TIMED_OUT:
             assert trio.current_time() == pytest.approx(due)
 
     try:
@@ -134,7 +134,7 @@ async def test_a_peer_that_leaves_ends_a_wait_and_its_words_do_not(
             await trio.testing.wait_all_tasks_blocked()
             assert not woken
             far.close()
-    assert woken == [Woken.LEFT]
+    assert woken == [Woken.HUNG_UP]
     assert peer.recv(99) == b"too early"
 
 
@@ -145,7 +145,7 @@ async def test_both_at_once_wake_once(waits: Waits, pair: Pair, other: Pair) -> 
     far.close()
     with trio.fail_after(5):
         woken = await waits.readable(near.fileno(), math.inf, peer.fileno())
-        assert woken in (Woken.READY, Woken.LEFT)
+        assert woken in (Woken.READY, Woken.HUNG_UP)
         await trio.testing.wait_all_tasks_blocked()
         # And both may be waited for again.
         assert await waits.readable(near.fileno()) is Woken.READY
@@ -181,7 +181,7 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
     near, far = pair
     idle = Waits()
     assert not idle.watch(near.fileno(), select.EPOLLIN, lambda: None)
-    assert await idle.readable(near.fileno(), trio.current_time()) is Woken.LATE
+    assert await idle.readable(near.fileno(), trio.current_time()) is Woken.TIMED_OUT
     far.sendall(b"x")
     with trio.fail_after(5):
         assert await idle.readable(near.fileno(), math.inf) is Woken.READY
@@ -189,8 +189,8 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
 
 async def test_who_waits_goes_on_when_the_road_ends(pair: Pair, other: Pair) -> None:
     near, peer = pair[0].fileno(), other[0].fileno()
-    shuttle = Shuttle()
-    ending = shuttle.waits
+    tunnels = Tunnels()
+    ending = tunnels.waits
     woken = []
 
     async def wait() -> None:
@@ -202,7 +202,7 @@ async def test_who_waits_goes_on_when_the_road_ends(pair: Pair, other: Pair) -> 
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
                 with running:
-                    await shuttle.run(task_status)
+                    await tunnels.run(task_status)
 
             await nursery.start(serve)
             nursery.start_soon(wait)

@@ -19,14 +19,14 @@ from trio_gw.relay import messages, pump
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.shuttle import Shuttle
+from trio_gw.relay.tunnel import Tunnels
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from trio_gw.errors import Ending, Side
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
     Pair = tuple[trio.abc.Stream, trio.abc.Stream]
     MakePair = Callable[[], Awaitable[Pair]]
@@ -53,7 +53,7 @@ async def tcp() -> tuple[trio.SocketStream, trio.SocketStream]:
     return near, far
 
 
-async def road() -> Pair:
+async def fast_path() -> Pair:
     """A real connection whose relay is driven by the shuttle, while the others get the pump.
 
     The gateway's end is the stream that it makes itself.
@@ -62,7 +62,7 @@ async def road() -> Pair:
     return near, PlainStream(socket.socket(fileno=far.socket.detach()))
 
 
-async def road_tls() -> Pair:
+async def fast_path_tls() -> Pair:
     """A real connection with TLS whose relay is driven by the shuttle."""
     return await tls()
 
@@ -103,7 +103,7 @@ async def inspected_memory() -> Pair:
 
 
 MESSAGES = (inspected, inspected_memory)
-ROADS = (road, road_tls)
+FAST_PATHS = (fast_path, fast_path_tls)
 
 
 class Peer:
@@ -182,17 +182,17 @@ class Relay:
         self.ending: Ending | None = None
         self.over = trio.Event()
         self.scope = trio.CancelScope()
-        self.shuttle: Shuttle | None = None
+        self.tunnels: Tunnels | None = None
         self.limit = 0  # bytes of a message, if they are looked at
         self.filters: dict[str, messages.Filter] | None = None
-        self.tolls: dict[Side, Toll] = {}
+        self.rate_limits: dict[Side, RateLimit] = {}
 
     async def run(self, early: tuple[bytes, bytes], close_timeout: float) -> None:
-        carry: Any = pump.carry if self.shuttle is None else self.shuttle.carry
+        carry: Any = pump.carry if self.tunnels is None else self.tunnels.carry
         if self.limit:
             carry = partial(messages.carry, limit=self.limit, filters=self.filters)
-        if self.tolls:
-            carry = partial(carry, tolls=self.tolls)
+        if self.rate_limits:
+            carry = partial(carry, rate_limits=self.rate_limits)
         try:
             with self.scope:
                 self.ending = await carry(
@@ -252,7 +252,7 @@ async def relaying(
     end_first: int = 0,
     limit_of_message: int = 1 << 20,
     filters: dict[str, messages.Filter] | None = None,
-    tolls: dict[Side, Toll] | None = None,
+    rate_limits: dict[Side, RateLimit] | None = None,
     most: int = 0,
     rsv: int = 0,
 ) -> AsyncIterator[Relay]:
@@ -262,20 +262,20 @@ async def relaying(
     """
     with trio.fail_after(limit):
         relay = Relay(await client(), await (backend or client)(), rsv=rsv, most=most)
-        relay.tolls = tolls or {}
+        relay.rate_limits = rate_limits or {}
         if end_first:
             relay.end(end_first)
         async with trio.open_nursery() as nursery:
             if client in MESSAGES:
                 relay.limit, relay.filters = limit_of_message, filters
-            if client in ROADS:
-                relay.shuttle = Shuttle()
-                await nursery.start(relay.shuttle.run)
-                await nursery.start(relay.shuttle.waits.run)
+            if client in FAST_PATHS:
+                relay.tunnels = Tunnels()
+                await nursery.start(relay.tunnels.run)
+                await nursery.start(relay.tunnels.waits.run)
             nursery.start_soon(relay.run, early, close_timeout)
             yield relay
             await relay.over.wait()
-            assert not relay.shuttle, "a pair is still on the road"
+            assert not relay.tunnels, "a pair is still on the road"
             nursery.cancel_scope.cancel()
         assert await is_closed(relay.near)
         assert await is_closed(relay.far)

@@ -20,7 +20,7 @@ import trio
 
 from trio_gw.admin.answers import FaultError
 from trio_gw.proxy.tls import shake_hands
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import trio
 from trio_gw.admin.http1 import Connection, GoneError
 from trio_gw.admin.places import MOST, Places
 from trio_gw.proxy.tls import HandshakeError
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.proxy.waiting import Waiting
-from trio_gw.relay.farewell import BROKEN, hang_up
+from trio_gw.relay.lingering_close import BROKEN, lingering_close
 from trio_gw.wire.http import response
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ class Answers:
     async def linger(self) -> None:
         """Leave the client a moment to read what was sent."""
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
-            await hang_up(self._stream)
+            await lingering_close(self._stream)

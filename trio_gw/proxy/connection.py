@@ -30,8 +30,8 @@ from trio_gw.proxy.answers import Answers
 from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.proxy.request import Request
 from trio_gw.relay import messages
-from trio_gw.relay.farewell import BROKEN
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import Discarding, send
 from trio_gw.telemetry import logs
 from trio_gw.wire import exchange, handshake
@@ -203,7 +203,7 @@ class _Connection:
             plain = plain_http.PlainHttp(self.gateway, session, self.stream, self.answers, body)
             await plain.run(*self._choose(match, admitted))
             return None
-        session.tolls = limiter.tolls(gates)
+        session.rate_limits = limiter.rate_limits(gates)
         return await self._open(match, admitted)
 
     # -- dial, upgrade, relay --------------------------------------------------------------
@@ -258,12 +258,15 @@ class _Connection:
         rsv, most = backend.accepted.rsv, gateway.limiter.most(route)
         publish = Lane(masked=True, rsv=rsv, most=most)
         subscribe = Lane(masked=False, rsv=rsv, most=most)
-        carry: Callable[..., Awaitable[Ending]] = gateway.shuttle.carry
-        if session.tolls:
-            carry = partial(carry, tolls=session.tolls)
+        carry: Callable[..., Awaitable[Ending]] = gateway.tunnels.carry
+        if session.rate_limits:
+            carry = partial(carry, rate_limits=session.rate_limits)
         if (look := route.topic.inspection) is not None:
             carry = partial(
-                messages.carry, limit=look.max_message, session=session, tolls=session.tolls
+                messages.carry,
+                limit=look.max_message,
+                session=session,
+                rate_limits=session.rate_limits,
             )
         early = self.request.leftover, backend.early
         return _Joined(backend.stream, publish, subscribe, early, carry)

@@ -49,11 +49,11 @@ class Client:
         while True:
             # What was asked for a moment ago is not there yet, so it is waited for at once.
             woken = await self._waits.readable(stream.socket.fileno(), due, self._fd)
-            if woken is Woken.LEFT:
+            if woken is Woken.HUNG_UP:
                 raise ClientGoneError
             if (data := stream.receive_now()) is not None:
                 return data
-            if woken is Woken.LATE:
+            if woken is Woken.TIMED_OUT:
                 return None
 
     @contextlib.contextmanager
@@ -64,7 +64,7 @@ class Client:
         """
 
         def leave() -> None:
-            self._waits.forget(self._fd)
+            self._waits.unwatch(self._fd)
             scope.cancel()
 
         with trio.CancelScope() as scope:
@@ -73,6 +73,6 @@ class Client:
                 yield
             finally:
                 if watched:
-                    self._waits.forget(self._fd)
+                    self._waits.unwatch(self._fd)
         if scope.cancelled_caught:
             raise ClientGoneError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.proxy import descriptors, refusals
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.proxy.traces import Traces
     from trio_gw.proxy.upstream import Upstream
-    from trio_gw.relay.shuttle import Shuttle
+    from trio_gw.relay.tunnel import Tunnels
     from trio_gw.relay.waits import Waits
     from trio_gw.routes import Live
 
@@ -48,7 +48,7 @@ class Gateway(NamedTuple):
     sessions: Sessions
     upstream: Upstream
     waits: Waits
-    shuttle: Shuttle
+    tunnels: Tunnels
     cors: Policies
     doors: Doors
     limiter: Limiter

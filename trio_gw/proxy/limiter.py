@@ -19,7 +19,7 @@ from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
 from trio_gw.guard.hosts import host
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.proxy import refusals
-from trio_gw.relay.toll import Toll
+from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.wire.http import Bounds
 
 if TYPE_CHECKING:
@@ -90,13 +90,15 @@ class Limiter:
             self._free.add(named)
         return gates
 
-    def tolls(self, gates: Gates | None) -> dict[Side, Toll]:
+    def rate_limits(self, gates: Gates | None) -> dict[Side, RateLimit]:
         """Make what stands in the way of its messages; empty if nothing does."""
         if gates is None:
             return {}
         sides = ((Side.CLIENT, gates.publish), (Side.BACKEND, gates.subscribe))
         return {
-            side: Toll(gate, time.time, masked=side is Side.CLIENT) for side, gate in sides if gate
+            side: RateLimit(gate, time.time, masked=side is Side.CLIENT)
+            for side, gate in sides
+            if gate
         }
 
     def most(self, route: Route) -> int:

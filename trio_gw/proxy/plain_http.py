@@ -18,9 +18,9 @@ import trio
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.proxy import refusals
 from trio_gw.proxy.departures import Client, ClientGoneError
-from trio_gw.relay.farewell import BROKEN, gone
+from trio_gw.relay.lingering_close import BROKEN, wait_hangup
 from trio_gw.relay.plain import Discarding, receive
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.answer import gone_backend
 from trio_gw.wire.exchange import CONTINUE, Exchange
 
@@ -156,7 +156,7 @@ class PlainHttp:
         self._fail(refusals.ended(reason))
 
     async def _watch(self) -> None:
-        await gone(self._stream)
+        await wait_hangup(self._stream)
         raise ClientGoneError
 
     # -- request -----------------------------------------------------------------------------

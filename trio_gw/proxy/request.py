@@ -14,7 +14,7 @@ from trio_gw.proxy import refusals
 from trio_gw.proxy.departures import ClientGoneError
 from trio_gw.proxy.tls import HandshakeError, alerted, shake_hands
 from trio_gw.proxy.waiting import Waiting
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import PlainStream, receive, receive_now
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.waits import Woken
@@ -141,7 +141,7 @@ class Request:
                 return data
             if data is not None:
                 raise ClientGoneError
-            if woken is Woken.LATE:
+            if woken is Woken.TIMED_OUT:
                 return None
 
     async def _receive(self) -> bytes:

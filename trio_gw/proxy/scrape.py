@@ -10,8 +10,8 @@ import trio
 
 from trio_gw.errors import Refusal
 from trio_gw.proxy.refusals import misdirected, not_found, only_get, too_slow
-from trio_gw.relay.farewell import BROKEN, hang_up
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.lingering_close import BROKEN, lingering_close
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.http import RequestReader, response
 
 if TYPE_CHECKING:
@@ -72,6 +72,6 @@ def scraped(
         except Refusal as refusal:
             answer = response(refusal.status, refusal.headers, refusal.body)
         await stream.send_all(answer)
-        await hang_up(stream)
+        await lingering_close(stream)
 
     return serve

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.limits import Gates
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
     from trio_gw.routes import Route
     from trio_gw.telemetry.tracing import Trace
 
@@ -43,17 +43,46 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 _NOBODY = Visit()
-_FREE: Mapping[Side, Toll] = MappingProxyType({})
+_FREE: Mapping[Side, RateLimit] = MappingProxyType({})
 
 
 class Session:
     """One accepted connection, from its first byte to its last. Owned by `proxy.connection`."""
 
     __slots__ = (
-        "_clock", "active_at", "admitted_at", "backend", "backend_path", "caller", "certificate",
-        "code", "counted", "cut", "denied", "doomed", "ending", "gates", "limit", "marks", "octets",
-        "opened_at", "peer", "phase", "places", "publish", "reported", "request", "request_id",
-        "route", "started", "status", "subscribe", "throttled", "tolls", "trace", "visit",
+        "_clock",
+        "active_at",
+        "admitted_at",
+        "backend",
+        "backend_path",
+        "caller",
+        "certificate",
+        "code",
+        "counted",
+        "cut",
+        "denied",
+        "doomed",
+        "ending",
+        "gates",
+        "limit",
+        "marks",
+        "octets",
+        "opened_at",
+        "peer",
+        "phase",
+        "places",
+        "publish",
+        "rate_limits",
+        "reported",
+        "request",
+        "request_id",
+        "route",
+        "started",
+        "status",
+        "subscribe",
+        "throttled",
+        "trace",
+        "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -91,17 +120,17 @@ class Session:
         self.subscribe: Lane | None = None
         self.places: tuple[int, ...] = ()  # among the connections there may be
         self.gates: Gates | None = None  # what decides whether a message may pass
-        self.tolls: Mapping[Side, Toll] = _FREE  # where what passes is limited
+        self.rate_limits: Mapping[Side, RateLimit] = _FREE  # where what passes is limited
 
     @property
     def holding(self) -> bool:
         """Tell whether messages wait until they may pass."""
-        return any(toll.holding for toll in self.tolls.values())
+        return any(rate_limit.paused for rate_limit in self.rate_limits.values())
 
     @property
     def dropped(self) -> int:
         """Count the messages that a limit let vanish."""
-        return sum(toll.sieve.dropped for toll in self.tolls.values())
+        return sum(rate_limit.policer.dropped for rate_limit in self.rate_limits.values())
 
     @property
     def age(self) -> float:

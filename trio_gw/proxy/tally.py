@@ -153,7 +153,7 @@ class Tally:
             if session.counted:
                 labels = _labels(session)
                 _look(session, self._topic(labels))
-                if session.tolls and session.holding:
+                if session.rate_limits and session.holding:
                     held[labels] += 1
         metrics = self._metrics
         metrics.clear(families.HELD)

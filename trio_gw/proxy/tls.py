@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.wire import hello
 from trio_gw.wire.http import response
 

@@ -15,9 +15,9 @@ import trio
 
 from trio_gw.errors import Refusal, Side
 from trio_gw.proxy import refusals
-from trio_gw.relay.farewell import BROKEN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
 from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE = 0, 1, 2, 3, 4
 _Tables = tuple[bytes, bytes]
 MAX_HELD = 6 + frames.MAX_CONTROL  # a masked Close frame but for its last byte, and one to spare
-LOOKS = runs.LOOKS  # frames that a driver has a lane look at in one turn
+FRAMES_PER_TURN = runs.FRAMES_PER_TURN  # frames that a driver has a lane look at in one turn
 _TAPPED = 32  # the same where a `tap` is told of each
 _UNLIMITED = 1 << 62
 _MAX_CONTROL = frames.MAX_CONTROL
@@ -232,7 +232,9 @@ class Lane:
                     if size - start >= runs.LEAST * before and table[first] == _LAST:
                         row = min(looks, runs.MOST) if counted else runs.MOST
                         row = (
-                            runs.alike(data, start, min(size, start + row * before), before, octets)
+                            runs.count_alike(
+                                data, start, min(size, start + row * before), before, octets
+                            )
                             - 1
                         )
                         looks -= row if counted else min(looks - 1, row // runs.SHARE)

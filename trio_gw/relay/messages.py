@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
     Bytes = bytes | bytearray | memoryview
     Send = Callable[[Bytes], Awaitable[None]]
@@ -89,13 +89,13 @@ async def carry(
     limit: int,
     session: object = None,
     filters: Mapping[str, Filter] | None = None,
-    tolls: Mapping[Side, Toll] | None = None,
+    rate_limits: Mapping[Side, RateLimit] | None = None,
 ) -> Ending:
     """Relay until the end, as `pump.carry` does. `limit` is the size of a message in bytes."""
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
     chosen = tuple((FILTERS if filters is None else filters).values())
-    relay = _Inspecting(streams, lanes, close_timeout, limit, chosen, session, tolls)
+    relay = _Inspecting(streams, lanes, close_timeout, limit, chosen, session, rate_limits)
     try:
         async with trio.open_nursery() as nursery:
             await relay.open(nursery)
@@ -197,9 +197,9 @@ class _Inspecting(Relay):
         limit: int,
         filters: tuple[Filter, ...],
         session: object,
-        tolls: Mapping[Side, Toll] | None = None,
+        rate_limits: Mapping[Side, RateLimit] | None = None,
     ) -> None:
-        super().__init__(streams, lanes, close_timeout, tolls)
+        super().__init__(streams, lanes, close_timeout, rate_limits)
         self.chunk = CHUNK
         self._limit = limit
         self._filters = filters
@@ -245,7 +245,7 @@ class _Inspecting(Relay):
         except ViolationError as violation:
             self.lanes[source].violate(violation)
             self._assemblies[source] = self._assembly(source)  # the rest is forgotten
-            self.ahead[source].clear()
+            self.read_ahead[source].clear()
         except ConnectionClosed as error:
             # Towards the other side, that is; this one's cannot close by itself.
             raise trio.BrokenResourceError("cannot be sent to") from error

@@ -11,7 +11,7 @@ cdef class End:
     cdef public unsigned int interest
     cdef public Lane lane
     cdef public End other
-    cdef public object pair, tls, toll
+    cdef public object pair, tls, rate_limit
     cdef public unsigned long long announced, begun, free_messages, free_octets
     cdef public double free_until
     cdef public bytes unsent

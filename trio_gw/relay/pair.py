@@ -1,4 +1,4 @@
-"""Two sockets that are joined on the road, and what is known of each; `relay.turn` serves them.
+"""Two joined sockets and the state of each. `relay.epoll_loop` moves the bytes between them.
 
 This file is compiled where a C compiler is at hand; `pair.pxd` says with which types.
 """
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import ssl
 
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
 
 class End:
@@ -21,9 +21,23 @@ class End:
     less than `free_messages` have ended, and `free_octets` or less are received or announced.
     """
 
-    __slots__ = ("announced", "begun", "ended", "fd", "free_messages", "free_octets", "free_until",
-                 "interest", "lane", "other", "pair", "queued", "tls", "toll",
-                 "unsent")  # fmt: skip
+    __slots__ = (
+        "announced",
+        "begun",
+        "ended",
+        "fd",
+        "free_messages",
+        "free_octets",
+        "free_until",
+        "interest",
+        "lane",
+        "other",
+        "pair",
+        "queued",
+        "rate_limit",
+        "tls",
+        "unsent",
+    )  # fmt: skip
 
     other: End
 
@@ -34,7 +48,7 @@ class End:
         lane: Lane,
         pair: Pair,
         unsent: bytes,
-        toll: Toll | None,
+        rate_limit: RateLimit | None,
     ) -> None:
         self.fd = fd
         self.tls = tls
@@ -44,7 +58,7 @@ class End:
         self.interest = 0
         self.queued = False  # to go on with the rest that is on its lane
         self.unsent = unsent  # for this socket, from the other one
-        self.toll = toll  # for what this socket says
+        self.rate_limit = rate_limit  # for what this socket says
         self.begun, self.announced = lane.begun(), lane.announced()  # what the gate knows of
         self.free_messages = self.free_octets = 0
         self.free_until = 0.0
@@ -66,7 +80,7 @@ class End:
 
 
 class Pair:
-    """Two joined sockets. `let_go` is called when they are no longer watched."""
+    """Two joined sockets. `on_release` is called when they are no longer watched."""
 
     __slots__ = ("backend", "client")
 
@@ -75,25 +89,27 @@ class Pair:
         sockets: tuple[int | ssl.SSLSocket, int | ssl.SSLSocket],
         lanes: tuple[Lane, Lane],
         unsent: tuple[bytes, bytes],
-        tolls: tuple[Toll | None, Toll | None] = (None, None),
+        rate_limits: tuple[RateLimit | None, RateLimit | None] = (None, None),
     ) -> None:
         """Take client and backend, in this order; `unsent` is what each still has to be sent.
 
         A plain socket is given by its number.
         """
         self.client, self.backend = (
-            End(sock, None, lane, self, data, toll)
+            End(sock, None, lane, self, data, rate_limit)
             if isinstance(sock, int)
-            else End(sock.fileno(), sock, lane, self, data, toll)
-            for sock, lane, data, toll in zip(sockets, lanes, unsent, tolls, strict=True)
+            else End(sock.fileno(), sock, lane, self, data, rate_limit)
+            for sock, lane, data, rate_limit in zip(
+                sockets, lanes, unsent, rate_limits, strict=True
+            )
         )
         self.client.other, self.backend.other = self.backend, self.client
 
-    def part(self) -> None:
+    def unlink(self) -> None:
         """Forget that the two belong together, so that no garbage collector is needed."""
         self.client.other = self.backend.other = None  # type: ignore[assignment]
         self.client.pair = self.backend.pair = None  # type: ignore[assignment]
 
-    def let_go(self) -> None:
+    def on_release(self) -> None:
         """Hear that this pair was dropped; it is someone else's from here on."""
         raise NotImplementedError

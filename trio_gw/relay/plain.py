@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,16 +27,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import CloseCode, Ending, Side
-from trio_gw.relay.farewell import BROKEN, gone, hang_up, send_eof
-from trio_gw.relay.lane import LOOKS
+from trio_gw.relay.epoll_loop import LIMITED_FRAMES_PER_TURN
+from trio_gw.relay.lane import FRAMES_PER_TURN
+from trio_gw.relay.lingering_close import BROKEN, lingering_close, send_eof, wait_hangup
 from trio_gw.relay.plain import close_now
-from trio_gw.relay.turn import CHUNK, SCREENED
+from trio_gw.relay.sizes import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
     Bytes = bytes | bytearray | memoryview
     Send = Callable[[Bytes], Awaitable[None]]
@@ -53,18 +54,18 @@ async def carry(
     early: tuple[bytes, bytes] = (b"", b""),
     unsent: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float,
-    tolls: Mapping[Side, Toll] | None = None,
+    rate_limits: Mapping[Side, RateLimit] | None = None,
     ended: Ending | None = None,
 ) -> Ending:
     """Relay until the end; `early` holds bytes already received from client and backend.
 
     `unsent` holds bytes that have already been through the lanes, for client and backend; they
-    go first. `close_timeout` is in seconds. `tolls` hold the gates of what a side sends, where it
-    has one. Both streams are closed when this returns or raises.
+    go first. `close_timeout` is in seconds. `rate_limits` holds the limits on what
+    each side sends, if it has any. Both streams are closed when this returns or raises.
     """
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
-    relay = Relay(streams, lanes, close_timeout, tolls)
+    relay = Relay(streams, lanes, close_timeout, rate_limits)
     if ended is not None:
         relay.end(ended)
     return await relay.run(
@@ -81,24 +82,26 @@ class Relay:
         streams: dict[Side, trio.abc.Stream],
         lanes: dict[Side, Lane],
         close_timeout: float,
-        tolls: Mapping[Side, Toll] | None = None,
+        rate_limits: Mapping[Side, RateLimit] | None = None,
     ) -> None:
         self.streams = streams
         self.lanes = lanes
         self.close_timeout = close_timeout
         self.chunk = CHUNK  # bytes per read
-        self.mute: set[Side] = set()  # sides that will not send any more
+        self.read_closed: set[Side] = set()  # sides that will not send any more
         # What lanes have passed behind something that waits, and until when there is time for it.
-        self.ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
+        self.read_ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
         self.leaving: dict[Side, float] = {}
-        self.paying: dict[Side, int] = dict.fromkeys(streams, 0)  # octets that a gate looks at
-        self.deaf: set[Side] = set()  # sides that cannot be sent to any more
+        self.limited_octets: dict[Side, int] = dict.fromkeys(
+            streams, 0
+        )  # octets that a gate looks at
+        self.write_failed: set[Side] = set()  # sides that cannot be sent to any more
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()  # set with `ending`
-        self.tolls = tolls or {}
-        for side, toll in self.tolls.items():
-            toll.begin(lanes[side], lanes.values())
+        self.rate_limits = rate_limits or {}
+        for side, rate_limit in self.rate_limits.items():
+            rate_limit.bind(lanes[side], lanes.values())
 
     async def run(
         self, early: dict[Side, bytes], unsent: dict[Side, bytes] | None = None
@@ -107,20 +110,20 @@ class Relay:
         unsent = unsent or dict.fromkeys(self.streams, b"")
         try:
             with self.scope:
-                if (last := self._left_to_speak(early, unsent)) is None:
+                if (last := self._only_sender(early, unsent)) is None:
                     async with trio.open_nursery() as nursery:
                         for side in self.streams:
                             start = nursery.start_soon
-                            start(self._direct, side, early[side], unsent[OTHER[side]])
+                            start(self._relay_direction, side, early[side], unsent[OTHER[side]])
                 else:
-                    await self._direct(last, early[last], unsent[OTHER[last]])
-                if self._client_can_go():
-                    await self._part(Side.CLIENT)
-                    await self._part(Side.BACKEND)
+                    await self._relay_direction(last, early[last], unsent[OTHER[last]])
+                if self._client_may_close():
+                    await self._close_side(Side.CLIENT)
+                    await self._close_side(Side.BACKEND)
                 else:
                     async with trio.open_nursery() as nursery:
                         for side in self.streams:
-                            nursery.start_soon(self._part, side)
+                            nursery.start_soon(self._close_side, side)
         finally:
             for lane in self.lanes.values():
                 lane.wake = None  # it refers to this; without it no garbage collector is needed
@@ -131,10 +134,10 @@ class Relay:
                         await trio.aclose_forcefully(stream)
         if self.ending is None:
             # One could not be sent to, and yet neither of them ended within the deadline.
-            return Ending(min(self.deaf), CloseCode.ABNORMAL, "connection lost")
+            return Ending(min(self.write_failed), CloseCode.ABNORMAL, "connection lost")
         return self.ending
 
-    def _left_to_speak(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Side | None:
+    def _only_sender(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Side | None:
         """Return the one side that still speaks when the other's Close has passed already.
 
         The shuttle hands most connections over like that; two tasks would have one too many.
@@ -142,29 +145,32 @@ class Relay:
         for side, other in OTHER.items():
             lane, opposite = self.lanes[side], self.lanes[other]
             passed = lane.close is not None and lane.finished and lane.ending is None
-            waits = side in self.tolls and self.tolls[side].waiting  # that Close, too
+            waits = side in self.rate_limits and self.rate_limits[side].waiting  # that Close, too
             if passed and not (opposite.over or early[side] or unsent[other] or waits):
-                self._spoke_last(side, lane)
+                self._on_last_frame(side, lane)
                 return other
         return None
 
-    def _client_can_go(self) -> bool:
+    def _client_may_close(self) -> bool:
         """Tell whether nothing is to be waited for before the client's connection is closed."""
-        return self._handshaken(Side.CLIENT) or Side.CLIENT in self.mute
+        return self._close_handshake_done(Side.CLIENT) or Side.CLIENT in self.read_closed
 
-    def _handshaken(self, side: Side) -> bool:
+    def _close_handshake_done(self, side: Side) -> bool:
         return self.lanes[side].close is not None and self.lanes[OTHER[side]].finished
 
-    async def _direct(self, side: Side, early: bytes, unsent: bytes) -> None:
+    async def _relay_direction(self, side: Side, early: bytes, unsent: bytes) -> None:
         """Carry one direction until `side` has said its last: a Close, a violation, its end."""
         lane, source = self.lanes[side], self.streams[side]
         other = OTHER[side]
-        sink, say = self.streams[other], self.sender(other)
+        sink, send_own = self.streams[other], self.sender(other)
         # What the sender says pays its toll; what the gateway says itself does not.
-        toll, send = self.tolls.get(side), say
-        ahead = self.ahead[side]
-        if toll is not None:
-            send = self._paying(side, toll.guarding(say, self.ended, partial(self._left, side)))
+        rate_limit, send = self.rate_limits.get(side), send_own
+        read_ahead = self.read_ahead[side]
+        if rate_limit is not None:
+            send = self._limited(
+                side,
+                rate_limit.limiting(send_own, self.ended, partial(self._read_while_paused, side)),
+            )
         reading: trio.CancelScope | None = None
 
         def wake() -> None:
@@ -175,21 +181,21 @@ class Relay:
                 reading.cancel()
 
         lane.wake = wake
-        await self._send(other, unsent, say)
-        if toll is not None and (waiting := toll.take_waiting()):
+        await self._send(other, unsent, send_own)
+        if rate_limit is not None and (waiting := rate_limit.take_waiting()):
             await self._send(other, waiting, send)
-        if early and (passed := self._look(side, early)):
+        if early and (passed := self._scan(side, early)):
             await self._send(other, passed, send)
         while True:
-            while ahead:
-                await self._send(other, ahead.popleft(), send)
+            while read_ahead:
+                await self._send(other, read_ahead.popleft(), send)
             if lane.over:
-                self._spoke_last(side, lane)
+                self._on_last_frame(side, lane)
             if lane.ending is not None:
                 wake()
                 if close := lane.flush():
-                    await self._send(other, close, say)
-                    self._look(side, b"")  # what was held back may be the peer's own Close
+                    await self._send(other, close, send_own)
+                    self._scan(side, b"")  # what was held back may be the peer's own Close
             if lane.over:
                 return
             data: bytes | bytearray | None = None
@@ -205,75 +211,75 @@ class Relay:
                             data = await source.receive_some(self.chunk)
                     except BROKEN:
                         data = b""
-                        self._deafened(side)
+                        self._on_write_failed(side)
                     reading = None
                     if not (data or more) or lane.ending is not None:
                         break
-                    passed = self._look(side, data or b"")
+                    passed = self._scan(side, data or b"")
                     data, more = None, False
                     if passed:
                         try:
                             await send(passed)
                         except BROKEN:
-                            self._deafened(other)
+                            self._on_write_failed(other)
                         passed = b""  # nothing is kept while the next read waits
-                    if lane.halted or ahead:
+                    if lane.halted or read_ahead:
                         break
             reading = None
             # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
             # scope above, and what is sent in a cancelled scope is lost.
             if data or more:
-                await self._send(other, self._look(side, data or b""), send)
+                await self._send(other, self._scan(side, data or b""), send)
             elif data is not None:
-                self._lost(side)
+                self._on_connection_lost(side)
                 self.cut(side)
-                await self._send(other, lane.flush(), say)
+                await self._send(other, lane.flush(), send_own)
                 if not lane.finished:
                     # Lost inside a frame: no Close can be said, the end of the stream has to do.
                     with contextlib.suppress(*BROKEN):
                         await send_eof(sink)
                 return
 
-    def _look(self, side: Side, data: bytes | bytearray) -> Bytes:
+    def _scan(self, side: Side, data: bytes | bytearray) -> Bytes:
         """Feed a lane, for one turn; returns what may pass. Its rest comes before what is read."""
-        if side in self.tolls:
-            return self.lanes[side].feed(data, SCREENED, counted=True)
-        return self.lanes[side].feed(data, LOOKS)
+        if side in self.rate_limits:
+            return self.lanes[side].feed(data, LIMITED_FRAMES_PER_TURN, counted=True)
+        return self.lanes[side].feed(data, FRAMES_PER_TURN)
 
-    def _paying(self, side: Side, pay: Send) -> Send:
+    def _limited(self, side: Side, send_limited: Send) -> Send:
         """Note how much of this side a gate looks at."""
 
         async def send(data: Bytes) -> None:
-            self.paying[side] = len(data)
+            self.limited_octets[side] = len(data)
             try:
-                await pay(data)
+                await send_limited(data)
             finally:
-                self.paying[side] = 0
+                self.limited_octets[side] = 0
 
         return send
 
-    async def _left(self, side: Side) -> float:
+    async def _read_while_paused(self, side: Side) -> float:
         """Read on while something of this side waits; returns when it leaves.
 
         That is the moment until which there is time for what waits. At most a chunk is read, and
         no more than two are kept with all that waits.
         """
-        lane, source, ahead = self.lanes[side], self.streams[side], self.ahead[side]
+        lane, source, read_ahead = self.lanes[side], self.streams[side], self.read_ahead[side]
         while side not in self.leaving:
             data: bytes | bytearray = b""
             if lane.rest:
                 await trio.lowlevel.checkpoint()
-                ahead.append(bytes(self._look(side, b"")))
+                read_ahead.append(bytes(self._scan(side, b"")))
                 continue
             if not lane.over:
-                waiting = self.paying[side] + sum(map(len, ahead))
+                waiting = self.limited_octets[side] + sum(map(len, read_ahead))
                 if (room := min(CHUNK, 2 * CHUNK - waiting)) > 0:
                     with contextlib.suppress(*BROKEN):  # it will look so again
                         data = await source.receive_some(room)
                 else:
-                    await gone(source)
+                    await wait_hangup(source)
             if data:
-                ahead.append(bytes(self._look(side, data)))
+                read_ahead.append(bytes(self._scan(side, data)))
             else:
                 self.leaving[side] = trio.current_time() + self.close_timeout
         return self.leaving[side]
@@ -284,35 +290,35 @@ class Relay:
 
     def cut(self, side: Side) -> None:
         """React to a frame of this side whose rest will never come."""
-        if side in self.tolls and self.tolls[side].sieve.swallowing:
+        if side in self.rate_limits and self.rate_limits[side].policer.discarding:
             self.lanes[side].cut()  # nothing of it has been sent
 
     async def _send(self, side: Side, data: Bytes, send: Send) -> None:
-        if data and side not in self.deaf:
+        if data and side not in self.write_failed:
             try:
                 await send(data)
             except BROKEN:
-                self._deafened(side)
+                self._on_write_failed(side)
 
-    def _deafened(self, side: Side) -> None:
+    def _on_write_failed(self, side: Side) -> None:
         """Send no more to a side that cannot be reached; its last words may still be unread."""
-        self.deaf.add(side)
+        self.write_failed.add(side)
         self.lanes[OTHER[side]].finished = True
-        self._hurry()
+        self._start_deadline()
 
     def end(self, ending: Ending) -> None:
         """Note how the connection ends; the first to say so counts and starts the deadline."""
         if self.ending is None:
             self.ending = ending
             self.ended.set()
-            self._hurry()
+            self._start_deadline()
 
-    def _hurry(self) -> None:
+    def _start_deadline(self) -> None:
         """Start the deadline, unless it runs already."""
         deadline = trio.current_time() + self.close_timeout
         self.scope.deadline = min(self.scope.deadline, deadline)
 
-    def _spoke_last(self, side: Side, lane: Lane) -> None:
+    def _on_last_frame(self, side: Side, lane: Lane) -> None:
         if lane.violation is not None:
             what = f"{side}: {lane.violation.what}"
             self.end(Ending(side, lane.violation.code, what))
@@ -320,9 +326,9 @@ class Relay:
         elif lane.close is not None:
             self.end(Ending(side, lane.close.code, lane.close.reason))
 
-    def _lost(self, side: Side) -> None:
+    def _on_connection_lost(self, side: Side) -> None:
         """React to the end of what a side sends, before its Close frame."""
-        self.mute.add(side)
+        self.read_closed.add(side)
         lane, opposite = self.lanes[side], self.lanes[OTHER[side]]
         self.end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
         if opposite.close is not None:
@@ -335,7 +341,7 @@ class Relay:
         # It may only have stopped sending: tell it why the connection ends.
         opposite.end(CloseCode.PROTOCOL_ERROR, "connection ended without a Close frame")
 
-    async def _part(self, side: Side) -> None:
+    async def _close_side(self, side: Side) -> None:
         """Close one connection so that the peer can still read the last frame sent to it.
 
         Closing with unread bytes in the socket would reset it and destroy what is under way.
@@ -343,10 +349,10 @@ class Relay:
         server there, gets to close first (RFC 6455 §7.1.1).
         """
         stream = self.streams[side]
-        handshaken = self._handshaken(side)
-        if side not in self.mute and not (handshaken and side is Side.CLIENT):
+        close_handshake_done = self._close_handshake_done(side)
+        if side not in self.read_closed and not (close_handshake_done and side is Side.CLIENT):
             with contextlib.suppress(*BROKEN):
-                await hang_up(stream, wait_only=handshaken)
+                await lingering_close(stream, wait_only=close_handshake_done)
         if close_now(stream):
             return
         with contextlib.suppress(*BROKEN):

@@ -5,9 +5,9 @@ cdef enum:
     LEAST = 0
     MOST = 0
     SHARE = 1
-    LOOKS = 4096
+    FRAMES_PER_TURN = 4096
 
-cdef inline unsigned long long alike(
+cdef inline unsigned long long count_alike(
     const unsigned char *data, unsigned long long start, unsigned long long size,
     unsigned long long step, int octets
 ) noexcept:

@@ -12,10 +12,10 @@ LEAST = 4  # frames in a row for which it pays to look
 MOST = 1024  # frames of which one look tells
 SHARE = 16  # so many frames of a row take no longer than one that is looked at alone
 # Frames that are looked at in one turn: 0.1 ms of Python; compiled they are more, and take less.
-LOOKS = 128
+FRAMES_PER_TURN = 128
 
 
-def alike(data: bytes | bytearray, start: int, size: int, step: int, octets: int) -> int:
+def count_alike(data: bytes | bytearray, start: int, size: int, step: int, octets: int) -> int:
     """Count the frames in `data[start:size]` whose first octets are those of the first frame.
 
     They begin `step` octets apart; the last one may be incomplete behind its first octets.

@@ -1,7 +1,7 @@
 """TLS on a non-blocking socket, as a Trio stream: OpenSSL reads and writes the socket itself.
 
 Trio's own TLS stream moves every byte through two memory buffers; here there are none, and both
-drivers of the relay can use the socket: `pump` as a stream, `shuttle` in its epoll set.
+drivers of the relay can use the socket: `pump` as a stream, `tunnels` in its epoll set.
 
 Theory of operation. OpenSSL does not read ahead: it takes one record off the socket at a time.
 Whoever reads with room for a whole one (`RECORD`) leaves nothing decrypted inside OpenSSL, where
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-RECORD = 16 * 1024  # bytes that one TLS record may hold (RFC 8446 §5.1)
 _CHUNK = 64 * 1024
 
 
@@ -109,7 +108,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise trio.BrokenResourceError from error
 
-    def say_goodbye(self) -> None:
+    def send_close_notify(self) -> None:
         """Send the end that TLS asks for, if the socket takes it; nothing can be said after it."""
         with contextlib.suppress(OSError, ValueError):  # it would wait for the peer's: not here
             self.tls.unwrap()
@@ -118,7 +117,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
         """Close, with a goodbye, without waiting for the peer's."""
         if self.tls.fileno() != -1:
             trio.lowlevel.notify_closing(self.tls)
-            self.say_goodbye()
+            self.send_close_notify()
             self.tls.close()
         await trio.lowlevel.checkpoint()
 

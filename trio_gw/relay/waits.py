@@ -2,7 +2,7 @@
 
 Trio registers a socket anew for every wait, and a deadline takes a cancel scope: in a handshake,
 where each socket is waited for once or twice, both cost more than all that is done between the
-waits. Here the epoll set of the road, whose guests they are (`relay.shuttle`), and one heap of
+waits. Here the epoll set of the road, whose guests they are (`relay.tunnel`), and one heap of
 deadlines serve all tasks that wait; a task is woken with the reason why (`Woken`). To cancel a task
 that waits here is to forget its wait.
 
@@ -22,7 +22,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trio_gw.relay.turn import Sockets
+    from trio_gw.relay.epoll_loop import Poller
 
 STALE = 1000  # deadlines of waits that are over, and kept nevertheless
 
@@ -31,8 +31,8 @@ class Woken(enum.Enum):
     """Why a task goes on."""
 
     READY = enum.auto()  # there is something to read, or an end, or an error
-    LATE = enum.auto()  # the deadline has passed
-    LEFT = enum.auto()  # the peer on whose behalf it waited has hung up
+    TIMED_OUT = enum.auto()  # the deadline has passed
+    HUNG_UP = enum.auto()  # the peer on whose behalf it waited has hung up
 
 
 class _Wait:
@@ -55,8 +55,8 @@ class _Wait:
     def ready(self) -> None:
         self.wake(Woken.READY)
 
-    def left(self) -> None:
-        self.wake(Woken.LEFT)
+    def hung_up(self) -> None:
+        self.wake(Woken.HUNG_UP)
 
     def wake(self, why: Woken) -> None:
         if self.over:  # woken for something else just now
@@ -72,19 +72,19 @@ class _Wait:
 
     def end(self) -> None:
         self.over = True
-        self.waits.forget(self.fd)
+        self.waits.unwatch(self.fd)
         if self.peer >= 0:
-            self.waits.forget(self.peer)
+            self.waits.unwatch(self.peer)
 
 
 class Waits:
     """All waits of one process, on its road. `run` watches the time.
 
-    `sockets` are those of the road while it is served; `running` tells whether the time is watched.
+    `poller` are those of the road while it is served; `running` tells whether the time is watched.
     """
 
     def __init__(self) -> None:
-        self.sockets: Sockets | None = None
+        self.poller: Poller | None = None
         self.running = False
         self._waiting = 0
         self._due: list[_Wait] = []
@@ -107,30 +107,30 @@ class Waits:
             while due and (due[0].over or due[0].due <= now):
                 wait = heapq.heappop(due)
                 if not wait.over:
-                    wait.wake(Woken.LATE)
+                    wait.wake(Woken.TIMED_OUT)
             self._next = due[0].due if due else math.inf
             with trio.CancelScope(deadline=self._next) as self._sleep:
                 await trio.sleep_forever()
 
     def watch(self, fd: int, interest: int, call: Callable[[], None]) -> bool:
-        """Call when a socket is of interest, until `forget` is; that has to be soon.
+        """Call when a socket is of interest, until `unwatch` is; that has to be soon.
 
         Tells whether it will be; the road may be closed or full, or the socket be closed.
         """
-        sockets = self.sockets
-        if sockets is None or fd < 0:
+        poller = self.poller
+        if poller is None or fd < 0:
             return False
         try:
-            sockets.watch(fd, interest, call)
+            poller.watch(fd, interest, call)
         except (OSError, ValueError):
             return False
         return True
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Watch a socket no longer; before it is closed or handed on."""
-        if (sockets := self.sockets) is not None:
+        if (poller := self.poller) is not None:
             try:
-                sockets.forget(fd)
+                poller.unwatch(fd)
             except OSError:  # it is closed already
                 return
 
@@ -139,25 +139,25 @@ class Waits:
         fd: int,
         due: float = math.inf,
         peer: int = -1,
-        lend: Callable[[Callable[[], None]], None] | None = None,
+        expose: Callable[[Callable[[], None]], None] | None = None,
     ) -> Woken:
         """Wait until a socket has something to read, until `due`, or until a peer hangs up.
 
         `due` is a moment of Trio's clock; `peer` is the other socket's number, if there is one.
-        `lend` is given what ends the wait before its time.
+        `expose` is given what ends the wait before its time.
         """
         wait = _Wait(self, fd, due, peer)
         if not self.watch(fd, select.EPOLLIN, wait.ready):
             with trio.CancelScope(deadline=due):
                 await trio.lowlevel.wait_readable(fd)
                 return Woken.READY
-            return Woken.LATE
-        if peer >= 0 and not self.watch(peer, select.EPOLLRDHUP, wait.left):
+            return Woken.TIMED_OUT
+        if peer >= 0 and not self.watch(peer, select.EPOLLRDHUP, wait.hung_up):
             wait.peer = -1
         if due < math.inf:
             self._add(wait)
-        if lend is not None:
-            lend(wait.ready)
+        if expose is not None:
+            expose(wait.ready)
         self._waiting += 1
         try:
             await trio.lowlevel.wait_task_rescheduled(wait.abort)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support.conversation import KEY, Seen, frame, split_frames
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.sieve import Hold, Sieve
+from trio_gw.relay.policer import Pause, Policer
 from trio_gw.wire import frames
 
 
@@ -87,11 +87,11 @@ def wire(script: list[Message], key: bytes | None) -> tuple[bytes, list[tuple[in
     return data, expected, octets
 
 
-def through(lane: Lane, sieve: Sieve, chunks: list[bytes]) -> bytes:
+def through(lane: Lane, policer: Policer, chunks: list[bytes]) -> bytes:
     out = b""
     for chunk in chunks:
-        for part in sieve.feed(lane.feed(chunk)):
-            assert not isinstance(part, Hold)
+        for part in policer.feed(lane.feed(chunk)):
+            assert not isinstance(part, Pause)
             out += part
     return out
 
@@ -116,21 +116,21 @@ def test_a_dropped_message_leaves_no_trace(
         chunks.append(data[at : at + step])
         at += step
     chunks.append(data[at:])
-    gate = Script(*(message.passes for message in script))
-    sieve = Sieve(gate, clock, masked=masked)
+    limiter = Script(*(message.passes for message in script))
+    policer = Policer(limiter, clock, masked=masked)
     lane = Lane(masked=masked)
-    out = through(lane, sieve, [chunk for chunk in chunks if chunk])
+    out = through(lane, policer, [chunk for chunk in chunks if chunk])
     found, rest = split_frames(out)
     assert rest == b""
     assert shown(found) == expected
-    assert gate.octets == octets
-    assert sieve.dropped == sum(not message.passes for message in script)
+    assert limiter.octets == octets
+    assert policer.dropped == sum(not message.passes for message in script)
     # What was dropped is no longer in the way of those to come, nor of a receiver that is strict.
     receiver = Lane(masked=masked)
     receiver.feed(out)
     assert receiver.violation is None
     goodbye = frame(frames.CLOSE, key=key)
-    assert through(lane, sieve, [goodbye]) == goodbye
+    assert through(lane, policer, [goodbye]) == goodbye
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,10 +141,10 @@ def test_a_dropped_message_leaves_no_trace(
 def test_what_waits_is_sent_in_its_place(script: list[Message], holds: list[bool]) -> None:
     script = [message._replace(passes=True) for message in script]
     data, expected, _ = wire(script, None)
-    sieve = Sieve(Script(*holds, action="pause"), clock, masked=False)
+    policer = Policer(Script(*holds, action="pause"), clock, masked=False)
     out, held = b"", 0
-    for part in sieve.feed(data):
-        if isinstance(part, Hold):
+    for part in policer.feed(data):
+        if isinstance(part, Pause):
             assert part == (101.0, "", len(out))
             assert split_frames(out)[1] == b"", "everything before it has been told"
             held += 1
@@ -156,12 +156,12 @@ def test_what_waits_is_sent_in_its_place(script: list[Message], holds: list[bool
 
 def test_a_limit_that_closes_says_so_once_and_lets_nothing_pass() -> None:
     message, ping = frame(frames.TEXT, b"x", key=KEY), frame(frames.PING, key=KEY)
-    sieve = Sieve(Script(True, *[False] * 9, action="close"), clock, masked=True)
+    policer = Policer(Script(True, *[False] * 9, action="close"), clock, masked=True)
     out, endings = b"", []
-    for part in sieve.feed(message + ping + message + ping + message):
-        if isinstance(part, Hold):
+    for part in policer.feed(message + ping + message + ping + message):
+        if isinstance(part, Pause):
             endings.append(part.ending)
-            sieve.closing = True
+            policer.closing = True
         else:
             out += part
     assert endings == ["no"]
@@ -169,10 +169,10 @@ def test_a_limit_that_closes_says_so_once_and_lets_nothing_pass() -> None:
 
 
 def test_a_dropped_frame_that_is_under_way_is_being_swallowed() -> None:
-    sieve = Sieve(Script(False, True), clock, masked=False)
+    policer = Policer(Script(False, True), clock, masked=False)
     data = frame(frames.TEXT, b"hello")
     told = [
-        (b"".join(map(bytes, sieve.feed(part))), sieve.swallowing)  # type: ignore[arg-type]
+        (b"".join(map(bytes, policer.feed(part))), policer.discarding)  # type: ignore[arg-type]
         for part in (data[:4], data[4:], data[:4])
     ]
     assert told == [(b"", True), (b"", False), (data[:4], False)]
@@ -212,49 +212,49 @@ def test_a_verdict_that_lasts_is_used_for_the_rest(
         chunks.append(data[at : at + step])
         at += step
     chunks = [chunk for chunk in chunks if chunk]
-    gate = Full(room, "drop")
-    sieve = Sieve(gate, clock, masked=True)
-    found, rest = split_frames(through(Lane(masked=True), sieve, chunks))
+    limiter = Full(room, "drop")
+    policer = Policer(limiter, clock, masked=True)
+    found, rest = split_frames(through(Lane(masked=True), policer, chunks))
     assert rest == b""
     assert shown(found) == expected
-    assert gate.octets == octets
+    assert limiter.octets == octets
     dropped = max(0, len(script) - room)
-    assert sieve.dropped == dropped
-    assert gate.asked + gate.unasked == len(script)
-    assert gate.asked <= min(len(script), room) + min(dropped, len(chunks))
+    assert policer.dropped == dropped
+    assert limiter.asked + limiter.unasked == len(script)
+    assert limiter.asked <= min(len(script), room) + min(dropped, len(chunks))
 
 
 def test_a_verdict_is_used_no_longer_than_it_lasts() -> None:
     times = [100 + number / 64 for number in range(640)]
-    gate = Full(1, "drop")
-    sieve = Sieve(gate, lambda: times.pop(0), masked=False)
+    limiter = Full(1, "drop")
+    policer = Policer(limiter, lambda: times.pop(0), masked=False)
     message = frame(frames.TEXT, b"x")
-    assert b"".join(map(bytes, sieve.feed(message * 640))) == message * 10  # type: ignore[arg-type]
-    assert sieve.dropped == 630
-    assert gate.asked == 2 * 10, "one that passes, and one that says that no more do"
-    assert gate.unasked == 640 - 2 * 10
+    assert b"".join(map(bytes, policer.feed(message * 640))) == message * 10  # type: ignore[arg-type]
+    assert policer.dropped == 630
+    assert limiter.asked == 2 * 10, "one that passes, and one that says that no more do"
+    assert limiter.unasked == 640 - 2 * 10
 
 
 def test_a_clock_that_is_set_back_ends_a_verdict() -> None:
     times = [100.0, 100.5, 90.0, 90.1, 90.2]
-    gate = Full(1, "drop")
-    sieve = Sieve(gate, lambda: times.pop(0), masked=False)
+    limiter = Full(1, "drop")
+    policer = Policer(limiter, lambda: times.pop(0), masked=False)
     message = frame(frames.TEXT, b"x")
-    assert b"".join(map(bytes, sieve.feed(message * 5))) == message * 2  # type: ignore[arg-type]
-    assert (sieve.dropped, gate.asked, gate.unasked) == (3, 4, 1)
+    assert b"".join(map(bytes, policer.feed(message * 5))) == message * 2  # type: ignore[arg-type]
+    assert (policer.dropped, limiter.asked, limiter.unasked) == (3, 4, 1)
     assert times == []
 
 
 def test_who_is_closed_for_a_limit_is_not_judged_message_by_message() -> None:
-    gate = Full(1, "close")
-    sieve = Sieve(gate, clock, masked=False)
+    limiter = Full(1, "close")
+    policer = Policer(limiter, clock, masked=False)
     message, ping = frame(frames.TEXT, b"x"), frame(frames.PING)
     out = b""
-    for part in sieve.feed(message + (message + ping) * 500):
-        if isinstance(part, Hold):
+    for part in policer.feed(message + (message + ping) * 500):
+        if isinstance(part, Pause):
             assert part.ending == "full"
-            sieve.closing = True
+            policer.closing = True
         else:
             out += part
     assert out == message + ping * 500
-    assert (sieve.dropped, gate.asked, gate.unasked) == (500, 3, 499)
+    assert (policer.dropped, limiter.asked, limiter.unasked) == (500, 3, 499)

@@ -21,7 +21,7 @@ cdef extern from "sys/socket.h" nogil:
     Py_ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
 
 cdef enum:
-    MOST = 256
+    MAX_EVENTS = 256
 
 ctypedef (int, unsigned int) Ready
 
@@ -33,11 +33,11 @@ cdef inline double now() noexcept:
 
 
 cdef inline int wait(
-    int number, object epoll, Ready[MOST] ready, int most, double seconds
+    int number, object epoll, Ready[MAX_EVENTS] ready, int most, double seconds
 ) except -1:
-    cdef epoll_event events[MOST]
+    cdef epoll_event events[MAX_EVENTS]
     cdef int milliseconds, found, index
-    most = min(most, MOST)
+    most = min(most, MAX_EVENTS)
     if seconds > 0:
         milliseconds = <int> min(seconds * 1000 + 1, 1e9)  # never too early
         with nogil:

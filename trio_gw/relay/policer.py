@@ -4,7 +4,7 @@ Fed with what a `Lane` passed, so every header is valid and whole. A message is 
 begins; all its frames share that fate, so none is ever cut in two, and no continuation goes out
 without its beginning. Control frames pass, also between the frames of a message that does not.
 
-`feed` yields what is to be sent and, where a message has to wait, a `Hold`: it has been told
+`feed` yields what is to be sent and, where a message has to wait, a `Pause`: it has been told
 everything before it, and asks the gate again when it is resumed, or fed with the rest.
 
 A verdict that lasts is not asked for again in what is fed at once: nobody else asks meanwhile, so
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
 
-class Verdict(Protocol):
+class Exceeded(Protocol):
     """Why a message may not pass, until when (epoch seconds), and what is to be done.
 
     If it `lasts`, no other message passes until then, either, as long as nobody else asks.
@@ -39,19 +39,19 @@ class Verdict(Protocol):
     def lasts(self) -> bool: ...
 
 
-class Gate(Protocol):
+class MessageLimiter(Protocol):
     """Who decides. `take` counts what it lets pass; `add` a further frame of that.
 
     A message that was held up is asked about `again`. `drop` hears of messages for which the last
     verdict was used, so that it was not asked about them.
     """
 
-    def take(self, octets: int, now: float, again: bool = False) -> Verdict | None: ...
+    def take(self, octets: int, now: float, again: bool = False) -> Exceeded | None: ...
     def add(self, octets: int, now: float) -> None: ...
     def drop(self, messages: int) -> None: ...
 
 
-class Hold(NamedTuple):
+class Pause(NamedTuple):
     """Nothing may pass before `until` (epoch seconds); or never again, because of `ending`.
 
     `at` is the place in what was fed from which on nothing has been judged.
@@ -62,7 +62,9 @@ class Hold(NamedTuple):
     at: int = 0
 
 
-def weigh(data: bytes | bytearray | memoryview, left: int, *, masked: bool) -> tuple[int, int]:
+def count_frames(
+    data: bytes | bytearray | memoryview, left: int, *, masked: bool
+) -> tuple[int, int]:
     """Count the messages that begin in what a lane passed, and what its data frames announce.
 
     So much was to come of the frame under way before that.
@@ -88,14 +90,16 @@ def _frame(view: memoryview, at: int) -> tuple[int, int, int]:
     return first, length, head
 
 
-class Sieve:
+class Policer:
     """One direction. `masked` as for its lane."""
 
-    def __init__(self, gate: Gate, clock: Callable[[], float], *, masked: bool) -> None:
+    def __init__(
+        self, limiter: MessageLimiter, clock: Callable[[], float], *, masked: bool
+    ) -> None:
         self.closing = False  # the connection ends: what would have to wait is dropped
         self.dropping = False  # the last message that was judged does not pass
         self.dropped = 0  # messages
-        self._gate = gate
+        self._limiter = limiter
         self._clock = clock
         self._key = 4 if masked else 0
         self._left = 0  # bytes still to come of the current frame
@@ -105,7 +109,7 @@ class Sieve:
         self._unheard = 0  # messages dropped for that, of which the gate has not heard
 
     @property
-    def swallowing(self) -> bool:
+    def discarding(self) -> bool:
         """Tell whether the frame that is under way does not pass."""
         return self._left > 0 and not self._passes
 
@@ -115,7 +119,7 @@ class Sieve:
         self._passes = True
         self.dropping = False
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Bytes | Hold]:
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Bytes | Pause]:
         """Judge what a lane passed."""
         view = memoryview(data)
         size = len(view)
@@ -127,14 +131,14 @@ class Sieve:
                 first, length, head = _frame(view, at)
                 self._passes = True
                 if first & 0x0F < frames.CLOSE:
-                    for hold in self._judge(first & 0x0F, length):
+                    for pause in self._judge(first & 0x0F, length):
                         if at > begin:
                             passed.append(view[begin:at])
                             begin = at
                         if passed:
                             yield _joined(passed)
                             passed = []
-                        yield hold._replace(at=at)
+                        yield pause._replace(at=at)
                     self._passes = not self.dropping
                 if not self._passes and at > begin:
                     passed.append(view[begin:at])
@@ -150,11 +154,11 @@ class Sieve:
         if passed:
             yield _joined(passed)
 
-    def _judge(self, opcode: int, length: int) -> Iterator[Hold]:
+    def _judge(self, opcode: int, length: int) -> Iterator[Pause]:
         """Decide about a data frame: sets `dropping`, and yields while the gate has to be asked."""
         if opcode == frames.CONTINUATION:
             if not self.dropping:
-                self._gate.add(length, self._clock())
+                self._limiter.add(length, self._clock())
             return
         now = self._clock()
         if self._shut[0] <= now < self._shut[1]:
@@ -165,7 +169,7 @@ class Sieve:
         self._tell()
         self.dropping = False
         again, self._again = self._again, False
-        while (shut := self._gate.take(length, now, again)) is not None:
+        while (shut := self._limiter.take(length, now, again)) is not None:
             if self.closing or shut.action == "drop":
                 self._again = False
                 self.dropping = True
@@ -174,14 +178,14 @@ class Sieve:
                     self._shut = now, shut.until
                 return
             again = self._again = True
-            yield Hold(shut.until, shut.reason if shut.action == "close" else "")
+            yield Pause(shut.until, shut.reason if shut.action == "close" else "")
             now = self._clock()
         self._again = False
 
     def _tell(self) -> None:
         """Let the gate hear of what was dropped without asking."""
         if self._unheard:
-            self._gate.drop(self._unheard)
+            self._limiter.drop(self._unheard)
             self._unheard = 0
 
 

@@ -1,6 +1,6 @@
 """The system calls of the relay: on plain sockets that do not block, and the wait for them.
 
-This is what they are in Python. Where the relay is compiled, `calls.pxd` takes its place, with
+This is what they are in Python. Where the relay is compiled, `syscalls.pxd` takes its place, with
 the same functions calling the C library.
 """
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import select
 
-__all__ = ["MOST", "now", "receive", "transmit", "wait"]
+__all__ = ["MAX_EVENTS", "now", "receive", "transmit", "wait"]
 
-MOST = 256  # sockets that one wait tells of
+MAX_EVENTS = 256  # sockets that one wait tells of
 Ready = list[tuple[int, int]]  # their numbers, and for what they are ready
 
 

@@ -12,10 +12,10 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, frame
-from support.relays import Relay, relaying, road, tcp
-from trio_gw.relay import bypass
-from trio_gw.relay.shuttle import Shuttle
-from trio_gw.relay.turn import Sockets
+from support.relays import Relay, fast_path, relaying, tcp
+from trio_gw.relay import trio_wait
+from trio_gw.relay.epoll_loop import Poller
+from trio_gw.relay.tunnel import Tunnels
 from trio_gw.wire.frames import BINARY
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ NEVER = 3600
 PING, PONG = frame(BINARY, b"ping", key=KEY), frame(BINARY, b"pong")
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["shared", "sole"])
-def sole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[False, True], ids=["shared", "exclusive"])
+def exclusive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all roads for processes that have what Trio waits for to themselves, or do not."""
-    monkeypatch.setattr(Shuttle.__init__, "__kwdefaults__", {"sole": request.param})
+    monkeypatch.setattr(Tunnels.__init__, "__kwdefaults__", {"exclusive": request.param})
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ class Passes(trio.abc.Instrument):
 
 async def test_messages_pass_while_trio_waits() -> None:
     passes = Passes()
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await trio.to_thread.run_sync(talk, relay, 10)
         trio.lowlevel.add_instrument(passes)
         await trio.to_thread.run_sync(talk, relay, 500)
@@ -98,7 +98,7 @@ async def test_messages_pass_while_trio_waits() -> None:
 
 async def test_what_trio_has_to_do_is_done_meanwhile() -> None:
     """Tasks, other sockets and threads get on while messages go to and fro without a pause."""
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         async with talking(relay):
             one, other = trio.socket.socketpair()
             with one, other:
@@ -127,14 +127,14 @@ async def lateness(seconds: float) -> float:
 
 
 async def test_deadlines_are_kept_beside_traffic() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         async with talking(relay):
             assert min([await lateness(0.1) for _ in range(5)]) < 0.05
         relay.scope.cancel()
 
 
 async def test_deadlines_are_kept_in_silence() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
         assert min([await lateness(0.1) for _ in range(5)]) < 0.05
@@ -143,7 +143,7 @@ async def test_deadlines_are_kept_in_silence() -> None:
 
 async def test_a_pair_is_let_go_while_trio_waits() -> None:
     """Its task runs at once, not when something else happens."""
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         with trio.fail_after(20):  # the next deadline; the one of the relay is later
             await trio.to_thread.run_sync(talk, relay, 1)
             with outside(relay.client) as client:
@@ -154,7 +154,7 @@ async def test_a_pair_is_let_go_while_trio_waits() -> None:
 
 async def test_clocks_still_jump(autojump_clock: MockClock) -> None:
     """Nothing happens on the road, so virtual time may pass."""
-    async with relaying(road, close_timeout=NEVER, limit=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER, limit=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
         began = trio.current_time()
@@ -164,7 +164,7 @@ async def test_clocks_still_jump(autojump_clock: MockClock) -> None:
 
 
 async def test_idleness_is_still_noticed() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
         for cushion in (0, 0.001, 0.02):
@@ -172,7 +172,7 @@ async def test_idleness_is_still_noticed() -> None:
         relay.scope.cancel()
 
 
-@pytest.mark.parametrize("sole", [False], indirect=True)
+@pytest.mark.parametrize("exclusive", [False], indirect=True)
 async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
     """As when another process has accepted a connection: the road is served all the same."""
 
@@ -188,7 +188,10 @@ async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
     mine, other = socket.socketpair()
     with mine, other:
         mine.setblocking(False)
-        async with relaying(road, close_timeout=NEVER) as relay, trio.open_nursery() as nursery:
+        async with (
+            relaying(fast_path, close_timeout=NEVER) as relay,
+            trio.open_nursery() as nursery,
+        ):
             await trio.to_thread.run_sync(talk, relay, 1)
             takes = Takes()
             trio.lowlevel.add_instrument(takes)  # it comes behind the road's
@@ -215,54 +218,54 @@ async def relays_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """The road works, through Trio."""
     ran: list[bool] = []
 
-    class Seen(bypass.Bypass):
+    class Seen(trio_wait.TrioWait):
         async def run(self) -> None:
             await super().run()
             ran.append(bool(self._found))
 
-    monkeypatch.setattr("trio_gw.relay.shuttle.Bypass", Seen)
-    async with relaying(road, close_timeout=NEVER) as relay:
+    monkeypatch.setattr("trio_gw.relay.tunnel.TrioWait", Seen)
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await trio.to_thread.run_sync(talk, relay, 20)
-        assert len(relay.shuttle or ()) == 1
+        assert len(relay.tunnels or ()) == 1
         assert ran == [False]
         relay.scope.cancel()
 
 
 async def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bypass, "FDINFO", tmp_path / "none")
+    monkeypatch.setattr(trio_wait, "FDINFO", tmp_path / "none")
     await relays_without(monkeypatch)
 
 
 async def test_where_proc_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "3").write_text("pos:\t0\n")
-    monkeypatch.setattr(bypass, "FDINFO", tmp_path)
+    monkeypatch.setattr(trio_wait, "FDINFO", tmp_path)
     await relays_without(monkeypatch)
 
 
 async def test_where_trios_set_cannot_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(Sockets):
-        def heed(self, number: int) -> None:
+    class Full(Poller):
+        def watch_external(self, number: int) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trio_gw.relay.shuttle.Sockets", Full)
+    monkeypatch.setattr("trio_gw.relay.tunnel.Poller", Full)
     await relays_without(monkeypatch)
 
 
 def test_only_one_set_may_watch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bypass, "FDINFO", tmp_path)
+    monkeypatch.setattr(trio_wait, "FDINFO", tmp_path)
     watch = "pos:\t0\ntfd:        7 events:       19 data: 7\ntfd:       70 events: 19\n"
     (tmp_path / "5").write_text(watch)
-    assert bypass.watching(7) == bypass.watching(70) == 5
-    assert bypass.watching(8) is None
+    assert trio_wait.epoll_watching(7) == trio_wait.epoll_watching(70) == 5
+    assert trio_wait.epoll_watching(8) is None
     (tmp_path / "6").write_text(watch)
-    assert bypass.watching(7) is None
+    assert trio_wait.epoll_watching(7) is None
 
 
 async def test_two_roads_in_one_loop() -> None:
     """The second is waited for by Trio; when the first is gone, it still is."""
     async with (
-        relaying(road, close_timeout=NEVER) as first,
-        relaying(road, close_timeout=NEVER) as second,
+        relaying(fast_path, close_timeout=NEVER) as first,
+        relaying(fast_path, close_timeout=NEVER) as second,
     ):
         for relay in (first, second, first):
             await trio.to_thread.run_sync(talk, relay, 20)
@@ -276,7 +279,7 @@ def test_two_loops_in_one_process() -> None:
     """Each finds its own."""
 
     async def relays() -> None:
-        async with relaying(road, close_timeout=NEVER) as relay:
+        async with relaying(fast_path, close_timeout=NEVER) as relay:
             await trio.to_thread.run_sync(talk, relay, 100)
             relay.scope.cancel()
 
@@ -302,16 +305,16 @@ async def test_a_fault_in_the_wait_ends_the_road_and_is_told(
 ) -> None:
     """Trio itself would do without the instrument, and only log it."""
 
-    class Faulty(Sockets):
-        def stay(self, seconds: float) -> bool:
+    class Faulty(Poller):
+        def run_until(self, seconds: float) -> bool:
             raise ZeroDivisionError
 
-    monkeypatch.setattr("trio_gw.relay.shuttle.Sockets", Faulty)
+    monkeypatch.setattr("trio_gw.relay.tunnel.Poller", Faulty)
     relay = Relay(await tcp(), await tcp())
-    relay.shuttle = Shuttle()
+    relay.tunnels = Tunnels()
     with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)):
         async with trio.open_nursery() as nursery:
-            await nursery.start(relay.shuttle.run)
+            await nursery.start(relay.tunnels.run)
             nursery.start_soon(relay.run, (b"", b""), NEVER)
             await trio.sleep_forever()
     assert relay.ending is None

@@ -1,7 +1,7 @@
 """The gate of one direction as the drivers meet it: pass, drop, wait, or end the connection.
 
 On the road (`turn`) a gate is asked once for all that was received, or for more than that where
-there is much room, and only where it does not fit into the limit message by message: a `Sieve`
+there is much room, and only where it does not fit into the limit message by message: a `Policer`
 decides. What it holds up waits here, off the road. Meanwhile a chunk more is read, to see whether
 the sender leaves; then TCP holds up the sender, so that at most two chunks wait in memory. Who
 leaves is given some time for what waits. A connection that ends waits for nobody: what is over the
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from trio_gw.errors import CloseCode
-from trio_gw.relay import sieve
-from trio_gw.relay.sieve import Hold, Sieve, weigh
+from trio_gw.relay import policer
+from trio_gw.relay.policer import Pause, Policer, count_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -40,7 +40,7 @@ class Borrower(Protocol):
     def repay(self) -> tuple[int, int]: ...
 
 
-class Gate(sieve.Gate, Protocol):
+class ChunkLimiter(policer.MessageLimiter, Protocol):
     """Who decides about whole chunks, too.
 
     `fits` lets pass so many messages at once, with so many octets, and counts them; or nothing.
@@ -58,13 +58,13 @@ class Gate(sieve.Gate, Protocol):
     def settle(self) -> None: ...
 
 
-class Toll:
+class RateLimit:
     """One direction. `clock` tells epoch seconds."""
 
-    def __init__(self, gate: Gate, clock: Callable[[], float], *, masked: bool) -> None:
-        self.gate = gate
+    def __init__(self, limiter: ChunkLimiter, clock: Callable[[], float], *, masked: bool) -> None:
+        self.limiter = limiter
         self.clock = clock
-        self.sieve = Sieve(gate, clock, masked=masked)
+        self.policer = Policer(limiter, clock, masked=masked)
         self._masked = masked
         self.busy = False  # the sieve knows of a message that does not pass, or has to
         self.waiting = b""  # on the road: what the lane has passed, and the sieve not yet
@@ -72,63 +72,63 @@ class Toll:
         self._pausing = False
 
     @property
-    def holding(self) -> bool:
+    def paused(self) -> bool:
         """Tell whether something waits for a window to end."""
         return self._pausing or bool(self.waiting)
 
-    def begin(self, lane: Lane, lanes: Iterable[Lane]) -> None:
+    def bind(self, lane: Lane, lanes: Iterable[Lane]) -> None:
         """Learn whose messages these are, and what to end."""
         self._lane = lane
         self._lanes = tuple(lanes)
 
     # -- on the road -----------------------------------------------------------------------
 
-    def settle(self, messages: int, octets: int, now: float, data: Bytes, left: int) -> bool:
+    def end_lease(self, messages: int, octets: int, now: float, data: Bytes, left: int) -> bool:
         """End a loan, and ask for what did not fit into it: `data`, which the lane has passed.
 
         So many messages with so many octets have passed since it began, those of `data` included;
         `left` was to come of the frame under way before that. Returns whether `data` may pass;
         if so it is counted.
         """
-        gate = self.gate
-        lasts = now < gate.until
+        limiter = self.limiter
+        lasts = now < limiter.until
         if lasts:
             # In the same windows it makes no difference when something was counted.
-            gate.take_back(0, 0)
-            if gate.fits(messages, octets, now):
+            limiter.take_back(0, 0)
+            if limiter.fits(messages, octets, now):
                 return True
-        ours = weigh(data, left, masked=self._masked)
+        ours = count_frames(data, left, masked=self._masked)
         before = messages - ours[0], octets - ours[1]
         if lasts:
-            gate.count(*before, now)
+            limiter.count(*before, now)
             return False
-        gate.take_back(*before)
-        return gate.fits(*ours, now)
+        limiter.take_back(*before)
+        return limiter.fits(*ours, now)
 
-    def screen(self, data: Bytes, left: int) -> bytes:
+    def police(self, data: Bytes, left: int) -> bytes:
         """Return what may pass at once of what the lane passed; the rest is dropped or `waiting`.
 
         `left` is what was to come of the frame under way before this.
         """
         if not self.busy:
-            self.sieve.resume(left)
+            self.policer.resume(left)
         view = memoryview(data)
         passed: list[Bytes] = []
-        for part in self.sieve.feed(view):
-            if not isinstance(part, Hold):
+        for part in self.policer.feed(view):
+            if not isinstance(part, Pause):
                 passed.append(part)
             elif part.ending:
-                self._end(part.ending)
+                self._close(part.ending)
             else:
                 self.waiting = bytes(view[part.at :])
                 self._until = part.until
                 break
-        self.busy = self.sieve.dropping
+        self.busy = self.policer.dropping
         return b"".join(passed)
 
     # -- in a task -------------------------------------------------------------------------
 
-    def guarding(self, send: Send, ended: trio.Event, left: Left) -> Send:
+    def limiting(self, send: Send, ended: trio.Event, left: Left) -> Send:
         """Return what takes what the lane passed, and gives `send` what may pass.
 
         `ended` tells that the connection is over; `left` is asked while something waits, and
@@ -136,36 +136,36 @@ class Toll:
         on the road is behind it.
         """
         if not self.busy and not self.waiting:
-            self.sieve.resume(self._lane.need)
+            self.policer.resume(self._lane.need)
 
-        async def pay(data: Bytes) -> None:
-            for part in self.sieve.feed(data):
-                if isinstance(part, Hold):
-                    await self._hold(part, ended, left)
+        async def send_limited(data: Bytes) -> None:
+            for part in self.policer.feed(data):
+                if isinstance(part, Pause):
+                    await self._pause(part, ended, left)
                 else:
                     await send(part)
 
-        return pay
+        return send_limited
 
     def take_waiting(self) -> bytes:
-        """Return what was `waiting` on the road, to be sent through what `guarding` returned."""
+        """Return what was `waiting` on the road, to be sent through what `limiting` returned."""
         data, self.waiting = self.waiting, b""
         return data
 
-    async def _hold(self, hold: Hold, ended: trio.Event, left: Left) -> None:
-        if hold.ending:
-            self._end(hold.ending)
+    async def _pause(self, pause: Pause, ended: trio.Event, left: Left) -> None:
+        if pause.ending:
+            self._close(pause.ending)
         elif self._lane.ending is None and not ended.is_set():
             self._pausing = True
-            self._until = hold.until
+            self._until = pause.until
             try:
-                if await self._window(ended, left):
+                if await self._wait_for_window(ended, left):
                     return
             finally:
                 self._pausing = False
-        self.sieve.closing = True
+        self.policer.closing = True
 
-    async def _window(self, ended: trio.Event, left: Left) -> bool:
+    async def _wait_for_window(self, ended: trio.Event, left: Left) -> bool:
         """Wait until the gate may be asked again; or tell that the connection ends before that."""
         pause = max(self._until - self.clock(), 0)
         due = trio.current_time() + pause
@@ -183,7 +183,7 @@ class Toll:
                 nursery.cancel_scope.cancel()
         return window.cancelled_caught
 
-    def _end(self, reason: str) -> None:
+    def _close(self, reason: str) -> None:
         for lane in self._lanes:
             lane.end(CloseCode.POLICY, reason)
-        self.sieve.closing = True
+        self.policer.closing = True

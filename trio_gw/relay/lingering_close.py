@@ -9,13 +9,13 @@ import trio
 
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.turn import CHUNK
+from trio_gw.relay.sizes import CHUNK
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 """What a stream raises when there is nobody at its other end any more."""
 
 
-async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
+async def lingering_close(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
     """Say nothing more and discard what comes until the peer hangs up too; the caller sets a limit.
 
     Closing with unread bytes in the socket would reset the connection, and destroy the last
@@ -24,7 +24,7 @@ async def hang_up(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
     """
     if not wait_only:
         if isinstance(stream, SecureStream):
-            stream.say_goodbye()
+            stream.send_close_notify()
         await send_eof(stream)
     if isinstance(stream, SecureStream):
         while await stream.receive_raw():
@@ -40,7 +40,7 @@ async def send_eof(stream: trio.abc.Stream) -> None:
         await stream.send_eof()
 
 
-async def gone(stream: trio.abc.Stream) -> None:
+async def wait_hangup(stream: trio.abc.Stream) -> None:
     """Wait until a peer has hung up, whatever it has said before that and nobody has read yet.
 
     Of a stream without a socket that cannot be known.

@@ -12,7 +12,7 @@ from trio_gw.config.tiers import Tier
 from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.limits import Level, Limits, width
-from trio_gw.relay.toll import Toll
+from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 EXCEEDED = "API limit t exceeded"
 
 
-def tolls(
+def rate_limits(
     clock: Callable[[], float], limit: int, action: Any = "drop", **more: Any
-) -> dict[Side, Toll]:
+) -> dict[Side, RateLimit]:
     """Limit both directions of an API by the tier `t`; the directions count as it says."""
     tier = Tier("t", limit, on_exceed=action, **more)
     made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
     gates = made.gates([Level("API", "t", "k")])
     assert gates is not None
     return {
-        Side.CLIENT: Toll(gates.publish, clock, masked=True),
-        Side.BACKEND: Toll(gates.subscribe, clock, masked=False),
+        Side.CLIENT: RateLimit(gates.publish, clock, masked=True),
+        Side.BACKEND: RateLimit(gates.subscribe, clock, masked=False),
     }
 
 
@@ -52,7 +52,7 @@ async def two_of_seven_wait(relay: Relay) -> None:
     await relay.client.sends(says(relay.client, *numbered(7)))
     for payload in numbered(5):
         await relay.backend.hears(payload)
-    assert relay.tolls[Side.CLIENT].holding
+    assert relay.rate_limits[Side.CLIENT].paused
 
 
 async def client_has_left(relay: Relay) -> None:

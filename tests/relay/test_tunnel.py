@@ -17,14 +17,15 @@ import trio
 import trio.testing
 
 from support.conversation import KEY, close, frame
-from support.relays import Relay, relaying, road, road_tls, tcp
-from trio_gw.relay import shuttle as shuttle_module
+from support.relays import Relay, fast_path, fast_path_tls, relaying, tcp
+from trio_gw.relay import tunnel as tunnel_module
+from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.shuttle import AT_ONCE, Shuttle
-from trio_gw.relay.turn import CHUNK, Sockets
+from trio_gw.relay.sizes import CHUNK
+from trio_gw.relay.tunnel import AT_ONCE, Tunnels
 from trio_gw.wire.frames import BINARY, PING, TEXT
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ NEVER = 3600
 @contextlib.asynccontextmanager
 async def shared_road(pairs: int) -> AsyncIterator[list[Relay]]:
     """Run several relays on one road; they are cancelled at the end."""
-    shuttle = Shuttle()
+    tunnels = Tunnels()
     relays = [Relay(await tcp(), await tcp()) for _ in range(pairs)]
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            await nursery.start(shuttle.run)
+            await nursery.start(tunnels.run)
             for relay in relays:
-                relay.shuttle = shuttle
+                relay.tunnels = tunnels
                 nursery.start_soon(relay.run, (b"", b""), NEVER)
-            while len(shuttle) < pairs:
+            while len(tunnels) < pairs:
                 await trio.testing.wait_all_tasks_blocked()
             yield relays
             nursery.cancel_scope.cancel()
@@ -69,7 +70,12 @@ async def receive_exactly(peer: Peer, octets: int) -> bytes:
 
 mixtures = pytest.mark.parametrize(
     ("client", "backend"),
-    [(road, road), (road_tls, road), (road, road_tls), (road_tls, road_tls)],
+    [
+        (fast_path, fast_path),
+        (fast_path_tls, fast_path),
+        (fast_path, fast_path_tls),
+        (fast_path_tls, fast_path_tls),
+    ],
     ids=["plain", "tls client", "tls backend", "tls"],
 )
 
@@ -97,7 +103,7 @@ async def test_ten_thousand_messages_each_way(client: MakePair, backend: MakePai
             nursery.start_soon(talks, relay.backend)
             nursery.start_soon(listens, relay.client, None)
             nursery.start_soon(listens, relay.backend, KEY)
-        assert len(relay.shuttle or ()) == 1
+        assert len(relay.tunnels or ()) == 1
         assert (relay.publish.messages, relay.subscribe.messages) == (10_000, 10_000)
         relay.scope.cancel()
 
@@ -181,7 +187,7 @@ async def test_full_buffers_in_both_directions(client: MakePair, backend: MakePa
                 before = moved
                 await trio.testing.wait_all_tasks_blocked(0.3)
             assert 0 < moved < len(masked) + len(bare)
-            assert len(relay.shuttle or ()) == 1
+            assert len(relay.tunnels or ()) == 1
             async with trio.open_nursery() as readers:
 
                 async def reads(peer: Peer, expected: bytes) -> None:
@@ -197,21 +203,21 @@ async def test_a_stalled_peer_costs_one_chunk_and_no_processor_time(
 ) -> None:
     pairs: list[Pair] = []
 
-    class Seen(shuttle_module._Ride):
-        async def on(self, sockets: Sockets) -> tuple[bytes, bytes]:
+    class Seen(tunnel_module._Tunnel):
+        async def run(self, poller: Poller) -> tuple[bytes, bytes]:
             pairs.append(self)
-            return await super().on(sockets)
+            return await super().run(poller)
 
-    monkeypatch.setattr(shuttle_module, "_Ride", Seen)
-    async with relaying(road, close_timeout=NEVER) as relay:
+    monkeypatch.setattr(tunnel_module, "_Tunnel", Seen)
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         small_buffers(relay)
         await fill(relay, relay.client, relay.backend)
         (pair,) = pairs
-        assert relay.shuttle is not None
-        assert relay.shuttle._sockets is not None
+        assert relay.tunnels is not None
+        assert relay.tunnels._poller is not None
         # Nothing can be done, so nothing is ready: the road sleeps. The kernel may still have been
         # moving what it holds, but not for ever.
-        while relay.shuttle._sockets.serve(AT_ONCE):
+        while relay.tunnels._poller.poll_once(AT_ONCE):
             await trio.lowlevel.checkpoint()
         for end in (pair.client, pair.backend):
             assert 0 < len(end.unsent) <= CHUNK
@@ -220,7 +226,7 @@ async def test_a_stalled_peer_costs_one_chunk_and_no_processor_time(
 
 
 async def test_reset_while_both_directions_are_full() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         small_buffers(relay)
         await fill(relay, relay.client, relay.backend)
         await relay.client.resets()
@@ -244,7 +250,7 @@ async def test_what_was_not_yet_sent_comes_before_the_goodbye(
             while relay.subscribe.octets < CHUNK:
                 await trio.testing.wait_all_tasks_blocked(0.01)
             relay.publish.end(1001, "while full")
-            assert len(relay.shuttle or ()) == 0
+            assert len(relay.tunnels or ()) == 0
             await relay.client.hears(payload)
         await relay.client.is_told(1000, "done")
         await relay.client.closes(1000)
@@ -330,18 +336,18 @@ async def test_pairs_end_without_the_others() -> None:
         await relays[4].client.is_told(1012)
         await relays[5].client.says(b"still")
         await relays[5].backend.hears(b"still")
-        assert len(relays[5].shuttle or ()) == 1
+        assert len(relays[5].tunnels or ()) == 1
 
 
 async def test_descriptors_are_used_again() -> None:
     """The numbers of closed sockets come back at once, as sockets of other pairs."""
-    shuttle = Shuttle()
+    tunnels = Tunnels()
     numbers: set[int] = set()
     async with trio.open_nursery() as nursery:
-        await nursery.start(shuttle.run)
+        await nursery.start(tunnels.run)
         for turn in range(60):
             relay = Relay(await tcp(), await tcp())
-            relay.shuttle = shuttle
+            relay.tunnels = tunnels
             assert isinstance(relay.near, trio.SocketStream | PlainStream)
             numbers.add(relay.near.socket.fileno())
             nursery.start_soon(relay.run, (b"", b""), NEVER)
@@ -361,7 +367,7 @@ async def test_descriptors_are_used_again() -> None:
             await relay.over.wait()
             for peer in (relay.client, relay.backend):
                 await trio.aclose_forcefully(peer.stream)
-            assert len(shuttle) == 0
+            assert len(tunnels) == 0
         nursery.cancel_scope.cancel()
     assert len(numbers) < 60, "no number was ever used again"
 
@@ -369,10 +375,10 @@ async def test_descriptors_are_used_again() -> None:
 class Kept(Pair):
     """A pair that counts how often it is let go."""
 
-    gone = 0
+    released = 0
 
-    def let_go(self) -> None:
-        self.gone += 1
+    def on_release(self) -> None:
+        self.released += 1
 
 
 def plain_pair() -> tuple[Kept, list[socket.socket]]:
@@ -388,34 +394,34 @@ def plain_pair() -> tuple[Kept, list[socket.socket]]:
 def test_both_ends_ready_in_the_round_in_which_the_pair_is_dropped() -> None:
     """The second event of such a round is about a pair that is no longer there."""
     pair, socks = plain_pair()
-    table = Sockets()
-    table.add(pair)
+    table = Poller()
+    table.register(pair)
     socks[2].close()
     socks[3].close()
-    assert table.serve(AT_ONCE) == 2
-    assert pair.gone == 1
+    assert table.poll_once(AT_ONCE) == 2
+    assert pair.released == 1
     assert len(table) == 0
-    assert table.serve(AT_ONCE) == 0
-    table.drop(pair)
-    assert pair.gone == 1
+    assert table.poll_once(AT_ONCE) == 0
+    table.unregister(pair)
+    assert pair.released == 1
     table.close()
     for sock in socks:
         sock.close()
 
 
 def test_a_round_serves_no_more_than_it_is_asked_to_and_comes_back_for_the_rest() -> None:
-    table = Sockets()
+    table = Poller()
     made = [plain_pair() for _ in range(5)]
     for pair, socks in made:
-        table.add(pair)
+        table.register(pair)
         socks[2].send(frame(BINARY, b"hello", key=KEY))
     served = []
-    while count := table.serve(2):
+    while count := table.poll_once(2):
         served.append(count)
     assert served == [2, 2, 1]
     for pair, socks in made:
         assert socks[3].recv(100) == frame(BINARY, b"hello", key=KEY)
-        table.drop(pair)
+        table.unregister(pair)
         for sock in socks:
             sock.close()
     table.close()
@@ -427,12 +433,12 @@ def test_a_round_serves_no_more_than_it_is_asked_to_and_comes_back_for_the_rest(
 async def test_cancelled_before_it_begins() -> None:
     async with shared_road(0):
         relay = Relay(await tcp(), await tcp())
-        relay.shuttle = Shuttle()
+        relay.tunnels = Tunnels()
         async with trio.open_nursery() as nursery:
-            await nursery.start(relay.shuttle.run)
+            await nursery.start(relay.tunnels.run)
             relay.scope.cancel()
             await relay.run((b"", b""), NEVER)
-            assert len(relay.shuttle) == 0
+            assert len(relay.tunnels) == 0
             nursery.cancel_scope.cancel()
         await relay.client.is_left()
         await relay.backend.is_left()
@@ -441,7 +447,7 @@ async def test_cancelled_before_it_begins() -> None:
 
 
 async def test_ended_and_cancelled_in_the_same_moment() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
         relay.end(1012)
@@ -451,7 +457,7 @@ async def test_ended_and_cancelled_in_the_same_moment() -> None:
 
 
 async def test_cancelled_and_ended_in_the_same_moment() -> None:
-    async with relaying(road, close_timeout=NEVER) as relay:
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
         relay.scope.cancel()
@@ -461,7 +467,7 @@ async def test_cancelled_and_ended_in_the_same_moment() -> None:
 
 async def test_without_a_road_the_pump_does_it() -> None:
     relay = Relay(await tcp(), await tcp())
-    relay.shuttle = Shuttle()
+    relay.tunnels = Tunnels()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(relay.run, (b"", b""), NEVER)
         await relay.client.says(b"one")
@@ -473,9 +479,9 @@ async def test_without_a_road_the_pump_does_it() -> None:
 
 async def test_when_the_road_closes_the_pump_goes_on() -> None:
     relay = Relay(await tcp(), await tcp())
-    relay.shuttle = Shuttle()
+    relay.tunnels = Tunnels()
     async with trio.open_nursery() as nursery:
-        service = await nursery.start(_cancellable, relay.shuttle)
+        service = await nursery.start(_cancellable, relay.tunnels)
         nursery.start_soon(relay.run, (b"", b""), NEVER)
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
@@ -487,10 +493,10 @@ async def test_when_the_road_closes_the_pump_goes_on() -> None:
     await relay.backend.hangs_up()
 
 
-async def _cancellable(shuttle: Shuttle, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+async def _cancellable(tunnels: Tunnels, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            await nursery.start(shuttle.run)
+            await nursery.start(tunnels.run)
             task_status.started(scope)
 
 
@@ -499,29 +505,29 @@ async def test_a_descriptor_that_cannot_be_watched_is_left_to_the_pump(
 ) -> None:
     """As when the kernel's limit of watches is reached."""
 
-    def refuses(_: Sockets, pair: Pair) -> None:
+    def refuses(_: Poller, pair: Pair) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(shuttle_module, "Sockets", type("Full", (Sockets,), {"add": refuses}))
-    async with relaying(road, close_timeout=NEVER) as relay:
+    monkeypatch.setattr(tunnel_module, "Poller", type("Full", (Poller,), {"register": refuses}))
+    async with relaying(fast_path, close_timeout=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
-        assert len(relay.shuttle or ()) == 0
+        assert len(relay.tunnels or ()) == 0
         relay.scope.cancel()
 
 
 async def test_a_bug_in_the_road_is_loud() -> None:
     """Nothing swallows what is not the network's fault."""
-    shuttle = Shuttle()
+    tunnels = Tunnels()
     with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)):
         async with trio.open_nursery() as nursery:
-            await nursery.start(shuttle.run)
+            await nursery.start(tunnels.run)
             pair, socks = plain_pair()
             with contextlib.ExitStack() as stack:
                 for sock in socks:
                     stack.enter_context(sock)
-                setattr(pair, "let_go", lambda: 1 // 0)
-                assert shuttle._sockets is not None
-                shuttle._sockets.add(pair)
+                setattr(pair, "on_release", lambda: 1 // 0)
+                assert tunnels._poller is not None
+                tunnels._poller.register(pair)
                 socks[2].close()
                 await trio.sleep_forever()

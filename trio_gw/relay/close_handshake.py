@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeGuard
 import trio
 
 from trio_gw.errors import Ending, Side
-from trio_gw.relay.farewell import BROKEN
-from trio_gw.relay.lane import LOOKS
+from trio_gw.relay.lane import FRAMES_PER_TURN
+from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.waits import Woken
 
@@ -35,14 +35,14 @@ def are_plain(streams: tuple[trio.abc.Stream, trio.abc.Stream]) -> TypeGuard[Str
     return isinstance(streams[0], PlainStream) and isinstance(streams[1], PlainStream)
 
 
-async def part(
+async def finish(
     streams: Streams, lanes: tuple[Lane, Lane], waits: Waits, close_timeout: float
 ) -> Ending | Rest:
     """End a connection of which nothing is under way; client and backend in this order.
 
     When it is ended both streams are closed, as they are when this raises.
     """
-    first = _spoken(lanes)
+    first = _closed_first(lanes)
     if first is None:
         return None, (b"", b""), close_timeout
     close = lanes[first].close
@@ -51,13 +51,13 @@ async def part(
     due = trio.current_time() + close_timeout
     done = True
     try:
-        rest = await _last_words(streams[first], streams[1 - first], lanes[1 - first], waits, due)
+        rest = await _await_close(streams[first], streams[1 - first], lanes[1 - first], waits, due)
         if rest is not None:
             done = False
             unsent = (rest, b"") if first == 0 else (b"", rest)
             return ending, unsent, max(0.0, due - trio.current_time())
         streams[0].close()
-        await _until_gone(streams[1], waits, due)
+        await _await_eof(streams[1], waits, due)
         return ending
     finally:
         if done:
@@ -65,7 +65,7 @@ async def part(
                 stream.close()
 
 
-def _spoken(lanes: tuple[Lane, Lane]) -> int | None:
+def _closed_first(lanes: tuple[Lane, Lane]) -> int | None:
     """Return whose Close has passed, if the other one may still speak."""
     for index, lane in enumerate(lanes):
         passed = lane.close is not None and lane.finished and lane.ending is None
@@ -74,7 +74,7 @@ def _spoken(lanes: tuple[Lane, Lane]) -> int | None:
     return None
 
 
-async def _last_words(
+async def _await_close(
     listener: PlainStream, speaker: PlainStream, lane: Lane, waits: Waits, due: float
 ) -> bytes | None:
     """Pass what the other side has to say, up to its Close, or until the time is over.
@@ -82,7 +82,7 @@ async def _last_words(
     If it is not as simple as that, return what the listener still has to be sent.
     """
 
-    def lend(wake: Callable[[], None]) -> None:
+    def expose(wake: Callable[[], None]) -> None:
         lane.wake = wake
 
     while True:
@@ -91,10 +91,10 @@ async def _last_words(
             await trio.lowlevel.checkpoint()
         else:
             try:
-                woken = await waits.readable(speaker.socket.fileno(), due, lend=lend)
+                woken = await waits.readable(speaker.socket.fileno(), due, expose=expose)
             finally:
                 lane.wake = None
-            if woken is Woken.LATE:
+            if woken is Woken.TIMED_OUT:
                 return None
         if lane.ending is not None:
             return b""
@@ -108,7 +108,7 @@ async def _last_words(
             if not received:
                 return b""
             data = received
-        passed = bytes(lane.feed(data, LOOKS))
+        passed = bytes(lane.feed(data, FRAMES_PER_TURN))
         if lane.violation is not None:
             return passed
         try:
@@ -122,7 +122,7 @@ async def _last_words(
             return None
 
 
-async def _until_gone(backend: PlainStream, waits: Waits, due: float) -> None:
+async def _await_eof(backend: PlainStream, waits: Waits, due: float) -> None:
     """Let the backend, which is the server there, close first (RFC 6455 §7.1.1)."""
     while True:
         try:
@@ -130,7 +130,7 @@ async def _until_gone(backend: PlainStream, waits: Waits, due: float) -> None:
         except BROKEN:
             return
         if data is None:
-            if await waits.readable(backend.socket.fileno(), due) is Woken.LATE:
+            if await waits.readable(backend.socket.fileno(), due) is Woken.TIMED_OUT:
                 return
         elif not data:
             return

@@ -16,10 +16,10 @@ from support.conversation import KEY, frame, split_frames
 from trio_gw.config.tiers import Tier
 from trio_gw.counters import Counters
 from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair
-from trio_gw.relay.toll import Toll
-from trio_gw.relay.turn import Sockets
+from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
@@ -42,31 +42,31 @@ class Clock:
 class Asked:
     """A gate that counts how often it is asked."""
 
-    def __init__(self, gate: Any) -> None:
-        self.gate = gate
+    def __init__(self, limiter: Any) -> None:
+        self.limiter = limiter
         self.chunks = self.messages = 0
 
     def fits(self, messages: int, octets: int, now: float) -> bool:
         self.chunks += 1
-        return bool(self.gate.fits(messages, octets, now))
+        return bool(self.limiter.fits(messages, octets, now))
 
     def take(self, octets: int, now: float, again: bool = False) -> Any:
         self.messages += 1
-        return self.gate.take(octets, now, again)
+        return self.limiter.take(octets, now, again)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.gate, name)
+        return getattr(self.limiter, name)
 
 
 class Session(Pair):
     """A client and a backend whom the test plays, joined on the road."""
 
-    __slots__ = ("answers", "clock", "gates", "gone", "levels", "peers", "sockets", "unread")
+    __slots__ = ("answers", "clock", "gates", "levels", "peers", "poller", "released", "unread")
 
-    def __init__(self, sockets: Sockets, limits: Limits, clock: Clock, *levels: Level) -> None:
+    def __init__(self, poller: Poller, limits: Limits, clock: Clock, *levels: Level) -> None:
         gates = limits.gates(levels)
         assert gates is not None
-        self.sockets, self.levels, self.clock = sockets, levels, clock
+        self.poller, self.levels, self.clock = poller, levels, clock
         self.gates = Asked(gates.publish), Asked(gates.subscribe)
         near, far = socket.socketpair(), socket.socketpair()
         for one in (*near, *far):
@@ -74,24 +74,24 @@ class Session(Pair):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MOST)
         self.peers = near[0], far[0]
         self.unread = [b"", b""]
-        self.gone = False
+        self.released = False
         lanes = Lane(masked=True), Lane(masked=False)
-        tolls = tuple(
-            Toll(gate, clock, masked=masked)
-            for gate, masked in zip(self.gates, (True, False), strict=True)
+        rate_limits = tuple(
+            RateLimit(limiter, clock, masked=masked)
+            for limiter, masked in zip(self.gates, (True, False), strict=True)
         )
-        for toll, lane in zip(tolls, lanes, strict=True):
-            toll.begin(lane, lanes)
-        super().__init__((near[1].detach(), far[1].detach()), lanes, (b"", b""), tolls)  # type: ignore[arg-type]
-        sockets.add(self)
+        for rate_limit, lane in zip(rate_limits, lanes, strict=True):
+            rate_limit.bind(lane, lanes)
+        super().__init__((near[1].detach(), far[1].detach()), lanes, (b"", b""), rate_limits)  # type: ignore[arg-type]
+        poller.register(self)
 
-    def let_go(self) -> None:
+    def on_release(self) -> None:
         raise AssertionError("nothing has ended")
 
     def says(self, side: int, data: bytes) -> list[bytes]:
         """Say it as client (0) or backend (1), in one write; returns whose payloads arrive."""
         assert self.peers[side].send(data) == len(data)
-        while self.sockets.serve(64):
+        while self.poller.poll_once(64):
             pass
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -100,25 +100,25 @@ class Session(Pair):
         return [one.payload for one in seen]
 
     def leaves(self) -> None:
-        self.gone = True
-        self.sockets.drop(self)
+        self.released = True
+        self.poller.unregister(self)
         for peer in self.peers:
             peer.close()
         for end in (self.client, self.backend):
             socket.socket(fileno=end.fd).close()
-        self.part()
+        self.unlink()
 
 
 @contextlib.contextmanager
-def road() -> Iterator[Sockets]:
-    sockets = Sockets()
+def fast_path() -> Iterator[Poller]:
+    poller = Poller()
     try:
-        yield sockets
+        yield poller
     finally:
-        for pair in sockets.pairs():
+        for pair in poller.pairs():
             assert isinstance(pair, Session)
             pair.leaves()
-        sockets.close()
+        poller.close()
 
 
 def limits(*tiers: Tier) -> Limits:
@@ -173,7 +173,7 @@ def test_loans_let_pass_what_counting_every_message_does(seed: int) -> None:
     )
     tiers = [shared, octets, burst][: 1 + seed % 3] if seed % 4 else [burst]
     truth, clock, made = Truth(*tiers), Clock(), limits(*tiers)
-    with road() as sockets:
+    with fast_path() as poller:
         sessions: list[Session] = []
         borrowed = refused = 0
         for step in range(150):
@@ -182,7 +182,7 @@ def test_loans_let_pass_what_counting_every_message_does(seed: int) -> None:
                 levels = [
                     Level(tier.name, tier.name, key) for tier, key in zip(tiers, keys, strict=True)
                 ]
-                sessions.append(Session(sockets, made, clock, *levels))
+                sessions.append(Session(poller, made, clock, *levels))
             if step < 110 and dice.random() < 0.05:
                 clock.now += dice.choice((1, 50, 150, 199, 600))
             if dice.random() < 0.02:
@@ -211,8 +211,8 @@ def test_loans_let_pass_what_counting_every_message_does(seed: int) -> None:
 
 def test_far_from_the_limit_few_chunks_are_asked_about() -> None:
     tier = Tier("t", 1_000_000, per=600)
-    with road() as sockets:
-        session = Session(sockets, limits(tier), Clock(), Level("t", "t", "k"))
+    with fast_path() as poller:
+        session = Session(poller, limits(tier), Clock(), Level("t", "t", "k"))
         for number in range(3000):
             payload = b"%d" % number
             assert session.says(0, frame(frames.BINARY, payload, key=KEY)) == [payload]
@@ -220,8 +220,8 @@ def test_far_from_the_limit_few_chunks_are_asked_about() -> None:
 
 
 def test_a_loan_of_messages_is_used_up_with_the_last_of_them() -> None:
-    with road() as sockets:
-        session = Session(sockets, limits(Tier("t", 1 + 64 * 20)), Clock(), Level("t", "t", "k"))
+    with fast_path() as poller:
+        session = Session(poller, limits(Tier("t", 1 + 64 * 20)), Clock(), Level("t", "t", "k"))
         for number in range(1, 50):
             one = b"%d" % number
             assert session.says(0, frame(frames.TEXT, one, key=KEY)) == [one]
@@ -232,29 +232,29 @@ def test_a_loan_of_messages_is_used_up_with_the_last_of_them() -> None:
 
 def test_a_loan_of_octets_is_used_up_by_what_is_announced() -> None:
     tier = Tier("t", 64 * 5000, octets=True)
-    with road() as sockets:
-        session = Session(sockets, limits(tier), Clock(), Level("t", "t", "k"))
-        gate = session.gates[1]
+    with fast_path() as poller:
+        session = Session(poller, limits(tier), Clock(), Level("t", "t", "k"))
+        limiter = session.gates[1]
         assert session.says(1, frame(frames.TEXT, b"x")) == [b"x"]
         assert session.says(1, frame(frames.TEXT, b"x" * 2000)) == [b"x" * 2000]
-        assert gate.chunks == 1
+        assert limiter.chunks == 1
         begun = frame(frames.TEXT, b"x" * 4000)[:10]
         assert session.says(1, begun) == []
-        assert gate.chunks == 2, "more is announced than was lent"
+        assert limiter.chunks == 2, "more is announced than was lent"
         assert session.says(1, b"x" * 3994) == [b"x" * 4000]
-        assert gate.chunks == 2, "and counted already"
+        assert limiter.chunks == 2, "and counted already"
 
 
 def test_what_one_session_has_not_used_another_may_use() -> None:
     """Idle sessions hold loans; the last message of a window passes nevertheless."""
     tier, clock = Tier("t", 20_000, per=600), Clock()
     made, level = limits(tier), Level("t", "t", "k")
-    with road() as sockets:
-        idle = [Session(sockets, made, clock, level) for _ in range(30)]
+    with fast_path() as poller:
+        idle = [Session(poller, made, clock, level) for _ in range(30)]
         for session in idle:
             assert session.says(1, frame(frames.TEXT, b"x")) == [b"x"]
         assert sum(session.backend.free_until > 0 for session in idle) == 30
-        busy = Session(sockets, made, clock, level)
+        busy = Session(poller, made, clock, level)
         passed = 0
         for _ in range(25):
             passed += len(busy.says(1, frame(frames.TEXT, b"y") * 1000))
@@ -267,8 +267,8 @@ def test_a_loan_ends_with_its_window() -> None:
     short, long = Tier("short", 5000, per=10), Tier("long", 6000, per=100)
     clock, made = Clock(), limits(short, long)
     levels = Level("short", "short", "k"), Level("long", "long", "k")
-    with road() as sockets:
-        session = Session(sockets, made, clock, *levels)
+    with fast_path() as poller:
+        session = Session(poller, made, clock, *levels)
         one = frame(frames.TEXT, b"x", key=KEY)
         assert len(session.says(0, one)) == 1
         assert len(session.says(0, one * 70)) == 70
@@ -285,9 +285,9 @@ def test_a_session_that_leaves_gives_back_what_it_borrowed() -> None:
     tier, clock = Tier("t", 10_000, per=600), Clock()
     made, level = limits(tier), Level("t", "t", "k")
     one = frame(frames.TEXT, b"x", key=KEY)
-    with road() as sockets:
+    with fast_path() as poller:
         for _ in range(50):
-            session = Session(sockets, made, clock, level)
+            session = Session(poller, made, clock, level)
             assert len(session.says(0, one * 3)) == 3
             assert session.client.free_until > 0
             session.leaves()
@@ -303,8 +303,8 @@ def test_a_clock_that_is_set_back_ends_no_loan_too_late() -> None:
     """A loan is for a window; in the time before that it still counts, and counts once."""
     tier, clock = Tier("t", 5000, per=10), Clock()
     one = frame(frames.TEXT, b"x", key=KEY)
-    with road() as sockets:
-        session = Session(sockets, limits(tier), clock, Level("t", "t", "k"))
+    with fast_path() as poller:
+        session = Session(poller, limits(tier), clock, Level("t", "t", "k"))
         assert len(session.says(0, one)) == 1
         clock.now -= 3600
         assert len(session.says(0, one * 50)) == 50

@@ -11,8 +11,7 @@ import trio.testing
 
 from support.conversation import KEY, frame
 from support.flows import flow
-from support.relays import Peer, inspected_memory, memory, relaying, tcp
-from support.tolls import (
+from support.rate_limits import (
     backend_leaves,
     both_hang_up,
     client_has_left,
@@ -23,18 +22,19 @@ from support.tolls import (
     sender_is_held_up,
     two_of_seven_wait,
 )
-from support.tolls import tolls as made
+from support.rate_limits import rate_limits as made
+from support.relays import Peer, inspected_memory, memory, relaying, tcp
 from trio_gw.errors import Side
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
 DRIVERS = pytest.mark.parametrize("streams", [memory, inspected_memory])
 PER = 60
 
 
-def tolls(limit: int = 5, action: Any = "drop", **more: Any) -> dict[Side, Toll]:
+def rate_limits(limit: int = 5, action: Any = "drop", **more: Any) -> dict[Side, RateLimit]:
     begin = trio.current_time()
 
     def clock() -> float:
@@ -48,7 +48,7 @@ def tolls(limit: int = 5, action: Any = "drop", **more: Any) -> dict[Side, Toll]
 async def test_what_is_over_the_limit_is_dropped(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with relaying(streams, tolls=tolls(), limit=9999) as relay:
+    async with relaying(streams, rate_limits=rate_limits(), limit=9999) as relay:
         for _ in range(3):
             begun = trio.current_time()
             await relay.client.sends(says(relay.client, *numbered(9)))
@@ -65,7 +65,7 @@ async def test_what_is_over_the_limit_is_dropped(
 
 @DRIVERS
 async def test_what_waits_is_not_lost(streams: Any, autojump_clock: trio.testing.MockClock) -> None:
-    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+    async with relaying(streams, rate_limits=rate_limits(action="pause"), limit=9999) as relay:
         begun = trio.current_time()
         await relay.client.sends(says(relay.client, *numbered(17)))
         for number, payload in enumerate(numbered(17)):
@@ -82,7 +82,7 @@ async def test_whatever_waits_comes_whole_and_in_its_order(
     """In fragments, with control frames between them, in pieces of any size, both ways at once."""
     dice = random.Random(seed)
     client, backend = (flow(dice, key, 1 << 60, octets=octets, rsv=0x40) for key in (KEY, None))
-    both = tolls(dice.choice((2, 7, 30)) * (20_000 if octets else 1), "pause", octets=octets)
+    both = rate_limits(dice.choice((2, 7, 30)) * (20_000 if octets else 1), "pause", octets=octets)
 
     async def talks(peer: Peer, said: bytes) -> None:
         at = 0
@@ -98,14 +98,14 @@ async def test_whatever_waits_comes_whole_and_in_its_order(
             assert (seen.first, seen.payload) == (first, payload)
 
     options: dict[str, Any] = {"close_timeout": 1e6, "limit": 1e7, "rsv": 0x40}
-    async with relaying(memory, tolls=both, **options) as relay:
+    async with relaying(memory, rate_limits=both, **options) as relay:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talks, relay.client, client.said)
             nursery.start_soon(talks, relay.backend, backend.said)
             nursery.start_soon(listens, relay.client, backend.arrives)
             nursery.start_soon(listens, relay.backend, client.arrives)
         await client_leaves(relay)
-        assert [toll.sieve.dropped for toll in both.values()] == [0, 0]
+        assert [rate_limit.policer.dropped for rate_limit in both.values()] == [0, 0]
 
 
 @DRIVERS
@@ -114,14 +114,14 @@ async def test_a_close_behind_what_waits_comes_in_its_place(
 ) -> None:
     """The window ends while there is time to close."""
     async with relaying(
-        streams, tolls=tolls(action="pause"), close_timeout=PER + 1, limit=9999
+        streams, rate_limits=rate_limits(action="pause"), close_timeout=PER + 1, limit=9999
     ) as relay:
         await two_of_seven_wait(relay)
         await relay.client.closes(1000)
         for payload in numbered(7)[5:]:
             await relay.backend.hears(payload)
         await client_has_left(relay)
-        assert relay.tolls[Side.CLIENT].sieve.dropped == 0
+        assert relay.rate_limits[Side.CLIENT].policer.dropped == 0
 
 
 @DRIVERS
@@ -130,9 +130,9 @@ async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(
     more: int, streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     heard: list[int] = []
-    both = tolls(action="pause")
-    both[Side.CLIENT].gate.heard += (lambda _, count: heard.append(count),)  # type: ignore[attr-defined]
-    async with relaying(streams, tolls=both, limit=9999) as relay:
+    both = rate_limits(action="pause")
+    both[Side.CLIENT].limiter.heard += (lambda _, count: heard.append(count),)  # type: ignore[attr-defined]
+    async with relaying(streams, rate_limits=both, limit=9999) as relay:
         await two_of_seven_wait(relay)
         assert heard == [1]
         begun = trio.current_time()
@@ -140,9 +140,9 @@ async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(
         await relay.client.closes(1000)
         await client_has_left(relay)
         assert trio.current_time() - begun < 1
-        assert both[Side.CLIENT].sieve.dropped == 2 + more
+        assert both[Side.CLIENT].policer.dropped == 2 + more
         assert sum(heard) == 2 + more, "each that did not pass as it came, once"
-        assert not relay.tolls[Side.CLIENT].holding
+        assert not relay.rate_limits[Side.CLIENT].paused
 
 
 @DRIVERS
@@ -151,7 +151,7 @@ async def test_who_vanishes_has_what_waits_said_while_there_is_time(
 ) -> None:
     """Twelve windows would be needed, and there is time for one."""
     async with relaying(
-        streams, tolls=tolls(action="pause"), close_timeout=PER + 1, limit=9999
+        streams, rate_limits=rate_limits(action="pause"), close_timeout=PER + 1, limit=9999
     ) as relay:
         await relay.client.sends(says(relay.client, *numbered(60)))
         await relay.client.stops_sending()
@@ -159,7 +159,7 @@ async def test_who_vanishes_has_what_waits_said_while_there_is_time(
             await relay.backend.hears(payload)
         await relay.backend.is_told(1001)
         await relay.client.is_told(1002)
-        assert relay.tolls[Side.CLIENT].sieve.dropped == 50
+        assert relay.rate_limits[Side.CLIENT].policer.dropped == 50
         await relay.backend.closes(1001)
         await both_hang_up(relay)
         await relay.ends("client", 1006)
@@ -169,7 +169,7 @@ async def test_what_breaks_the_rules_is_not_made_good_by_what_comes_behind_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Read ahead while something waited, and forgotten with what it was behind."""
-    async with relaying(inspected_memory, tolls=tolls(1, "pause"), limit=9999) as relay:
+    async with relaying(inspected_memory, rate_limits=rate_limits(1, "pause"), limit=9999) as relay:
         await relay.client.sends(
             says(relay.client, b"first") + frame(frames.TEXT, b"\xff", key=KEY)
         )
@@ -186,7 +186,7 @@ async def test_what_breaks_the_rules_is_not_made_good_by_what_comes_behind_it(
 async def test_a_side_that_leaves_does_not_wait_for_a_window(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+    async with relaying(streams, rate_limits=rate_limits(action="pause"), limit=9999) as relay:
         await two_of_seven_wait(relay)
         begun = trio.current_time()
         await backend_leaves(relay)
@@ -197,13 +197,13 @@ async def test_a_side_that_leaves_does_not_wait_for_a_window(
 async def test_the_gateway_ends_a_connection_that_waits(
     streams: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with relaying(streams, tolls=tolls(action="pause"), limit=9999) as relay:
+    async with relaying(streams, rate_limits=rate_limits(action="pause"), limit=9999) as relay:
         await two_of_seven_wait(relay)
         begun = trio.current_time()
         relay.end(1012, "stopping")
         await gateway_ends(relay, 1012, "stopping")
         assert trio.current_time() - begun < 1
-        assert not relay.tolls[Side.CLIENT].holding
+        assert not relay.rate_limits[Side.CLIENT].paused
 
 
 async def test_one_that_is_to_end_before_it_begins_does_not_wait(
@@ -211,7 +211,7 @@ async def test_one_that_is_to_end_before_it_begins_does_not_wait(
 ) -> None:
     early = frame(frames.BINARY, b"1", key=KEY) + frame(frames.BINARY, b"2", key=KEY)
     options: dict[str, Any] = {"early": (early, b""), "end_first": 1012, "limit": 9999}
-    async with relaying(memory, tolls=tolls(1, "pause"), **options) as relay:
+    async with relaying(memory, rate_limits=rate_limits(1, "pause"), **options) as relay:
         begun = trio.current_time()
         await relay.client.is_told(1012)
         await relay.backend.is_told(1012)
@@ -222,16 +222,16 @@ async def test_one_that_is_to_end_before_it_begins_does_not_wait(
 
 
 async def test_cancelled_while_something_waits(autojump_clock: trio.testing.MockClock) -> None:
-    async with relaying(memory, tolls=tolls(action="pause"), limit=9999) as relay:
+    async with relaying(memory, rate_limits=rate_limits(action="pause"), limit=9999) as relay:
         await two_of_seven_wait(relay)
         relay.scope.cancel()
         await relay.over.wait()
-        assert not relay.tolls[Side.CLIENT].holding
+        assert not relay.rate_limits[Side.CLIENT].paused
 
 
 async def test_who_waits_holds_up_the_sender() -> None:
     """Over real sockets: no more is read than the chunk that waits."""
-    async with relaying(tcp, tolls=tolls(action="pause", limit=1)) as relay:
+    async with relaying(tcp, rate_limits=rate_limits(action="pause", limit=1)) as relay:
         await sender_is_held_up(relay)
         await relay.client.hangs_up()
         relay.scope.cancel()
@@ -239,7 +239,7 @@ async def test_who_waits_holds_up_the_sender() -> None:
 
 @DRIVERS
 async def test_a_limit_that_closes(streams: Any) -> None:
-    async with relaying(streams, tolls=tolls(action="close")) as relay:
+    async with relaying(streams, rate_limits=rate_limits(action="close")) as relay:
         await relay.client.sends(says(relay.client, *numbered(9)))
         for payload in numbered(5):
             await relay.backend.hears(payload)
@@ -247,7 +247,7 @@ async def test_a_limit_that_closes(streams: Any) -> None:
 
 
 async def test_a_client_is_told_at_once_in_the_middle_of_its_message() -> None:
-    async with relaying(memory, tolls=tolls(1, "close")) as relay:
+    async with relaying(memory, rate_limits=rate_limits(1, "close")) as relay:
         await relay.client.sends(says(relay.client, b"1") + says(relay.client, bytes(99))[:50])
         await relay.backend.hears(b"1")
         await relay.client.is_told(1008)
@@ -261,7 +261,7 @@ async def test_a_client_is_told_at_once_in_the_middle_of_its_message() -> None:
 
 async def test_lost_in_the_middle_of_a_dropped_message() -> None:
     """Nothing of it was sent, so there is a place for a Close frame."""
-    async with relaying(memory, tolls=tolls(1)) as relay:
+    async with relaying(memory, rate_limits=rate_limits(1)) as relay:
         await relay.client.sends(says(relay.client, b"1") + says(relay.client, bytes(99))[:50])
         await relay.backend.hears(b"1")
         await relay.client.hangs_up()

@@ -29,83 +29,83 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay import calls
+from trio_gw.relay import syscalls
 
 if TYPE_CHECKING:
-    from trio_gw.relay.turn import Sockets
+    from trio_gw.relay.epoll_loop import Poller
 
 FDINFO = Path("/proc/self/fdinfo")
-_TAKEN: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("_TAKEN", default=False)
+_HOOKED: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("_HOOKED", default=False)
 
 
-class Bypass(trio.abc.Instrument):
+class TrioWait(trio.abc.Instrument):
     """Trio's wait, borrowed. No other method of this class may have the name of a hook."""
 
-    def __init__(self, sockets: Sockets, *, sole: bool = False) -> None:
-        """Wait for `sockets`; `sole` tells that no other process has what Trio waits for."""
-        self._sockets = sockets
-        self._sole = sole
-        self._nudge = self._kick = -1
+    def __init__(self, poller: Poller, *, exclusive: bool = False) -> None:
+        """Wait for `poller`; `exclusive` tells that no other process has what Trio waits for."""
+        self._poller = poller
+        self._exclusive = exclusive
+        self._probe_fd = self._wakeup_fd = -1
         self._found: bool | None = None
         self._failure: Exception | None = None
 
     async def run(self) -> None:
         """Serve until cancelled; returns if Trio's wait cannot be found, or is lent already."""
-        if _TAKEN.get():
+        if _HOOKED.get():
             return
-        _TAKEN.set(True)
-        self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._kick = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        _HOOKED.set(True)
+        self._probe_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             trio.lowlevel.add_instrument(self)
             try:
                 while self._found is not False:
-                    await trio.lowlevel.wait_readable(self._nudge)
+                    await trio.lowlevel.wait_readable(self._probe_fd)
                     with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self._nudge)
+                        os.eventfd_read(self._probe_fd)
                     if self._failure is not None:
                         raise self._failure
             finally:
                 trio.lowlevel.remove_instrument(self)
         finally:
-            os.close(self._nudge)
-            os.close(self._kick)
-            _TAKEN.set(False)
+            os.close(self._probe_fd)
+            os.close(self._wakeup_fd)
+            _HOOKED.set(False)
 
     def before_io_wait(self, timeout: float) -> None:
         """Wait in Trio's place, or serve once if it does not want to wait."""
         try:
             if self._found is None:
-                self._look()
-                os.eventfd_write(self._nudge, 1)
+                self._find_epoll()
+                os.eventfd_write(self._probe_fd, 1)
             elif self._wait(timeout):
-                os.eventfd_write(self._kick, 1)
+                os.eventfd_write(self._wakeup_fd, 1)
         except Exception as failure:
             # Trio would only log it. It is raised in `run`, which ends the road.
             self._failure = failure
-            os.eventfd_write(self._nudge, 1)
+            os.eventfd_write(self._probe_fd, 1)
 
     def _wait(self, timeout: float) -> bool:
         """Serve; returns whether Trio has to be kept from waiting."""
-        if not self._sockets or self._failure is not None or not self._found:
+        if not self._poller or self._failure is not None or not self._found:
             return False
         if timeout <= 0:
-            self._sockets.serve(calls.MOST)
+            self._poller.poll_once(syscalls.MAX_EVENTS)
             return False
-        happened = self._sockets.stay(timeout)
-        if self._sole and self._sockets.called:
+        happened = self._poller.run_until(timeout)
+        if self._exclusive and self._poller.trio_ready:
             return False  # Trio finds what called it
         return happened or _due()
 
-    def _look(self) -> None:
+    def _find_epoll(self) -> None:
         """Find Trio's set, watch it, and put the kick into it."""
         self._found = False
-        if (trios := watching(self._nudge)) is not None:
+        if (trios := epoll_watching(self._probe_fd)) is not None:
             with contextlib.suppress(OSError):  # the kernel's limit of watches is reached
                 with select.epoll.fromfd(os.dup(trios)) as same:
                     # Edge-triggered: each write is told of once, and nobody need read it.
-                    same.register(self._kick, select.EPOLLIN | select.EPOLLET)
-                self._sockets.heed(trios)
+                    same.register(self._wakeup_fd, select.EPOLLIN | select.EPOLLET)
+                self._poller.watch_external(trios)
                 self._found = True
 
 
@@ -114,7 +114,7 @@ def _due() -> bool:
     return trio.lowlevel.current_statistics().seconds_to_next_deadline <= 0
 
 
-def watching(number: int) -> int | None:
+def epoll_watching(number: int) -> int | None:
     """Find the one epoll set of this process that watches a descriptor."""
     found = []
     try:

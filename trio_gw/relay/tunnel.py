@@ -1,19 +1,19 @@
-"""Drive all pairs of sockets, TLS or not, from one epoll set: the fast road of the relay.
+"""Drive all pairs of sockets, TLS or not, from one epoll set: the fast path of the relay.
 
-Trio registers a socket anew for every wait and switches tasks for every wake-up; per message that
-costs more than the message. Here each socket is registered once, in an epoll set of the
-shuttle's own; what is ready is served (`relay.turn`) inside Trio's own wait (`relay.bypass`), in
-bounded rounds, so that neither a bulk transfer nor ten thousand busy connections keep the rest
-of Trio from running. Where that cannot be done one task waits for the set as for any readable
-object.
+Trio registers a socket anew for every wait and switches tasks for every wake-up. For each message
+that costs more than relaying it. Here each socket is registered once, in an epoll set of our own.
+Ready sockets are served (`relay.epoll_loop`) inside Trio's own wait (`relay.trio_wait`), in bounded
+rounds, so neither a bulk transfer nor ten thousand busy connections keep the rest of Trio from
+running. Where that is not possible, one task waits for the epoll set as for any readable object.
 
-The shuttle knows only the middle of a connection's life. Whatever else happens (a Close frame, a
-violation, an end from either side, `Lane.end`) it drops the pair and hands it, with what is still
-unsent, to `pump`, whose word on endings is the only one: both drivers give the same endings. So it
-is with what has to wait at a gate: there, it can be read ahead whether its sender leaves.
+The fast path knows only the middle of a connection's life. Whatever else happens (a Close frame, a
+violation, an end from either side, `Lane.end`), it releases the pair and hands it, with what is
+still unsent, to `pump`. Only `pump` decides how connections end, so both drivers give the same
+endings. Messages that must wait for their rate limit go there too, because `pump` reads ahead to
+notice a sender that leaves.
 
-A connection's own task sleeps meanwhile, in its own nursery and under its own deadlines; to
-cancel it is to drop the pair.
+A connection's own task sleeps meanwhile, in its own nursery and under its own deadlines. When it is
+cancelled, the pair is unregistered.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import Ending, Side
-from trio_gw.relay import calls, parting, pump
-from trio_gw.relay.bypass import Bypass
-from trio_gw.relay.lane import LOOKS
+from trio_gw.relay import close_handshake, pump, syscalls
+from trio_gw.relay.epoll_loop import LIMITED_FRAMES_PER_TURN, Poller
+from trio_gw.relay.lane import FRAMES_PER_TURN
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.turn import SCREENED, Sockets
+from trio_gw.relay.trio_wait import TrioWait
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
@@ -38,31 +38,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trio_gw.relay.lane import Lane
-    from trio_gw.relay.toll import Toll
+    from trio_gw.relay.rate_limit import RateLimit
 
-AT_ONCE = calls.MOST  # sockets served before other tasks get their turn
+AT_ONCE = syscalls.MAX_EVENTS  # sockets served before other tasks get their turn
 BUSY = 4  # sockets ready in one round that make it likely that more are by now
 
-_FREE: Mapping[Side, Toll] = MappingProxyType({})
+_FREE: Mapping[Side, RateLimit] = MappingProxyType({})
 _NOTHING = (b"", b"")  # of client and backend
 
 
-class Shuttle:
+class Tunnels:
     """The road of one process. `run` serves it; without it `carry` leaves all to `pump`."""
 
-    def __init__(self, *, sole: bool = False) -> None:
-        """Make a road; `sole` tells that no other process has what this one waits for."""
-        self._sole = sole
-        self._sockets: Sockets | None = None
+    def __init__(self, *, exclusive: bool = False) -> None:
+        """Make a road; `exclusive` tells that no other process has what this one waits for."""
+        self._exclusive = exclusive
+        self._poller: Poller | None = None
         self.waits = Waits()
 
     def __len__(self) -> int:
         """Count the pairs on the road."""
-        return 0 if self._sockets is None else len(self._sockets) // 2
+        return 0 if self._poller is None else len(self._poller) // 2
 
     def waiting(self) -> dict[int, int]:
         """Tell of each pair how many bytes wait to be sent, by the `id` of its client's lane."""
-        pairs = [] if self._sockets is None else self._sockets.pairs()
+        pairs = [] if self._poller is None else self._poller.pairs()
         return {
             id(pair.client.lane): len(pair.client.unsent) + len(pair.backend.unsent)
             for pair in pairs
@@ -70,29 +70,29 @@ class Shuttle:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
-        sockets = self._sockets = self.waits.sockets = Sockets()
+        poller = self._poller = self.waits.poller = Poller()
         try:
             task_status.started()
-            await Bypass(sockets, sole=self._sole).run()
+            await TrioWait(poller, exclusive=self._exclusive).run()
             while True:  # Trio's wait cannot be had
-                if sockets.pending:
+                if poller.pending:
                     await trio.lowlevel.checkpoint()
                 else:
-                    await trio.lowlevel.wait_readable(sockets.fileno())
+                    await trio.lowlevel.wait_readable(poller.fileno())
                 left = AT_ONCE
                 while left > 0:
-                    served = sockets.serve(left)
+                    served = poller.poll_once(left)
                     if served < BUSY:
                         break
                     left -= served
         finally:
-            self._sockets = self.waits.sockets = None
-            for pair in sockets.pairs():
-                sockets.drop(pair)
-                pair.let_go()
-            for call in sockets.guests():
+            self._poller = self.waits.poller = None
+            for pair in poller.pairs():
+                poller.unregister(pair)
+                pair.on_release()
+            for call in poller.callbacks():
                 call()
-            sockets.close()
+            poller.close()
 
     async def carry(
         self,
@@ -103,17 +103,17 @@ class Shuttle:
         *,
         early: tuple[bytes, bytes] = _NOTHING,
         close_timeout: float,
-        tolls: Mapping[Side, Toll] = _FREE,
+        rate_limits: Mapping[Side, RateLimit] = _FREE,
     ) -> Ending:
         """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
         unsent = _NOTHING
         near, far = _socket(client), _socket(backend)
-        if self._sockets is not None and near is not None and far is not None:
-            both = tolls.get(Side.CLIENT), tolls.get(Side.BACKEND)
-            if tolls:
-                for toll, lane in zip(both, (publish, subscribe), strict=True):
-                    if toll is not None:
-                        toll.begin(lane, (publish, subscribe))
+        if self._poller is not None and near is not None and far is not None:
+            both = rate_limits.get(Side.CLIENT), rate_limits.get(Side.BACKEND)
+            if rate_limits:
+                for rate_limit, lane in zip(both, (publish, subscribe), strict=True):
+                    if rate_limit is not None:
+                        rate_limit.bind(lane, (publish, subscribe))
             try:
                 if early != _NOTHING:
                     unsent = (
@@ -121,11 +121,13 @@ class Shuttle:
                         await _passed(publish, early[0], both[0]),
                     )
                     early = _NOTHING
-                held = tolls and any(toll is not None and toll.waiting for toll in both)
-                road = self.waits.sockets  # it may have ended meanwhile
-                if road is not None and not (publish.halted or subscribe.halted or held):
-                    ride = _Ride((near, far), (publish, subscribe), unsent, both)
-                    unsent = await ride.on(road)
+                paused = rate_limits and any(
+                    rate_limit is not None and rate_limit.waiting for rate_limit in both
+                )
+                poller = self.waits.poller  # it may have ended meanwhile
+                if poller is not None and not (publish.halted or subscribe.halted or paused):
+                    tunnel = _Tunnel((near, far), (publish, subscribe), unsent, both)
+                    unsent = await tunnel.run(poller)
             except BaseException:
                 for stream in (client, backend):
                     with trio.CancelScope(shield=True):
@@ -133,12 +135,14 @@ class Shuttle:
                 raise
         ended: Ending | None = None
         streams = client, backend
-        simple = self.waits.running and not tolls and early == unsent == _NOTHING
-        if simple and parting.are_plain(streams):
-            parted = await parting.part(streams, (publish, subscribe), self.waits, close_timeout)
-            if isinstance(parted, Ending):
-                return parted
-            ended, unsent, close_timeout = parted
+        simple = self.waits.running and not rate_limits and early == unsent == _NOTHING
+        if simple and close_handshake.are_plain(streams):
+            finished = await close_handshake.finish(
+                streams, (publish, subscribe), self.waits, close_timeout
+            )
+            if isinstance(finished, Ending):
+                return finished
+            ended, unsent, close_timeout = finished
         return await pump.carry(
             client,
             backend,
@@ -148,19 +152,19 @@ class Shuttle:
             unsent=unsent,
             close_timeout=close_timeout,
             ended=ended,
-            tolls=tolls,
+            rate_limits=rate_limits,
         )
 
 
-async def _passed(lane: Lane, early: bytes, toll: Toll | None) -> bytes:
+async def _passed(lane: Lane, early: bytes, rate_limit: RateLimit | None) -> bytes:
     """Return what may pass of what came before the relay began; others get their turn meanwhile."""
     parts: list[bytes] = []
     while True:
-        if toll is None:
-            parts.append(bytes(lane.feed(early, LOOKS)))
-        elif passed := lane.feed(early, SCREENED, counted=True):
-            parts.append(toll.screen(passed, 0))
-        if not lane.rest or lane.halted or (toll is not None and toll.waiting):
+        if rate_limit is None:
+            parts.append(bytes(lane.feed(early, FRAMES_PER_TURN)))
+        elif passed := lane.feed(early, LIMITED_FRAMES_PER_TURN, counted=True):
+            parts.append(rate_limit.police(passed, 0))
+        if not lane.rest or lane.halted or (rate_limit is not None and rate_limit.waiting):
             return b"".join(parts)
         early = b""
         await trio.lowlevel.checkpoint()
@@ -173,44 +177,44 @@ def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
     return stream.tls if isinstance(stream, SecureStream) else None
 
 
-class _Ride(Pair):
+class _Tunnel(Pair):
     """A pair on the road, and the task that sleeps meanwhile."""
 
-    __slots__ = ("_sockets", "_task")
+    __slots__ = ("_poller", "_task")
 
-    async def on(self, sockets: Sockets) -> tuple[bytes, bytes]:
+    async def run(self, poller: Poller) -> tuple[bytes, bytes]:
         """Sleep until the pair is let go; returns what client and backend still have to be sent."""
-        self._sockets = sockets
+        self._poller = poller
         self._task = trio.lowlevel.current_task()
         try:
             if self._enter():
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
         finally:
-            self.part()
+            self.unlink()
         return self.client.unsent, self.backend.unsent
 
     def _enter(self) -> bool:
         """Have the pair watched, if the kernel wants to."""
         try:
-            self._sockets.add(self)
+            self._poller.register(self)
         except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
-            self._sockets.drop(self)
+            self._poller.unregister(self)
             return False
         self.client.lane.wake = self.backend.lane.wake = self._leave
         return True
 
-    def let_go(self) -> None:
+    def on_release(self) -> None:
         self._unhook()
         trio.lowlevel.reschedule(self._task)
 
     def _leave(self) -> None:
         """Let go because a lane wants to end."""
-        self._sockets.drop(self)
-        self.let_go()
+        self._poller.unregister(self)
+        self.on_release()
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         """Drop the pair because its task was cancelled."""
-        self._sockets.drop(self)
+        self._poller.unregister(self)
         self._unhook()
         return trio.lowlevel.Abort.SUCCEEDED
 
