@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trio_gw.material import Keys
     from trio_gw.proxy.fleet import Fleet
     from trio_gw.proxy.limiter import Shared
-    from trio_gw.routes import Live
+    from trio_gw.routing.table import Live
 
 
 class Serving(NamedTuple):

@@ -57,7 +57,8 @@ from trio_gw.proxy.listener import accept_all, contained
 from trio_gw.proxy.neighbours import Neighbours
 from trio_gw.proxy.scrape import scraped
 from trio_gw.proxy.sweeper import Sweeper
-from trio_gw.routes import EMPTY, Live
+from trio_gw.routing.compiler import EMPTY
+from trio_gw.routing.table import Live
 from trio_gw.serving import serve
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded

@@ -16,7 +16,8 @@ import trio
 from trio_gw.config.settings import Environment
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder import follow
-from trio_gw.routes import EMPTY, Live
+from trio_gw.routing.compiler import EMPTY
+from trio_gw.routing.table import Live
 
 CHANNELS, PROJECTS, REQUESTS = 12_000, 2_000, 200
 TICK = 0.001

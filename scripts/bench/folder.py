@@ -13,7 +13,8 @@ import trio
 from trio_gw.config.settings import Environment
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder import follow
-from trio_gw.routes import EMPTY, Live
+from trio_gw.routing.compiler import EMPTY
+from trio_gw.routing.table import Live
 
 PROJECTS = 2000
 EDITS = 10

@@ -8,7 +8,7 @@ import time
 
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment
-from trio_gw.routes import compile_table
+from trio_gw.routing.compiler import compile_table
 
 TOPICS = 10_000
 ROUNDS = 5

@@ -20,14 +20,18 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic, UriMapping
 from trio_gw.config.settings import Environment
 from trio_gw.errors import Refusal
 from trio_gw.proxy import path_confusion
-from trio_gw.routes import RouteTable, compile_table
+from trio_gw.routing.compiler import compile_table
 from trio_gw.wire.http import RequestReader
+
+if TYPE_CHECKING:
+    from trio_gw.routing.table import RouteTable
 
 HERE = Path(__file__).parent
 FIRST = 17000

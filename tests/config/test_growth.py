@@ -4,7 +4,7 @@ The structures that were looked at, each with its worst case: channels (by name,
 wrong ones, of AsyncAPI 3), operations, references (one target, chains), scopes (list, mapping),
 security schemes and requirements, servers, traits, tiers by operation, endpoints, origins of CORS,
 deployments, aliases of YAML, certificates of backends and clients, unknown keys. Matching is in
-`tests/test_segments.py`; texts with `*` in `test_wildcards.py`.
+`tests/routing/test_segments.py`; texts with `*` in `test_wildcards.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from trio_gw.config import wildcards
 from trio_gw.config.project import load
 from trio_gw.config.settings import Environment
-from trio_gw.routes import compile_table
+from trio_gw.routing.compiler import compile_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,10 @@ from support.numbers import total
 from support.projects import api, asyncapi, write
 from support.repositories import OPEN, Repository
 from support.secrets import secret
-from trio_gw import background, routes
+from trio_gw import background
 from trio_gw.background import Part
 from trio_gw.feed import catalog, checkout
+from trio_gw.routing import compiler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +186,7 @@ async def test_projects_that_cannot_be_compiled(
     nursery: trio.Nursery, base: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the start the other sources are served; later the last good table stays."""
-    compiled = routes.compile_table
+    compiled = compiler.compile_table
 
     def fails(projects: Any, *arguments: Any, **options: Any) -> Any:
         if any(project.name == "Bad" for project in projects):

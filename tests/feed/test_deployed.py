@@ -13,7 +13,8 @@ from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.deploy import Deployer
 from trio_gw.feed.deployed import ORIGIN, Deployed
 from trio_gw.feed.depot import Depot
-from trio_gw.routes import EMPTY, Live
+from trio_gw.routing.compiler import EMPTY
+from trio_gw.routing.table import Live
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.conflicts import Claim, Holder
 from trio_gw.feed.precedence import FILE, Precedence
+from trio_gw.routing.conflicts import Claim, Holder
 
 if TYPE_CHECKING:
     from pathlib import Path

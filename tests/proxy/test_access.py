@@ -16,7 +16,7 @@ from trio_gw.guard.caller import Application, Caller
 from trio_gw.proxy.access import record, reference
 from trio_gw.proxy.sessions import Session, Visit
 from trio_gw.relay.lane import Lane
-from trio_gw.routes import Route
+from trio_gw.routing.route import Route
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:

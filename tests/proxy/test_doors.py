@@ -9,10 +9,12 @@ import msgspec
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment, Settings
 from trio_gw.proxy.doors import Doors
-from trio_gw.routes import Live, Route, RouteTable, compile_table
+from trio_gw.routing.compiler import compile_table
+from trio_gw.routing.table import Live, RouteTable
 
 if TYPE_CHECKING:
     from trio_gw.proxy.doors import Door
+    from trio_gw.routing.route import Route
 
 PROJECT = ApiProject(
     folder="rooms",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment
 from trio_gw.proxy.no_route import refusal
-from trio_gw.routes import EMPTY, RouteTable, compile_table
+from trio_gw.routing.compiler import EMPTY, compile_table
+
+if TYPE_CHECKING:
+    from trio_gw.routing.table import RouteTable
 
 CHAT = ApiProject(
     folder="chat",

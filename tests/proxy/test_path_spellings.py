@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,7 +10,11 @@ from trio_gw.config.api import ApiKeyPlace, ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment
 from trio_gw.errors import Refusal
 from trio_gw.proxy import path_confusion
-from trio_gw.routes import Match, RouteTable, compile_table
+from trio_gw.routing.compiler import compile_table
+
+if TYPE_CHECKING:
+    from trio_gw.routing.route import Match
+    from trio_gw.routing.table import RouteTable
 
 DEFAULT = (Environment("Default", "localhost"),)
 
@@ -310,6 +314,6 @@ def test_many_paths_are_remembered_within_bounds() -> None:
         assert not refused(made, f"/r/Room{number}")
     match = made.match("localhost", "/m/1.0.0/r/Room2999")
     assert match is not None
-    assert match.route.demands is not None
-    assert match.route.demands.is_known(match.route.place, "/m/1.0.0/r/Room2999")
-    assert not match.route.demands.is_known(match.route.place, "/m/1.0.0/r/Room0")
+    assert match.route.access is not None
+    assert match.route.access.is_known(match.route.rank, "/m/1.0.0/r/Room2999")
+    assert not match.route.access.is_known(match.route.rank, "/m/1.0.0/r/Room0")

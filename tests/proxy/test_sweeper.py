@@ -19,7 +19,8 @@ from trio_gw.guard.revocations import Revocations, Revoked
 from trio_gw.proxy.sessions import Session, Sessions, Visit
 from trio_gw.proxy.sweeper import SKEW, Sweeper, expires_at
 from trio_gw.relay.lane import Lane
-from trio_gw.routes import Live, compile_table
+from trio_gw.routing.compiler import compile_table
+from trio_gw.routing.table import Live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from trio_gw.errors import CloseCode, Ending, Phase, Side
 from trio_gw.proxy.sessions import Session, Sessions
 from trio_gw.proxy.tally import AT_ONCE, Tally
 from trio_gw.relay.lane import Lane
-from trio_gw.routes import Route
+from trio_gw.routing.route import Route
 from trio_gw.telemetry import families
 from trio_gw.telemetry.metrics import Metrics
 

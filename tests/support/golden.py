@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from trio_gw.config.project import load
 from trio_gw.config.settings import Environment
 from trio_gw.feed import store
-from trio_gw.routes import compile_table
+from trio_gw.routing.compiler import compile_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.api import Cluster
-    from trio_gw.routes import Route
+    from trio_gw.routing.route import Route
 
 
 def outcome(case: Path) -> dict[str, Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic, UriMapping
 from trio_gw.config.settings import Environment
 from trio_gw.errors import Refusal
 from trio_gw.proxy import path_confusion
-from trio_gw.routes import RouteTable, compile_table
+from trio_gw.routing.compiler import compile_table
 from trio_gw.wire.http import RequestReader
+
+if TYPE_CHECKING:
+    from trio_gw.routing.table import RouteTable
 
 BACKEND = Endpoint("ws", "backend", 80)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.routes import RouteTable
+    from trio_gw.routing.table import RouteTable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from trio_gw.feed.standing import standing
 if TYPE_CHECKING:
     import argparse
 
-    from trio_gw.routes import RouteTable
+    from trio_gw.routing.table import RouteTable
 
 COLUMNS = ("HOST", "PATH", "API", "SECURITY", "PRODUCTION", "SANDBOX")
 

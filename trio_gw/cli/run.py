@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
     from trio_gw.processes import Place
-    from trio_gw.routes import Route
+    from trio_gw.routing.route import Route
 
 log = logging.getLogger("trio_gw")
 

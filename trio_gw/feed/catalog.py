@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import trio
 
 from trio_gw.config import tiers
-from trio_gw.routes import compile_table
+from trio_gw.routing.compiler import compile_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Environment
-    from trio_gw.conflicts import Claim, Holder
     from trio_gw.errors import Problem
     from trio_gw.feed.ledger import Snapshot
     from trio_gw.feed.precedence import Mark, Precedence
-    from trio_gw.routes import Live, RouteTable
+    from trio_gw.routing.conflicts import Claim, Holder
+    from trio_gw.routing.table import Live, RouteTable
 
 log = logging.getLogger("trio_gw.feed")
 

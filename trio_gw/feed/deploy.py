@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trio_gw.feed.catalog import Catalog
     from trio_gw.feed.deployed import Deployed
     from trio_gw.feed.index import Index
-    from trio_gw.routes import Live
+    from trio_gw.routing.table import Live
 
 log = logging.getLogger("trio_gw.deploy")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trio_gw.routes import Route, RouteTable
+    from trio_gw.routing.route import Route
+    from trio_gw.routing.table import RouteTable
 
 
 def rows(table: RouteTable) -> list[dict[str, Any]]:

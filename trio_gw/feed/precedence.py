@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from trio_gw.conflicts import Claim, Holder  # noqa: TC001 - needed to read the file
+from trio_gw.routing.conflicts import Claim, Holder  # noqa: TC001 - needed to read the file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Settings
-    from trio_gw.conflicts import Claim, Holder
     from trio_gw.errors import Problem
     from trio_gw.feed.ledger import Snapshot
+    from trio_gw.routing.conflicts import Claim, Holder
 
 
 class Standing(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.credentials import Rest
     from trio_gw.proxy.gateway import Gateway
-    from trio_gw.routes import Route
+    from trio_gw.routing.route import Route
     from trio_gw.wire.handshake import Upgrade
     from trio_gw.wire.head import RequestHead
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
-    from trio_gw.routes import Match, Route
+    from trio_gw.routing.route import Match, Route
     from trio_gw.wire.exchange import RequestBody
     from trio_gw.wire.head import RequestHead
 

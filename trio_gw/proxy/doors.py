@@ -14,7 +14,8 @@ from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
-    from trio_gw.routes import Live, Route
+    from trio_gw.routing.route import Route
+    from trio_gw.routing.table import Live
 
 MOST = 10_000  # topics; far more than are asked for of one table
 

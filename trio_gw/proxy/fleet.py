@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import socket
 
     from trio_gw.counters import Pages
-    from trio_gw.routes import Live
+    from trio_gw.routing.table import Live
 
 PATIENCE = 0.2  # seconds for which a connection is left to workers that have fewer
 HASTE, HASTY = 1.0, 0.005  # seconds with little patience, after it was in vain, and how much

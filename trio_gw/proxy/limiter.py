@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.limits import Gates
     from trio_gw.guard.quota import Quota
-    from trio_gw.routes import Route
+    from trio_gw.routing.route import Route
 
 log = logging.getLogger("trio_gw.limits")
 

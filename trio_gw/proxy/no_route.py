@@ -14,7 +14,7 @@ from trio_gw.proxy.refusals import not_found
 
 if TYPE_CHECKING:
     from trio_gw.errors import Refusal
-    from trio_gw.routes import RouteTable
+    from trio_gw.routing.table import RouteTable
 
 _SLASHES = re.compile("//+")
 _EMPTY_SEGMENT = "The path has an empty segment (`//`): write one slash."

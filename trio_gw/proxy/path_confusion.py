@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.path_readings import (
+from trio_gw.routing.path_interpretations import (
     PLAIN,
-    TooManyReadingsError,
+    TooManyInterpretationsError,
     has_dot_segment,
+    interpretations,
     query_values,
-    readings,
 )
-from trio_gw.segments import Work, WorkError
+from trio_gw.routing.segments import Work, WorkError
 from trio_gw.wire.http import bad_request
 
 if TYPE_CHECKING:
-    from trio_gw.demands import Demands
-    from trio_gw.routes import Match
+    from trio_gw.routing.access_index import AccessIndex
+    from trio_gw.routing.route import Match
 
 STEPS = 4 * 4096  # of matching all readings of a request; a few milliseconds
 
@@ -33,40 +33,42 @@ def check(path: str, query: str, match: Match) -> None:
     That is a way out of the endpoint's path, or another topic of the API that asks for more.
     """
     route = match.route
-    demands = route.demands
-    if not route.target.passes and (demands is None or not demands.names):
+    access = route.access
+    if not route.target.passes and (access is None or not access.names):
         return  # the backend's path is the same for everyone
-    if demands is not None and demands.is_known(route.place, path):
+    if access is not None and access.is_known(route.rank, path):
         return
     mapped, asked = route.target.request(match.parameters, query, match.rest)
     if not PLAIN.fullmatch(mapped) and has_dot_segment(mapped):
         raise bad_request("The path must not hold . or .. segments")
-    if demands is None:
+    if access is None:
         return
     work = Work(STEPS)
     try:
-        conflict = _conflicts(demands, route.place, mapped, asked, work) or (
+        conflict = _conflicts(access, route.rank, mapped, asked, work) or (
             route.target.passes
-            and any(demands.client_conflict(route.place, each, work) for each in _readings(path))
+            and any(
+                access.client_conflict(route.rank, each, work) for each in _interpretations(path)
+            )
         )
-    except (TooManyReadingsError, WorkError):
+    except (TooManyInterpretationsError, WorkError):
         what = "The path can be read in too many ways; write it with fewer escapes"
         raise bad_request(what) from None
     if conflict:
         raise bad_request("The path can be read as another topic; write it without escapes")
-    demands.remember(route.place, path)
+    access.remember(route.rank, path)
 
 
-def _conflicts(demands: Demands, topic: int, path: str, query: str, work: Work) -> bool:
+def _conflicts(access: AccessIndex, topic: int, path: str, query: str, work: Work) -> bool:
     """Tell whether a request to the backend can be read as one of a topic that asks for more."""
     pairs: set[tuple[str, str]] = set()
-    texts = _readings(path)
-    if demands.names:
-        pairs = query_values(query, demands.names)
+    texts = _interpretations(path)
+    if access.names:
+        pairs = query_values(query, access.names)
         for text in texts:  # a reader that decodes first finds the query there
-            pairs |= query_values(text.partition("?")[2], demands.names)
-    return any(demands.backend_conflict(topic, text, pairs, work) for text in texts)
+            pairs |= query_values(text.partition("?")[2], access.names)
+    return any(access.backend_conflict(topic, text, pairs, work) for text in texts)
 
 
-def _readings(path: str) -> set[str]:
-    return {path} if PLAIN.fullmatch(path) else readings(path)
+def _interpretations(path: str) -> set[str]:
+    return {path} if PLAIN.fullmatch(path) else interpretations(path)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.limits import Gates
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.rate_limit import RateLimit
-    from trio_gw.routes import Route
+    from trio_gw.routing.route import Route
     from trio_gw.telemetry.tracing import Trace
 
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from support.examples import examples
 from support.topics import naive
-from trio_gw.topics import TopicMatcher, parameters_of, pattern_of, sort_key
+from trio_gw.routing.topics import TopicMatcher, parameters_of, pattern_of, sort_key
 
 # --- the reference --------------------------------------------------------------------------
 

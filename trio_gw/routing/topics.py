@@ -1,14 +1,14 @@
-"""Matching a request path against the topics of one API.
+"""Match a request path against the topics of one API.
 
-`TopicMatcher` is compiled once from channel names and then only read. It gives the same answer
-as trying one anchored pattern per topic in the order of `sort_key` (spec: routing §2 and §3),
-but walks a tree of path segments instead, so its cost follows the depth of the path, not the
-number of topics, and no input can make it backtrack. Where topics are so alike that a path would
-be compared with very many of them, matching gives up (`STEPS`).
+`TopicMatcher` is compiled once from channel names and then only read. The result is the same as
+trying one anchored pattern per topic in the order of `sort_key` (spec: routing §2 and §3). But it
+walks a tree of path segments, so the cost depends on the depth of the path, not on the number of
+topics, and no input causes backtracking. If topics are so similar that a path must be compared
+with very many of them, matching stops after `STEPS` comparisons.
 
-Theory of operation. A channel name is cut at `/` into segments. A segment is a *literal*, a
+Theory of operation. A channel name is split at `/` into segments. A segment is a *literal*, a
 whole *parameter* (`{id}`), or *mixed* (`{id}.json`, see `segments`). Every tree node knows the
-best (lowest) rank below it, so a branch that cannot beat what was already found is not entered.
+lowest (best) rank below it, so a branch that cannot improve the result is not visited.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trio_gw.segments import Segments, Texts, Work
+from trio_gw.routing.segments import SegmentPatterns, Texts, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,15 +25,15 @@ PARAMETER = re.compile(r"\{([^{}/]*)\}")
 _LETTERS = re.compile(r"[A-Za-z0-9_\s]+")
 _NEVER = 1 << 62
 
-STEPS = 4096  # segments that one path is compared with; a few milliseconds
+STEPS = 4096  # segment comparisons for one path; takes a few milliseconds
 
 
 def sort_key(channel: str) -> tuple[bool, bool, str, str, str]:
-    """Order topics as the reference does (spec: routing §3): first match wins.
+    """Return the sort key of a topic, as in the reference (spec: routing §3): first match wins.
 
-    Two differences, both where the reference is undefined or wrong: characters above `{` sort
-    below it, so that a literal such as `/a~b` is not shadowed by `/{x}`; equal names in reduced
-    form fall back to plain text order.
+    There are two differences, where the reference is undefined or wrong. Characters above `{`
+    sort below it, so that `/{x}` does not shadow a literal such as `/a~b`. Names with the same
+    reduced form are sorted as plain text.
     """
     name = pattern_of(channel)
     reduced = "".join("z" if c > "{" and c != "}" else c for c in _LETTERS.sub("", name))
@@ -41,28 +41,28 @@ def sort_key(channel: str) -> tuple[bool, bool, str, str, str]:
 
 
 def pattern_of(channel: str) -> str:
-    """Cut the part of a channel name that matching ignores, from its first `?` on."""
+    """Return a channel name without the part that matching ignores, from the first `?` on."""
     return channel.partition("?")[0]
 
 
 def parameters_of(channel: str) -> tuple[str, ...]:
-    """Name the parameters of a channel, left to right."""
+    """List the parameters of a channel, left to right."""
     return tuple(PARAMETER.findall(pattern_of(channel)))
 
 
 class _Node:
-    """One place in the tree. `leaf` and `wildcard` hold the rank of the topic ending here."""
+    """A tree node. `leaf` and `wildcard` are the ranks of the topics that end here."""
 
     __slots__ = ("best", "leaf", "literals", "mixed", "parameter", "wildcard")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
-        self.mixed: Segments[_Node] | None = None
+        self.mixed: SegmentPatterns[_Node] | None = None
         self.parameter: _Node | None = None
         self.leaf = self.wildcard = self.best = _NEVER
 
     def child(self, segment: str) -> _Node:
-        """Return the node for a segment of a channel name, made when it is not there yet."""
+        """Return the node for a segment of a channel name; create it if it is missing."""
         literals = PARAMETER.split(segment)[::2]
         if len(literals) == 1:
             return self.literals.setdefault(segment, _Node())
@@ -71,15 +71,15 @@ class _Node:
                 self.parameter = _Node()
             return self.parameter
         if self.mixed is None:
-            self.mixed = Segments()
+            self.mixed = SegmentPatterns()
         return self.mixed.add(literals, _Node)
 
 
 class TopicMatcher:
-    """The compiled topics of one API; ranks are positions in the given, sorted sequence."""
+    """The compiled topics of one API. A rank is a position in the given, sorted sequence."""
 
     def __init__(self, channels: Sequence[str], pause: Callable[[], None] = lambda: None) -> None:
-        """Compile; `pause` is called with each channel."""
+        """Compile `channels`; `pause` is called once per channel."""
         self._root = _Node()
         for rank, channel in enumerate(channels):
             pause()
@@ -101,13 +101,13 @@ class TopicMatcher:
     def match(self, rest: str, work: Work | None = None) -> tuple[int, tuple[str, ...]] | None:
         """Find the first topic, in order, that matches the path below the base path.
 
-        `rest` is empty or starts with `/`. Returns the topic's rank and the raw text of its
-        parameters, left to right. Raises `WorkError` when topics are so alike that it takes more
-        `work` than given, or than `STEPS`.
+        `rest` is empty or starts with `/`. Returns the rank of the topic and the raw values of
+        its parameters, left to right. Raises `WorkError` when topics are so similar that matching
+        takes more steps than `work` allows (by default `STEPS`).
         """
         segments = rest.split("/")[1:]
         count = len(segments)
-        # One optional trailing slash: a last, empty segment need not be consumed.
+        # A trailing slash is optional: the last segment, if empty, need not be consumed.
         enough = count - 1 if count and not segments[-1] else count
         best = _NEVER
         captured: Texts = None
@@ -132,13 +132,13 @@ class TopicMatcher:
                 for below, more in node.mixed.find(segment, texts, work):
                     if below.best < best:
                         stack.append((below, at, more))
-            # Literals are pushed last, so taken first: they usually hold the best rank.
+            # Literals are pushed last and popped first: they usually have the best rank.
             if (literal := node.literals.get(segment)) is not None:
                 stack.append((literal, at, texts))
-        return None if best == _NEVER else (best, _in_order(captured))
+        return None if best == _NEVER else (best, _to_tuple(captured))
 
 
-def _in_order(texts: Texts) -> tuple[str, ...]:
+def _to_tuple(texts: Texts) -> tuple[str, ...]:
     found: list[str] = []
     while texts is not None:
         texts, text = texts

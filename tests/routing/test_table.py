@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 from support.examples import examples
 from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic, UriMapping
 from trio_gw.config.settings import Environment
-from trio_gw.routes import (
-    EMPTY,
-    MAX_RECENT,
-    MOST_RECENT,
-    Live,
-    RouteTable,
-    compile_table,
-    default_base_path,
-)
+from trio_gw.routing.compiler import EMPTY, compile_table
+from trio_gw.routing.conflicts import default_base_path
+from trio_gw.routing.table import MAX_CACHED, MAX_CACHED_LENGTH, Live, RouteTable
 
 if TYPE_CHECKING:
     from trio_gw.errors import Problem
@@ -68,15 +62,15 @@ def found(table: RouteTable, path: str, host: str = "localhost") -> str:
 
 def test_what_is_remembered_is_bounded_and_right() -> None:
     made = table(project(topics=("/rooms/{id}", "/lobby")))
-    paths = [f"/ctx/1.0.0/rooms/{number}" for number in range(MOST_RECENT + 10)]
+    paths = [f"/ctx/1.0.0/rooms/{number}" for number in range(MAX_CACHED + 10)]
     for path in (*paths, *paths[:20]):
         match = made.match("localhost", path)
         assert match is not None
         assert match.parameters == {"id": path.rpartition("/")[2]}
     assert found(made, "/ctx/1.0.0/lobby") == found(made, "/ctx/1.0.0/lobby") == "ctx:1.0.0 /lobby"
-    assert len(made._recent) <= MOST_RECENT
-    assert found(made, "/ctx/1.0.0/rooms/" + "x" * MAX_RECENT) == "ctx:1.0.0 /rooms/{id}"
-    assert all(len(host) + len(path) <= MAX_RECENT for host, path in made._recent)
+    assert len(made._cache) <= MAX_CACHED
+    assert found(made, "/ctx/1.0.0/rooms/" + "x" * MAX_CACHED_LENGTH) == "ctx:1.0.0 /rooms/{id}"
+    assert all(len(host) + len(path) <= MAX_CACHED_LENGTH for host, path in made._cache)
 
 
 # --- one API --------------------------------------------------------------------------------
@@ -562,7 +556,7 @@ def test_one_name_and_version_under_two_ids() -> None:
         project("/a", folder="first"), project("/b", name="a", folder="second", id="other")
     )
     assert problem.file == "second"
-    assert "as first is" in problem.what
+    assert "as first, which is served" in problem.what
     assert found(made, "/b/1.0.0/x") == ""
     other = project("/b", name="a", folder="second", id="other", organization="elsewhere")
     assert found(table(project("/a", folder="first"), other), "/b/1.0.0/x") == "a:1.0.0 /*"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from support.topics import naive
 from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic
-from trio_gw.routes import compile_table
-from trio_gw.segments import FEW, Segments, Work, WorkError
-from trio_gw.topics import STEPS, TopicMatcher, sort_key
+from trio_gw.routing.compiler import compile_table
+from trio_gw.routing.segments import FEW, SegmentPatterns, Work, WorkError
+from trio_gw.routing.topics import STEPS, TopicMatcher, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_many_inner_literals_agree_with_the_reference(
 
 
 def test_all_that_match_are_found() -> None:
-    index: Segments[int] = Segments()
+    index: SegmentPatterns[int] = SegmentPatterns()
     patterns = [
         ("", "-k", ""),
         ("", "-", "-k", ""),

@@ -10,7 +10,7 @@ from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.feed.catalog import Compiled, compile_snapshots
 
 if TYPE_CHECKING:
-    from trio_gw.conflicts import Claim, Holder
+    from trio_gw.routing.conflicts import Claim, Holder
 
 ORIGINS = ("deployed", "git", "apis")
 
@@ -194,7 +194,7 @@ def test_no_part_of_a_base_path_is_taken() -> None:
     assert match is not None
     assert match.route.api.folder == "apis/chat"
     assert blamed(found) == ["apis/aaa"]
-    assert "/chat/1.0.0/x lies below it" in found.problems[0].what
+    assert "/chat/1.0.0/x is below it" in found.problems[0].what
     assert blamed(compiled(held, inside)) == []
     assert blamed(compiled(held, CHAT, inside)) == [], "nothing of it is taken by the one above"
 

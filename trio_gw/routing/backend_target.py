@@ -1,6 +1,6 @@
-"""The backend's path and query for a request: endpoint, URI mapping, client query.
+"""Path and query of the backend request, from endpoint, URI mapping and client query.
 
-Compiled once per route from the topic's `x-uri-mapping` (spec: routing §5).
+Compiled once per route from the `x-uri-mapping` of the topic (spec: routing §5).
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint, UriMapping
 
 _PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
-# Kept of a path parameter in a query value; everything else is escaped, so that it can neither
-# add a parameter of its own nor end the request line. (Some backends still take `;` for `&`.)
+# Characters of a path parameter that are not escaped in a query value. All others are, so that a
+# value can neither add a parameter nor end the request line. (Some backends still split at `;`.)
 _QUERY_SAFE = "!$'()*,-./:=?@_~%"
-_LITERAL_SAFE = _QUERY_SAFE + "+;[]|"  # of a mapping; as in the URL of an endpoint
-# A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
+_LITERAL_SAFE = _QUERY_SAFE + "+;[]|"  # in a mapping, as in the URL of an endpoint
+# A segment that backends interpret as `.` or `..`; some treat `;` as the start of a parameter.
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 
 
-class Target:
-    """Builds the request target for one topic's backend.
+class BackendTarget:
+    """Builds the request target for the backend of one topic.
 
-    `pattern` is what the path of every such target matches, below the endpoint's own, in the
-    syntax of channel names. `fixed` are the query parameters with a value of the mapping's own.
-    `passes` tells whether anything of the client's path is passed on.
+    The path of every target, below the path of the endpoint, matches `pattern`, which has the
+    syntax of channel names. `fixed` are the query parameters to which the mapping gives a constant
+    value. `passes` is true if any part of the client's path is passed on.
     """
 
     __slots__ = ("_pass_path", "_path", "_query", "fixed", "passes", "pattern")
 
     def __init__(self, mapping: UriMapping | None, *, passed: str | None = None) -> None:
-        """With `passed`, the topic's name, the path that clients ask for is passed on whole."""
+        """With `passed`, the name of the topic, the whole client path is passed on."""
         self._pass_path = passed is not None
-        # Alternating literal and parameter name, or None without a mapping.
+        # Literals and parameter names in turn, or None without a mapping.
         self._path: list[str] | None = None
         self._query: tuple[tuple[str, str, list[str]], ...] | None = None
         self.pattern = "/" if passed is None else passed
@@ -66,23 +66,22 @@ class Target:
     def build(
         self, endpoint: Endpoint, parameters: Mapping[str, str], query: str, rest: str = ""
     ) -> str:
-        """Build path and query.
+        """Return path and query.
 
-        `parameters` are the raw segments of the request path; `query` is the client's, kept
-        byte for byte unless the mapping brings its own. `rest` is the raw path below the API's
-        base path, appended where the path is passed on; a lone `/` means the endpoint itself.
-        Without a mapping the endpoint's path is asked for exactly as it is written, or `/` where
-        it is empty. Raises `Refusal` (400) when parameters
-        that are harmless in their own segments make up `..` in the mapped path: `{a}.json`, asked
-        for as `...json`.
+        `parameters` are the raw path parameters. `query` is the client's query; it is kept byte
+        for byte unless the mapping defines one. `rest` is the raw path below the base path of the
+        API. It is appended if the path is passed on; a single `/` means the endpoint itself.
+        Without a mapping the path of the endpoint is used exactly as written, or `/` if it is
+        empty. Raises `Refusal` (400) when harmless parameters produce a `..` segment in the mapped
+        path, for example with `{a}.json` and the request `...json`.
         """
         return self._joined(endpoint, *self.request(parameters, query, rest))
 
     def url(self, endpoint: Endpoint) -> str:
-        """Write the URL that this backend is asked for, for people.
+        """Return the URL of backend requests for display.
 
-        `{name}` stands for a path parameter, `*` for the rest of the client's path. What the
-        client adds to the query is not shown.
+        `{name}` stands for a path parameter, `*` for the rest of the client's path. The query of
+        the client is not shown.
         """
         query = "&".join(
             f"{name}={{{found[-1]}}}" if found else f"{name}={literal}"
@@ -91,7 +90,7 @@ class Target:
         return endpoint.origin + self._joined(endpoint, self.pattern.partition("?")[0], query)
 
     def _joined(self, endpoint: Endpoint, mapped: str, query: str) -> str:
-        """Put the endpoint's path and query in front, with one slash between two paths."""
+        """Prepend path and query of the endpoint, with one slash between the two paths."""
         base = endpoint.path
         if self._path is None and mapped == "/":
             target = base or "/"
@@ -102,7 +101,7 @@ class Target:
         return f"{target}?{query}" if query else target
 
     def request(self, parameters: Mapping[str, str], query: str, rest: str = "") -> tuple[str, str]:
-        """Return what `build` adds to the path and the query of an endpoint; `/` for nothing."""
+        """Return the path and query that `build` appends to an endpoint; `/` means nothing."""
         path = self._path
         if self._pass_path:
             mapped = rest or "/"
@@ -127,8 +126,8 @@ class Target:
             if not placeholders:
                 parts.append(f"{name}={literal}")
                 continue
-            # The parameter replaces the whole value; of several the last known one counts, and
-            # a parameter without any known one is left out.
+            # The placeholder replaces the whole value. The last known one counts; a query
+            # parameter without a known placeholder is left out.
             known = [parameters[p] for p in placeholders if p in parameters]
             if known:
                 parts.append(f"{name}={quote(known[-1], safe=_QUERY_SAFE)}")

@@ -1,13 +1,15 @@
-"""Path segments that hold parameters beside literals, such as `{id}.json` or `room-{a}-{b}`.
+"""Path segments that mix parameters and literals, such as `{id}.json` or `room-{a}-{b}`.
 
-`Segments` is an index of such patterns: `find` gives those that match a segment. A pattern is
-found by its literal before the first parameter, its literal after the last one, and the literals
-between parameters, each looked up in a dictionary; so the cost follows the length of the segment
-and the number of patterns that fit it, not the number of patterns.
+`SegmentPatterns` is an index of such patterns: `find` returns those that match a segment. A
+pattern is found by three kinds of literals, each looked up in a dictionary: the prefix before the
+first parameter, the suffix after the last one, and the inner literals between parameters. So the
+cost depends on the length of the segment and the number of matching patterns, not on the number
+of all patterns.
 
-Greedy expressions give the leftmost parameter as much as they can. Placing every inner literal as
-late as it fits, from the right, finds exactly that assignment, without backtracking; so the inner
-literals of patterns with the same ends make a tree, read from the right.
+Greedy regular expressions make the leftmost parameter as long as possible. Placing every inner
+literal at its last possible position, starting from the right, gives the same values without
+backtracking. So the inner literals of patterns with the same prefix and suffix form a tree that
+is read from right to left.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Texts = Optional[tuple["Texts", str]]  # noqa: UP045 - `|` takes no forward reference
-"""Captured texts, linked: all before the last one, and the last one."""
+"""Captured values as a linked list: the values before the last one, and the last one."""
 
-GRAM = 4  # characters at the beginning of an inner literal by which it is looked up
-FEW = 8  # inner literals that are looked for one by one
+GRAM = 4  # first characters of an inner literal, used as its key
+FEW = 8  # up to this number, inner literals are searched one by one
 
-# Characters that can be gone through in one step's time.
+# Characters that can be processed in the time of one step.
 SCANNED, LOOKED_UP = 2048, 32
 
 
 class WorkError(Exception):
-    """Matching one path took more steps than it may."""
+    """Matching one path took more steps than allowed."""
 
 
 class Work:
-    """The steps that matching one path may still take. Raises `WorkError` when they are spent."""
+    """The number of steps left for matching one path. Raises `WorkError` when none is left."""
 
     __slots__ = ("left",)
 
@@ -42,17 +44,18 @@ class Work:
         self.left = steps
 
     def spend(self, steps: int) -> None:
-        """Take some."""
+        """Use up some steps."""
         self.left -= steps
         if self.left < 0:
             raise WorkError
 
 
 class _Inner(Generic[T]):
-    """Inner literals, from the right: those that may follow, and what is reached without more.
+    """A tree node of inner literals, from the right.
 
-    Literals are kept backwards. `grams` maps, by its length, the beginning of such a literal to
-    the lengths of those that have it.
+    `children` are the literals that may follow; `found` is the value of the pattern that ends
+    here. Literals are stored reversed. `grams` maps the first characters of a literal, grouped by
+    their number, to the lengths of the literals that start with them.
     """
 
     __slots__ = ("children", "found", "grams")
@@ -63,7 +66,7 @@ class _Inner(Generic[T]):
         self.grams: dict[int, dict[str, set[int]]] = {}
 
     def child(self, literal: str) -> _Inner[T]:
-        """Return what follows a literal, made when it is not there yet."""
+        """Return the node after a literal; create it if it is missing."""
         if (known := self.children.get(literal)) is not None:
             return known
         gram = literal[:GRAM]
@@ -71,10 +74,10 @@ class _Inner(Generic[T]):
         made = self.children[literal] = _Inner()
         return made
 
-    def places(
+    def positions(
         self, text: str, start: int, end: int, work: Work
     ) -> Iterator[tuple[int, int, _Inner[T]]]:
-        """Find the first place of every child between these: where it begins and ends."""
+        """Find the first position of every child in `text[start:end]`, as (begin, end, child)."""
         children = self.children
         if len(children) <= FEW:
             work.spend(len(children) * (1 + (end - start) // SCANNED))
@@ -82,7 +85,7 @@ class _Inner(Generic[T]):
                 if (at := text.find(literal, start, end)) >= 0:
                     yield at, at + len(literal), child
             return
-        places: dict[str, int] = {}
+        positions: dict[str, int] = {}
         for width, grams in self.grams.items():
             work.spend(1 + (end - start) // LOOKED_UP)
             for at in range(start, end - width + 1):
@@ -92,24 +95,24 @@ class _Inner(Generic[T]):
                 work.spend(len(lengths))
                 for length in lengths:
                     if at + length <= end and (literal := text[at : at + length]) in children:
-                        places.setdefault(literal, at)
-        for literal, at in places.items():
+                        positions.setdefault(literal, at)
+        for literal, at in positions.items():
             yield at, at + len(literal), children[literal]
 
 
-class Segments(Generic[T]):
-    """Patterns, each with what it stands for."""
+class SegmentPatterns(Generic[T]):
+    """Patterns of mixed segments, each with a value."""
 
     __slots__ = ("_ends", "_lengths")
 
     def __init__(self) -> None:
-        # literal before the first parameter → literal after the last one → the inner ones
+        # prefix → suffix → tree of inner literals
         self._ends: dict[str, dict[str, _Inner[T]]] = {}
-        # How long the former are; and with each of them, how long the latter are.
+        # length of a prefix → prefix → lengths of the suffixes used with it
         self._lengths: dict[int, dict[str, dict[int, None]]] = {}
 
     def add(self, literals: Sequence[str], make: Callable[[], T]) -> T:
-        """Return what the pattern `lit0{p}lit1{p}…litN` stands for, made when it is not there."""
+        """Return the value of the pattern `lit0{p}lit1{p}…litN`; create it if it is missing."""
         first, *inner, last = literals
         self._lengths.setdefault(len(first), {}).setdefault(first, {})[len(last)] = None
         at = self._ends.setdefault(first, {}).get(last)
@@ -122,7 +125,7 @@ class Segments(Generic[T]):
         return at.found
 
     def find(self, segment: str, texts: Texts, work: Work) -> Iterator[tuple[T, Texts]]:
-        """Find what matching patterns stand for, each with `texts` and the captured ones."""
+        """Yield the values of matching patterns, each with `texts` plus the captured values."""
         size = len(segment)
         for length, firsts in self._lengths.items():
             if length >= size:
@@ -133,13 +136,13 @@ class Segments(Generic[T]):
             for last_length in lasts or ():
                 end = size - last_length
                 if end > length and (inner := self._ends[first].get(segment[end:])) is not None:
-                    yield from _placed(inner, segment[length:end], texts, work)
+                    yield from _place(inner, segment[length:end], texts, work)
 
 
-def _placed(root: _Inner[T], middle: str, texts: Texts, work: Work) -> Iterator[tuple[T, Texts]]:
-    """Place inner literals, leaving at least one character for every parameter."""
+def _place(root: _Inner[T], middle: str, texts: Texts, work: Work) -> Iterator[tuple[T, Texts]]:
+    """Place inner literals so that every parameter has at least one character."""
     backwards, size = middle[::-1], len(middle)
-    # Captured so far, from the right; the last one stands outermost.
+    # Values captured so far, from the right; the last captured value is outermost.
     stack: list[tuple[_Inner[T], int, Texts]] = [(root, 0, None)]
     while stack:
         node, start, after = stack.pop()
@@ -153,5 +156,5 @@ def _placed(root: _Inner[T], middle: str, texts: Texts, work: Work) -> Iterator[
             yield node.found, found
         if not node.children:
             continue
-        for at, end, child in node.places(backwards, start + 1, size - 1, work):
+        for at, end, child in node.positions(backwards, start + 1, size - 1, work):
             stack.append((child, end, (after, middle[size - at : size - start])))

@@ -12,7 +12,7 @@ from trio_gw.config import endpoint as endpoints
 from trio_gw.config import mapping as notation
 from trio_gw.config.api import Endpoint, UriMapping
 from trio_gw.errors import Refusal
-from trio_gw.mapping import Target
+from trio_gw.routing.backend_target import BackendTarget
 
 V2 = Endpoint("ws", "backend", 2360, "/v2")
 BARE = Endpoint("ws", "backend", 80)
@@ -27,7 +27,7 @@ def build(
     """Build a target; a mapping in the notation of `x-uri-mapping` is read as projects are."""
     if isinstance(mapping, str):
         mapping = notation.parse(mapping, frozenset(parameters))
-    return Target(mapping).build(endpoint, parameters, query)
+    return BackendTarget(mapping).build(endpoint, parameters, query)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_endpoint_is_asked_for_as_it_is_written(
     endpoint = endpoints.parse(url)
     assert build(None, endpoint=endpoint) == alone
     assert build("/r/", endpoint=endpoint) == mapped
-    passing = Target(None, passed="/*")
+    passing = BackendTarget(None, passed="/*")
     assert passing.build(endpoint, {}, "", "/x/y") == passed
     assert passing.build(endpoint, {}, "", "/") == passed_root
     assert passing.build(endpoint, {}, "", "") == passed_root
@@ -122,7 +122,7 @@ def test_the_endpoint_is_asked_for_as_it_is_written(
 )
 def test_the_url_that_people_are_shown(mapping: str | None, passed: str | None, url: str) -> None:
     found = None if mapping is None else notation.parse(mapping, frozenset(("id",)))
-    assert Target(found, passed=passed).url(V2) == url
+    assert BackendTarget(found, passed=passed).url(V2) == url
 
 
 def test_the_query_of_the_endpoint_is_kept_and_comes_first() -> None:

@@ -1,11 +1,12 @@
-"""How backends read a path: every text that a modelled reader may take it for. No I/O.
+"""The ways in which backends may interpret a path. No I/O.
 
-Servers, frameworks and URL parsers decode, split and compare paths in different ways, so one
-spelling has several readings. Each difference is a step here, and a reading is what any sequence
-of steps gives: all orders, each of them any number of times. docs/security.md lists the readers.
+Servers, frameworks and URL parsers decode, split and compare paths in different ways, so one path
+has several interpretations. Each difference is a step here. An interpretation is the result of any
+sequence of steps, in any order, each any number of times. docs/security.md lists the modelled
+servers and libraries.
 
-Steps that do not move the borders of segments (case, white space) are applied to both sides of a
-comparison instead, by `folded`: what is equal before it is equal after it.
+Steps that do not move the borders of segments (case, white space) are not part of the sequences.
+`folded` applies them to both sides of a comparison, so equal texts stay equal.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-MOST = 128  # readings; a path with escapes, parameters and Unicode has about twenty
-MOST_CHARACTERS = 48 * 1024  # in all readings of one text: bounds the time for a long path
+MAX_COUNT = 128  # interpretations; a path with escapes, parameters and Unicode has about 20
+MAX_CHARACTERS = 48 * 1024  # in all interpretations of one text; limits time for long paths
 
 PLAIN = re.compile(
     r"(?:/[A-Za-z0-9_~!$&'()*,:=@-]+(?:\.+[A-Za-z0-9_~!$&'()*,:=@-]+)*)*/?", re.ASCII
 )
-"""A path that has one reading, but for the case of its letters."""
+"""A path with a single interpretation, apart from upper and lower case."""
 
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ESCAPED_SLASH = re.compile(r"(%2[Ff])")
 _NOT_ASCII = re.compile(r"%[89A-Fa-f]")
 _UTF16_ESCAPE = re.compile(r"%[uU]([0-9A-Fa-f]{4})")  # of JavaScript's escape(), known to IIS
-# UTF-8 in more bytes than needed (RFC 3629 section 3 forbids it); the first form also as decoders
-# take it that do not look whether the second byte continues anything.
+# UTF-8 in more bytes than needed, which RFC 3629 section 3 forbids. The first form also covers
+# decoders that do not check the second byte.
 _OVERLONG = re.compile(
     rb"[\xc0\xc1][\x00-\xff]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}"
     rb"|\xf8[\x80-\x87][\x80-\xbf]{3}|\xfc[\x80-\x83][\x80-\xbf]{4}",
@@ -38,52 +39,52 @@ _OVERLONG = re.compile(
 )
 _PARAMETER = re.compile(r";[^/]*")  # RFC 3986 section 3.3; servlet containers drop it
 _SEPARATORS = re.compile(r"[&;?]")
-_END = re.compile(r"[?#\x00;]")  # begins a query, a fragment, or ends a C string
+_END = re.compile(r"[?#\x00;]")  # starts a query or fragment, or ends a C string
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-# What is never shown: soft hyphens, zero-width spaces, marks of direction and byte order.
+# Invisible characters: soft hyphens, zero-width spaces, direction and byte order marks.
 _IGNORABLE = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
 _AUTHORITY = re.compile(r"//[^/]*(/.*)?", re.DOTALL)  # a network-path reference, RFC 3986 4.2
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|$)")
-# Letters that become i by themselves for readers that compare letter by letter.
+# Letters that become i in comparisons letter by letter.
 _DOTTED = {0x130: "i", 0x131: "i"}
 
 
-class TooManyReadingsError(Exception):
-    """A path so convoluted that not all of its readings are looked at."""
+class TooManyInterpretationsError(Exception):
+    """A path or query has more interpretations than are checked."""
 
 
-def readings(path: str) -> set[str]:
-    """Return every reading of a path, the path itself among them.
+def interpretations(path: str) -> set[str]:
+    """Return every interpretation of a path, including the path itself.
 
-    Raises TooManyReadingsError.
+    Raises TooManyInterpretationsError.
     """
     return _closure(path, _PATH_STEPS)
 
 
 def query_values(query: str, names: Collection[str]) -> set[tuple[str, str]]:
-    """Return what a query may be read to say of the parameters of these (folded) names.
+    """Return all values that the parameters `names` (folded) may have in a query.
 
-    Pairs of name and value, both folded. Raises TooManyReadingsError.
+    The result is pairs of name and value, both folded. Raises TooManyInterpretationsError.
     """
     found: set[tuple[str, str]] = set()
     for text in _closure(query, _QUERY_STEPS):
         for part in {*text.split("&"), *_SEPARATORS.split(text)}:
             name, _, value = part.partition("=")
-            name = fold(name.partition("[")[0])  # id[]=7, as PHP has it
+            name = fold(name.partition("[")[0])  # id[]=7, as in PHP
             if name in names:
-                # Who splits before decoding takes no escaped `&` for a separator.
+                # For parsers that split before decoding, an escaped `&` is not a separator.
                 found.update((name, fold(each)) for each in _closure(value, _QUERY_STEPS))
-                if len(found) > MOST:
-                    raise TooManyReadingsError
+                if len(found) > MAX_COUNT:
+                    raise TooManyInterpretationsError
     return found
 
 
 def folded(path: str) -> set[str]:
-    """Return what a reading is compared as: without case, white space or empty segments.
+    """Return the forms in which a path is compared: without case, white space, empty segments.
 
-    There are two answers where a reader may keep empty or blank segments.
+    There are two forms if the path has empty or blank segments, because some servers keep them.
     """
     segments = [fold(segment) or (segment and " ") for segment in path.split("/")]
     kept = "/".join(segments)
@@ -93,23 +94,24 @@ def folded(path: str) -> set[str]:
 
 
 def fold(text: str) -> str:
-    """Return what a segment, name or value is compared as; equal texts stay equal."""
+    """Return the form in which a segment, name or value is compared; equal texts stay equal."""
     if text.isascii():
         text = text.lower()
     else:
         compatible = unicodedata.normalize("NFKC", text)
-        if compatible.count("/") == text.count("/"):  # else it is another reading
+        if compatible.count("/") == text.count("/"):  # otherwise it is another interpretation
             text = compatible
         text = text.translate(_DOTTED).casefold()
-    # Windows drops white space and dots from the end of a name, others white space at both ends.
+    # Windows drops trailing white space and dots; other systems drop white space at both ends.
     text = text.replace("+", " ").strip()
     return text.rstrip(" .") or text
 
 
 def has_dot_segment(path: str) -> bool:
-    """Tell whether a reading of the path has a segment `.` or `..`; bounded, for any path.
+    """Return whether an interpretation of the path has a segment `.` or `..`.
 
-    Applies every step at once, again and again, so it does not need the set of readings.
+    Applies all steps at once and repeats that, so it does not need the set of interpretations and
+    its cost is bounded for any path.
     """
     for _ in range(8):
         bare = _CONTROLS.sub("", path)
@@ -131,14 +133,14 @@ def _closure(text: str, steps: Sequence[Callable[[str], Iterator[str]]]) -> set[
     while todo:
         at = todo.pop()
         for step in steps:
-            for reading in step(at):
-                if reading in found:
+            for result in step(at):
+                if result in found:
                     continue
-                characters += len(reading)
-                if len(found) >= MOST or characters > MOST_CHARACTERS:
-                    raise TooManyReadingsError
-                found.add(reading)
-                todo.append(reading)
+                characters += len(result)
+                if len(found) >= MAX_COUNT or characters > MAX_CHARACTERS:
+                    raise TooManyInterpretationsError
+                found.add(result)
+                todo.append(result)
     return found
 
 
@@ -148,7 +150,7 @@ def _decode(text: str, decode: Callable[[bytes], str]) -> str:
 
 
 def _lenient(data: bytes, errors: str) -> str:
-    """Decode UTF-8, overlong forms too; what is none is replaced or left out."""
+    """Decode UTF-8, including overlong forms; `errors` handles invalid bytes."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -169,13 +171,13 @@ def _decoded(text: str) -> Iterator[str]:
     pieces = _ESCAPED_SLASH.split(text)
     for decode in _DECODERS:
         yield (whole := _decode(text, decode))
-        # Who splits before decoding takes no escaped slash for a separator.
+        # For parsers that split before decoding, an escaped slash is not a separator.
         if len(pieces) > 1:
             yield "".join(
                 piece if index % 2 else _decode(piece, decode) for index, piece in enumerate(pieces)
             )
         if whole.isascii() and not _NOT_ASCII.search(text):
-            return  # then all of them agree
+            return  # all decoders give the same result
 
 
 def _compatible(text: str) -> Iterator[str]:
