@@ -49,7 +49,7 @@ FLOORS: dict[str, set[str]] = {
 
 # A library has one door.
 DOORS: dict[str, set[str]] = {
-    "h11": {"admin/http1.py", "wire/answer.py", "wire/exchange.py", "wire/http.py"},
+    "h11": {"admin/http1.py", "wire/response.py", "wire/exchange.py", "wire/http.py"},
     "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
     "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/words.py"},

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.examples import examples
-from trio_gw.wire.fields import by_name, cut_lines, lists, plain_fields, tokens
+from trio_gw.wire.fields import by_name, has_token, plain_fields, split_lines, tokens
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_tokens(values: list[bytes], found: list[str]) -> None:
     ],
 )
 def test_lists(values: list[bytes], held: bool) -> None:
-    assert lists(values, b"websocket") is held
+    assert has_token(values, b"websocket") is held
 
 
 def test_fields_are_found_by_their_names() -> None:
@@ -51,7 +51,7 @@ def test_fields_are_found_by_their_names() -> None:
 
 @pytest.mark.parametrize("lines", [[b"a"], [b"a", b"b"], [b"a\tb\xff", b" c"], [b"a", b"", b"b"]])
 def test_lines_are_cut_at_their_ends(lines: list[bytes]) -> None:
-    assert cut_lines(b"\r\n".join(lines)) == lines
+    assert split_lines(b"\r\n".join(lines)) == lines
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_lines_are_cut_at_their_ends(lines: list[bytes]) -> None:
     ],
 )
 def test_what_is_no_whole_lines_is_not_cut(text: bytes) -> None:
-    assert cut_lines(text) == []
+    assert split_lines(text) == []
 
 
 @given(st.text("\r\n\tab\x0b", max_size=8))
 def test_cutting_is_undone_by_joining(text: str) -> None:
-    lines = cut_lines(text.encode())
+    lines = split_lines(text.encode())
     if lines:
         assert b"\r\n".join(lines) == text.encode()
     assert not any(control in line for line in lines for control in (b"\r", b"\n", b"\x0b"))
@@ -90,16 +90,16 @@ _LINES = st.lists(
 @given(_LINES)
 def test_plain_fields_are_what_h11_makes_of_them(lines: list[bytes]) -> None:
     data = b"\r\n".join(lines)
-    cut = cut_lines(data)
+    cut = split_lines(data)
     fields = plain_fields(cut) if cut else None
     http = h11.Connection(h11.SERVER)
     http.receive_data(b"\r\n".join((b"GET / HTTP/1.1", *lines, b"", b"")))
-    complaint, headers = "", None
+    h11_error, headers = "", None
     try:
         event = http.next_event()
         assert type(event) is h11.Request
         headers = list(event.headers)
     except h11.RemoteProtocolError as error:
-        complaint = str(error)
+        h11_error = str(error)
     # What h11 refuses is not plain, except for what it says of Host, which is counted apart.
-    assert fields is None or fields == headers or "Host" in complaint
+    assert fields is None or fields == headers or "Host" in h11_error

@@ -18,21 +18,21 @@ from support.conversation import cuts
 from support.examples import examples
 from support.heads import HOST, KEY, UPGRADE, head
 from trio_gw.errors import Refusal, Side
-from trio_gw.wire.answer import BackendAnswer, ResponseReader
 from trio_gw.wire.handshake import (
     Accepted,
     Upgrade,
     accept_key,
     backend_headers,
-    client_answer,
+    check_request,
+    check_response,
+    client_response,
     end_to_end,
     is_upgrade,
-    judge_answer,
-    judge_request,
     request_id,
 )
 from trio_gw.wire.head import RequestHead
 from trio_gw.wire.http import RequestReader
+from trio_gw.wire.response import BackendResponse, ResponseReader
 
 HEAD = RequestHead("GET", "/chat", "", "gw.example", b"gw.example", ())
 
@@ -51,7 +51,7 @@ def judged(data: bytes) -> Upgrade | Refusal:
         try:
             for chunk in chunks:
                 if (found := reader.feed(chunk)) is not None:
-                    answers.append(judge_request(found))
+                    answers.append(check_request(found))
                     break
         except Refusal as refusal:
             answers.append(refusal)
@@ -227,7 +227,7 @@ def test_every_key_of_16_bytes(nonce: bytes) -> None:
         (b"sec-websocket-key", key),
         (b"sec-websocket-version", b"13"),
     )
-    assert judge_request(HEAD.but(headers=fields)).key == key
+    assert check_request(HEAD.replace(headers=fields)).key == key
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_no_extensions_field_makes_it_slow(value: bytes) -> None:
     )
     began = time.perf_counter()
     with pytest.raises(Refusal):
-        judge_request(HEAD.but(headers=fields))
+        check_request(HEAD.replace(headers=fields))
     assert time.perf_counter() - began < 1, "milliseconds are enough"
 
 
@@ -262,7 +262,7 @@ def test_no_extensions_field_makes_it_slow(value: bytes) -> None:
     [(b"websocket", True), (b"WEBSOCKET", True), (b"h2c, websocket", True), (b"h2c", False)],
 )
 def test_is_upgrade(value: bytes, asks: bool) -> None:
-    assert is_upgrade(HEAD.but(headers=((b"upgrade", value),))) is asks
+    assert is_upgrade(HEAD.replace(headers=((b"upgrade", value),))) is asks
     assert not is_upgrade(HEAD)
 
 
@@ -272,7 +272,7 @@ def test_is_upgrade(value: bytes, asks: bool) -> None:
 def forwarded(*fields: tuple[bytes, bytes], **options: Any) -> list[tuple[bytes, bytes]]:
     """Return what of the client's headers reaches the backend."""
     made = backend_headers(
-        HEAD.but(headers=fields),
+        HEAD.replace(headers=fields),
         host=options.pop("host", b"backend"),
         drop=options.pop("drop", ()),
         added=options.pop("added", ()),
@@ -415,7 +415,7 @@ def test_a_backend_gets_exactly_one_of_each_that_matters() -> None:
 )
 def test_request_ids(values: list[bytes], kept: bytes) -> None:
     fields = tuple((b"x-request-id", value) for value in values)
-    assert request_id(HEAD.but(headers=fields)) == kept
+    assert request_id(HEAD.replace(headers=fields)) == kept
 
 
 # --- answers --------------------------------------------------------------------------------
@@ -425,9 +425,9 @@ PROOF = (b"sec-websocket-accept", accept_key(KEY))
 JOINED = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), PROOF)
 
 
-def answer(*fields: tuple[bytes, bytes], without: bytes = b"") -> BackendAnswer:
+def answer(*fields: tuple[bytes, bytes], without: bytes = b"") -> BackendResponse:
     kept = tuple(field for field in JOINED if field[0] != without)
-    return BackendAnswer(101, b"Switching Protocols", (*kept, *fields))
+    return BackendResponse(101, b"Switching Protocols", (*kept, *fields))
 
 
 def chosen(value: bytes) -> tuple[bytes, bytes]:
@@ -453,8 +453,8 @@ PROTOCOL = b"sec-websocket-protocol"
         (answer(chosen(b"x-other"), chosen(b"permessage-deflate")), Accepted("", 0x70)),
     ],
 )
-def test_answers_that_are_accepted(said: BackendAnswer, accepted: Accepted) -> None:
-    assert judge_answer(ASKED, said) == accepted
+def test_answers_that_are_accepted(said: BackendResponse, accepted: Accepted) -> None:
+    assert check_response(ASKED, said) == accepted
 
 
 @pytest.mark.parametrize(
@@ -487,24 +487,24 @@ def test_answers_that_are_accepted(said: BackendAnswer, accepted: Accepted) -> N
         answer(chosen(b'permessage-deflate; a="')),
     ],
 )
-def test_answers_that_are_refused(said: BackendAnswer) -> None:
+def test_answers_that_are_refused(said: BackendResponse) -> None:
     with pytest.raises(Refusal) as caught:
-        judge_answer(ASKED, said)
+        check_response(ASKED, said)
     refusal = caught.value
     assert (refusal.status, refusal.code, refusal.by) == (502, "102515", Side.BACKEND)
 
 
 def test_other_letters_are_left_for_the_client_to_judge() -> None:
     said = answer((PROTOCOL, b"A"))
-    assert judge_answer(ASKED, said, strict=False) == Accepted("A", 0, other_case=True)
-    assert judge_answer(ASKED, answer((PROTOCOL, b"a")), strict=False) == Accepted("a", 0)
+    assert check_response(ASKED, said, strict=False) == Accepted("A", 0, other_case=True)
+    assert check_response(ASKED, answer((PROTOCOL, b"a")), strict=False) == Accepted("a", 0)
     for other in (b"c", b"a, b"):
         with pytest.raises(Refusal):
-            judge_answer(ASKED, answer((PROTOCOL, other)), strict=False)
+            check_response(ASKED, answer((PROTOCOL, other)), strict=False)
 
 
 def test_an_empty_choice_is_not_passed_on() -> None:
-    made = client_answer(answer((PROTOCOL, b""), (b"x-other", b"")))
+    made = client_response(answer((PROTOCOL, b""), (b"x-other", b"")))
     assert PROTOCOL not in made
     assert b"\r\nx-other: \r\n" in made
 
@@ -545,7 +545,7 @@ def test_nothing_was_offered_so_nothing_can_be_chosen() -> None:
     plain = Upgrade(KEY, (), ())
     for said in (answer((PROTOCOL, b"a")), answer(chosen(b"permessage-deflate"))):
         with pytest.raises(Refusal):
-            judge_answer(plain, said)
+            check_response(plain, said)
 
 
 @given(st.text("abcdefgh+/=", min_size=24, max_size=24))
@@ -570,7 +570,7 @@ def test_the_clients_101() -> None:
         (b"connection", b"x-hop, sec-websocket-accept"),
         (b"x-hop", b"1"),
     )
-    assert client_answer(said) == (
+    assert client_response(said) == (
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
         b"sec-websocket-accept: " + PROOF[1] + b"\r\n"
         b"set-cookie: a=1\r\nset-cookie: b=2\r\nserver: backend\r\n\r\n"
@@ -578,7 +578,7 @@ def test_the_clients_101() -> None:
 
 
 def test_the_headers_of_a_refusal() -> None:
-    said = BackendAnswer(
+    said = BackendResponse(
         401,
         b"No",
         (
@@ -614,7 +614,7 @@ def test_no_backend_can_inject_a_header(fields: list[tuple[bytes, bytes]]) -> No
         return
     if found is None or found.status != 101:
         return
-    made = client_answer(found)
+    made = client_response(found)
     assert made.count(b"\r\n\r\n") == 1
     assert made.endswith(b"\r\n\r\n")
     lines = made[:-4].split(b"\r\n")

@@ -84,14 +84,14 @@ async def admit(
 def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:
     """Take the credentials out of query and subprotocols; headers are dropped later, by name."""
     if rest.query != head.query:
-        head = head.but(query=rest.query)
+        head = head.replace(query=rest.query)
     if rest.protocols == upgrade.protocols:
         return head, upgrade, ""
     headers = [(name, value) for name, value in head.headers if name != _PROTOCOL]
     if rest.protocols:
         headers.append((_PROTOCOL, ", ".join(rest.protocols).encode("latin-1")))
     return (
-        head.but(headers=tuple(headers)),
+        head.replace(headers=tuple(headers)),
         structs.replace(upgrade, protocols=rest.protocols),
         rest.marker,
     )

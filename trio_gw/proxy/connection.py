@@ -112,11 +112,11 @@ class _Connection:
                 return None
             self.gateway.memory.check()
             body = None
-            if match.route.topic.plain_http and exchange.is_meant(head):
+            if match.route.topic.plain_http and exchange.is_plain_http(head):
                 self.answers.head_only = head.method == "HEAD"
                 body, upgrade = self.request.plain_body(head), exchange.NO_UPGRADE
             else:
-                upgrade = handshake.judge_request(head)
+                upgrade = handshake.check_request(head)
             if not self.gateway.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
             session.enter(Phase.AUTHENTICATE)
@@ -252,7 +252,7 @@ class _Connection:
         chosen = admitted.chosen(backend.accepted.protocol)
         extra = (*chosen, *self.answers.headers)
         try:
-            await send(self.stream, handshake.client_answer(backend.answer, extra))
+            await send(self.stream, handshake.client_response(backend.answer, extra))
         except BROKEN as error:
             raise ClientGoneError from error
         rsv, most = backend.accepted.rsv, gateway.limiter.most(route)

@@ -21,8 +21,8 @@ from trio_gw.proxy.departures import Client, ClientGoneError
 from trio_gw.relay.lingering_close import BROKEN, wait_hangup
 from trio_gw.relay.plain import Discarding, receive
 from trio_gw.relay.sizes import CHUNK
-from trio_gw.wire.answer import gone_backend
 from trio_gw.wire.exchange import CONTINUE, Exchange
+from trio_gw.wire.response import backend_closed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from trio_gw.proxy.gateway import Gateway
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Question
-    from trio_gw.wire.answer import BackendAnswer
     from trio_gw.wire.exchange import RequestBody
+    from trio_gw.wire.response import BackendResponse
 
 
 def count(gates: Gates | None) -> None:
@@ -92,7 +92,7 @@ class PlainHttp:
             try:
                 if session.doomed is not None:
                     self._cut(session.doomed[1])
-                if self._body.awaited and not first[1]:
+                if self._body.expects_continue and not first[1]:
                     await self._give(CONTINUE)
                 await self._both_ways(backend, head, first, seconds)
             finally:
@@ -221,12 +221,12 @@ class PlainHttp:
                 try:
                     data = await backend.receive_some(CHUNK)
                 except BROKEN as error:
-                    raise gone_backend("The backend reset the connection") from error
+                    raise backend_closed("The backend reset the connection") from error
             if waiting.cancelled_caught:
                 raise refusals.no_answer(idle)
             piece, whole = exchange.feed_body(bytes(data))
 
-    async def _head(self, backend: trio.abc.Stream, seconds: float) -> BackendAnswer:
+    async def _head(self, backend: trio.abc.Stream, seconds: float) -> BackendResponse:
         with self._answering:
             try:
                 while True:
@@ -234,7 +234,7 @@ class PlainHttp:
                     if (answer := self._exchange.feed(bytes(data))) is not None:
                         return answer
             except BROKEN as error:
-                raise gone_backend("The backend reset the connection") from error
+                raise backend_closed("The backend reset the connection") from error
         raise refusals.no_answer(seconds)
 
     async def _give(self, data: bytes) -> None:

@@ -152,7 +152,7 @@ async def _peek(stream: SecureStream) -> bytes:
     while stream.tls.fileno() >= 0:
         try:
             # Not the method of the TLS socket, which takes no flags.
-            return socket.socket.recv(stream.tls, hello.MOST, socket.MSG_PEEK)
+            return socket.socket.recv(stream.tls, hello.MAX_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             await trio.lowlevel.wait_readable(stream.tls)
         except OSError:
@@ -163,11 +163,11 @@ async def _peek(stream: SecureStream) -> bytes:
 async def _no_tls(stream: SecureStream) -> HandshakeError:
     """Take what a client sent that does not speak TLS, and say what it is."""
     data = b""
-    while hello.is_undecided(data):
+    while hello.needs_more(data):
         await trio.lowlevel.wait_readable(stream.tls)
         with contextlib.suppress(BlockingIOError):
             try:
-                more = socket.socket.recv(stream.tls, hello.MOST)
+                more = socket.socket.recv(stream.tls, hello.MAX_BYTES)
             except ConnectionError:
                 more = b""
             if not more:
@@ -178,7 +178,7 @@ async def _no_tls(stream: SecureStream) -> HandshakeError:
     elif hello.is_http(data):
         why, said = "plain HTTP on a port that speaks TLS", HTTP
     else:
-        why = f"what the client sent is not TLS: {data[: hello.ENOUGH]!r}"
+        why = f"what the client sent is not TLS: {data[: hello.MIN_BYTES]!r}"
         return HandshakeError("not_tls", why, data)
     kind = ((b"content-type", b"text/plain"),)
     answer = response(400, kind, f"{said}\n".encode(), head_only=data[:5].upper() == b"HEAD ")

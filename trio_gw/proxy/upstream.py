@@ -18,8 +18,8 @@ from trio_gw.proxy import refusals
 from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
 from trio_gw.relay.sizes import CHUNK
-from trio_gw.wire.answer import BackendAnswer, ResponseReader, gone_backend
-from trio_gw.wire.handshake import Accepted, end_to_end, judge_answer
+from trio_gw.wire.handshake import Accepted, check_response, end_to_end
+from trio_gw.wire.response import BackendResponse, ResponseReader, backend_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ class Backend(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     stream: trio.abc.Stream
     reader: ResponseReader
-    answer: BackendAnswer
+    answer: BackendResponse
     accepted: Accepted | None
 
     @property
@@ -184,7 +184,7 @@ class Upstream:
             answer = await _exchange(stream, reader, request, seconds, client)
             accepted = None
             if answer.status == 101:
-                accepted = judge_answer(upgrade, answer, strict=self._strict)
+                accepted = check_response(upgrade, answer, strict=self._strict)
             held.keep()
         return Backend(endpoint, stream, reader, answer, accepted)
 
@@ -234,7 +234,7 @@ async def _exchange(
     request: bytes,
     seconds: float,
     client: Client,
-) -> BackendAnswer:
+) -> BackendResponse:
     """Send the upgrade request and read the answer's head within `seconds`.
 
     Raises `Refusal`: 502 for an answer that is not HTTP, 503 when the backend goes away, 504
@@ -257,5 +257,5 @@ async def _exchange(
                     pass
                 return answer
     except BROKEN as error:
-        raise gone_backend("The backend reset the connection") from error
+        raise backend_closed("The backend reset the connection") from error
     raise refusals.no_answer(seconds)

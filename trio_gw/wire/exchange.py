@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from trio_gw.wire.answer import (
+from trio_gw.wire.handshake import Upgrade, end_to_end, is_upgrade
+from trio_gw.wire.http import MAX_HEAD, bad_request, h11_error
+from trio_gw.wire.response import (
     MAX_INTERIM,
+    backend_closed,
     bad_backend,
-    gone_backend,
     next_head,
     too_many_interim,
 )
-from trio_gw.wire.handshake import Upgrade, end_to_end, is_upgrade
-from trio_gw.wire.http import MAX_HEAD, bad_request, complaint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trio_gw.errors import Headers, Refusal
-    from trio_gw.wire.answer import BackendAnswer
     from trio_gw.wire.fields import Field
     from trio_gw.wire.head import RequestHead
     from trio_gw.wire.http import RequestReader
+    from trio_gw.wire.response import BackendResponse
 
 MAX_BODY = 16 * 1024 * 1024  # bytes of a request's body; answers have no bound
 METHODS = ("GET", "HEAD", "POST")
@@ -38,10 +38,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _CHUNKED: Field = (b"transfer-encoding", b"chunked")
 # Of the request to a backend: what `Exchange` says itself, or has dealt with.
-_NOT_ASKED = frozenset((b"connection", b"expect", b"upgrade"))
+_NOT_FORWARDED = frozenset((b"connection", b"expect", b"upgrade"))
 
 
-def is_meant(head: RequestHead) -> bool:
+def is_plain_http(head: RequestHead) -> bool:
     """Tell whether a request is plain HTTP, and no handshake, whole or broken.
 
     Another `Upgrade`, such as `h2c`, may be ignored (RFC 9110 §7.8).
@@ -64,7 +64,7 @@ class RequestBody:
             raise bad_request("Only GET, HEAD and POST are proxied on a topic", 405, ALLOW)
         if any(value.lower() != b"100-continue" for value in head.values(b"expect")):
             raise bad_request("Only `Expect: 100-continue` is known", 417)
-        self._http = reader.undecided()
+        self._http = reader.body_connection()
         lengths = head.values(b"content-length")
         self._chunked = bool(head.values(b"transfer-encoding"))
         self._length = int(lengths[0]) if lengths else 0
@@ -86,7 +86,7 @@ class RequestBody:
         return ((b"content-length", b"%d" % self._length),)
 
     @property
-    def awaited(self) -> bool:
+    def expects_continue(self) -> bool:
         """Tell whether the client waits for `100 Continue` before it sends the body."""
         return bool(self._http.they_are_waiting_for_100_continue)
 
@@ -99,9 +99,9 @@ class RequestBody:
         if data:  # h11 would take none for the end of the connection
             self._http.receive_data(data)
         try:
-            piece, whole = _pieces(self._http)
+            piece, whole = _read_data(self._http)
         except h11.RemoteProtocolError as error:
-            raise bad_request(complaint(error)) from None
+            raise bad_request(h11_error(error)) from None
         self._seen += len(piece)
         if self._seen > MAX_BODY:
             raise _too_long()
@@ -112,7 +112,7 @@ def _too_long() -> Refusal:
     return bad_request(f"Body longer than {MAX_BODY} bytes", 413)
 
 
-def _pieces(http: h11.Connection) -> tuple[bytes, bool]:
+def _read_data(http: h11.Connection) -> tuple[bytes, bool]:
     """Collect what has come of a body; trailers are left out (RFC 9110 §6.5.1)."""
     found = bytearray()
     while True:
@@ -140,7 +140,7 @@ class Exchange:
         fields = [
             (name, value)
             for name, value in headers
-            if name not in _NOT_ASKED and not name.startswith(b"sec-websocket-")
+            if name not in _NOT_FORWARDED and not name.startswith(b"sec-websocket-")
         ]
         fields += [*framing, (b"connection", b"close")]
         head = self._http.send(h11.Request(method=self._method, target=target, headers=fields))
@@ -157,33 +157,33 @@ class Exchange:
 
     # -- answer ------------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> BackendAnswer | None:
+    def feed(self, data: bytes) -> BackendResponse | None:
         """Add bytes; returns the answer's head once it is there. Empty data means EOF.
 
         Raises `Refusal` (502) for what is no answer to a plain request, or 503 when the backend
         went away.
         """
         if not data:
-            raise gone_backend("The backend closed the connection without an answer")
+            raise backend_closed("The backend closed the connection without an answer")
         self._http.receive_data(data)
-        while (answer := next_head(self._http)) is not None:
-            if answer.status == 101:
+        while (response := next_head(self._http)) is not None:
+            if response.status == 101:
                 raise bad_backend("The backend upgraded a request that did not ask for it")
-            if answer.status >= 200:
-                return answer
+            if response.status >= 200:
+                return response
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise too_many_interim()
         return None
 
-    def head(self, answer: BackendAnswer, extra: Headers) -> bytes:
+    def head(self, response: BackendResponse, extra: Headers) -> bytes:
         """Build the answer's head for the client; headers in `extra` replace the backend's."""
-        lines = [b"HTTP/1.1 %d %s" % (answer.status, answer.reason)]
-        lines += map(b": ".join, end_to_end(answer, extra))
-        names = {name for name, _ in answer.headers}
-        lengths = [value for name, value in answer.headers if name == b"content-length"]
-        empty = self._method == "HEAD" or answer.status in (204, 304)
-        if lengths and b"transfer-encoding" not in names and answer.status != 204:
+        lines = [b"HTTP/1.1 %d %s" % (response.status, response.reason)]
+        lines += map(b": ".join, end_to_end(response, extra))
+        names = {name for name, _ in response.headers}
+        lengths = [value for name, value in response.headers if name == b"content-length"]
+        empty = self._method == "HEAD" or response.status in (204, 304)
+        if lengths and b"transfer-encoding" not in names and response.status != 204:
             lines.append(b"content-length: " + lengths[0])
         elif not empty:
             self._chunked = True
@@ -202,9 +202,9 @@ class Exchange:
     def read_body(self) -> tuple[bytes, bool]:
         """Return what of the body came with the head, as `feed_body` does."""
         try:
-            piece, whole = _pieces(self._http)
+            piece, whole = _read_data(self._http)
         except h11.RemoteProtocolError as error:
-            raise bad_backend(f"The backend's answer broke off: {complaint(error)}") from None
+            raise bad_backend(f"The backend's answer broke off: {h11_error(error)}") from None
         if not self._chunked:
             return piece, whole
         framed = b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b""

@@ -31,7 +31,7 @@ _LOWER = {spelling: name.lower() for name in _USUAL for spelling in (name, name.
 NONE: Sequence[bytes] = ()
 
 
-def cut_lines(text: bytes) -> list[bytes]:
+def split_lines(text: bytes) -> list[bytes]:
     """Cut a text at its line ends; no lines at all if it has other controls than TAB and CR LF.
 
     Nor if it ends with a line end.
@@ -44,7 +44,7 @@ def cut_lines(text: bytes) -> list[bytes]:
 
 
 def plain_fields(lines: Sequence[bytes]) -> list[Field] | None:
-    """Take apart header lines, from `cut_lines`, where there is nothing for h11 to decide.
+    """Take apart header lines, from `split_lines`, where there is nothing for h11 to decide.
 
     None when there is: a malformed or folded line, or anything about a body. Most handshakes
     need no more than this, at a fraction of the cost.
@@ -82,7 +82,7 @@ def tokens(values: Iterable[bytes]) -> list[str]:
     return [token for piece in joined.split(",") if (token := piece.strip(" \t"))]
 
 
-def lists(values: Sequence[bytes], name: bytes) -> bool:
+def has_token(values: Sequence[bytes], name: bytes) -> bool:
     """Tell whether comma-separated lists hold a name, in any case."""
     if len(values) == 1 and values[0].lower() == name:
         return True  # nearly always it is all they hold

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.errors import router_refusal
-from trio_gw.wire.answer import bad_backend
-from trio_gw.wire.fields import NONE, by_name, lists, tokens
+from trio_gw.wire.fields import NONE, by_name, has_token, tokens
 from trio_gw.wire.http import bad_request
+from trio_gw.wire.response import bad_backend
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from trio_gw.errors import Headers
-    from trio_gw.wire.answer import BackendAnswer
     from trio_gw.wire.head import RequestHead
+    from trio_gw.wire.response import BackendResponse
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
@@ -48,13 +48,15 @@ _COMPLETE = frozenset(("", "name", "parameter", "value"))
 # Of what clients repeat, such as names and offers, so many are remembered, none longer than this.
 KNOWN, MAX_KNOWN = 1024, 128
 
-PLAIN = "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13"
-OLD = (
+NOT_WEBSOCKET = (
+    "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13"
+)
+NEEDS_HTTP11 = (
     "The request came over HTTP/1.0, and WebSockets need HTTP/1.1 (RFC 6455 section 4.1). If nginx"
     " is in front, its location needs three lines: proxy_http_version 1.1;"
     " proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
 )
-_LOST = "`{}` is missing: a proxy in front must pass it on, and a client must send it"
+_MISSING = "`{}` is missing: a proxy in front must pass it on, and a client must send it"
 
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
@@ -65,12 +67,12 @@ HOP_BY_HOP = frozenset(
 )
 _USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them hop-by-hop
 # Names a backend may trust because a gateway set them; a client's own are never passed on.
-_OURS = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
+_GATEWAY_NAMES = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
 # Some frameworks take these for the path that was asked for, as a rewriting server in front of
 # them (IIS, Zend and Symfony in older versions) would name it.
-_OURS |= frozenset(b"x-original-url x-rewrite-url x-original-uri x-override-url".split())
+_GATEWAY_NAMES |= frozenset(b"x-original-url x-rewrite-url x-original-uri x-override-url".split())
 # All that begin so: some proxies say with them who the user is (`X-Forwarded-User`).
-_OUR_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
+_GATEWAY_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
 # Spellings that CGI and its heirs cannot tell apart: `X_Real.IP` arrives as HTTP_X_REAL_IP too.
 _PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
@@ -97,17 +99,17 @@ class Accepted(msgspec.Struct, frozen=True):
 
 def is_upgrade(head: RequestHead) -> bool:
     """Tell whether the request asks for a WebSocket at all, well-formed or not."""
-    return lists(head.values(b"upgrade"), b"websocket")
+    return has_token(head.values(b"upgrade"), b"websocket")
 
 
-def judge_request(head: RequestHead) -> Upgrade:
+def check_request(head: RequestHead) -> Upgrade:
     """Accept an upgrade request or raise the `Refusal` it deserves (RFC 6455 §4.2.1).
 
     HTTP/1.0 is 505; anything but GET is 405; a body, a malformed key or a doubled field is 400;
     what is a valid request but no WebSocket upgrade of version 13 is 426.
     """
     if head.old:
-        raise bad_request(OLD, 505)
+        raise bad_request(NEEDS_HTTP11, 505)
     if head.method != "GET":
         allow = ((b"allow", b"GET, OPTIONS"),)
         raise bad_request("A topic is opened with GET (RFC 6455 section 4.1)", 405, allow)
@@ -172,13 +174,13 @@ _known_extensions = functools.lru_cache(maxsize=KNOWN)(_read_extensions)
 
 def _check_upgrade(head: RequestHead) -> None:
     """Raise the `Refusal` of a request that asks for no WebSocket of version 13, and say why."""
-    connection = lists(head.values(b"connection"), b"upgrade")
+    connection = has_token(head.values(b"connection"), b"upgrade")
     if not is_upgrade(head):
         if not connection and not head.values(b"sec-websocket-key"):
-            raise upgrade_required(PLAIN)
-        raise upgrade_required(_LOST.format("Upgrade: websocket"))
+            raise upgrade_required(NOT_WEBSOCKET)
+        raise upgrade_required(_MISSING.format("Upgrade: websocket"))
     if not connection:
-        raise upgrade_required(_LOST.format("Connection: Upgrade"))
+        raise upgrade_required(_MISSING.format("Connection: Upgrade"))
     versions = head.values(b"sec-websocket-version")
     if len(versions) > 1:
         raise bad_request("More than one Sec-WebSocket-Version header")
@@ -215,8 +217,8 @@ def backend_headers(
     a backend would take for the gateway's word, in any spelling of their punctuation. `host` is
     the value of the `Host` field.
     """
-    dropped = _spelled_alike(frozenset(drop))
-    listed = _listed(head.values(b"connection"))
+    dropped = _normalized(frozenset(drop))
+    listed = _connection_options(head.values(b"connection"))
     headers = [
         (b"host", host),
         (b"upgrade", b"websocket"),
@@ -224,29 +226,29 @@ def backend_headers(
     ]
     for field in head.headers:
         name = field[0]
-        plain = _known_name(name) if len(name) <= MAX_KNOWN else _passing(name)
+        plain = _known_name(name) if len(name) <= MAX_KNOWN else _passable_name(name)
         if plain and plain not in dropped and name not in listed:
             headers.append(field)
     headers += added
     return headers
 
 
-def _passing(name: bytes) -> bytes:
+def _passable_name(name: bytes) -> bytes:
     """Return a header's name in its one spelling; empty if no client's may be passed on."""
     plain = name.translate(_PLAIN)
-    ours = plain in HOP_BY_HOP or plain in _OURS or plain.startswith(_OUR_PREFIXES)
+    ours = plain in HOP_BY_HOP or plain in _GATEWAY_NAMES or plain.startswith(_GATEWAY_PREFIXES)
     return b"" if ours else plain
 
 
-_known_name = functools.lru_cache(maxsize=KNOWN)(_passing)
+_known_name = functools.lru_cache(maxsize=KNOWN)(_passable_name)
 
 
 @functools.lru_cache(maxsize=KNOWN)
-def _spelled_alike(names: frozenset[bytes]) -> frozenset[bytes]:
+def _normalized(names: frozenset[bytes]) -> frozenset[bytes]:
     return frozenset(name.translate(_PLAIN) for name in names)
 
 
-def _listed(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes]:
+def _connection_options(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes]:
     """Name what `Connection` says is for the next hop only; never the handshake's own headers."""
     if not values or (len(values) == 1 and values[0].lower() in _USUAL_OPTIONS):
         return HOP_BY_HOP
@@ -260,19 +262,19 @@ def request_id(head: RequestHead) -> bytes:
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else b""
 
 
-def judge_answer(upgrade: Upgrade, answer: BackendAnswer, *, strict: bool = True) -> Accepted:
+def check_response(upgrade: Upgrade, response: BackendResponse, *, strict: bool = True) -> Accepted:
     """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks).
 
     An empty Sec-WebSocket-Protocol chooses none. Unless `strict`, a subprotocol that was offered
     in other letters is left for the client to judge.
     """
-    named = by_name(answer.headers)
+    named = by_name(response.headers)
     upgraded = named.get(b"upgrade", NONE)
     if [value.lower() for value in upgraded] != [b"websocket"] and [
         token.lower() for token in tokens(upgraded)
     ] != ["websocket"]:
         raise bad_backend("The backend's 101 does not upgrade to websocket")
-    if not lists(named.get(b"connection", NONE), b"upgrade"):
+    if not has_token(named.get(b"connection", NONE), b"upgrade"):
         raise bad_backend("The backend's 101 has no Connection: Upgrade")
     if named.get(b"sec-websocket-accept") != [accept_key(upgrade.key)]:
         raise bad_backend("The backend's Sec-WebSocket-Accept does not match the key")
@@ -305,23 +307,25 @@ def accept_key(key: bytes) -> bytes:
     return binascii.b2a_base64(digest, newline=False)
 
 
-def client_answer(answer: BackendAnswer, extra: Headers = ()) -> bytes:
+def client_response(response: BackendResponse, extra: Headers = ()) -> bytes:
     """Build the 101 for the client from the backend's (spec: routing §6.2).
 
     Headers in `extra` replace the backend's of the same name.
     """
     lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: Upgrade"]
-    lines += map(b": ".join, end_to_end(answer, extra))
+    lines += map(b": ".join, end_to_end(response, extra))
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def end_to_end(answer: BackendAnswer, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
+def end_to_end(response: BackendResponse, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
     """Return the headers of a backend's answer that are meant for the client, and `extra`."""
     ours = [name for name, _ in extra]
-    listed = _listed([value for name, value in answer.headers if name == b"connection"])
+    listed = _connection_options(
+        [value for name, value in response.headers if name == b"connection"]
+    )
     passed = [
         field
-        for field in answer.headers
+        for field in response.headers
         if (name := field[0]) not in HOP_BY_HOP
         and name not in ours
         and name not in listed

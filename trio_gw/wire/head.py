@@ -55,7 +55,7 @@ class RequestHead:
         """Return the values of every field with this (lower-case) name."""
         return self._named.get(name, NONE)
 
-    def but(
+    def replace(
         self, *, query: str | None = None, headers: tuple[Field, ...] | None = None
     ) -> RequestHead:
         """Return the same head with another query or other headers."""

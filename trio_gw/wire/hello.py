@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MOST = 4096  # bytes that are looked at; a ClientHello with post-quantum keys has about 1,800
-ENOUGH = 16  # bytes by which anything that is not TLS is told apart
+MAX_BYTES = 4096  # bytes that are looked at; a ClientHello with post-quantum keys has about 1,800
+MIN_BYTES = 16  # bytes by which anything that is not TLS is told apart
 
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # haproxy.org/download/2.8/doc/proxy-protocol.txt §2.2
 
 _REQUEST = re.compile(rb"[A-Za-z]{3,20} (?:/|\*|[A-Za-z]{2,5}:)")
-_UNDECIDED = re.compile(rb"[A-Za-z]{0,20}(?: [ -~]*)?")
+_REQUEST_START = re.compile(rb"[A-Za-z]{0,20}(?: [ -~]*)?")
 _CONNECT = re.compile(rb"CONNECT ", re.IGNORECASE)
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _SUPPORTED_VERSIONS = 0, 43
@@ -47,14 +47,16 @@ def is_http(data: bytes) -> bool:
     return _REQUEST.match(data) is not None or _CONNECT.match(data) is not None
 
 
-def is_undecided(data: bytes) -> bool:
+def needs_more(data: bytes) -> bool:
     """Tell whether more is needed to know what it is, or to answer when all of a line is there."""
     if is_proxy(data) or PROXY_V2.startswith(data):
         return not is_proxy(data)
-    if len(data) >= ENOUGH and not is_http(data):
+    if len(data) >= MIN_BYTES and not is_http(data):
         return False
     return (
-        b"\n" not in data and _UNDECIDED.fullmatch(data[:ENOUGH]) is not None and len(data) < MOST
+        b"\n" not in data
+        and _REQUEST_START.fullmatch(data[:MIN_BYTES]) is not None
+        and len(data) < MAX_BYTES
     )
 
 
@@ -64,18 +66,18 @@ def read(data: bytes) -> Hello | None:
         return None
     # One that is longer than a record has the heads of further ones in its midst, which no client
     # of today sends.
-    rest = _Bytes(data[9 : 5 + int.from_bytes(data[3:5])])
+    rest = _ByteReader(data[9 : 5 + int.from_bytes(data[3:5])])
     version = rest.number(2)
     rest.take(32)
     rest.take(rest.number(1))
-    ciphers = _Bytes(rest.take(rest.number(2)))
+    ciphers = _ByteReader(rest.take(rest.number(2)))
     codes = tuple(code for code in ciphers.pairs() if code not in _SIGNALS and not _grease(code))
     rest.take(rest.number(1))
     versions, name = [version], ""
-    extensions = _Bytes(rest.take(rest.number(2)))
+    extensions = _ByteReader(rest.take(rest.number(2)))
     while extensions:
         kind = extensions.number(2)
-        body = _Bytes(extensions.take(extensions.number(2)))
+        body = _ByteReader(extensions.take(extensions.number(2)))
         if kind == _SUPPORTED_VERSIONS:
             body.number(1)
             versions = [found for found in body.pairs() if not _grease(found)] or versions
@@ -86,7 +88,7 @@ def read(data: bytes) -> Hello | None:
     return Hello(tuple(_VERSIONS[found] for found in known), codes, name)
 
 
-class _Bytes:
+class _ByteReader:
     """Takes bytes from the front, as many as there are."""
 
     def __init__(self, data: bytes) -> None:

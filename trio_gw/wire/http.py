@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from trio_gw.errors import Refusal, router_refusal
-from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
+from trio_gw.wire.fields import NO_CONTROLS, plain_fields, split_lines
 from trio_gw.wire.head import RequestHead
 from trio_gw.wire.hello import PROXY_V2, is_proxy
 
@@ -108,7 +108,7 @@ class RequestReader:
             return None
         path, query = line.groups(b"")
         begin = line.end()
-        lines = cut_lines(data[begin:end])
+        lines = split_lines(data[begin:end])
         if begin > most_target or b"/." in path or not 0 < len(lines) <= MAX_HEADERS:
             return None
         if (fields := plain_fields(lines)) is None:
@@ -180,11 +180,11 @@ class RequestReader:
         if fields.count(b"\r\n") - 1 > MAX_HEADERS:
             raise bad_request(f"More than {MAX_HEADERS} header fields", 431)
         self._head = head
-        found = plain_fields(cut_lines(fields[:-4]))
+        found = plain_fields(split_lines(fields[:-4]))
         if found is not None and [name for name, _ in found].count(b"host") == 1:
             headers = tuple(found)
         else:
-            headers = self._judged()
+            headers = self._parse_with_h11()
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             raise bad_request("Both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
         # HTTP/1.0 knows no Host (RFC 1945 §5.2); with HTTP/1.1 there is one by now.
@@ -198,18 +198,18 @@ class RequestReader:
             old=version == b"HTTP/1.0",
         )
 
-    def _judged(self) -> Headers:
+    def _parse_with_h11(self) -> Headers:
         """Let h11 take the head apart."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._bounds.head + 4)
         self._http.receive_data(self._head)
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise bad_request(complaint(error)) from None
+            raise bad_request(h11_error(error)) from None
         assert type(event) is h11.Request
         return tuple(event.headers)
 
-    def undecided(self) -> h11.Connection:
+    def body_connection(self) -> h11.Connection:
         """Hand over h11's connection, which has read the head and nothing of the body.
 
         Raises `Refusal` (400) for a length that is given twice, though it be the same one.
@@ -218,7 +218,7 @@ class RequestReader:
         if len(lengths) > 1 or any(b"," in length for length in lengths):
             raise bad_request("More than one Content-Length (RFC 9112 section 6.3)")
         if self._http is None:
-            self._judged()
+            self._parse_with_h11()
         assert self._http is not None
         return self._http
 
@@ -228,7 +228,7 @@ class RequestReader:
         Raises `Refusal` for a body that is malformed or longer than MAX_BODY.
         """
         if self._http is None:
-            self._judged()
+            self._parse_with_h11()
         http = self._http
         assert http is not None
         if data:  # h11 would take none for the end of the connection
@@ -245,7 +245,7 @@ class RequestReader:
                 if len(self._body) > MAX_BODY:
                     raise bad_request(f"Body longer than {MAX_BODY} bytes", 413)
         except h11.RemoteProtocolError as error:
-            raise bad_request(complaint(error)) from None
+            raise bad_request(h11_error(error)) from None
 
 
 def _long_target(bounds: Bounds) -> Refusal:
@@ -253,7 +253,7 @@ def _long_target(bounds: Bounds) -> Refusal:
     return bad_request(what, 414)
 
 
-def complaint(error: h11.RemoteProtocolError) -> str:
+def h11_error(error: h11.RemoteProtocolError) -> str:
     """Say what h11 found wrong, without the bytes that it quotes: they may hold a secret."""
     text = str(error).partition(": bytearray(")[0]
     return text[:1].upper() + text[1:]

@@ -9,14 +9,13 @@ import pytest
 
 from support.conversation import cuts
 from trio_gw.errors import Refusal, Side
-from trio_gw.wire import answer
-from trio_gw.wire.answer import ResponseReader
 from trio_gw.wire.http import MAX_HEAD
+from trio_gw.wire.response import MAX_INTERIM, ResponseReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trio_gw.wire.answer import BackendAnswer
+    from trio_gw.wire.response import BackendResponse
 
 
 ASKED = [
@@ -49,7 +48,7 @@ def check_blame(refusal: Refusal) -> None:
     assert json.loads(refusal.body)["code"] == refusal.code
 
 
-def answer_to(chunks: Iterable[bytes]) -> tuple[BackendAnswer | int, bytes]:
+def answer_to(chunks: Iterable[bytes]) -> tuple[BackendResponse | int, bytes]:
     """Read the answer's head; returns it or the status of a refusal, and the frames behind it."""
     reader = asked()
     waiting = iter(chunks)
@@ -65,7 +64,7 @@ def answer_to(chunks: Iterable[bytes]) -> tuple[BackendAnswer | int, bytes]:
     raise AssertionError("no answer")
 
 
-LIMIT = CONTINUE * answer.MAX_INTERIM
+LIMIT = CONTINUE * MAX_INTERIM
 
 
 @pytest.mark.parametrize("interim", [b"", CONTINUE, HINTS + CONTINUE, LIMIT])
@@ -99,8 +98,8 @@ def test_a_length_in_a_101_means_nothing() -> None:
         b"HTTP/1.1 101 X\r\nX: a\x00b\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        CONTINUE * (answer.MAX_INTERIM + 1),
-        CONTINUE * (answer.MAX_INTERIM + 1) + JOINED,
+        CONTINUE * (MAX_INTERIM + 1),
+        CONTINUE * (MAX_INTERIM + 1) + JOINED,
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD,
         b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * (MAX_HEAD // 6),
         b"HTTP/1.1 200 " + b"x" * MAX_HEAD,

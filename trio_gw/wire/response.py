@@ -14,19 +14,19 @@ import h11
 import msgspec
 
 from trio_gw.errors import Refusal, Side, router_refusal
-from trio_gw.wire.fields import NO_CONTROLS, cut_lines, plain_fields
-from trio_gw.wire.http import MAX_HEAD, complaint
+from trio_gw.wire.fields import NO_CONTROLS, plain_fields, split_lines
+from trio_gw.wire.http import MAX_HEAD, h11_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LINE = re.compile(rb"GET [\x21-\x7e]+ HTTP/1\.1")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_JOINED = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
+_STATUS_101 = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
 MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
 
 
-class BackendAnswer(msgspec.Struct, frozen=True):
+class BackendResponse(msgspec.Struct, frozen=True):
     """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
 
     status: int
@@ -38,14 +38,14 @@ class ResponseReader:
     """Sends one upgrade request and reads the backend's answer to it."""
 
     def __init__(self) -> None:
-        self._asked: tuple[str, Sequence[tuple[bytes, bytes]]] = ("", ())
+        self._request: tuple[str, Sequence[tuple[bytes, bytes]]] = ("", ())
         self._http: h11.Connection | None = None  # only where there is something to decide
         self._leftover = b""
         self._interim = 0
 
     def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Build the upgrade request."""
-        self._asked = target, headers
+        self._request = target, headers
         line = b"GET %s HTTP/1.1" % target.encode("ascii")
         fields = b"\r\n".join(map(b": ".join, headers))
         # The names and most values came through the gate; none may have gained a line since.
@@ -53,11 +53,11 @@ class ResponseReader:
         whole = fields.count(b"\r") == fields.count(b"\n") == ends and b"\0" not in fields
         if whole and _LINE.fullmatch(line):
             return b"%s\r\n%s\r\n\r\n" % (line, fields)
-        return self._ask()
+        return self._request_with_h11()
 
-    def _ask(self) -> bytes:
+    def _request_with_h11(self) -> bytes:
         """Let h11 build the request, and read the answer to it."""
-        target, headers = self._asked
+        target, headers = self._request
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
         head = self._http.send(request)
@@ -66,35 +66,35 @@ class ResponseReader:
         assert end is not None
         return head + end
 
-    def _joined(self, data: bytes) -> BackendAnswer | None:
+    def _parse_101(self, data: bytes) -> BackendResponse | None:
         """Take apart a 101 that came whole; None when it is anything else."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         head = data[: max(end, 0)]
-        lines = cut_lines(head)
-        if not lines or (status := _JOINED.fullmatch(lines[0])) is None:
+        lines = split_lines(head)
+        if not lines or (status := _STATUS_101.fullmatch(lines[0])) is None:
             return None
         if (fields := plain_fields(lines[1:])) is None:
             return None
         self._leftover = data[end + 4 :]
-        return BackendAnswer(101, status[1] or b"", tuple(fields))
+        return BackendResponse(101, status[1] or b"", tuple(fields))
 
-    def feed(self, data: bytes) -> BackendAnswer | None:
+    def feed(self, data: bytes) -> BackendResponse | None:
         """Add bytes; returns the answer's head once it is there. Empty data means EOF.
 
         Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
         """
         if not data:
-            raise gone_backend("The backend closed the connection without an answer")
+            raise backend_closed("The backend closed the connection without an answer")
         if self._http is None:
-            if (joined := self._joined(data)) is not None:
+            if (joined := self._parse_101(data)) is not None:
                 return joined
-            self._ask()
+            self._request_with_h11()
         http = self._http
         assert http is not None
         http.receive_data(data)
-        while (answer := next_head(http)) is not None:
-            if answer.status == 101 or answer.status >= 200:
-                return answer
+        while (response := next_head(http)) is not None:
+            if response.status == 101 or response.status >= 200:
+                return response
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise too_many_interim()
@@ -130,27 +130,27 @@ class ResponseReader:
         return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
 
 
-def next_head(http: h11.Connection) -> BackendAnswer | None:
+def next_head(http: h11.Connection) -> BackendResponse | None:
     """Read the next head of an answer, an interim one (1xx) included; None until it is there.
 
     Raises `Refusal` 502 for what is no valid head.
     """
     pending = bytes(http.trailing_data[0])
     end = _BLANK_LINE.search(pending)
-    if _is_odd(pending if end is None else pending[: end.start()]):
+    if _has_forbidden_bytes(pending if end is None else pending[: end.start()]):
         raise bad_backend("The head of the backend's answer holds a control character")
     try:
         event = http.next_event()
     except h11.RemoteProtocolError as error:
-        what = f"The backend's answer is not valid HTTP: {complaint(error)}"
+        what = f"The backend's answer is not valid HTTP: {h11_error(error)}"
         raise bad_backend(what) from None
     if event is h11.NEED_DATA:
         return None
     assert isinstance(event, (h11.InformationalResponse, h11.Response))
-    return BackendAnswer(event.status_code, event.reason, tuple(event.headers))
+    return BackendResponse(event.status_code, event.reason, tuple(event.headers))
 
 
-def _is_odd(head: bytes) -> bool:
+def _has_forbidden_bytes(head: bytes) -> bool:
     """Tell whether a head holds what no client should get to see, such as ESC or half a line end.
 
     Expressions that parse header lines also take forever over some of these.
@@ -170,7 +170,7 @@ def bad_backend(why: str) -> Refusal:
     return router_refusal(502, "102515", message, why, by=Side.BACKEND, why=why)
 
 
-def gone_backend(why: str) -> Refusal:
+def backend_closed(why: str) -> Refusal:
     """Refuse because the backend ended the connection (spec: routing §9, UC)."""
     message = "Upstream connection termination"
     return router_refusal(503, "102510", message, why, by=Side.BACKEND, why=why)
