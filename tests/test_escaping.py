@@ -9,7 +9,7 @@ import unicodedata
 import msgspec
 import pytest
 
-from trio_gw.admin.answers import answer
+from trio_gw.admin.json_responses import answer
 from trio_gw.cli.common import aligned
 from trio_gw.errors import auth_refusal, router_refusal
 from trio_gw.escaping import escape, escape_json

@@ -49,7 +49,7 @@ class Part(enum.Enum):
     KEYS = "signing_keys"
     MEMORY = "memory"
     METRICS = "metrics"
-    NEIGHBOURS = "neighbours"
+    RPC = "rpc"
     RELAY = "relay"
     REPORTS = "analytics_reports"
     REVOCATIONS = "revocations"

@@ -26,7 +26,7 @@ _YIELDS, _PAUSE = 50, 0.0001  # times that the processor is left to others; then
 class Slot(enum.IntEnum):
     """What each integer at the beginning of a column holds."""
 
-    STATE = 0  # of the process: proxy.fleet.State
+    STATE = 0  # of the process: workers.shared_state.WorkerState
     TABLE = 1  # the first bits of the digest of the route table it serves
     OPEN = 2  # client connections now
     ACCEPTED = 3  # client connections ever

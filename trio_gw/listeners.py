@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import Settings
     from trio_gw.guard.tls import ServerTls
-    from trio_gw.proxy.fleet import Fleet
-    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.services import Services
     from trio_gw.relay.plain import PlainStream
+    from trio_gw.workers.shared_state import SharedState
 
 log = logging.getLogger("trio_gw")
 
@@ -112,17 +112,17 @@ def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
 
 
 def handler_of(
-    gateway: Gateway, fleet: Fleet, server: ServerTls | None
+    services: Services, shared_state: SharedState, server: ServerTls | None
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
     """Make what serves the connections of a listener, over TLS if it is given a server.
 
-    A bug in serving one ends that one (as with `contained`, at the cost of no further frame).
+    A bug in serving one ends that one (as with `contain_errors`, at the cost of no further frame).
     """
 
     async def plain(stream: PlainStream, peer: str) -> None:
         try:
-            with fleet.connection():
-                await serve(gateway, stream, peer)
+            with shared_state.count_connection():
+                await serve(services, stream, peer)
         except* Exception as group:
             await drop(stream, peer, group)
 
@@ -134,8 +134,8 @@ def handler_of(
             await trio.aclose_forcefully(stream)
             return
         try:
-            with fleet.connection():
-                await serve(gateway, secure, peer, tls=True)
+            with shared_state.count_connection():
+                await serve(services, secure, peer, tls=True)
         except* Exception as group:
             await drop(stream, peer, group)
 

@@ -10,9 +10,9 @@ import trio
 
 import trio_gw
 from trio_gw.background import Background, Part
-from trio_gw.proxy.reports import Reporter, analytics_of
-from trio_gw.proxy.tally import Gauges, Tally
-from trio_gw.proxy.traces import Traces
+from trio_gw.proxy.analytics_observer import AnalyticsObserver, build_analytics
+from trio_gw.proxy.stats_observer import ProcessGauges, StatsObserver
+from trio_gw.proxy.tracing_observer import TracingObserver
 from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.metrics import Metrics
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.balancer import Balancers
-    from trio_gw.proxy.fleet import Fleet
-    from trio_gw.proxy.gateway import Gateway, Observer
+    from trio_gw.proxy.services import Observer, Services
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.telemetry.metrics import Snapshot
+    from trio_gw.workers.shared_state import SharedState
 
 
 class Observing:
@@ -36,38 +36,40 @@ class Observing:
         self,
         settings: Settings,
         base: Path,
-        fleet: Fleet,
+        shared_state: SharedState,
         sessions: Sessions,
         background: Background,
     ) -> None:
         observers: list[Observer] = []
         self.metrics: Metrics | None = None
-        self._tally: Tally | None = None
+        self._stats_observer: StatsObserver | None = None
         if settings.metrics.enabled:
-            self.metrics = Metrics(fleet.pages, fleet.index, series=settings.metrics.series)
-            self._tally = Tally(self.metrics, sessions)
+            self.metrics = Metrics(
+                shared_state.pages, shared_state.index, series=settings.metrics.series
+            )
+            self._stats_observer = StatsObserver(self.metrics, sessions)
             self.metrics.probes.append(self._put_dropped_lines)
-            self.metrics.common = partial(_silence, fleet)
+            self.metrics.common = partial(_silence, shared_state)
             counted = self.metrics
             background.failed = lambda part: counted.add(families.FAILURES, (part.value,))
-            observers.append(self._tally)
-        self._analytics = self._reporter = None
+            observers.append(self._stats_observer)
+        self._analytics = self._analytics_observer = None
         table = settings.analytics
         if table.enabled:
-            self._analytics = analytics_of(table, base, fleet.index, self.metrics)
-            self._reporter = Reporter(
+            self._analytics = build_analytics(table, base, shared_state.index, self.metrics)
+            self._analytics_observer = AnalyticsObserver(
                 self._analytics,
                 sessions,
                 frames=table.detail == "frames",
                 interval=table.interval,
                 region=table.region,
             )
-            observers.append(self._reporter)
-        self._tracing = self._traces = None
+            observers.append(self._analytics_observer)
+        self._tracing = self._tracing_observer = None
         if settings.tracing.endpoint:
-            self._tracing = _tracing(settings, fleet.index, self.metrics)
-            self._traces = Traces(self._tracing)
-            observers.append(self._traces)
+            self._tracing = _tracing(settings, shared_state.index, self.metrics)
+            self._tracing_observer = TracingObserver(self._tracing)
+            observers.append(self._tracing_observer)
         self._observers = tuple(observers)
 
     def _put_dropped_lines(self) -> None:
@@ -75,11 +77,11 @@ class Observing:
         for queue, count in zip(("log", "access-log"), logs.dropped(), strict=True):
             self.metrics.put(families.DROPPED, (queue,), count)
 
-    def watch(self, gateway: Gateway, balancers: Balancers, catalog: Catalog) -> Gateway:
+    def watch(self, services: Services, balancers: Balancers, catalog: Catalog) -> Services:
         """Let a gateway tell of its sessions."""
         if self.metrics is not None:
-            Gauges(self.metrics, gateway, balancers, lambda: catalog.problems)
-        return gateway._replace(observers=self._observers, traces=self._traces)
+            ProcessGauges(self.metrics, services, balancers, lambda: catalog.problems)
+        return services._replace(observers=self._observers, tracing_observer=self._tracing_observer)
 
     @contextlib.asynccontextmanager
     async def threads(self) -> AsyncIterator[None]:
@@ -89,11 +91,11 @@ class Observing:
 
     def start(self, nursery: trio.Nursery, background: Background) -> None:
         """Start the tasks."""
-        if self._tally is not None:
-            nursery.start_soon(background.keep, Part.METRICS, self._tally.run)
-        if self._analytics is not None and self._reporter is not None:
+        if self._stats_observer is not None:
+            nursery.start_soon(background.keep, Part.METRICS, self._stats_observer.run)
+        if self._analytics is not None and self._analytics_observer is not None:
             nursery.start_soon(self._analytics.run, background)
-            nursery.start_soon(background.keep, Part.REPORTS, self._reporter.run)
+            nursery.start_soon(background.keep, Part.REPORTS, self._analytics_observer.run)
 
     async def flush(self) -> None:
         """Let go out what waits, within some seconds."""
@@ -104,10 +106,10 @@ class Observing:
                 nursery.start_soon(self._tracing.flush)
 
 
-def _silence(fleet: Fleet) -> Snapshot:
+def _silence(shared_state: SharedState) -> Snapshot:
     """Tell which workers do not respond; one that does not could not tell it itself."""
     told: Snapshot = {families.UNRESPONSIVE.name: {}, families.KILLED.name: {}}
-    for number, (seconds, killed) in enumerate(fleet.silence(), 1):
+    for number, (seconds, killed) in enumerate(shared_state.silent_seconds(), 1):
         told[families.UNRESPONSIVE.name][str(number),] = [float(seconds)]
         told[families.KILLED.name][str(number),] = [float(killed)]
     return told

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from trio_gw import listeners, worker
 from trio_gw.counters import Counters, Pages
 from trio_gw.material import load_keys
-from trio_gw.proxy.fleet import Fleet, bury
-from trio_gw.proxy.limiter import Shared, share
-from trio_gw.proxy.neighbours import Mailboxes, Neighbours
+from trio_gw.proxy.limiter_factory import SharedCounters, make_shared_counters
 from trio_gw.supervisor import Orders, Supervisor
 from trio_gw.telemetry import logs, metrics, tracing
 from trio_gw.watchdog import Watchdog
+from trio_gw.workers.rpc import RpcChannels, WorkerRpc
+from trio_gw.workers.shared_state import SharedState, mark_dead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,11 @@ class Place(NamedTuple):
     """What one worker of several needs to take part. The first has `number` 1."""
 
     number: int
-    fleet: Fleet
+    shared_state: SharedState
     sockets: listeners.Sockets
     orders: Orders
-    shared: Shared
-    neighbours: Neighbours
+    shared: SharedCounters
+    rpc: WorkerRpc
 
 
 def count(settings: Settings) -> int:
@@ -66,8 +66,8 @@ def run(
     listeners.log_addresses(sockets)
     counters = Counters(count(settings))
     pages = Pages(counters.processes) if settings.metrics.enabled else None
-    shared = share(settings, counters.processes)
-    mailboxes = Mailboxes(counters.processes)
+    shared = make_shared_counters(settings, counters.processes)
+    channels = RpcChannels(counters.processes)
     started = time.time()
 
     def child(index: int, orders: Orders) -> int:
@@ -78,17 +78,17 @@ def run(
         if index:
             # All of them see the same projects come and go; one of them says so.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
-        fleet = Fleet(counters, index, pages, started)
-        neighbours = Neighbours(mailboxes, index)
-        return serve(Place(index + 1, fleet, sockets, orders, shared, neighbours))
+        shared_state = SharedState(counters, index, pages, started)
+        rpc = WorkerRpc(channels, index)
+        return serve(Place(index + 1, shared_state, sockets, orders, shared, rpc))
 
     def hangup() -> None:
         nonlocal log
         log = renewed().log
 
     def ended(index: int) -> None:
-        bury(counters, index)
-        shared.bury(index)
+        mark_dead(counters, index)
+        shared.mark_dead(index)
         if pages is not None:
             metrics.retire(pages, index)
 
@@ -105,4 +105,4 @@ def run(
         ).supervise()
     finally:
         listeners.close_all(sockets)
-        mailboxes.close()
+        channels.close()

@@ -16,17 +16,17 @@ from trio_gw.guard.schemes import Guard
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy import descriptors, forwarding
 from trio_gw.proxy.balancer import Balancers
-from trio_gw.proxy.builtin import Builtin, PublicKeys, Window, named_pages
-from trio_gw.proxy.cors import Policies
-from trio_gw.proxy.descriptors import Room
+from trio_gw.proxy.builtin import Builtin, PublicKeys, RequestWindow, testkey_cors
+from trio_gw.proxy.cors_policy import CorsPolicies
+from trio_gw.proxy.descriptors import DescriptorBudget
 from trio_gw.proxy.dial import Dialer
-from trio_gw.proxy.doors import Doors
-from trio_gw.proxy.gateway import Gateway
-from trio_gw.proxy.handshakes import Handshakes
-from trio_gw.proxy.limiter import Limiter
+from trio_gw.proxy.limiter_factory import LimiterFactory
 from trio_gw.proxy.memory import Memory, gauges
 from trio_gw.proxy.resolver import Resolver
+from trio_gw.proxy.services import Services
 from trio_gw.proxy.sessions import Sessions
+from trio_gw.proxy.tls_failures import TlsFailures
+from trio_gw.proxy.topic_policy import TopicPolicies
 from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.tunnel import Tunnels
 
@@ -35,27 +35,27 @@ if TYPE_CHECKING:
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
     from trio_gw.material import Keys
-    from trio_gw.proxy.fleet import Fleet
-    from trio_gw.proxy.limiter import Shared
+    from trio_gw.proxy.limiter_factory import SharedCounters
     from trio_gw.routing.table import Live
+    from trio_gw.workers.shared_state import SharedState
 
 
 class Serving(NamedTuple):
     """The gateway, and those of its parts that others look after."""
 
-    gateway: Gateway
+    services: Services
     balancers: Balancers
     dialer: Dialer
     introspection: Introspection
-    rooms: Rooms
+    budgets: DescriptorBudgets
 
 
-class Rooms(NamedTuple):
+class DescriptorBudgets(NamedTuple):
     """Where there is room for the descriptors of each use."""
 
-    clients: Room
-    backends: Room
-    operators: Room
+    clients: DescriptorBudget
+    backends: DescriptorBudget
+    operators: DescriptorBudget
 
 
 def serve(
@@ -65,8 +65,8 @@ def serve(
     revocations: Revocations,
     blocklist: Blocklist,
     *,
-    fleet: Fleet,
-    shared: Shared | None,
+    shared_state: SharedState,
+    shared: SharedCounters | None,
     exclusive: bool,
 ) -> Serving:
     """Put together what serves the routes of `live`; nothing of it runs yet.
@@ -80,9 +80,9 @@ def serve(
     trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     public = None
     if keys.assertions is not None:
-        window = Window(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
+        window = RequestWindow(settings.backend_jwt.jwks_limit, settings.backend_jwt.jwks_window)
         public = PublicKeys(keys.assertions.jwks, window)
-    pages = named_pages(settings.cors)
+    pages = testkey_cors(settings.cors)
     introspection = Introspection(settings.issuers)
     guard = Guard(
         Tokens(keys.ring),
@@ -92,27 +92,29 @@ def serve(
         api_key=_signer(settings, settings.api_key.issuer),
     )
     trusted = tuple(ip_network(network, strict=False) for network in settings.trusted_proxies)
-    limiter = Limiter(settings, shared, fleet.index)
+    limiter_factory = LimiterFactory(settings, shared, shared_state.index)
     pending = Pending(
-        limiter.caps,
+        limiter_factory.caps,
         settings.limits.pending,
         settings.limits.pending_per_address,
         partial(forwarding.is_in, networks=trusted) if trusted else lambda address: False,
     )
-    rooms = _rooms(pending)
-    dialer = Dialer(keys.backend_anchors, rooms.backends)
+    budgets = _divide_descriptors(pending)
+    dialer = Dialer(keys.backend_anchors, budgets.backends)
     tunnels = Tunnels(exclusive=exclusive)
     sessions = Sessions(timeouts)
     most = tiers.size(settings.limits.memory)
-    limits = gauges(most, fleet.memory)
-    memory = Memory(limits, sessions, pending, rooms.clients, tunnels.waiting)
-    gateway = Gateway(
+    limits = gauges(most, shared_state.memory)
+    memory = Memory(limits, sessions, pending, budgets.clients, tunnels.waiting)
+    services = Services(
         settings,
         live=live,
         guard=guard,
         blocklist=blocklist,
         tls=keys.tls,
-        builtin=Builtin(keys.testkeys, time.time, fleet, public, pages, lambda: memory.short),
+        builtin=Builtin(
+            keys.testkeys, time.time, shared_state, public, pages, lambda: memory.short
+        ),
         sessions=sessions,
         upstream=Upstream(
             dialer=dialer,
@@ -123,27 +125,27 @@ def serve(
         ),
         waits=tunnels.waits,
         tunnels=tunnels,
-        cors=Policies(settings.cors),
-        doors=Doors(settings, live),
-        limiter=limiter,
+        cors=CorsPolicies(settings.cors),
+        topic_policies=TopicPolicies(settings, live),
+        limiter_factory=limiter_factory,
         pending=pending,
         memory=memory,
-        handshakes=Handshakes(),
+        tls_failures=TlsFailures(),
         trusted=trusted,
         assertions=keys.assertions,
     )
-    return Serving(gateway, balancers, dialer, introspection, rooms)
+    return Serving(services, balancers, dialer, introspection, budgets)
 
 
-def _rooms(pending: Pending) -> Rooms:
+def _divide_descriptors(pending: Pending) -> DescriptorBudgets:
     """Divide the descriptors; clients that say nothing make room for others."""
     most = descriptors.current()
     make = partial(pending.make_room, "descriptors")
-    return Rooms(
+    return DescriptorBudgets(
         # Beyond what backends may have, so that a request is answered: with 503, or as /health is.
-        Room(most.clients, most.traffic, most.traffic, make, pending.evicted),
-        Room(most.backends, most.backends, most.traffic, make),
-        Room(most.operators, most.operators, most.operators),
+        DescriptorBudget(most.clients, most.traffic, most.traffic, make, pending.evicted),
+        DescriptorBudget(most.backends, most.backends, most.traffic, make),
+        DescriptorBudget(most.operators, most.operators, most.operators),
     )
 
 

@@ -16,11 +16,11 @@ import trio
 
 import trio_gw
 from trio_gw.admin.adapter import UPLOADS
-from trio_gw.admin.app import make_app
+from trio_gw.admin.aggregate import Aggregate
+from trio_gw.admin.app import build_app
 from trio_gw.admin.context import Context
-from trio_gw.admin.everyone import Everyone
-from trio_gw.admin.server import Server
-from trio_gw.admin.witness import Witness
+from trio_gw.admin.server import AdminServer
+from trio_gw.admin.worker_status import WorkerStatus
 from trio_gw.background import SHORT, Background, Part
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
@@ -51,17 +51,17 @@ from trio_gw.listeners import (
 )
 from trio_gw.material import load_keys, reloaded_files, trust_clients
 from trio_gw.observing import Observing
-from trio_gw.proxy.fleet import Fleet, State
 from trio_gw.proxy.health import watch
-from trio_gw.proxy.listener import accept_all, contained
-from trio_gw.proxy.neighbours import Neighbours
-from trio_gw.proxy.scrape import scraped
+from trio_gw.proxy.listener import accept_all, contain_errors
+from trio_gw.proxy.scrape import metrics_handler
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.table import Live
 from trio_gw.serving import serve
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
+from trio_gw.workers.rpc import WorkerRpc
+from trio_gw.workers.shared_state import SharedState, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
-    from trio_gw.proxy.limiter import Shared
+    from trio_gw.proxy.limiter_factory import SharedCounters
     from trio_gw.proxy.sessions import Sessions
     from trio_gw.telemetry.metrics import Metrics
 
@@ -130,13 +130,13 @@ def trial_project(endpoint: Endpoint) -> ApiProject:
     )
 
 
-def _precedence(settings: Settings, base: Path, fleet: Fleet) -> Precedence | None:
+def _precedence(settings: Settings, base: Path, shared_state: SharedState) -> Precedence | None:
     """Say where it is kept who was served first; nowhere, if nobody is to read it."""
-    if not settings.persist and fleet.alone:
+    if not settings.persist and shared_state.alone:
         return None
-    writer = f"{socket.gethostname()} {fleet.started}"
+    writer = f"{socket.gethostname()} {shared_state.started}"
     folder = base / settings.deployed
-    return Precedence(folder, settings.deployed, writer=writer, decides=fleet.index == 0)
+    return Precedence(folder, settings.deployed, writer=writer, decides=shared_state.index == 0)
 
 
 async def run(
@@ -145,26 +145,26 @@ async def run(
     *,
     trial: Endpoint | None = None,
     stop: trio.Event | None = None,
-    fleet: Fleet | None = None,
+    shared_state: SharedState | None = None,
     sockets: Sockets | None = None,
-    shared: Shared | None = None,
-    neighbours: Neighbours | None = None,
+    shared: SharedCounters | None = None,
+    rpc: WorkerRpc | None = None,
     background: Background | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
 
     Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
-    One of several workers is given its view of the `fleet`, the listeners' bound `sockets`, the
-    counters that it shares, and its way to ask its `neighbours`. What fails in the `background`
+    One of several workers is given the `shared_state` of all, the listeners' bound `sockets`, the
+    counters that it shares, and `rpc` to ask the others. What fails in the `background`
     is started again.
     Raises `UnusableError` when it cannot start.
     """
-    fleet, neighbours = fleet or Fleet(), neighbours or Neighbours()
+    shared_state, rpc = shared_state or SharedState(), rpc or WorkerRpc()
     background = background or Background()
-    background.changed = fleet.fails
-    if sockets is None or fleet.replaces:
-        await _in_thread(partial(tidy, settings, base, again=fleet.replaces))
+    background.changed = shared_state.set_failing
+    if sockets is None or shared_state.is_replacement:
+        await _in_thread(partial(tidy, settings, base, again=shared_state.is_replacement))
     keys = await _in_thread(partial(load_keys, settings, base))
     # What is deployed over the REST API goes before what a repository or the folder holds.
     from_git = bool(settings.git.url) and trial is None
@@ -177,7 +177,7 @@ async def run(
         origins=origins,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
-        precedence=_precedence(settings, base, fleet) if trial is None else None,
+        precedence=_precedence(settings, base, shared_state) if trial is None else None,
     )
     vhost_of = vhosts(settings.environments)
     depot = Depot(base / settings.deployed, settings.deployed)
@@ -192,14 +192,14 @@ async def run(
         live,
         revocations,
         blocklist,
-        fleet=fleet,
+        shared_state=shared_state,
         shared=shared,
         exclusive=sockets is None,
     )
-    sessions, balancers, rooms = serving.gateway.sessions, serving.balancers, serving.rooms
-    observing = Observing(settings, base, fleet, sessions, background)
+    sessions, balancers, budgets = serving.services.sessions, serving.balancers, serving.budgets
+    observing = Observing(settings, base, shared_state, sessions, background)
     metrics = observing.metrics
-    gateway = observing.watch(serving.gateway, balancers, catalog)
+    services = observing.watch(serving.services, balancers, catalog)
     listeners = sockets
     if listeners is None:
         listeners = await _in_thread(partial(bind_all, settings))
@@ -210,13 +210,13 @@ async def run(
     async def settle() -> None:
         """Wait for the other workers to serve the table that this one has just taken up."""
         await catalog.applied()
-        fleet.serves(live.table.digest)
-        await fleet.agreed()
+        shared_state.set_table(live.table.digest)
+        await shared_state.wait_converged()
 
-    witness = Witness(fleet.index + 1, sessions, catalog, metrics, background)
+    worker_status = WorkerStatus(shared_state.index + 1, sessions, catalog, metrics, background)
     git = asker = None
     if from_git:
-        asks = fleet.index == 0
+        asks = shared_state.index == 0
         git = GitSource(settings.git, base, deployed.git, asks=asks)
         asker = Asker(git, settings, base, settle) if asks else None
 
@@ -236,13 +236,13 @@ async def run(
         depot=depot,
         live=live,
         blocklist=blocklist,
-        everyone=Everyone(witness, fleet, neighbours),
+        aggregate=Aggregate(worker_status, shared_state, rpc),
         uploads=trio.Semaphore(UPLOADS),
         metrics=metrics,
     )
     names = admin_names(settings, keys.tls)
-    app = make_app(admin, trio_gw.__version__, names)
-    server = Server(app, lambda: keys.tls.admin, gateway.handshakes)
+    app = build_app(admin, trio_gw.__version__, names)
+    server = AdminServer(app, lambda: keys.tls.admin, services.tls_failures)
     async with observing.threads(), trio.open_nursery() as nursery:
         start = background.start
 
@@ -250,32 +250,34 @@ async def run(
             nursery.start_soon(background.keep, part, task)
 
         for part, vital in (
-            (Part.DEADLINES, gateway.waits.run),
-            (Part.RELAY, gateway.tunnels.run),
+            (Part.DEADLINES, services.waits.run),
+            (Part.RELAY, services.tunnels.run),
         ):
             await nursery.start(partial(start, part, vital, longest=SHORT))
         # A nursery of its own, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
-            turn = None if sockets is None else fleet.turn
+            accept_turn = None if sockets is None else shared_state.accept_turn
             take = partial(accept_all, connections=nursery, background=background)
 
             def accept() -> None:
                 for name in TRAFFIC.intersection(listeners):
-                    handler = handler_of(gateway, fleet, keys.tls if name == "https" else None)
+                    handler = handler_of(
+                        services, shared_state, keys.tls if name == "https" else None
+                    )
                     for sock in listeners[name]:
-                        waits, room = gateway.waits, rooms.clients
-                        admit = partial(take, turn=turn, waits=waits, room=room)
+                        waits, budget = services.waits, budgets.clients
+                        admit = partial(take, accept_turn=accept_turn, waits=waits, budget=budget)
                         accepting.start_soon(admit, sock, handler)
 
-            if not fleet.replaces:
-                fleet.state = State.STARTING
+            if not shared_state.is_replacement:
+                shared_state.state = WorkerState.STARTING
                 accept()
             await nursery.start(start, Part.KEYS, partial(keys.ring.run, background))
             if serving.introspection:
                 await nursery.start(start, Part.INTROSPECTION, serving.introspection.run)
             await nursery.start(start, Part.FILES, partial(keep_loaded, files))
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
-            keep(Part.MEMORY, gateway.memory.run)
+            keep(Part.MEMORY, services.memory.run)
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
             keep(Part.SWEEPER, sweeper.run)
             observing.start(nursery, background)
@@ -302,26 +304,28 @@ async def run(
             await catalog.ready.wait()
             trust = partial(trust_clients, keys.tls, live)
             await nursery.start(start, Part.CLIENT_TRUST, trust)
-            fleet.serves(live.table.digest)
-            keep(Part.TABLE_DIGEST, partial(fleet.follow, live))
-            answering = partial(neighbours.run, witness.answer)
-            await nursery.start(start, Part.NEIGHBOURS, answering)
+            shared_state.set_table(live.table.digest)
+            keep(Part.TABLE_DIGEST, partial(shared_state.publish_table, live))
+            answering = partial(rpc.serve, worker_status.handle)
+            await nursery.start(start, Part.RPC, answering)
             if git is not None:
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)
                 await catalog.applied()
-            fleet.state = State.READY
-            if fleet.replaces:
+            shared_state.state = WorkerState.READY
+            if shared_state.is_replacement:
                 # Who deploys from now on waits for this worker, too; here is what it missed.
                 if trial is None:
                     await deployed.refresh()
                     await catalog.applied()
                 accept()
-            admit = partial(take, room=rooms.operators)
+            admit = partial(take, budget=budgets.operators)
             for sock in listeners.get("admin", ()):
-                accepting.start_soon(admit, sock, contained(server.handle))
+                accepting.start_soon(admit, sock, contain_errors(server.handle))
             if metrics is not None:
-                handler = contained(scraped(metrics.tell, CONTENT_TYPE, metrics_names(settings)))
+                handler = contain_errors(
+                    metrics_handler(metrics.tell, CONTENT_TYPE, metrics_names(settings))
+                )
                 for sock in listeners.get("metrics", ()):
                     accepting.start_soon(admit, sock, handler)
             if sockets is None:
@@ -334,7 +338,7 @@ async def run(
                 )
             )
             await (trio.Event() if stop is None else stop).wait()
-            fleet.state = State.DRAINING
+            shared_state.state = WorkerState.DRAINING
             accepting.cancel_scope.cancel()
         log.info("stopping: %d connections to end", len(sessions))
         with trio.move_on_after(timeouts.drain + timeouts.close):

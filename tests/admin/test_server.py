@@ -14,7 +14,7 @@ from support.adminapi import BASE, BASIC, AdminClient, form, logged_in, packed
 from support.heads import MALFORMED
 from support.nonsense import ended, faults, reset
 from support.uploads import start_taking, under_way, until
-from trio_gw.admin import http1, places
+from trio_gw.admin import connection_slots, http1
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,8 +29,8 @@ FORM = "multipart/form-data; boundary=b"
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave few places for connections."""
-    monkeypatch.setattr(places, "MOST", 16)
-    monkeypatch.setattr(places, "UNKNOWN", 12)
+    monkeypatch.setattr(connection_slots, "MAX_CONNECTIONS", 16)
+    monkeypatch.setattr(connection_slots, "MAX_UNAUTHENTICATED", 12)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def gateway(nursery: trio.Nursery, base: Path) -> RunningGateway:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PATIENCE", "IDLE", "LINGER"):
+    for name in ("REQUEST_TIMEOUT", "IDLE", "LINGER"):
         monkeypatch.setattr(http1, name, PATIENCE)
 
 
@@ -131,7 +131,7 @@ async def test_who_does_not_read_the_answers_is_ended(
 async def test_who_holds_connections_keeps_nobody_out(
     narrow: None, gateway: RunningGateway
 ) -> None:
-    held = [await bare(gateway) for _ in range(2 * places.MOST)]
+    held = [await bare(gateway) for _ in range(2 * connection_slots.MAX_CONNECTIONS)]
     client = await logged_in(gateway)
     assert (await client.list()).status == 200
     # The oldest had to go, the youngest is still there.
@@ -146,7 +146,7 @@ async def test_who_is_known_is_not_ended_for_others(narrow: None, gateway: Runni
     async def held() -> AsyncIterator[bytes]:
         yield body[:-1]
         await until(lambda: under_way(gateway) == 1)
-        for _ in range(2 * places.MOST):
+        for _ in range(2 * connection_slots.MAX_CONNECTIONS):
             await bare(gateway)
         assert (await client.list()).status == 200  # so the others have been accepted
         yield body[-1:]
@@ -232,7 +232,7 @@ async def test_nonsense_leaves_no_traceback(
     gateway: RunningGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for name in ("PATIENCE", "IDLE", "LINGER", "GOODBYE"):
+    for name in ("REQUEST_TIMEOUT", "IDLE", "LINGER", "GOODBYE"):
         monkeypatch.setattr(http1, name, 2.0)
     streams = []
     for data in NONSENSE.values():

@@ -12,7 +12,6 @@ import json
 import ssl
 import time
 import zipfile
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -24,8 +23,6 @@ from support.adminapi import BASE, BASIC, AdminAnswer, AdminClient, form, logged
 from support.backends import Backend, start_echo
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, environments, write
-from trio_gw import worker
-from trio_gw.admin.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -417,42 +414,6 @@ async def test_3_12_expired_and_foreign_tokens(adapter: Adapter, base: Path) -> 
         adapter.agrees(answer, 401, "Unauthorized")
         assert answer.body == INVALID
     assert await adapter.gateway.status("/chat/1.0.0/x") == 404
-
-
-CONTROL_PLANE = "When control plane is enabled, APIs cannot be directly "
-
-
-async def test_3_13_and_5_11_under_a_control_plane(
-    nursery: trio.Nursery, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "Context", partial(Context, ruled=True))
-    gateway = await start_gateway(nursery, base, admin=True)
-    client = AdminClient(gateway)
-    adapter = Adapter(gateway, client, Backend(1, []))
-    await client.login()
-    answer = await client.deploy(adapter.zipped())
-    adapter.agrees(answer, 400, "Bad Request")
-    assert answer.json() == {
-        "code": 400,
-        "error": None,
-        "message": f"{CONTROL_PLANE}deployed to the adapter."
-        " Using apictl, still you can import APIs to APIM instead.",
-    }
-    answer = await client.undeploy("Chat")
-    adapter.agrees(answer, 400, "Bad Request")
-    assert answer.json() == {
-        "code": 400,
-        "description": "Bad request",
-        "error": None,
-        "message": f"{CONTROL_PLANE}undeployed from the adapter."
-        " Using apictl, still you can undeploy an API in APIM instead.",
-    }
-    # Parameters and credentials come first; reading goes on.
-    adapter.agrees(await client.undeploy("ab"), 422, "Unprocessable Entity")
-    assert (await client.list()).body == b'{"list":null}'
-    client.token = "x"
-    adapter.agrees(await client.deploy(adapter.zipped()), 401, "Unauthorized")
-    assert not (base / "deployed").exists()
 
 
 async def test_3_19_a_second_vhost(adapter: Adapter) -> None:

@@ -524,7 +524,7 @@ async def test_a_shutdown_leaves_it_some_time(nursery: trio.Nursery, base: Path)
         await asked.wait()
         await silent.asked.wait()
         gateway.stop.set()
-        while not all(session.doomed for session in gateway.running.sessions):
+        while not all(session.end_requested for session in gateway.running.sessions):
             await trio.testing.wait_all_tasks_blocked(0.005)
         answer.set()
         assert (await gateway.ask(b"", stream=quick)).body == b"ok"

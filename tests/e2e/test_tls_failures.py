@@ -16,7 +16,7 @@ from support.gateway import Answer, RunningGateway, start_gateway
 from support.logged import logged
 from support.numbers import total
 from support.tls import install, leaf, tls_to
-from trio_gw.proxy import handshakes as handshakes_module
+from trio_gw.proxy import tls_failures as tls_failures_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,8 +193,8 @@ async def test_who_says_nothing_and_who_succeeds_is_not_told_of(gateway: Running
 async def test_many_failures_are_few_lines(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshakes_module, "LINES", 3)
-    monkeypatch.setattr(handshakes_module, "WINDOW", 0.5)
+    monkeypatch.setattr(tls_failures_module, "LINES", 3)
+    monkeypatch.setattr(tls_failures_module, "WINDOW", 0.5)
     with logged("trio_gw.connection") as said:
         async with trio.open_nursery() as nursery:
             for _ in range(20):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trio_gw.proxy.builtin import Window
+from trio_gw.proxy.builtin import RequestWindow
 
 
 def test_so_many_within_so_long() -> None:
-    window = Window(3, 10.0)
+    window = RequestWindow(3, 10.0)
     assert [window.admit(5.0 + number) for number in range(5)] == [0, 0, 0, 7, 6]
     assert window.admit(14.5) == 0.5
     # When they are over, everything begins anew.
@@ -14,7 +14,7 @@ def test_so_many_within_so_long() -> None:
 
 
 def test_a_long_silence_saves_nothing_up() -> None:
-    window = Window(1, 10.0)
+    window = RequestWindow(1, 10.0)
     assert window.admit(0.0) == 0
     assert window.admit(1000.0) == 0
     assert window.admit(1000.0) == 10.0

@@ -11,7 +11,7 @@ from trio_gw.counters import Counters
 from trio_gw.errors import Refusal
 from trio_gw.guard.caps import PLACES, Caps
 from trio_gw.guard.pending import Pending
-from trio_gw.proxy.descriptors import Room
+from trio_gw.proxy.descriptors import DescriptorBudget
 from trio_gw.proxy.memory import KEEP, STALLED, Gauge, Memory, cgroup
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.relay.lane import Lane
@@ -31,10 +31,10 @@ class Use:
         self.waiting: dict[int, int] = {}
         self.sessions = Sessions(Timeouts())
         self.pending = Pending(Caps(Counters(1, PLACES)), 0, 0)
-        self.room = Room(100, 100, 100)
+        self.budget = DescriptorBudget(100, 100, 100)
         self.gauge = Gauge("test", lambda: self.limit, lambda: self.used)
         self.memory = Memory(
-            (self.gauge,), self.sessions, self.pending, self.room, lambda: self.waiting
+            (self.gauge,), self.sessions, self.pending, self.budget, lambda: self.waiting
         )
 
     def look(self, used: int) -> bool:
@@ -80,13 +80,13 @@ async def test_near_the_limit_nobody_is_accepted_and_the_silent_have_to_go() -> 
     for _ in range(KEEP + 5):
         use.pending.enter("a", lambda: None)
     use.look(71)
-    assert use.room.admits(7)
+    assert use.budget.admits(7)
     assert use.pending.evicted == {"memory": 5}
     use.look(78)
-    assert use.room.ceiling == 0
-    assert not use.room.admits(7)
+    assert use.budget.ceiling == 0
+    assert not use.budget.admits(7)
     use.look(20)
-    assert use.room.admits(7)
+    assert use.budget.admits(7)
 
 
 async def test_who_does_not_take_what_is_sent_is_ended() -> None:
@@ -98,8 +98,8 @@ async def test_who_does_not_take_what_is_sent_is_ended() -> None:
         assert not use.look(10)
         assert use.memory.shed == 0
         use.look(71)
-        assert one.doomed == (1013, "gateway is short of memory")
-        assert other.doomed is None
+        assert one.end_requested == (1013, "gateway is short of memory")
+        assert other.end_requested is None
     assert use.memory.shed == 1
 
 

@@ -16,7 +16,7 @@ from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.caller import Caller, anonymous
 from trio_gw.guard.denials import Denials
 from trio_gw.guard.revocations import Revocations, Revoked
-from trio_gw.proxy.sessions import Session, Sessions, Visit
+from trio_gw.proxy.sessions import RequestInfo, Session, Sessions
 from trio_gw.proxy.sweeper import SKEW, Sweeper, expires_at
 from trio_gw.relay.lane import Lane
 from trio_gw.routing.compiler import compile_table
@@ -101,7 +101,7 @@ async def test_a_handshake_is_not_swept(mock_clock: MockClock) -> None:
     sessions = Sessions(Timeouts())
     with sessions.open("::1") as session:
         sweeper(sessions, idle=1, lifetime=1).look(trio.current_time() + 100)
-        assert session.doomed is None
+        assert session.end_requested is None
 
 
 async def test_it_runs_until_cancelled(autojump_clock: MockClock) -> None:
@@ -184,7 +184,7 @@ async def test_a_clock_that_jumps_back_ends_nothing_early(
         offset = -3600.0
         with trio.move_on_after(60):
             await ended_at(publish)
-        assert session.doomed is None
+        assert session.end_requested is None
         offset = 0.0
         await ended_at(publish)
         assert publish.ending == (CloseCode.POLICY, "token expired")
@@ -207,7 +207,7 @@ async def test_revocation_ends_what_it_covers_within_a_second(
             assert await ended_at(lane) - start <= 1.0
             assert lane.ending == (CloseCode.POLICY, "token revoked")
         assert other.ending is None
-        assert dialing.doomed == (CloseCode.POLICY, "token revoked")
+        assert dialing.end_requested == (CloseCode.POLICY, "token revoked")
         revocations.publish("plane", Revoked(subjects=frozenset({"alice"})))
         assert await ended_at(other) - start <= 2.0
     nursery.cancel_scope.cancel()
@@ -221,9 +221,9 @@ async def test_deny_conditions_end_what_they_concern_within_a_second(
     sessions, blocklist = Sessions(Timeouts()), Blocklist()
     with opened(sessions, 1005) as (bystander, early, refused, ending, *many):
         for session in (bystander, refused, ending, *many):
-            session.route, session.visit = route, Visit(address="192.0.2.1")
+            session.route, session.info = route, RequestInfo(address="192.0.2.1")
         other = relayed(bystander, token="other")
-        bystander.visit = Visit(address="198.51.100.1")
+        bystander.info = RequestInfo(address="198.51.100.1")
         refused.ending = Ending(Side.CLIENT, 0, "told already")
         ending.end(CloseCode.GOING_AWAY, "for another reason")
         lanes = [relayed(session, token="any") for session in many]
@@ -236,8 +236,8 @@ async def test_deny_conditions_end_what_they_concern_within_a_second(
             assert lane.ending == (CloseCode.POLICY, "address is blocked")
         assert {session.denied for session in many} == {"address"}
         assert other.ending is None
-        assert (early.doomed, refused.doomed) == (None, None)
-        assert ending.doomed == (CloseCode.GOING_AWAY, "for another reason")
+        assert (early.end_requested, refused.end_requested) == (None, None)
+        assert ending.end_requested == (CloseCode.GOING_AWAY, "for another reason")
         assert ending.denied == ""
         blocklist.publish("plane", Denials([condition("api", "/a/1")]))
         assert await ended_at(other) - start <= 2.0

@@ -15,10 +15,10 @@ import msgspec
 import trio
 
 from trio_gw.admin import parameters
-from trio_gw.admin.answers import CHALLENGE, FaultError, answer, empty, told
-from trio_gw.admin.context import address_of, authenticated, slow_down
-from trio_gw.admin.parameters import Text
-from trio_gw.admin.upload import received
+from trio_gw.admin.context import address_of, authenticated, too_many_attempts
+from trio_gw.admin.json_responses import CHALLENGE, FaultError, answer, empty, problem_list
+from trio_gw.admin.parameters import TextParameter
+from trio_gw.admin.upload import receive_upload
 from trio_gw.errors import UnusableError
 from trio_gw.guard.accounts import SlowDownError
 
@@ -37,17 +37,17 @@ UPLOADS = 8  # at once
 QUEUE = 5.0  # seconds that one more waits for them
 MAX_BODY = 64 * 1024  # bytes of a request for a token
 _STATUS = {"deployed": 200, "nowhere": 200, "exists": 409, "conflict": 409, "broken": 500}
-_PASSWORD = Text("password", "body", required=True, most=100, pattern=parameters.CREDENTIAL)
-_USERNAME = Text("username", "body", required=True, most=100, pattern=parameters.CREDENTIAL)
-_NAME = Text("apiName", required=True, least=3, pattern=parameters.NAME)
-_ENVIRONMENTS = Text("environments", pattern=parameters.ENVIRONMENTS)
-_VERSION = Text("version", required=True, least=1, most=15, pattern=parameters.VERSION)
-_VHOST = Text("vhost", pattern=parameters.VHOST)
-_QUERY = Text("query", most=9, pattern=parameters.QUERY)
-_RULED = (
-    "When control plane is enabled, APIs cannot be directly {} the adapter."
-    " Using apictl, still you can {}."
+_PASSWORD = TextParameter(
+    "password", "body", required=True, most=100, pattern=parameters.CREDENTIAL
 )
+_USERNAME = TextParameter(
+    "username", "body", required=True, most=100, pattern=parameters.CREDENTIAL
+)
+_NAME = TextParameter("apiName", required=True, least=3, pattern=parameters.NAME)
+_ENVIRONMENTS = TextParameter("environments", pattern=parameters.ENVIRONMENTS)
+_VERSION = TextParameter("version", required=True, least=1, most=15, pattern=parameters.VERSION)
+_VHOST = TextParameter("vhost", pattern=parameters.VHOST)
+_QUERY = TextParameter("query", most=9, pattern=parameters.QUERY)
 
 
 async def token(context: Context, request: Request, _: str) -> Response:
@@ -78,7 +78,7 @@ async def token(context: Context, request: Request, _: str) -> Response:
             now=time.time(),
         )
     except SlowDownError as error:
-        raise slow_down(error) from None
+        raise too_many_attempts(error) from None
     if made is None:
         return empty(401, CHALLENGE)
     authenticated(request)
@@ -88,15 +88,12 @@ async def token(context: Context, request: Request, _: str) -> Response:
 async def deploy(context: Context, request: Request, _: str) -> Response:
     """`POST /apis`: deploy the zip in the part `file`."""
     settings = context.settings
-    override = parameters.truth("override", request.query_params)
-    if context.ruled:
-        words = _RULED.format("deployed to", "import APIs to APIM instead")
-        return answer({"code": 400, "error": None, "message": words}, 400)
+    override = parameters.boolean("override", request.query_params)
     limit = settings.max_upload << 20
     try:
         async with (
-            _among(context.uploads),
-            received(
+            _upload_slot(context.uploads),
+            receive_upload(
                 request, PART, context.depot.upload, limit=limit, seconds=settings.upload_timeout
             ) as (name, file),
         ):
@@ -118,7 +115,7 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
 
 
 @contextlib.asynccontextmanager
-async def _among(uploads: trio.Semaphore) -> AsyncIterator[None]:
+async def _upload_slot(uploads: trio.Semaphore) -> AsyncIterator[None]:
     """Be one of the uploads; 503 when there are too many for too long."""
     with trio.move_on_after(QUEUE) as waited:
         await uploads.acquire()
@@ -135,10 +132,6 @@ async def undeploy(context: Context, request: Request, _: str) -> Response:
     given = request.query_params
     name, environments = _NAME.read(given), _ENVIRONMENTS.read(given)
     version, vhost = _VERSION.read(given), _VHOST.read(given)
-    if context.ruled:
-        words = _RULED.format("undeployed from", "undeploy an API in APIM instead")
-        body = {"code": 400, "description": "Bad request", "error": None, "message": words}
-        return answer(body, 400)
     try:
         found = await context.deployer.undeploy(
             f"{name}:{version}", vhost, environments.split(":") if environments else ()
@@ -178,5 +171,5 @@ async def apis(context: Context, request: Request, _: str) -> Response:
 
 
 def _failed(status: int, message: str, problems: tuple[Problem, ...]) -> Response:
-    body = {"code": status, "message": message, "problems": told(problems)}
+    body = {"code": status, "message": message, "problems": problem_list(problems)}
     return answer(body, status)

@@ -17,12 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, page, views
-from trio_gw.admin.answers import JSON, FaultError, answer
+from trio_gw.admin import adapter, openapi_page, views
 from trio_gw.admin.context import authenticate, authenticated
-from trio_gw.admin.formtoken import Peekable
-from trio_gw.admin.gate import Gate
+from trio_gw.admin.form_token import PeekableBody
+from trio_gw.admin.json_responses import JSON, FaultError, answer
 from trio_gw.admin.openapi import document
+from trio_gw.admin.origin_check import OriginCheck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +60,7 @@ class _Resource:
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        receive = Peekable(receive)
+        receive = PeekableBody(receive)
         request = Request(scope, receive)
         try:
             response = await self._respond(request, receive)
@@ -74,7 +74,7 @@ class _Resource:
             response = FaultError(500, "a fault in the gateway; its log has the details").answer()
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request, receive: Peekable) -> Response:
+    async def _respond(self, request: Request, receive: PeekableBody) -> Response:
         operation = self._operations.get(request.method)
         if operation is None:
             allowed = ",".join(sorted(self._operations))
@@ -108,7 +108,7 @@ def _check_types(request: Request, operation: Operation) -> None:
         raise FaultError(406, f"unsupported media type requested, only [{produces}] are available")
 
 
-class _Cleaned:
+class _CleanPaths:
     """An ASGI application that sees clean paths; `given_path` is what was asked for."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -127,17 +127,17 @@ async def _not_found(request: Request, _: Exception) -> Response:
     return FaultError(404, f"path {path[:1000]} was not found").answer()
 
 
-def make_app(context: Context, version: str, names: Names) -> ASGIApp:
+def build_app(context: Context, version: str, names: Names) -> ASGIApp:
     """Build the application; `names` are those of its listener."""
     description = document(version)
 
     async def describe(_context: Context, _request: Request, _user: str) -> Response:
         return answer(description)
 
-    shown = page.page(description)
+    shown = openapi_page.page(description)
 
     async def show(_context: Context, _request: Request, _user: str) -> Response:
-        return Response(shown, headers=page.HEADERS, media_type=HTML)
+        return Response(shown, headers=openapi_page.HEADERS, media_type=HTML)
 
     base = adapter.BASE
     paths = {
@@ -163,4 +163,4 @@ def make_app(context: Context, version: str, names: Names) -> ASGIApp:
     routes = [Route(path, _Resource(context, found)) for path, found in paths.items()]
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False
-    return Gate(_Cleaned(app), names)
+    return OriginCheck(_CleanPaths(app), names)

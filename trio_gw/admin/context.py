@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from trio_gw.admin.answers import CHALLENGE, FaultError
-from trio_gw.admin.formtoken import form_token
+from trio_gw.admin.form_token import form_token
 from trio_gw.admin.http1 import AUTHENTICATED
+from trio_gw.admin.json_responses import CHALLENGE, FaultError
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from trio_gw.admin.everyone import Everyone
-    from trio_gw.admin.formtoken import Peekable
+    from trio_gw.admin.aggregate import Aggregate
+    from trio_gw.admin.form_token import PeekableBody
     from trio_gw.config.settings import Admin
     from trio_gw.feed.deploy import Deployer
     from trio_gw.feed.depot import Depot
@@ -31,10 +31,7 @@ _BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105
 
 
 class Context(NamedTuple):
-    """The parts. `ruled`: a control plane says what is deployed, so nobody may do so here.
-
-    `uploads` counts those that may be received at once.
-    """
+    """The parts. `uploads` limits how many uploads run at the same time."""
 
     settings: Admin
     operators: Operators
@@ -42,9 +39,8 @@ class Context(NamedTuple):
     depot: Depot
     live: Live
     blocklist: Blocklist
-    everyone: Everyone
+    aggregate: Aggregate
     uploads: trio.Semaphore
-    ruled: bool = False
     metrics: Metrics | None = None
 
 
@@ -58,13 +54,13 @@ def authenticated(request: Request) -> None:
     request.scope["extensions"][AUTHENTICATED]()
 
 
-def slow_down(error: SlowDownError) -> FaultError:
+def too_many_attempts(error: SlowDownError) -> FaultError:
     """Answer one who has to wait."""
     message = f"{error.why}, try again in {error.seconds} s"
     return FaultError(429, message, headers={"Retry-After": str(error.seconds)})
 
 
-async def authenticate(context: Context, request: Request, form: Peekable | None) -> str:
+async def authenticate(context: Context, request: Request, form: PeekableBody | None) -> str:
     """Return who asks (spec: adapter-rest §2); `form` may hold a token. Raises `FaultError`."""
     header = request.headers.get("authorization", "")
     scheme, _, credentials = header.partition(" ")
@@ -74,7 +70,7 @@ async def authenticate(context: Context, request: Request, form: Peekable | None
         try:
             user = await context.operators.basic(credentials.strip(), address=address, at=at)
         except SlowDownError as error:
-            raise slow_down(error) from None
+            raise too_many_attempts(error) from None
         if user is not None:
             return user
         message = _WRONG

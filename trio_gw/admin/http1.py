@@ -1,10 +1,10 @@
-"""HTTP/1.1 for the admin API: one connection's requests, each handed to an ASGI application.
+"""HTTP/1.1 for the admin API: reads the requests of one connection and calls an ASGI application.
 
-The application reads the body straight from the connection, so nothing is read ahead. Until it
-has called `AUTHENTICATED`, a request and its answer have `PATIENCE` seconds each, however they
-are spread; afterwards every piece has its own deadline, so that a large upload over a slow line
-is no fault. What an operation leaves unread of a body is read and forgotten before the answer,
-within bounds: a client that still sends when the connection is closed may never see the answer.
+The application reads the body straight from the connection; nothing is buffered. Until the
+application calls `AUTHENTICATED`, a request and its response each have `REQUEST_TIMEOUT` seconds
+in total. After that each chunk has its own deadline, so a large upload over a slow line is fine.
+If an operation does not read the whole body, the rest is read and discarded before the response,
+within bounds: a client that is still sending when the connection closes may never see the response.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from urllib.parse import unquote
 import h11
 import trio
 
-from trio_gw.admin.answers import FaultError
-from trio_gw.proxy.tls import shake_hands
+from trio_gw.admin.json_responses import FaultError
+from trio_gw.proxy.tls_handshake import shake_hands
 from trio_gw.relay.lingering_close import BROKEN
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 AUTHENTICATED = "trio_gw.authenticated"  # an extension of the ASGI scope: call it then
 
-PATIENCE = 15.0  # seconds for a request, and for its answer, until its user is known
+REQUEST_TIMEOUT = 15.0  # seconds for a request, and for its answer, until its user is known
 IDLE = 10.0  # seconds between two requests
-SILENCE = 60.0  # seconds without a byte of the body of a user who is known
-SENDING = 30.0  # seconds for one piece of an answer to one
+BODY_TIMEOUT = 60.0  # seconds without a byte of the body of a user who is known
+SEND_TIMEOUT = 30.0  # seconds for one piece of an answer to one
 LINGER = 5.0  # seconds that an answer waits for the rest of the request
 LEFTOVER = 64 << 20  # bytes of it at most
 MAX_HEAD = 1 << 14  # bytes
@@ -50,46 +50,48 @@ class GoneError(Exception):
     """The client has left, or takes too long; says how."""
 
 
-class Connection:
-    """The server's side of one connection; `known` is called when a user has authenticated."""
+class Http1Connection:
+    """The server side of one connection. Calls `on_authenticated` when a user is authenticated."""
 
     def __init__(
         self,
         app: ASGIApp,
         stream: SecureStream,
         peer: str,
-        known: Callable[[], None],
+        on_authenticated: Callable[[], None],
     ) -> None:
         self._app = app
         self._stream = stream
         self._client = (peer, 0)
         self._server = stream.tls.getsockname()[:2]
-        self._known = known
+        self._on_authenticated = on_authenticated
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self._due = trio.current_time() + PATIENCE  # of what cannot be told apart in time
+        self._deadline = (
+            trio.current_time() + REQUEST_TIMEOUT
+        )  # of what cannot be told apart in time
         self._authenticated = False
-        self._over = False  # the client says nothing more
-        self._late = False  # or not in time
-        self._bodiless = False  # as the answer to HEAD is
-        self._started = b""  # the head of an answer, until its body is there
+        self._eof = False  # the client says nothing more
+        self._timed_out = False  # or not in time
+        self._no_body = False  # as the answer to HEAD is
+        self._pending_head = b""  # the head of an answer, until its body is there
 
     async def serve(self) -> None:
         """Serve to the end. Raises `GoneError` or one of `BROKEN` when the client ends it."""
-        await shake_hands(self._stream, self._due, PATIENCE)
+        await shake_hands(self._stream, self._deadline, REQUEST_TIMEOUT)
         while (request := await self._request()) is not None:
-            self._bodiless = request.method == b"HEAD"
+            self._no_body = request.method == b"HEAD"
             await self._app(self._scope(request), self.receive, self.send)
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 break
             self._http.start_next_cycle()
             if not self._http.trailing_data[0]:
-                self._due = trio.current_time() + IDLE
+                self._deadline = trio.current_time() + IDLE
                 self._authenticated = False
-                if not await self._feed("the next request"):
+                if not await self._receive_more("the next request"):
                     break
             self._authenticated = False
-            self._due = trio.current_time() + PATIENCE
-        await self._part()
+            self._deadline = trio.current_time() + REQUEST_TIMEOUT
+        await self._close()
 
     # -- the request -----------------------------------------------------------------------
 
@@ -98,8 +100,8 @@ class Connection:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if not self._http.trailing_data[0]:
-                    await self._feed("the request")
-                elif not await self._feed("the head of the request"):
+                    await self._receive_more("the request")
+                elif not await self._receive_more("the head of the request"):
                     raise GoneError("hung up within the head of a request")
             if not isinstance(event, h11.Request):
                 return None
@@ -133,7 +135,7 @@ class Connection:
 
     def _authenticate(self) -> None:
         self._authenticated = True
-        self._known()
+        self._on_authenticated()
 
     async def receive(self) -> Message:
         """Give the application what comes next of the body (ASGI `receive`).
@@ -151,27 +153,27 @@ class Connection:
                 if isinstance(event, h11.EndOfMessage):
                     return {"type": "http.request", "body": b"", "more_body": False}
                 if event is h11.NEED_DATA:
-                    await self._feed("the body of the request")
+                    await self._receive_more("the body of the request")
         except h11.RemoteProtocolError as error:
-            if not self._over:
+            if not self._eof:
                 raise FaultError(error.error_status_hint, f"malformed body: {error}") from None
         return {"type": "http.disconnect"}
 
-    async def _feed(self, what: str) -> bool:
+    async def _receive_more(self, what: str) -> bool:
         """Receive once; tells whether there was something. A connection that broke has ended.
 
         Too late is a `GoneError` for who has said nothing yet of a request, else a 408.
         """
-        due = trio.current_time() + SILENCE if self._authenticated else self._due
+        due = trio.current_time() + BODY_TIMEOUT if self._authenticated else self._deadline
         data: bytes | bytearray = b""
         with trio.move_on_at(due) as deadline, contextlib.suppress(*BROKEN):
             data = await self._stream.receive_some(CHUNK)
         if deadline.cancelled_caught:
-            self._late = True
+            self._timed_out = True
             if self._http.their_state is h11.IDLE and not self._http.trailing_data[0]:
                 raise GoneError(f"{what} took too long")
             raise FaultError(408, f"{what} took too long")
-        self._over = not data
+        self._eof = not data
         self._http.receive_data(bytes(data))
         return bool(data)
 
@@ -180,12 +182,12 @@ class Connection:
     async def send(self, message: Message) -> None:
         """Send what the application answers (ASGI `send`)."""
         if message["type"] == "http.response.start":
-            await self._forget()
-            self._due = trio.current_time() + PATIENCE
-            self._started = self._head(message["status"], list(message["headers"]))
+            await self._discard_body()
+            self._deadline = trio.current_time() + REQUEST_TIMEOUT
+            self._pending_head = self._head(message["status"], list(message["headers"]))
             return
-        out, self._started = self._started, b""
-        if (body := message.get("body", b"")) and not self._bodiless:
+        out, self._pending_head = self._pending_head, b""
+        if (body := message.get("body", b"")) and not self._no_body:
             out += self._http.send(h11.Data(data=body)) or b""
         if not message.get("more_body"):
             out += self._http.send(h11.EndOfMessage()) or b""
@@ -202,14 +204,14 @@ class Connection:
     async def _refuse(self, fault: FaultError) -> None:
         """Answer a request that the application does not get to see."""
         response = fault.answer()
-        self._due = trio.current_time() + PATIENCE
+        self._deadline = trio.current_time() + REQUEST_TIMEOUT
         out = self._head(response.status_code, list(response.raw_headers))
         out += self._http.send(h11.Data(data=bytes(response.body))) or b""
         await self._write(out + (self._http.send(h11.EndOfMessage()) or b""))
 
-    async def _forget(self) -> None:
+    async def _discard_body(self) -> None:
         """Read the rest of a request, or wait for it long enough."""
-        if self._late or self._http.they_are_waiting_for_100_continue:
+        if self._timed_out or self._http.they_are_waiting_for_100_continue:
             return
         forgotten = 0
         with trio.move_on_after(LINGER), contextlib.suppress(FaultError):
@@ -223,16 +225,18 @@ class Connection:
         view = memoryview(data or b"")
         while view:
             now = trio.current_time()
-            with trio.move_on_at(now + SENDING if self._authenticated else self._due) as deadline:
+            with trio.move_on_at(
+                now + SEND_TIMEOUT if self._authenticated else self._deadline
+            ) as deadline:
                 await self._stream.send_all(view[:PIECE])
             if deadline.cancelled_caught:
                 raise GoneError("the answer was not read in time")
             view = view[PIECE:]
 
-    async def _part(self) -> None:
+    async def _close(self) -> None:
         """End the connection, so that the last answer is read before the end of it is seen."""
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
-            if not self._over and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
+            if not self._eof and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
                 # To close with something unread in the socket would take the answer back.
                 while await self._stream.receive_raw():
                     pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trio_gw.admin.answers import FaultError
+from trio_gw.admin.json_responses import FaultError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ ENVIRONMENTS = r"^[\w\s.-]+(:[\w\s.-]+)*$"
 MOST = 100_000_000
 
 
-class Text:
+class TextParameter:
     """The rules for one text."""
 
     def __init__(
@@ -78,6 +78,6 @@ def whole_number(name: str, given: Mapping[str, str], *, most: int = MOST) -> in
     return number
 
 
-def truth(name: str, given: Mapping[str, str]) -> bool:
+def boolean(name: str, given: Mapping[str, str]) -> bool:
     """Tell whether a text means yes; every other text means no."""
     return given.get(name, "").lower() in _TRUE

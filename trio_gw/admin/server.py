@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.admin.http1 import Connection, GoneError
-from trio_gw.admin.places import MOST, Places
-from trio_gw.proxy.tls import HandshakeError
+from trio_gw.admin.connection_slots import MAX_CONNECTIONS, ConnectionSlots
+from trio_gw.admin.http1 import GoneError, Http1Connection
+from trio_gw.proxy.tls_handshake import TlsHandshakeError
 from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.secure import SecureStream
 
@@ -24,47 +24,47 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from trio_gw.proxy.handshakes import Handshakes
+    from trio_gw.proxy.tls_failures import TlsFailures
     from trio_gw.relay.plain import PlainStream
 
 log = logging.getLogger("trio_gw.admin")
 
 
-class Server:
+class AdminServer:
     """Serves the application over connections that somebody else accepts.
 
     `context` gives the TLS context for the next connection.
     """
 
     def __init__(
-        self, app: ASGIApp, context: Callable[[], ssl.SSLContext], handshakes: Handshakes
+        self, app: ASGIApp, context: Callable[[], ssl.SSLContext], tls_failures: TlsFailures
     ) -> None:
         self._app = app
-        self._handshakes = handshakes
+        self._tls_failures = tls_failures
         self._tls = context
-        self._places = Places()
+        self._slots = ConnectionSlots()
         self._full = False
 
     async def handle(self, stream: PlainStream, peer: str) -> None:
         """Serve one connection to its end. Never raises but for cancellation."""
-        place = self._places.enter(peer)
-        if place is None:
+        slot = self._slots.acquire(peer)
+        if slot is None:
             if not self._full:
-                log.warning("%s: more than %d connections of users, closed", peer, MOST)
+                log.warning("%s: more than %d connections of users, closed", peer, MAX_CONNECTIONS)
             self._full = True
             await trio.aclose_forcefully(stream)
             return
         self._full = False
         secure: SecureStream | None = None
         try:
-            with place.scope as ended:
+            with slot.scope as ended:
                 secure = SecureStream(stream, self._tls(), server_side=True)
-                known = partial(self._places.know, place)
-                await Connection(self._app, secure, peer, known).serve()
+                authenticated = partial(self._slots.mark_authenticated, slot)
+                await Http1Connection(self._app, secure, peer, authenticated).serve()
             if ended.cancelled_caught:
                 log.debug("%s: ended for another connection", peer)
-        except HandshakeError as error:
-            self._handshakes.note("admin", peer, error)
+        except TlsHandshakeError as error:
+            self._tls_failures.note("admin", peer, error)
         except GoneError as error:
             log.debug("%s: %s", peer, error)
         except BROKEN as error:
@@ -72,5 +72,5 @@ class Server:
         except Exception:
             log.exception("%s: the connection failed", peer)
         finally:
-            self._places.leave(place)
+            self._slots.release(slot)
             await trio.aclose_forcefully(stream if secure is None else secure)

@@ -14,7 +14,7 @@ _COUNTED = {"messages": families.MESSAGES, "frames": families.FRAMES, "bytes": f
 _ANSWERED = {"0", "101", "200", "204"}  # no refusals: hung up, upgraded, answered by the gateway
 
 
-def by_api(snapshot: Snapshot) -> list[dict[str, Any]]:
+def stats_by_api(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Give the counts of each API; what was asked for and is no API's has an empty name."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
 

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from trio_gw.admin.answers import FaultError
+from trio_gw.admin.json_responses import FaultError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -86,7 +86,7 @@ class _Parts:
 
 
 @contextlib.asynccontextmanager
-async def received(
+async def receive_upload(
     request: Request, part: str, create: Callable[[], BinaryIO], *, limit: int, seconds: float
 ) -> AsyncIterator[tuple[str, BinaryIO]]:
     """Write the file in this part of the request to one that `create` makes.

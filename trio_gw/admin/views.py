@@ -1,6 +1,6 @@
 """What runs, for people and tools: APIs, routes, connections, problems. Ours, not the reference's.
 
-Of several workers any may answer, for all of them (`everyone`). The table is the same in all:
+Of several workers any may answer, for all of them (`aggregate`). The table is the same in all:
 what one of them says of it is what a deployment's answer has waited for.
 """
 
@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 import trio_gw
 from trio_gw.admin import parameters, stats
-from trio_gw.admin.answers import FaultError, answer, empty, told
-from trio_gw.admin.everyone import PATIENCE
-from trio_gw.admin.parameters import Text
-from trio_gw.admin.questions import LISTED, MOST_LISTED, Close, Connections, Sort
+from trio_gw.admin.aggregate import PATIENCE
+from trio_gw.admin.json_responses import FaultError, answer, empty, problem_list
+from trio_gw.admin.parameters import TextParameter
+from trio_gw.admin.rpc_messages import LISTED, MOST_LISTED, CloseConnection, ListConnections, Sort
 from trio_gw.config import conditions
 from trio_gw.errors import CloseCode, Problem
 from trio_gw.feed import listing
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from trio_gw.admin.context import Context
 
 REASON = "closed by an administrator"
-_REASON = Text("reason", most=100)
-_MATCH = Text("match", most=200)
-_ADDRESS = Text("address", most=50)
-_SORT = Text("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
+_REASON = TextParameter("reason", most=100)
+_MATCH = TextParameter("match", most=200)
+_ADDRESS = TextParameter("address", most=50)
+_SORT = TextParameter("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
 LONGEST_SAMPLE = 5000  # milliseconds
 _RATE_SAMPLE = 1000  # unless it is given, for an order by rate
 # What a server may say of its own accord (RFC 6455 §7.4), and what is for applications.
@@ -97,10 +97,10 @@ async def denials(context: Context, request: Request, _: str) -> Response:
 
 async def problems(context: Context, request: Request, _: str) -> Response:
     """`GET /admin/problems`: what is wrong with the projects now; also whom could not be asked."""
-    found, missing = await context.everyone.problems()
+    found, missing = await context.aggregate.problems()
     what = f"no answer within {PATIENCE:.0f} s; what it alone knows is not told here"
     found += [Problem(f"worker {number}", 0, 0, what, severity="warning") for number in missing]
-    return answer(told(found))
+    return answer(problem_list(found))
 
 
 async def counts(context: Context, request: Request, _: str) -> Response:
@@ -108,22 +108,23 @@ async def counts(context: Context, request: Request, _: str) -> Response:
 
     `clock` is for who divides by the time between two answers: it only goes forward.
     """
-    everyone = context.everyone
-    numbers = await everyone.numbers()
+    aggregate = context.aggregate
+    numbers = await aggregate.numbers()
     now = time.time()
     body: dict[str, Any] = {
         "version": trio_gw.__version__,
         "time": now,
         "clock": time.monotonic(),
-        "uptime": max(0.0, now - everyone.fleet.started),
+        "uptime": max(0.0, now - aggregate.shared_state.started),
         "workers": [
             {"worker": place, "state": state.name.lower(), "connections": held, "accepted": ever}
             for place, (state, (held, ever)) in enumerate(
-                zip(everyone.fleet.states(), everyone.fleet.clients(), strict=True), 1
+                zip(aggregate.shared_state.states(), aggregate.shared_state.clients(), strict=True),
+                1,
             )
         ],
         "missing": [] if numbers is None else numbers[1],
-        "apis": None if numbers is None else stats.by_api(numbers[0]),
+        "apis": None if numbers is None else stats.stats_by_api(numbers[0]),
     }
     return answer(body)
 
@@ -136,8 +137,8 @@ async def connections(context: Context, request: Request, _: str) -> Response:
     sample = parameters.whole_number("sample", given, most=LONGEST_SAMPLE)
     if sample is None:
         sample = _RATE_SAMPLE if sort == "rate" else 0
-    asked = Connections(limit or LISTED, sort, _MATCH.read(given), sample / 1000)
-    found, missing = await context.everyone.connections(asked)
+    asked = ListConnections(limit or LISTED, sort, _MATCH.read(given), sample / 1000)
+    found, missing = await context.aggregate.connections(asked)
     return answer({**msgspec.structs.asdict(found), "missing": missing})
 
 
@@ -149,7 +150,7 @@ async def close(context: Context, request: Request, _: str) -> Response:
     if not (code in _CODES or 3000 <= code <= 4999):
         message = "code in query is no close code that a gateway may send: 1008, or 3000 to 4999"
         raise FaultError(422, message, 605)
-    found, missing = await context.everyone.close(Close(number, code, reason))
+    found, missing = await context.aggregate.close(CloseConnection(number, code, reason))
     if found:
         return empty()
     what = f"there is no connection {number[:80]}"

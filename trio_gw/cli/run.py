@@ -163,7 +163,7 @@ async def _serve(
     stop, background = trio.Event(), Background()
     async with trio.open_nursery() as nursery:
         # Before anything else, so that a slow start is none that hangs; up to the very end.
-        nursery.start_soon(heartbeat.run, place.fleet.beat if place else lambda: None)
+        nursery.start_soon(heartbeat.run, place.shared_state.beat if place else lambda: None)
         first = place is None or place.number == 1
         signals = [signal.SIGTERM]
         if place is None:
@@ -192,7 +192,7 @@ async def _serve(
             await take(standing.loaded.settings)
         if place is not None:
             log.info("ready")
-        again = place is not None and place.fleet.replaces
+        again = place is not None and place.shared_state.is_replacement
         if (where is not None or trial is not None) and first and not again:
             logs.show(greeting(running, trial))
 
@@ -212,10 +212,10 @@ async def _gateway(
         loaded.base,
         trial=trial,
         stop=stop,
-        fleet=None if place is None else place.fleet,
+        shared_state=None if place is None else place.shared_state,
         sockets=None if place is None else place.sockets,
         shared=None if place is None else place.shared,
-        neighbours=None if place is None else place.neighbours,
+        rpc=None if place is None else place.rpc,
         background=background,
         task_status=task_status,
     )

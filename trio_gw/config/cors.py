@@ -1,7 +1,7 @@
 """Which web pages may use an API: the policy of the settings, or an API's own.
 
 `[cors]` in the settings is for all APIs; an api.yaml whose `corsConfiguration` is enabled
-replaces it for its API. What comes of it is in `proxy.cors`. spec: security §9.
+replaces it for its API. What comes of it is in `proxy.cors_policy`. spec: security §9.
 """
 
 from __future__ import annotations

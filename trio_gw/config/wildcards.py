@@ -1,7 +1,7 @@
 """Patterns in which `*` stands for any text: of origins in the settings, of pages in API keys.
 
-Called by `guard.apikeys` and `proxy.cors`. Made of finds instead of an expression, which would
-try every place of one star with every place of the next: the texts come from clients.
+Called by `guard.apikeys` and `proxy.cors_policy`. Made of finds instead of an expression, which
+would try every place of one star with every place of the next: the texts come from clients.
 """
 
 from __future__ import annotations

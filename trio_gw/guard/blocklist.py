@@ -2,7 +2,7 @@
 
 Built once by `worker`. Its sources are the tables `[[deny]]` of the settings, which SIGHUP reads
 again, and the file of the setting `denials`, which is watched; later a control plane. Every
-handshake asks (`proxy.barrier`), and `proxy.sweeper` ends the connections that a new condition
+handshake asks (`proxy.deny_check`), and `proxy.sweeper` ends the connections that a new condition
 concerns.
 
 The file has one condition a line, named as in the settings; what follows a `#` at its start or

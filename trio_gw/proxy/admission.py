@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio_gw.errors import Headers
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.credentials import Rest
-    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.services import Services
     from trio_gw.routing.route import Route
     from trio_gw.wire.handshake import Upgrade
     from trio_gw.wire.head import RequestHead
@@ -62,23 +62,23 @@ def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> C
 
 
 async def admit(
-    gateway: Gateway, route: Route, head: RequestHead, upgrade: Upgrade, address: str
+    services: Services, route: Route, head: RequestHead, upgrade: Upgrade, address: str
 ) -> Admitted:
     """Establish who calls and which backends that caller is for, or raise `Refusal`.
 
     spec: security §1. `address` is the client's, as far as it can be told.
     """
-    api, door = route.api, gateway.doors.of(route)
+    api, policy = route.api, services.topic_policies.of(route)
     presented, marker = Presented(), ""
-    if door.secured:
-        presented, rest = take(door.places, head.values, head.query, upgrade.protocols)
+    if policy.secured:
+        presented, rest = take(policy.places, head.values, head.query, upgrade.protocols)
         head, upgrade, marker = _without(head, upgrade, rest)
     visit = Visit(time.time(), address, presented, tuple(head.values(b"referer")))
-    caller = await authenticate(gateway.guard, door.demand, visit)
+    caller = await authenticate(services.guard, policy.demand, visit)
     kind = check_key_type(
         caller, has_production=api.production is not None, has_sandbox=api.sandbox is not None
     )
-    return Admitted(caller, kind, head, upgrade, door.drop, marker)
+    return Admitted(caller, kind, head, upgrade, policy.drop, marker)
 
 
 def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:

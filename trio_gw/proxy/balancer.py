@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import Cluster, Endpoint
 
 
-class _State:
+class _EndpointState:
     """What is known of one endpoint."""
 
     __slots__ = ("bad", "endpoint", "good", "well")
@@ -37,7 +37,7 @@ class Balancer:
         self.cluster = cluster
         self._unhealthy_after = unhealthy_after
         self._healthy_after = healthy_after
-        self._states = [_State(endpoint) for endpoint in cluster.endpoints]
+        self._states = [_EndpointState(endpoint) for endpoint in cluster.endpoints]
         self._turn = 0
 
     @property
@@ -87,7 +87,7 @@ class Balancer:
             if state.good >= self._healthy_after:
                 state.well = True
 
-    def _of(self, endpoint: Endpoint) -> Iterator[_State]:
+    def _of(self, endpoint: Endpoint) -> Iterator[_EndpointState]:
         return (state for state in self._states if state.endpoint == endpoint)
 
 

@@ -17,18 +17,18 @@ from msgspec import structs
 from trio_gw.config.cors import Cors as Policy
 from trio_gw.errors import JSON_TYPE
 from trio_gw.guard.crosssite import is_foreign, own_origins
-from trio_gw.proxy.cors import Cors
-from trio_gw.proxy.fleet import State
+from trio_gw.proxy.cors_policy import CorsPolicy
 from trio_gw.proxy.refusals import foreign_page, not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
+from trio_gw.workers.shared_state import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trio_gw.errors import Headers
     from trio_gw.guard.testkey import TestKeys
-    from trio_gw.proxy.fleet import Fleet
     from trio_gw.wire.head import RequestHead
+    from trio_gw.workers.shared_state import SharedState
 
 TEXT = ((b"content-type", b"text/plain"),)
 NO_STORE = (b"cache-control", b"no-store")
@@ -39,17 +39,17 @@ Answer = tuple[int, "Headers", bytes]
 
 
 # The policy of `/testkey` where the settings name no origin.
-NO_PAGES = Cors(Policy(enabled=False))
+NO_PAGES = CorsPolicy(Policy(enabled=False))
 
 
-def named_pages(cors: Policy) -> Cors:
+def testkey_cors(cors: Policy) -> CorsPolicy:
     """Make the policy of `/testkey`: pages whose origin is named; `*` names none.
 
     The endpoint itself says which methods and headers it needs; `allow_methods` and
     `allow_headers` are for topics.
     """
     named = tuple(origin for origin in cors.allow_origins if origin.strip("*:/"))
-    return Cors(
+    return CorsPolicy(
         structs.replace(
             cors,
             enabled=cors.enabled and bool(named),
@@ -60,7 +60,7 @@ def named_pages(cors: Policy) -> Cors:
     )
 
 
-class Window:
+class RequestWindow:
     """Lets so many requests through within so many seconds, then none until these are over."""
 
     def __init__(self, limit: int, seconds: float) -> None:
@@ -83,7 +83,7 @@ class PublicKeys(NamedTuple):
     """What `/.wellknown/jwks` serves, and how often."""
 
     jwks: bytes
-    window: Window
+    window: RequestWindow
 
 
 class Builtin:
@@ -93,9 +93,9 @@ class Builtin:
         self,
         testkeys: TestKeys | None,
         clock: Callable[[], float],
-        fleet: Fleet,
+        shared_state: SharedState,
         public: PublicKeys | None = None,
-        pages: Cors = NO_PAGES,
+        pages: CorsPolicy = NO_PAGES,
         short: Callable[[], bool] = lambda: False,
     ) -> None:
         """`pages` is the policy for pages of other origins that may ask for keys.
@@ -104,7 +104,7 @@ class Builtin:
         """
         self._pages = pages
         self._short = short
-        self._fleet = fleet
+        self._shared_state = shared_state
         self._testkeys = testkeys
         self._public = public
         self._clock = clock
@@ -112,7 +112,11 @@ class Builtin:
     @property
     def starting(self) -> bool:
         """Tell whether projects are still being loaded."""
-        return self._fleet.state in (State.ABSENT, State.STARTING, State.MISSING)
+        return self._shared_state.state in (
+            WorkerState.ABSENT,
+            WorkerState.STARTING,
+            WorkerState.MISSING,
+        )
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of the gateway's own."""
@@ -178,18 +182,18 @@ class Builtin:
 
     async def _ready(self) -> Answer:
         """Speak for all workers; 404 until they have been ready once (spec: routing §12)."""
-        if self._fleet.state == State.DRAINING:
+        if self._shared_state.state == WorkerState.DRAINING:
             return 503, TEXT, b'{"status": "draining"}'
         if self.starting:
             raise not_found()
         if self._short():
             return 503, TEXT, b'{"status": "overloaded"}'
-        if await self._fleet.settled():
+        if await self._shared_state.is_converged():
             told: dict[str, object] = {"status": "ready"}
-            if failing := self._fleet.failing():
+            if failing := self._shared_state.failing():
                 # Connections are served all the same, and others would fail just as well.
                 told["failing"] = failing
-            if unresponsive := self._fleet.unresponsive():
+            if unresponsive := self._shared_state.unresponsive():
                 # The other workers take new connections, until it is replaced.
                 told["unresponsive"] = unresponsive
             return 200, TEXT, json.dumps(told).encode()

@@ -16,19 +16,19 @@ from msgspec import structs
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.proxy import (
-    barrier,
+    deny_check,
     forwarding,
     no_route,
     path_confusion,
     plain_http,
-    question,
     refusals,
+    upstream_request,
 )
-from trio_gw.proxy.access import record
+from trio_gw.proxy.access_log import record
 from trio_gw.proxy.admission import admit, check_certificate
-from trio_gw.proxy.answers import Answers
-from trio_gw.proxy.departures import Client, ClientGoneError
-from trio_gw.proxy.request import Request
+from trio_gw.proxy.client_disconnect import ClientGoneError, ClientWatch
+from trio_gw.proxy.client_request import ClientRequest
+from trio_gw.proxy.responses import Responder
 from trio_gw.relay import messages
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.lingering_close import BROKEN
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.proxy.admission import Admitted
-    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Backend, Question
     from trio_gw.routing.route import Match, Route
@@ -73,14 +73,14 @@ class _Connection:
     """One client connection."""
 
     def __init__(
-        self, gateway: Gateway, session: Session, stream: trio.abc.Stream, *, tls: bool
+        self, services: Services, session: Session, stream: trio.abc.Stream, *, tls: bool
     ) -> None:
-        self.gateway = gateway
+        self.services = services
         self.session = session
         self.stream = stream
         self.tls = tls
-        self.request = Request(gateway, session, stream, tls=tls)
-        self.answers = Answers(stream, session, gateway.pending)
+        self.request = ClientRequest(services, session, stream, tls=tls)
+        self.responder = Responder(stream, session, services.pending)
 
     async def serve(self, peer: str) -> None:
         """Run, and let no bug get further than this connection."""
@@ -94,7 +94,7 @@ class _Connection:
             log.exception("error %s while serving %s", error_id, peer)
             session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
             if session.phase is not Phase.RELAY:
-                await self.answers.refuse(refusals.internal_error(error_id))
+                await self.responder.refuse(refusals.internal_error(error_id))
 
     async def join(self) -> _Joined | None:
         """Go through the phases up to the relay; None if the connection ends before that."""
@@ -105,32 +105,32 @@ class _Connection:
             if own := handshake.request_id(head):
                 session.request_id = own.decode()
                 logs.request_id.set(session.request_id)
-            if self.gateway.traces is not None:
-                self.gateway.traces.begin(session, head)
-            session.visit = forwarding.visit(head, session.peer, self.gateway.trusted)
+            if self.services.tracing_observer is not None:
+                self.services.tracing_observer.begin(session, head)
+            session.info = forwarding.request_info(head, session.peer, self.services.trusted)
             if (match := await self._find_route(head)) is None:
                 return None
-            self.gateway.memory.check()
+            self.services.memory.check()
             body = None
             if match.route.topic.plain_http and exchange.is_plain_http(head):
-                self.answers.head_only = head.method == "HEAD"
+                self.responder.head_only = head.method == "HEAD"
                 body, upgrade = self.request.plain_body(head), exchange.NO_UPGRADE
             else:
                 upgrade = handshake.check_request(head)
-            if not self.gateway.cors.of(match.route.api.cors).admits(head):
+            if not self.services.cors.of(match.route.api.cors).admits(head):
                 raise refusals.foreign_origin()
             session.enter(Phase.AUTHENTICATE)
-            if self.gateway.blocklist.current:
-                barrier.check(self.gateway.blocklist, session)
+            if self.services.blocklist.current:
+                deny_check.check(self.services.blocklist, session)
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             if match.route.topic.inspection is not None:
                 # It has to understand every frame.
                 upgrade = structs.replace(upgrade, extensions=())
-            address = session.visit.address
-            admitted = await admit(self.gateway, match.route, head, upgrade, address)
+            address = session.info.address
+            admitted = await admit(self.services, match.route, head, upgrade, address)
             session.caller, session.admitted_at = admitted.caller, time.time()
-            if self.gateway.blocklist.current:
-                barrier.check(self.gateway.blocklist, session)
+            if self.services.blocklist.current:
+                deny_check.check(self.services.blocklist, session)
             return await self._enter(match, admitted, body)
         except ClientGoneError:
             session.ending = Ending(Side.CLIENT, 0, "hung up")
@@ -138,50 +138,50 @@ class _Connection:
             session.status, session.code = refusal.status, refusal.code
             session.limit = refusal.limit
             session.ending = Ending(refusal.by, 0, refusal.why)
-            await self.answers.refuse(refusal)
+            await self.responder.refuse(refusal)
         return None
 
     # -- route -----------------------------------------------------------------------------
 
     async def _find_route(self, head: RequestHead) -> Match | None:
         """Find the route, or answer here what needs none: then None."""
-        session, gateway = self.session, self.gateway
+        session, services = self.session, self.services
         session.enter(Phase.ROUTE)
         if (
-            gateway.builtin.serves(head.path)
+            services.builtin.serves(head.path)
             and not handshake.is_upgrade(head)
             and self._is_system_host(head)
         ):
-            client, self.answers.extra = session.visit.address, gateway.builtin.cors(head)
+            client, self.responder.extra = session.info.address, services.builtin.cors(head)
             scheme, port = ("https" if self.tls else "http"), self.request.port
-            status, headers, body = await gateway.builtin.answer(
+            status, headers, body = await services.builtin.answer(
                 head, self.request.body, client, scheme=scheme, port=port
             )
-            await self.answers.give(status, headers, body, head_only=head.method == "HEAD")
+            await self.responder.give(status, headers, body, head_only=head.method == "HEAD")
             return None
-        table = gateway.live.table
+        table = services.live.table
         match = table.match(head.host, head.path)
         if match is None:
-            if gateway.builtin.starting:
+            if services.builtin.starting:
                 raise refusals.starting()
             raise no_route.refusal(table, head.host, head.path)
         session.route = match.route
-        cors = gateway.cors.of(match.route.api.cors)
-        self.answers.extra = cors.headers(head)
+        cors = services.cors.of(match.route.api.cors)
+        self.responder.extra = cors.headers(head)
         if head.method == "OPTIONS":
             preflight = cors.preflight(head)
             if preflight is not None:
-                await self.answers.give(200, preflight, b"")
+                await self.responder.give(200, preflight, b"")
             else:
                 allow = exchange.ALLOW if match.route.topic.plain_http else ALLOW
-                await self.answers.give(204, allow, b"")
+                await self.responder.give(204, allow, b"")
             return None
         path_confusion.check(head.path, head.query, match)
         return match
 
     def _is_system_host(self, head: RequestHead) -> bool:
         # Load balancers that check with HTTP/1.0 send no Host.
-        return not self.gateway.settings.strict_vhosts or head.host in ("localhost", "")
+        return not self.services.settings.strict_vhosts or head.host in ("localhost", "")
 
     # -- admit -----------------------------------------------------------------------------
 
@@ -189,21 +189,21 @@ class _Connection:
         self, match: Match, admitted: Admitted, body: RequestBody | None
     ) -> _Joined | None:
         """Go on within the limits there are for connections and for what they say."""
-        session, limiter = self.session, self.gateway.limiter
+        session, limiter_factory = self.session, self.services.limiter_factory
         session.enter(Phase.ADMIT)
-        who = match.route, admitted.caller, session.visit.address
-        session.gates = gates = limiter.gates(*who)
+        who = match.route, admitted.caller, session.info.address
+        session.gates = gates = limiter_factory.gates(*who)
         if gates is not None and gates.drops:
             # Compression depends on all that was sent before, so nothing of it may be missing.
             upgrade = structs.replace(admitted.upgrade, extensions=())
             admitted = structs.replace(admitted, upgrade=upgrade)
-        session.places = limiter.enter(*who)
+        session.places = limiter_factory.enter(*who)
         if body is not None:
             plain_http.count(gates)
-            plain = plain_http.PlainHttp(self.gateway, session, self.stream, self.answers, body)
+            plain = plain_http.PlainHttp(self.services, session, self.stream, self.responder, body)
             await plain.run(*self._choose(match, admitted))
             return None
-        session.rate_limits = limiter.rate_limits(gates)
+        session.rate_limits = limiter_factory.rate_limits(gates)
         return await self._open(match, admitted)
 
     # -- dial, upgrade, relay --------------------------------------------------------------
@@ -212,14 +212,16 @@ class _Connection:
         self, match: Match, admitted: Admitted
     ) -> tuple[Cluster, Callable[[Endpoint], Question]]:
         """Choose the backends, and what each of them is asked; then they may be dialed."""
-        gateway, session, route = self.gateway, self.session, match.route
+        services, session, route = self.services, self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
 
         def ask(endpoint: Endpoint) -> Question:
             target = route.backend_target(match, endpoint, admitted.head.query)
             session.backend, session.backend_path = endpoint.origin, target.partition("?")[0]
-            headers = question.headers(gateway, session, admitted, cluster, endpoint, tls=self.tls)
+            headers = upstream_request.headers(
+                services, session, admitted, cluster, endpoint, tls=self.tls
+            )
             return target, headers
 
         # A path that cannot be mapped is refused before anyone is dialed.
@@ -228,10 +230,10 @@ class _Connection:
         return cluster, ask
 
     async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
-        gateway, session = self.gateway, self.session
+        services, session = self.services, self.session
         cluster, ask = self._choose(match, admitted)
-        client = Client(self.stream, gateway.waits)
-        backend = await gateway.upstream.join(cluster, ask, admitted.upgrade, client)
+        client = ClientWatch(self.stream, services.waits)
+        backend = await services.upstream.join(cluster, ask, admitted.upgrade, client)
         async with Discarding(backend.stream) as held:
             session.enter(Phase.UPGRADE)
             if (joined := await self._upgrade(backend, match.route, admitted)) is not None:
@@ -240,25 +242,25 @@ class _Connection:
 
     async def _upgrade(self, backend: Backend, route: Route, admitted: Admitted) -> _Joined | None:
         """Tell the client what its backend answered; None if that was a refusal."""
-        session, gateway = self.session, self.gateway
+        session, services = self.session, self.services
         session.status = backend.answer.status
         if backend.accepted is None:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-            with self.answers.waiting():
-                await gateway.upstream.pass_refusal(backend, self.stream, self.answers.headers)
-                await self.answers.linger()
+            with self.responder.waiting():
+                await services.upstream.pass_refusal(backend, self.stream, self.responder.headers)
+                await self.responder.linger()
             return None
-        gateway.upstream.warn_of_case(route.api.id, route.api.title, backend.accepted)
+        services.upstream.warn_of_case(route.api.id, route.api.title, backend.accepted)
         chosen = admitted.chosen(backend.accepted.protocol)
-        extra = (*chosen, *self.answers.headers)
+        extra = (*chosen, *self.responder.headers)
         try:
             await send(self.stream, handshake.client_response(backend.answer, extra))
         except BROKEN as error:
             raise ClientGoneError from error
-        rsv, most = backend.accepted.rsv, gateway.limiter.most(route)
+        rsv, most = backend.accepted.rsv, services.limiter_factory.most(route)
         publish = Lane(masked=True, rsv=rsv, most=most)
         subscribe = Lane(masked=False, rsv=rsv, most=most)
-        carry: Callable[..., Awaitable[Ending]] = gateway.tunnels.carry
+        carry: Callable[..., Awaitable[Ending]] = services.tunnels.carry
         if session.rate_limits:
             carry = partial(carry, rate_limits=session.rate_limits)
         if (look := route.topic.inspection) is not None:
@@ -277,9 +279,9 @@ class _Connection:
         async with Discarding(backend):
             session = self.session
             session.relay(publish, subscribe)
-            for observer in self.gateway.observers:
+            for observer in self.services.observers:
                 observer.opened(session)
-            session.marks = []  # the old ones may still be counted
+            session.phase_ends = []  # the old ones may still be counted
             del self.request
             session.ending = await carry(
                 self.stream,
@@ -287,24 +289,26 @@ class _Connection:
                 publish,
                 subscribe,
                 early=early,
-                close_timeout=self.gateway.settings.timeouts.close,
+                close_timeout=self.services.settings.timeouts.close,
             )
 
 
-async def serve(gateway: Gateway, stream: trio.abc.Stream, peer: str, *, tls: bool = False) -> None:
+async def serve(
+    services: Services, stream: trio.abc.Stream, peer: str, *, tls: bool = False
+) -> None:
     """Serve one accepted connection to its end; never raises but when cancelled.
 
     With `tls` the stream is a `SecureStream` whose handshake is still to be made. The stream
     is closed when this returns.
     """
-    with gateway.sessions.open(peer) as session:
+    with services.sessions.open(peer) as session:
         logs.request_id.set(session.request_id)
-        connection = _Connection(gateway, session, stream, tls=tls)
+        connection = _Connection(services, session, stream, tls=tls)
         try:
             async with Discarding(stream):
                 await connection.serve(peer)
         finally:
-            gateway.limiter.leave(session.places)
-            for observer in gateway.observers:
+            services.limiter_factory.leave(session.places)
+            for observer in services.observers:
                 observer.ended(session)
-            record(session, gateway.settings.log.access)
+            record(session, services.settings.log.access)

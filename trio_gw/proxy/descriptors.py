@@ -77,7 +77,7 @@ def is_exhausted(error: OSError) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in EXHAUSTED for cause in causes)
 
 
-class Room:
+class DescriptorBudget:
     """Whether there is room for a new descriptor of one use.
 
     One below `ceiling` needs not be asked for. `make(count)` ends so many other uses, counting
@@ -89,7 +89,7 @@ class Room:
         ceiling: int,
         last: int,
         most: int,
-        make: Callable[[int], bool] = lambda count: False,
+        reclaim: Callable[[int], bool] = lambda count: False,
         count: Counter[str] | None = None,
     ) -> None:
         """Begin to make room at `ceiling`; without any, go up to `last`, else up to `most`.
@@ -97,31 +97,31 @@ class Room:
         Those that find none are counted as `closed`.
         """
         self.ceiling = self._first = ceiling
-        self._shut = False
+        self._closed = False
         self._last = last
         self._most = most
-        self.make = make
+        self.reclaim = reclaim
         self._count: Counter[str] = Counter() if count is None else count
 
-    def shut(self, shut: bool) -> None:
+    def close(self, close: bool) -> None:
         """Admit nothing any more, or again."""
-        self._shut = shut
-        self.ceiling = 0 if shut else self._first
+        self._closed = close
+        self.ceiling = 0 if close else self._first
 
     def admits(self, number: int) -> bool:
         """Tell whether a new descriptor with this number may stay; make room for it if needed."""
-        if self._shut:
+        if self._closed:
             self._count["closed"] += 1
             return False
         if number < self.ceiling:
             return True
         # All below are in use, so this brings the use down to the ceiling again. To end one for
         # each new one would not do: what that frees goes to the next one unseen.
-        made = self.make(number + 1 - self.ceiling)
+        made = self.reclaim(number + 1 - self.ceiling)
         if number < (self._most if made else self._last):
             return True
         self._count["closed"] += 1
         return False
 
 
-ENOUGH = Room(MOST, MOST, MOST)
+UNLIMITED = DescriptorBudget(MOST, MOST, MOST)

@@ -23,7 +23,7 @@ from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
-    from trio_gw.proxy.descriptors import Room
+    from trio_gw.proxy.descriptors import DescriptorBudget
 
 Started = PlainStream | socket.socket | OSError | None
 
@@ -35,12 +35,14 @@ class Dialer:
 
     `anchors` are the PEM certificates trusted for endpoints that have none of their own; empty
     means the system's. Replace them whenever they change: new connections use the new ones.
-    `room` is asked for each new descriptor.
+    `budget` is asked for each new descriptor.
     """
 
-    def __init__(self, anchors: tuple[str, ...] = (), room: Room = descriptors.ENOUGH) -> None:
+    def __init__(
+        self, anchors: tuple[str, ...] = (), budget: DescriptorBudget = descriptors.UNLIMITED
+    ) -> None:
         self.anchors = anchors
-        self._room = room
+        self._budget = budget
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
     async def open(
@@ -94,7 +96,7 @@ class Dialer:
         """
         if (family := _literal(endpoint.host)) is None:
             return None
-        return _begin_to(family, (endpoint.host, endpoint.port), self._room)
+        return _begin_to(family, (endpoint.host, endpoint.port), self._budget)
 
     async def _connect(self, host: str, port: int, started: Started) -> PlainStream:
         """Finish what `begin` began, or connect to a name; raises OSError.
@@ -106,11 +108,11 @@ class Dialer:
             if len(found) > 1:
                 stream = await trio.open_tcp_stream(host, port)
                 sock = socket.socket(fileno=stream.socket.detach())
-                if not self._room.admits(sock.fileno()):
+                if not self._budget.admits(sock.fileno()):
                     sock.close()
                     raise _no_room()
                 return _adopt(sock)
-            started = _begin_to(found[0][0], found[0][4], self._room)
+            started = _begin_to(found[0][0], found[0][4], self._budget)
         if isinstance(started, OSError):
             raise started
         if isinstance(started, PlainStream):
@@ -130,12 +132,14 @@ def _no_room() -> OSError:
     return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def _begin_to(family: int, address: tuple[str | int | bytes, ...], room: Room) -> Started:
+def _begin_to(
+    family: int, address: tuple[str | int | bytes, ...], budget: DescriptorBudget
+) -> Started:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         return error
-    if (number := sock.fileno()) >= room.ceiling and not room.admits(number):
+    if (number := sock.fileno()) >= budget.ceiling and not budget.admits(number):
         sock.close()
         return _no_room()
     try:

@@ -11,7 +11,7 @@ import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
-from trio_gw.proxy.sessions import Visit
+from trio_gw.proxy.sessions import RequestInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,9 +50,9 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
     return address
 
 
-def visit(head: RequestHead, peer: str, trusted: Sequence[Network]) -> Visit:
+def request_info(head: RequestHead, peer: str, trusted: Sequence[Network]) -> RequestInfo:
     """Collect what log lines and events say of a request."""
-    return Visit(
+    return RequestInfo(
         vhost=head.host[:MAX_TEXT],
         authority=head.authority[:MAX_TEXT].decode("latin-1"),
         user_agent=_first(head.values(b"user-agent")),

@@ -22,7 +22,7 @@ from trio_gw.relay.plain import PlainStream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from trio_gw.proxy.descriptors import Room
+    from trio_gw.proxy.descriptors import DescriptorBudget
     from trio_gw.relay.waits import Waits
 
     Handler = Callable[[PlainStream, str], Awaitable[None]]
@@ -120,23 +120,23 @@ async def accept_all(
     sock: socket.socket,
     handler: Handler,
     connections: trio.Nursery,
-    turn: Callable[[socket.socket], Awaitable[None]] | None = None,
+    accept_turn: Callable[[socket.socket], Awaitable[None]] | None = None,
     waits: Waits | None = None,
-    room: Room | None = None,
+    budget: DescriptorBudget | None = None,
     background: Background | None = None,
 ) -> None:
-    """Accept until cancelled, each connection as a task of `connections`; then stop listening.
+    """Accept until cancelled; each connection runs as a task in `connections`.
 
-    `handler` gets the stream and the peer's address; it must not raise (`contained`). Where other
-    processes accept from the same socket, `turn` returns when it is this one's turn to take what
-    waits. With `waits` the socket is waited for there. With `room` a connection for whose
-    descriptor there is none is closed at once.
+    Stops listening when cancelled. `handler` gets the stream and the peer's address; it must not
+    raise (`contain_errors`). If other processes accept from the same socket, `accept_turn` waits
+    until this process may accept. If `waits` is given, it waits for the socket. If `budget` is
+    given, a connection without a free descriptor is closed at once.
     """
     with sock:
         # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        accept = partial(_accept, sock, handler, connections, turn, waits, room)
+        accept = partial(_accept, sock, handler, connections, accept_turn, waits, budget)
         await (background or Background()).keep(Part.ACCEPT, accept, longest=SHORT)
 
 
@@ -144,9 +144,9 @@ async def _accept(
     sock: socket.socket,
     handler: Handler,
     connections: trio.Nursery,
-    turn: Callable[[socket.socket], Awaitable[None]] | None,
+    accept_turn: Callable[[socket.socket], Awaitable[None]] | None,
     waits: Waits | None,
-    room: Room | None,
+    budget: DescriptorBudget | None,
 ) -> None:
     family, pausing, told = sock.family, False, -TELL
     while True:
@@ -154,15 +154,15 @@ async def _accept(
             await trio.lowlevel.wait_readable(sock)
         else:
             await waits.readable(sock.fileno())
-        if turn is not None:
-            await turn(sock)
+        if accept_turn is not None:
+            await accept_turn(sock)
         try:
-            for _ in range(AT_ONCE if turn is None else 1):
+            for _ in range(AT_ONCE if accept_turn is None else 1):
                 # What `accept` does, but for asking a family that is known for its name.
                 number, address = sock._accept()  # type: ignore[attr-defined]
                 accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
-                crowded = room is not None and number >= room.ceiling
-                if room is not None and crowded and not room.admits(number):
+                crowded = budget is not None and number >= budget.ceiling
+                if budget is not None and crowded and not budget.admits(number):
                     accepted.close()
                     if trio.current_time() - told >= TELL:
                         told = trio.current_time()
@@ -176,23 +176,23 @@ async def _accept(
                 if crowded:  # whoever had to make room gets the turn to do so
                     break
         except MemoryError:  # what was accepted is closed with the objects it went into
-            if room is not None:
-                room.make(1)
+            if budget is not None:
+                budget.reclaim(1)
             await trio.sleep(PAUSE)
         except BlockingIOError:  # all are accepted, or another process was faster
             pass
         except OSError as error:  # or a connection was aborted before it was accepted
             if error.errno in EXHAUSTED:
                 # Connections that end free descriptors; without the pause this would spin.
-                if room is not None:
-                    room.make(1)
+                if budget is not None:
+                    budget.reclaim(1)
                 if not pausing:
                     log.error("cannot accept: %s; trying again meanwhile", error.strerror)
                 pausing = True
                 await trio.sleep(PAUSE)
 
 
-def contained(handler: Handler) -> Handler:
+def contain_errors(handler: Handler) -> Handler:
     """Make of a handler one that does not raise: a bug ends its connection, and no other."""
 
     async def serve(stream: PlainStream, peer: str) -> None:

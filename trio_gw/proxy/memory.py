@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from trio_gw.guard.pending import Pending
-    from trio_gw.proxy.descriptors import Room
+    from trio_gw.proxy.descriptors import DescriptorBudget
     from trio_gw.proxy.sessions import Sessions
 
 log = logging.getLogger("trio_gw.memory")
@@ -79,7 +79,7 @@ class Memory:
         gauges: tuple[Gauge, ...],
         sessions: Sessions,
         pending: Pending,
-        room: Room,
+        budget: DescriptorBudget,
         stalled: Callable[[], Mapping[int, int]],
     ) -> None:
         """`stalled` tells how many bytes wait for a peer, by the `id` of a publishing lane."""
@@ -88,7 +88,7 @@ class Memory:
         self.shed = 0
         self._sessions = sessions
         self._pending = pending
-        self._room = room
+        self._budget = budget
         self._stalled = stalled
         self._most = 0  # sessions there may be while it is short
         self._peak = 0
@@ -120,7 +120,7 @@ class Memory:
             log.warning("enough memory again: new connections are accepted")
         # With fewer connections than before, what the others gave back can be used.
         crowded = len(self._sessions) >= self._most
-        self._room.shut(crowded and any(gauge.above("last", owed) for gauge in self.gauges))
+        self._budget.close(crowded and any(gauge.above("last", owed) for gauge in self.gauges))
         return any(gauge.above("near", owed) for gauge in self.gauges)
 
     def _begin(self, gauge: Gauge) -> None:
@@ -142,7 +142,7 @@ class Memory:
         sizes = [
             (waiting[id(session.publish)], session)
             for session in self._sessions
-            if session.doomed is None and waiting.get(id(session.publish), 0) >= STALLED
+            if session.end_requested is None and waiting.get(id(session.publish), 0) >= STALLED
         ]
         sizes.sort(key=lambda one: one[0], reverse=True)
         for _, session in sizes[:SHED]:
@@ -152,15 +152,15 @@ class Memory:
             log.warning("ended %d connections that do not take what is sent", len(sizes[:SHED]))
 
 
-def gauges(limit: int, everyone: Callable[[int], int]) -> tuple[Gauge, ...]:
+def gauges(limit: int, total: Callable[[int], int]) -> tuple[Gauge, ...]:
     """Find the limits there are; `limit` is that of the settings, 0 is none.
 
-    `everyone` is told the memory of this process, and gives that of all workers.
+    `total` is told the memory of this process, and gives that of all workers.
     """
-    resident = _Field("/proc/self/statm", 1, _PAGE)
-    found = [Gauge("RLIMIT_AS", _address_space, _Field("/proc/self/statm", 0, _PAGE))]
+    resident = _KernelNumber("/proc/self/statm", 1, _PAGE)
+    found = [Gauge("RLIMIT_AS", _address_space, _KernelNumber("/proc/self/statm", 0, _PAGE))]
     if limit:
-        found.append(Gauge("limits.memory", lambda: limit, lambda: everyone(resident())))
+        found.append(Gauge("limits.memory", lambda: limit, lambda: total(resident())))
     if (group := cgroup()) is not None:
         found.append(Gauge("cgroup", group.limit, group))
     return tuple(found)
@@ -173,7 +173,7 @@ def _address_space() -> int:
 
 def cgroup(
     listed: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> Group | None:
+) -> Cgroup | None:
     """Find the smallest memory limit of the cgroups that this process is in, version 2 or 1.
 
     None if there is no limit.
@@ -205,10 +205,10 @@ def cgroup(
     if not found:
         return None
     _, folder, names, cache = min(found, key=lambda one: one[0])
-    return Group(folder / names[0], folder / names[1], folder / "memory.stat", cache)
+    return Cgroup(folder / names[0], folder / names[1], folder / "memory.stat", cache)
 
 
-class _Field:
+class _KernelNumber:
     """A number in a file of the kernel's, in bytes; the file is kept open."""
 
     def __init__(self, path: str | Path, field: int = 0, unit: int = 1) -> None:
@@ -221,12 +221,12 @@ class _Field:
         return int(os.pread(self._file, 100, 0).split()[self._field]) * self._unit
 
 
-class Group:
+class Cgroup:
     """A cgroup: what it uses, without the file cache that can be given up. Files are kept open."""
 
     def __init__(self, limit: Path, current: Path, stat: Path, cache: str) -> None:
-        self._limit = _Field(limit)
-        self._current = _Field(current)
+        self._limit = _KernelNumber(limit)
+        self._current = _KernelNumber(current)
         self._stat = os.open(stat, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._stat)
         self._cache = f"\n{cache} ".encode()

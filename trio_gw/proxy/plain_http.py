@@ -17,7 +17,7 @@ import trio
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
 from trio_gw.proxy import refusals
-from trio_gw.proxy.departures import Client, ClientGoneError
+from trio_gw.proxy.client_disconnect import ClientGoneError, ClientWatch
 from trio_gw.relay.lingering_close import BROKEN, wait_hangup
 from trio_gw.relay.plain import Discarding, receive
 from trio_gw.relay.sizes import CHUNK
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import Cluster, Endpoint
     from trio_gw.guard.limits import Gates
-    from trio_gw.proxy.answers import Answers
-    from trio_gw.proxy.gateway import Gateway
+    from trio_gw.proxy.responses import Responder
+    from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session
     from trio_gw.proxy.upstream import Question
     from trio_gw.wire.exchange import RequestBody
@@ -55,16 +55,16 @@ class PlainHttp:
 
     def __init__(
         self,
-        gateway: Gateway,
+        services: Services,
         session: Session,
         stream: trio.abc.Stream,
-        answers: Answers,
+        responder: Responder,
         body: RequestBody,
     ) -> None:
-        self._gateway = gateway
+        self._services = services
         self._session = session
         self._stream = stream
-        self._answers = answers
+        self._responder = responder
         self._body = body
         self._exchange = Exchange(body.method)
         self._answering = trio.CancelScope()
@@ -79,36 +79,36 @@ class PlainHttp:
         `ask` gives request target and headers for an endpoint. Raises `Refusal` or
         `ClientGoneError` while the client has nothing of an answer.
         """
-        gateway, session = self._gateway, self._session
-        most = gateway.settings.timeouts.handshake
+        services, session = self._services, self._session
+        most = services.settings.timeouts.handshake
         seconds = min(cluster.timeout or most, most)  # until the answer begins
         first = self._body.begin()
-        client = Client(self._stream, gateway.waits)
-        endpoint, backend, question = await gateway.upstream.reach(cluster, ask, client)
+        client = ClientWatch(self._stream, services.waits)
+        endpoint, backend, question = await services.upstream.reach(cluster, ask, client)
         async with Discarding(backend):
             session.enter(Phase.UPGRADE)
             head = self._exchange.request(*question, self._body.framing)
-            session.cut = self._cut
+            session.abort = self._abort
             try:
-                if session.doomed is not None:
-                    self._cut(session.doomed[1])
+                if session.end_requested is not None:
+                    self._abort(session.end_requested[1])
                 if self._body.expects_continue and not first[1]:
                     await self._give(CONTINUE)
                 await self._both_ways(backend, head, first, seconds)
             finally:
-                session.cut = None
+                session.abort = None
         failure = self._failure
         if isinstance(failure, Refusal) and failure.by is Side.BACKEND:
-            gateway.upstream.failed(cluster, endpoint)
+            services.upstream.failed(cluster, endpoint)
         elif session.status:
-            gateway.upstream.connected(cluster, endpoint)
+            services.upstream.connected(cluster, endpoint)
         if failure is not None:
             self._tell(failure)
         elif session.status >= 400:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
         if failure is None:
-            with self._answers.waiting():
-                await self._answers.linger()
+            with self._responder.waiting():
+                await self._responder.linger()
 
     def _tell(self, failure: Refusal | ClientGoneError) -> None:
         """Raise a failure, or note it where the client cannot be told of it any more."""
@@ -123,7 +123,7 @@ class PlainHttp:
     async def _both_ways(
         self, backend: trio.abc.Stream, head: bytes, first: tuple[bytes, bool], seconds: float
     ) -> None:
-        lifetime = self._gateway.settings.timeouts.lifetime
+        lifetime = self._services.settings.timeouts.lifetime
         with trio.move_on_after(lifetime) as life:
             async with trio.open_nursery() as nursery:
                 with self._working:
@@ -151,7 +151,7 @@ class PlainHttp:
             self._failure = failure
         self._working.cancel()
 
-    def _cut(self, reason: str) -> None:
+    def _abort(self, reason: str) -> None:
         """End the exchange from outside."""
         self._fail(refusals.ended(reason))
 
@@ -181,7 +181,7 @@ class PlainHttp:
         self._answering.deadline = trio.current_time() + seconds
 
     async def _send(self, backend: trio.abc.Stream, data: bytes) -> None:
-        seconds = self._gateway.settings.timeouts.handshake
+        seconds = self._services.settings.timeouts.handshake
         with trio.move_on_after(seconds) as sending:
             await backend.send_all(data)
         if sending.cancelled_caught:
@@ -189,7 +189,7 @@ class PlainHttp:
 
     async def _receive(self) -> bytes:
         """Receive a piece from the client."""
-        seconds = self._gateway.settings.timeouts.handshake
+        seconds = self._services.settings.timeouts.handshake
         with trio.move_on_after(seconds):
             try:
                 data = await receive(self._stream)
@@ -206,9 +206,9 @@ class PlainHttp:
         exchange, session = self._exchange, self._session
         answer = await self._head(backend, seconds)
         session.status, self._begun = answer.status, True
-        head = exchange.head(answer, self._answers.headers)
+        head = exchange.head(answer, self._responder.headers)
         piece, whole = exchange.read_body()
-        idle = self._gateway.settings.timeouts.idle
+        idle = self._services.settings.timeouts.idle
         while True:
             self._finishing = whole
             if head or piece:
@@ -239,7 +239,7 @@ class PlainHttp:
 
     async def _give(self, data: bytes) -> None:
         """Send something to the client, which has to take it."""
-        idle = self._gateway.settings.timeouts.idle
+        idle = self._services.settings.timeouts.idle
         with trio.move_on_after(idle) as sending:
             try:
                 await self._stream.send_all(data)

@@ -24,7 +24,7 @@ DEADLINE = 10.0  # seconds for request and answer together
 AT_ONCE = 16  # connections served at one time; for a further one the oldest is closed
 
 
-def scraped(
+def metrics_handler(
     exposition: Callable[[], Awaitable[bytes]], content_type: str, names: Names | None = None
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
     """Make the handler of that listener; `names` are those it answers to, None: any."""

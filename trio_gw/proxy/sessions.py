@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 END_RATE = 200  # sessions ended a second at least, so that few of them end at once
 
 
-class Visit(msgspec.Struct, frozen=True):
+class RequestInfo(msgspec.Struct, frozen=True):
     """What a request says of itself, for whoever reports on it. Never a credential, never long."""
 
     vhost: str = ""
@@ -42,7 +42,7 @@ class Visit(msgspec.Struct, frozen=True):
     address: str = ""  # of the client, as far as the proxies in front can be trusted
 
 
-_NOBODY = Visit()
+_NOBODY = RequestInfo()
 _FREE: Mapping[Side, RateLimit] = MappingProxyType({})
 
 
@@ -51,6 +51,7 @@ class Session:
 
     __slots__ = (
         "_clock",
+        "abort",
         "active_at",
         "admitted_at",
         "backend",
@@ -59,17 +60,17 @@ class Session:
         "certificate",
         "code",
         "counted",
-        "cut",
         "denied",
-        "doomed",
+        "end_requested",
         "ending",
         "gates",
+        "info",
         "limit",
-        "marks",
         "octets",
         "opened_at",
         "peer",
         "phase",
+        "phase_ends",
         "places",
         "publish",
         "rate_limits",
@@ -82,7 +83,6 @@ class Session:
         "subscribe",
         "throttled",
         "trace",
-        "visit",
     )  # fmt: skip
 
     def __init__(self, peer: str) -> None:
@@ -91,21 +91,23 @@ class Session:
         self.opened_at = self.active_at = self._clock.current_time()
         self.started = time.time()  # the same moment, in epoch seconds
         self.phase = Phase.HEAD
-        self.marks: list[tuple[Phase, float]] = []  # phases left during the handshake, and when
+        self.phase_ends: list[
+            tuple[Phase, float]
+        ] = []  # phases left during the handshake, and when
         self.request = "-"  # method and path, never the query: it may hold a token
         # Until the request brings its own. It is no secret, so it may be guessed.
         self.request_id = f"{random.getrandbits(128):032x}"
-        self.visit = _NOBODY
+        self.info = _NOBODY
         self.backend = ""  # scheme, host and port of the endpoint that was chosen
         self.backend_path = ""
         self.code = ""  # of the refusal
         self.denied = ""  # which kind of deny condition refused or ended this one, if one did
         self.limit = ""  # on connections, if one of those refused this one
-        self.counted: list[int] = []  # what `tally` has counted of its lanes
-        self.reported: list[int] = []  # what `reports` has told of them
+        self.counted: list[int] = []  # what `stats_observer` has counted of its lanes
+        self.reported: list[int] = []  # what `analytics_observer` has told of them
         # Messages that did not pass, by direction, level, tier and action, still to be reported.
         self.throttled: dict[tuple[str, str, str, str], int] | None = None
-        self.cut: Callable[[str], None] | None = None  # ends a plain request, for a reason
+        self.abort: Callable[[str], None] | None = None  # ends a plain request, for a reason
         self.trace: Trace | None = None  # until the handshake is over
         self.status = 0
         self.octets = 0
@@ -114,7 +116,7 @@ class Session:
         # Shown in the TLS handshake; from the authenticate phase on only if the API accepts it.
         self.certificate: ClientPeer | None = None
         self.admitted_at = 0.0  # epoch seconds of the moment the caller was let in
-        self.doomed: tuple[int, str] | None = None  # what `end` was called with
+        self.end_requested: tuple[int, str] | None = None  # what `end` was called with
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
@@ -139,24 +141,24 @@ class Session:
 
     def enter(self, phase: Phase) -> None:
         """Note that the next phase begins."""
-        self.marks.append((self.phase, self._clock.current_time()))
+        self.phase_ends.append((self.phase, self._clock.current_time()))
         self.phase = phase
 
     def relay(self, publish: Lane, subscribe: Lane) -> None:
         """Note that bytes flow from here on, through these lanes."""
         self.enter(Phase.RELAY)
         self.publish, self.subscribe = publish, subscribe
-        self.active_at = self.marks[-1][1]
-        if self.doomed is not None:
-            self._end(*self.doomed)
+        self.active_at = self.phase_ends[-1][1]
+        if self.end_requested is not None:
+            self._end(*self.end_requested)
 
     def end(self, code: int, reason: str, *, denied: str = "") -> None:
         """Ask both lanes for a Close at their next frame boundary, or as soon as there are lanes.
 
         The first call counts. `denied` is the kind of deny condition that is the reason.
         """
-        if self.doomed is None:
-            self.doomed, self.denied = (code, reason), denied
+        if self.end_requested is None:
+            self.end_requested, self.denied = (code, reason), denied
             self._end(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
@@ -164,8 +166,8 @@ class Session:
             if lane is not None:
                 lane.end(code, reason)
         # At a shutdown an answer that is under way has what time there is.
-        if self.cut is not None and code != CloseCode.RESTART:
-            self.cut(reason)
+        if self.abort is not None and code != CloseCode.RESTART:
+            self.abort(reason)
 
 
 class Sessions:
@@ -182,9 +184,9 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._all.values()))
 
-    def open(self, peer: str) -> _Open:
+    def open(self, peer: str) -> _SessionContext:
         """Register a connection for as long as the context lasts."""
-        return _Open(self, Session(peer))
+        return _SessionContext(self, Session(peer))
 
     def _enter(self, session: Session) -> None:
         self._all[id(session)] = session
@@ -225,7 +227,7 @@ class Sessions:
             await self._last_left.wait()
 
 
-class _Open:
+class _SessionContext:
     """A session from its beginning to its end; a generator would take ten calls more."""
 
     __slots__ = ("_session", "_sessions")

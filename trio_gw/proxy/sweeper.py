@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.errors import CloseCode
-from trio_gw.proxy import barrier
+from trio_gw.proxy import deny_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class Sweeper:
         due = [
             session
             for session in self._sessions
-            if session.doomed is None
+            if session.end_requested is None
             and session not in self._expiring
             and expires_at(session) <= now + SWEEP
         ]
@@ -96,13 +96,13 @@ class Sweeper:
         self._expiring.update(due)
         try:
             for session in due:
-                if session.doomed is not None:
+                if session.end_requested is not None:
                     continue
                 wait = expires_at(session) - self._clock()
                 if wait > SWEEP:
                     break  # the clock went back: the next look decides anew
                 await trio.sleep(max(wait, 0))
-                at_that_time = [one for one in due if one.doomed is None and self._over(one)]
+                at_that_time = [one for one in due if one.end_requested is None and self._over(one)]
                 await self._sessions.end(at_that_time, CloseCode.POLICY, "token expired")
         finally:
             self._expiring.difference_update(due)
@@ -118,7 +118,7 @@ class Sweeper:
                 for session in self._sessions
                 if (caller := session.caller) is not None
                 and not caller.anonymous
-                and session.doomed is None
+                and session.end_requested is None
                 and revocations.covers(caller.token_id, caller.subject, caller.consumer_key)
             ]
             if hit:
@@ -146,9 +146,9 @@ class Sweeper:
         for place, session in enumerate(self._sessions):
             if place % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
-            if session.doomed is not None or session.ending is not None:
+            if session.end_requested is not None or session.ending is not None:
                 continue
-            if (found := barrier.concerning(blocklist, session)) is not None:
+            if (found := deny_check.concerning(blocklist, session)) is not None:
                 hit.setdefault(found.kind, []).append(session)
         return hit
 
@@ -159,7 +159,7 @@ class Sweeper:
                 session
                 for session in self._sessions
                 if session.route is not None
-                and session.doomed is None
+                and session.end_requested is None
                 and not live.table.has(session.route)
             ]
             if gone:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Retry, Timeouts
     from trio_gw.errors import Headers
     from trio_gw.proxy.balancer import Balancers
-    from trio_gw.proxy.departures import Client
+    from trio_gw.proxy.client_disconnect import ClientWatch
     from trio_gw.proxy.dial import Dialer
     from trio_gw.wire.handshake import Upgrade
 
@@ -78,7 +78,7 @@ class Upstream:
         cluster: Cluster,
         ask: Callable[[Endpoint], Question],
         upgrade: Upgrade,
-        client: Client,
+        client: ClientWatch,
     ) -> Backend:
         """Ask the cluster's endpoints for the upgrade until one answers, or the `client` leaves.
 
@@ -115,7 +115,7 @@ class Upstream:
             await discard(backend.stream)
             left -= 1
             waiting.append(endpoint)
-            with client.staying():
+            with client.cancel_on_disconnect():
                 await trio.sleep(pause)
             pause *= 2
         assert failure is not None
@@ -124,7 +124,7 @@ class Upstream:
         raise failure
 
     async def reach(
-        self, cluster: Cluster, ask: Callable[[Endpoint], Question], client: Client
+        self, cluster: Cluster, ask: Callable[[Endpoint], Question], client: ClientWatch
     ) -> tuple[Endpoint, trio.abc.Stream, Question]:
         """Connect to the first endpoint of the cluster that can be; the caller closes the stream.
 
@@ -160,12 +160,14 @@ class Upstream:
     def _again(self, backend: Backend, left: int) -> bool:
         return left > 0 and backend.answer.status in self._retry.statuses
 
-    async def _dial(self, endpoint: Endpoint, remaining: int, client: Client) -> trio.abc.Stream:
+    async def _dial(
+        self, endpoint: Endpoint, remaining: int, client: ClientWatch
+    ) -> trio.abc.Stream:
         """Connect to one endpoint. With others `remaining` it gets its share of the time only."""
         started = self._dialer.begin(endpoint)
         if isinstance(started, PlainStream) and endpoint.scheme == "ws":
             return started
-        with client.staying():
+        with client.cancel_on_disconnect():
             return await self._dialer.open(endpoint, self._timeouts.connect / remaining, started)
 
     async def _ask(
@@ -175,7 +177,7 @@ class Upstream:
         question: Question,
         upgrade: Upgrade,
         seconds: float,
-        client: Client,
+        client: ClientWatch,
     ) -> Backend:
         """Ask one endpoint that is connected to; unless it answers, it is hung up on."""
         reader = ResponseReader()
@@ -233,7 +235,7 @@ async def _exchange(
     reader: ResponseReader,
     request: bytes,
     seconds: float,
-    client: Client,
+    client: ClientWatch,
 ) -> BackendResponse:
     """Send the upgrade request and read the answer's head within `seconds`.
 
@@ -245,13 +247,13 @@ async def _exchange(
         if isinstance(stream, PlainStream):
             sent = stream.send_now(request)
             if sent < len(request):
-                with client.staying(), trio.move_on_at(due):
+                with client.cancel_on_disconnect(), trio.move_on_at(due):
                     await stream.send_all(request[sent:])
             while (data := await client.receive(stream, due)) is not None:
                 if (answer := reader.feed(data)) is not None:
                     return answer
         else:
-            with client.staying(), trio.move_on_at(due):
+            with client.cancel_on_disconnect(), trio.move_on_at(due):
                 await stream.send_all(request)
                 while (answer := reader.feed(await receive(stream))) is None:
                     pass

@@ -1,0 +1,105 @@
+"""How many connections the admin listener holds, and whose goes when there are too many.
+
+Nobody is refused a connection because others hold theirs open: for a new one the oldest of the
+address that has most ends, of those on which nobody has shown credentials yet. Connections whose
+user is known are not ended for others, and have places that the others cannot take; loopback has
+places of its own.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from trio_gw.config.addresses import is_loopback
+from trio_gw.guard.hosts import host
+
+MAX_CONNECTIONS = 256  # connections; as many again from loopback
+MAX_UNAUTHENTICATED = 192  # of these, on which nobody has shown credentials
+MAX_PER_ADDRESS = 64  # of those, from one address that is not loopback
+
+
+class ConnectionSlot:
+    """One connection's place. `scope` is cancelled when another one needs it."""
+
+    __slots__ = ("address", "authenticated", "scope")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.authenticated = False
+        self.scope = trio.CancelScope()
+
+
+class _SlotPool:
+    """Places that are counted together."""
+
+    def __init__(self, per_address: int) -> None:
+        self._per_address = per_address
+        self._held: set[ConnectionSlot] = set()
+        # By address, the oldest first.
+        self._unauthenticated: dict[str, dict[ConnectionSlot, None]] = {}
+        self._count = 0  # of the unauthenticated
+
+    def acquire(self, address: str) -> ConnectionSlot | None:
+        """Take a place; None if all are held by those who are known."""
+        if len(self._unauthenticated.get(address, ())) >= self._per_address:
+            self._end_oldest(address)
+        elif self._count >= MAX_UNAUTHENTICATED or len(self._held) >= MAX_CONNECTIONS:
+            if not self._unauthenticated:
+                return None
+            waiting = self._unauthenticated
+            self._end_oldest(max(waiting, key=lambda one: len(waiting[one])))
+        slot = ConnectionSlot(address)
+        self._held.add(slot)
+        self._unauthenticated.setdefault(address, {})[slot] = None
+        self._count += 1
+        return slot
+
+    def mark_authenticated(self, slot: ConnectionSlot) -> None:
+        """Note that whoever holds this place has shown good credentials."""
+        if slot in self._held and not slot.authenticated:
+            self._forget(slot)
+            slot.authenticated = True
+
+    def release(self, slot: ConnectionSlot) -> None:
+        """Give a place back; it may have been taken away before."""
+        if slot in self._held:
+            self._held.remove(slot)
+            if not slot.authenticated:
+                self._forget(slot)
+
+    def _end_oldest(self, address: str) -> None:
+        oldest = next(iter(self._unauthenticated[address]))
+        self.release(oldest)
+        oldest.scope.cancel()
+
+    def _forget(self, slot: ConnectionSlot) -> None:
+        slots = self._unauthenticated[slot.address]
+        del slots[slot]
+        if not slots:
+            del self._unauthenticated[slot.address]
+        self._count -= 1
+
+
+class ConnectionSlots:
+    """The places of one listener."""
+
+    def __init__(self) -> None:
+        self._remote = _SlotPool(MAX_PER_ADDRESS)
+        self._local = _SlotPool(MAX_UNAUTHENTICATED)
+
+    def acquire(self, address: str) -> ConnectionSlot | None:
+        """Take a place for a connection from this address; None if there is none to be had."""
+        if is_loopback(address):
+            return self._local.acquire("loopback")
+        return self._remote.acquire(host(address))
+
+    def mark_authenticated(self, slot: ConnectionSlot) -> None:
+        """Note that whoever holds this place has shown good credentials."""
+        self._pool_of(slot).mark_authenticated(slot)
+
+    def release(self, slot: ConnectionSlot) -> None:
+        """Give a place back; it may have been taken away before."""
+        self._pool_of(slot).release(slot)
+
+    def _pool_of(self, slot: ConnectionSlot) -> _SlotPool:
+        return self._local if slot.address == "loopback" else self._remote

@@ -1,0 +1,194 @@
+"""What one worker tells of itself: its connections, its problems, its numbers."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from heapq import nlargest
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import trio
+
+from trio_gw.admin.rpc_messages import (
+    CloseConnection,
+    ConnectionInfo,
+    ConnectionList,
+    DirectionStats,
+    GetStats,
+    ListConnections,
+    ListProblems,
+    RpcRequest,
+)
+from trio_gw.telemetry.logs import cut
+from trio_gw.telemetry.metrics import pack
+from trio_gw.workers.rpc import MAX_RESPONSE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trio_gw.admin.rpc_messages import Sort
+    from trio_gw.background import Background
+    from trio_gw.errors import Problem
+    from trio_gw.feed.catalog import Catalog
+    from trio_gw.proxy.sessions import Session, Sessions
+    from trio_gw.relay.lane import Lane
+    from trio_gw.telemetry.metrics import Metrics
+
+_DECODER = msgspec.msgpack.Decoder(RpcRequest)
+_Counts = tuple[int, int, int, int]  # messages and octets from the client, and from the backend
+_NOTHING: _Counts = (0, 0, 0, 0)
+AT_A_TIME = 500  # connections, before others may work
+
+
+class WorkerStatus(NamedTuple):
+    """Of the worker with this `number`; `metrics` if it counts."""
+
+    number: int
+    sessions: Sessions
+    catalog: Catalog
+    metrics: Metrics | None
+    background: Background
+
+    async def handle(self, asked: bytes) -> bytes:
+        """Answer another worker."""
+        request: RpcRequest = _DECODER.decode(asked)
+        match request:
+            case ListConnections():
+                return _fitting(await self.connections(request))
+            case CloseConnection():
+                return msgspec.msgpack.encode(self.close(request))
+            case ListProblems():
+                return msgspec.msgpack.encode(self.problems())
+            case GetStats():
+                return b"" if self.metrics is None else pack(self.metrics.snapshot())
+
+    async def connections(self, asked: ListConnections) -> ConnectionList:
+        """List connections that are relayed."""
+        past: dict[Session, _Counts] = {}
+        began = trio.current_time()
+        if asked.sample:
+            async for session in self._relayed():
+                past[session] = _counts(session)
+            await trio.sleep(asked.sample)
+        seconds = trio.current_time() - began if asked.sample else 0.0
+        wanted, total = asked.match.casefold(), 0
+        ranked: list[tuple[float, Session]] = []
+        async for session in self._relayed():
+            total += 1
+            if not wanted or any(wanted in text.casefold() for text in _texts(session)):
+                ranked.append((_rank(session, asked.sort, past.get(session, _NOTHING)), session))
+        listed: list[ConnectionInfo] = []
+        for _, session in nlargest(asked.limit, ranked, key=itemgetter(0)):
+            if len(listed) % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+            listed.append(self._connection(session, past.get(session, _NOTHING), seconds))
+        return ConnectionList(total, len(ranked), listed)
+
+    async def _relayed(self) -> AsyncIterator[Session]:
+        """Go through the connections that are relayed, letting others work in between."""
+        for place, session in enumerate(self.sessions):
+            if place % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+            if session.publish is not None:
+                yield session
+
+    def close(self, asked: CloseConnection) -> bool:
+        """Ask a connection to end; tells whether it is here."""
+        for session in self.sessions:
+            if session.publish is not None and session.request_id == asked.id:
+                session.end(asked.code, asked.reason)
+                return True
+        return False
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Tell what is wrong with the projects and in this worker, as far as it knows."""
+        return (*self.catalog.problems, *self.background.problems())
+
+    def _connection(self, session: Session, past: _Counts, seconds: float) -> ConnectionInfo:
+        """Describe one; what it carried in the last `seconds` is what it has beyond `past`."""
+        publish, subscribe, now = session.publish, session.subscribe, trio.current_time()
+        assert publish is not None
+        assert subscribe is not None
+        api, topic, subject, application = (cut(text) or None for text in _names(session))
+        expires = None if session.caller is None else session.caller.expires_at
+        return ConnectionInfo(
+            id=session.request_id,
+            peer=session.peer,
+            since=_iso(time.time() - (now - session.opened_at)),
+            seconds=round(now - session.opened_at, 3),
+            request=cut(session.request),
+            api=api,
+            topic=topic,
+            subject=subject,
+            application=application,
+            expires=_iso(expires) if expires else None,
+            worker=self.number,
+            dropped=session.dropped,
+            publish=_direction_stats(publish, past[:2], seconds),
+            subscribe=_direction_stats(subscribe, past[2:], seconds),
+        )
+
+
+def _names(session: Session) -> tuple[str, str, str, str]:
+    """Name API, topic, subject and application, as far as they are known."""
+    route, caller = session.route, session.caller
+    api, topic = ("", "") if route is None else (route.api.title, route.topic.name)
+    if caller is None:
+        return api, topic, "", ""
+    return api, topic, "" if caller.anonymous else caller.subject, caller.application.name
+
+
+def _texts(session: Session) -> tuple[str, ...]:
+    """Give what may be searched in."""
+    return (*_names(session), session.request_id, session.peer, session.request)
+
+
+def _fitting(listing: ConnectionList) -> bytes:
+    """Write a listing, with fewer connections if their names make it too long."""
+    while len(written := msgspec.msgpack.encode(listing)) > MAX_RESPONSE:
+        fewer = listing.connections[: len(listing.connections) // 2]
+        listing = ConnectionList(listing.total, listing.matching, fewer)
+    return written
+
+
+def _counts(session: Session) -> _Counts:
+    publish, subscribe = session.publish, session.subscribe
+    assert publish is not None
+    assert subscribe is not None
+    return publish.messages, publish.octets, subscribe.messages, subscribe.octets
+
+
+def _rank(session: Session, sort: Sort, past: _Counts) -> float:
+    """Measure what the order goes by."""
+    in_messages, in_octets, out_messages, out_octets = _counts(session)
+    match sort:
+        case "age":
+            return -session.opened_at
+        case "bytes":
+            return in_octets + out_octets
+        case "dropped":
+            return session.dropped
+        case "messages":
+            return in_messages + out_messages
+        case "rate":
+            return in_octets - past[1] + out_octets - past[3]
+
+
+def _direction_stats(lane: Lane, past: tuple[int, ...], seconds: float) -> DirectionStats:
+    if not seconds:
+        return DirectionStats(lane.messages, lane.frames, lane.octets)
+    messages, octets = lane.messages - past[0], lane.octets - past[1]
+    return DirectionStats(
+        lane.messages,
+        lane.frames,
+        lane.octets,
+        round(messages / seconds, 3),
+        round(octets / seconds, 3),
+    )
+
+
+def _iso(epoch: float) -> str:
+    moment = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

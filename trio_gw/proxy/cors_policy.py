@@ -1,0 +1,94 @@
+"""Which web pages may use an API, and what their browsers are told (spec: security §9).
+
+Browsers do not apply CORS to WebSockets: any page may open one, with the visitor's cookies. So a
+handshake whose `Origin` is not on the list is refused (RFC 6455 §10.2); clients that are no
+browsers send none. The headers matter to pages that look at an API's plain answers, and to
+preflights. Compiled once for the settings and once for each policy of an API's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_gw.config.wildcards import Wildcards
+
+if TYPE_CHECKING:
+    from trio_gw.config.cors import Cors as Settings
+    from trio_gw.errors import Headers
+    from trio_gw.wire.head import RequestHead
+
+PREFIX = b"access-control-"
+MAX_POLICIES = 1000  # far more than different ones there are in a table
+
+
+class CorsPolicies:
+    """The policy of the settings, and those that APIs have of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._default = CorsPolicy(settings)
+        # By identity: the hash of a long policy takes long. Kept, so that no other one has it.
+        self._own: dict[int, tuple[Settings, CorsPolicy]] = {}
+
+    def of(self, own: Settings | None) -> CorsPolicy:
+        """Return the policy for an API, compiled at its first use."""
+        if own is None:
+            return self._default
+        known = self._own.get(id(own))
+        if known is None:
+            if len(self._own) >= MAX_POLICIES:
+                self._own.clear()
+            known = self._own[id(own)] = own, CorsPolicy(own)
+        return known[1]
+
+
+class CorsPolicy:
+    """One policy."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._enabled = settings.enabled
+        self._origins = Wildcards(settings.allow_origins)
+        self._any = "*" in settings.allow_origins
+        self._methods = ", ".join(settings.allow_methods).encode("ascii")
+        self._headers = ", ".join(settings.allow_headers).encode("ascii")
+        common: list[tuple[bytes, bytes]] = []
+        if settings.allow_credentials:
+            common.append((PREFIX + b"allow-credentials", b"true"))
+        if settings.expose_headers:
+            exposed = ", ".join(settings.expose_headers).encode("ascii")
+            common.append((PREFIX + b"expose-headers", exposed))
+        self._common = tuple(common)
+
+    def admits(self, head: RequestHead) -> bool:
+        """Tell whether a handshake may go on: it comes from no page, or from one on the list."""
+        origins = head.values(b"origin")
+        if not origins or not self._enabled or self._any:
+            return True
+        return self._origin(head) is not None
+
+    def headers(self, head: RequestHead) -> Headers:
+        """Return the headers for any answer to this request; none for an origin not allowed."""
+        origin = self._origin(head)
+        if origin is None:
+            return ()
+        vary = () if self._any else ((b"vary", b"origin"),)
+        return ((PREFIX + b"allow-origin", origin), *self._common, *vary)
+
+    def preflight(self, head: RequestHead) -> Headers | None:
+        """Return the headers that answer a preflight, or None if this is none to be answered."""
+        if not head.values(PREFIX + b"request-method") or self._origin(head) is None:
+            return None
+        allowed = (
+            (PREFIX + b"allow-methods", self._methods),
+            (PREFIX + b"allow-headers", self._headers),
+        )
+        return tuple(pair for pair in allowed if pair[1])
+
+    def _origin(self, head: RequestHead) -> bytes | None:
+        origins = head.values(b"origin")
+        if not self._enabled or len(origins) != 1 or not origins[0]:
+            return None
+        if not self._any:
+            origin = origins[0].decode("latin-1")
+            if not self._origins.fit(origin):
+                return None
+        return origins[0]

@@ -1,0 +1,175 @@
+"""The admit phase: what limits a connection, by its route and its caller.
+
+Called by `connection`. Keys and order are those of the reference system: API, topic, subscription,
+application, the first that has no room decides (spec: frames §4). Where no credential is asked
+for there is one level instead of the last two: the client's address.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw.config import tiers
+from trio_gw.config.conditions import user_name
+from trio_gw.counters import Counters
+from trio_gw.errors import Side
+from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+from trio_gw.guard.hosts import host
+from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.proxy import refusals
+from trio_gw.relay.rate_limit import RateLimit
+from trio_gw.wire.http import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio_gw.config.settings import Settings
+    from trio_gw.config.tiers import Tier
+    from trio_gw.guard.caller import Caller
+    from trio_gw.guard.limits import Gates
+    from trio_gw.guard.quota import Quota
+    from trio_gw.routing.route import Route
+
+log = logging.getLogger("trio_gw.limits")
+
+MOST_NAMES = 100  # unknown tiers that are told of
+MOST_FREE = 1000  # sets of tiers that are known to limit nothing
+
+
+class SharedCounters(NamedTuple):
+    """What processes count together: what passed in windows, and connections that are open."""
+
+    used: Counters
+    held: Counters
+
+    def mark_dead(self, index: int) -> None:
+        """Forget the connections of a process that has ended; what it let pass still counts."""
+        self.held.clear(index)
+
+
+def make_shared_counters(settings: Settings, processes: int) -> SharedCounters:
+    """Make the counters for so many processes, before they are forked."""
+    used = width(tiers.known(settings.tiers))
+    return SharedCounters(Counters(processes, used), Counters(processes, PLACES))
+
+
+class LimiterFactory:
+    """What limits the connections of one process, the one with this `index`."""
+
+    def __init__(
+        self, settings: Settings, shared: SharedCounters | None = None, index: int = 0
+    ) -> None:
+        used, held = shared or make_shared_counters(settings, 1)
+        self._tiers = tiers.known(settings.tiers)
+        self._limits = Limits(self._tiers, _tell, used, index)
+        self._settings = settings.limits
+        self._most = tiers.size(settings.limits.max_message)
+        self.caps = Caps(held, index)
+        lengths = settings.limits.head, settings.limits.target
+        self.bounds = Bounds(*map(tiers.size, lengths))
+        self._unknown: set[str] = set()
+        self._free: set[tuple[str, ...]] = set()  # names of tiers that limit nothing together
+        caps = settings.limits
+        self._capped = bool(
+            caps.connections
+            or caps.connections_per_api
+            or caps.connections_per_address
+            or caps.connections_per_application
+        )
+
+    def gates(self, route: Route, caller: Caller, address: str) -> Gates | None:
+        """Make the gates of a connection, None if nothing limits what it says."""
+        subscription, application = caller.subscription, caller.application
+        named = route.api.tier, route.topic.tier, subscription.tier, application.tier
+        if named in self._free:
+            return None
+        gates = self._limits.gates(self._levels(route, caller, address))
+        if not any(self._limiting(name) for name in named):
+            if len(self._free) >= MOST_FREE:
+                self._free.clear()
+            self._free.add(named)
+        return gates
+
+    def rate_limits(self, gates: Gates | None) -> dict[Side, RateLimit]:
+        """Make what stands in the way of its messages; empty if nothing does."""
+        if gates is None:
+            return {}
+        sides = ((Side.CLIENT, gates.publish), (Side.BACKEND, gates.subscribe))
+        return {
+            side: RateLimit(gate, time.time, masked=side is Side.CLIENT)
+            for side, gate in sides
+            if gate
+        }
+
+    def most(self, route: Route) -> int:
+        """Return how many bytes a message may have, 0 for any number; not in message mode."""
+        if route.topic.inspection is not None:
+            return 0
+        return self._most if route.topic.max_message is None else route.topic.max_message
+
+    def enter(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
+        """Take one of the places there are for connections; returns what to `leave` in the end.
+
+        Raises `Refusal` if all are taken.
+        """
+        if not self._capped:
+            return ()
+        limits, api = self._settings, route.api
+        application = caller.application.uuid or caller.application.name
+        caps = [
+            Cap("gateway", "", limits.connections),
+            Cap("API", f"{api.base_path}:{api.version}", limits.connections_per_api),
+            Cap("address", host(address), limits.connections_per_address),
+        ]
+        if not caller.anonymous:
+            caps.append(Cap("application", application, limits.connections_per_application))
+        try:
+            return self.caps.take([cap for cap in caps if cap.most])
+        except FullError as full:
+            raise refusals.full(full.cap) from None
+
+    def leave(self, places: tuple[int, ...]) -> None:
+        """Give a place back."""
+        self.caps.leave(places)
+
+    def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
+        api, topic, application = route.api, route.topic, caller.application
+        base = f"{api.base_path}:{api.version}"
+        yield Level("API", self._known(api.tier), base)
+        yield Level("topic", self._known(topic.tier), f"{base}:{topic.name}")
+        subscription = caller.subscription
+        if caller.anonymous:
+            yield Level("address", self._known(subscription.tier), f"{base}:{host(address)}")
+            return
+        if subscription.stop_on_quota:
+            name = self._known(subscription.tier)
+            yield Level("subscription", name, f"{application.id}:{base}")
+        user = user_name(caller.subject, subscription.tenant)
+        yield Level("application", self._known(application.tier), f"{application.id}:{user}")
+
+    def _limiting(self, name: str) -> bool:
+        tier = self._tiers.get(name)
+        return tier is not None and bool(tier.limits)
+
+    def _known(self, name: str) -> str:
+        """Give a tier's name back, and tell once of one that nobody knows."""
+        new = name and name not in self._tiers and name not in self._unknown
+        if new and len(self._unknown) < MOST_NAMES:
+            self._unknown.add(name)
+            mend = "define it under [tiers] in gateway.toml"
+            log.warning("the tier %r is not known here, so it limits nothing; %s", name, mend)
+        return name
+
+
+def _tell(quota: Quota) -> None:
+    tier: Tier = quota.tier
+    log.info("%s: %s, so %s until the window ends", quota.reason, tier, _ACTION[tier.on_exceed])
+
+
+_ACTION = {
+    "drop": "messages are dropped",
+    "close": "connections are closed",
+    "pause": "messages wait",
+}

@@ -1,0 +1,82 @@
+"""What each topic asks of its callers, worked out once and not for every handshake.
+
+Called by `admission`. Only what the settings and the project say is remembered here; what is asked
+about a credential (signature, expiry, revocation, scopes) is asked every time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw.guard.credentials import Places
+from trio_gw.guard.schemes import Demand
+from trio_gw.proxy import forwarding
+
+if TYPE_CHECKING:
+    from trio_gw.config.settings import Settings
+    from trio_gw.routing.route import Route
+    from trio_gw.routing.table import Live
+
+MOST = 10_000  # topics; far more than are asked for of one table
+
+
+class TopicPolicy(NamedTuple):
+    """One topic's. `drop` names the headers that hold credentials, which no backend gets to see."""
+
+    secured: bool
+    places: Places
+    drop: frozenset[bytes]
+    demand: Demand
+
+
+class TopicPolicies:
+    """The doors of the current table. One per process."""
+
+    def __init__(self, settings: Settings, live: Live) -> None:
+        self._settings = settings
+        self._live = live
+        self._generation = live.generation
+        self._known: dict[Route, TopicPolicy] = {}
+
+    def of(self, route: Route) -> TopicPolicy:
+        """Return the door of a topic."""
+        policy = self._known.get(route)
+        if policy is None or self._generation != self._live.generation:
+            if len(self._known) >= MOST or self._generation != self._live.generation:
+                self._known.clear()  # routes that are gone from the table go from here, too
+                self._generation = self._live.generation
+            policy = self._known[route] = _policy_for(self._settings, route)
+        return policy
+
+
+def _policy_for(settings: Settings, route: Route) -> TopicPolicy:
+    api, topic = route.api, route.topic
+    places, drop = Places(), frozenset[bytes]()
+    if route.secured:
+        places = _places(settings, route)
+        if not settings.forward_credentials:
+            drop = places.headers | forwarding.CREDENTIALS
+    demand = Demand(
+        topic=topic.name,
+        api=api.name,
+        version=api.version,
+        base_path=api.base_path,
+        secured=route.secured,
+        scopes=topic.scopes,
+        oauth2=api.oauth2,
+        api_key=bool(topic.api_keys),
+    )
+    return TopicPolicy(route.secured, places, drop, demand)
+
+
+def _places(settings: Settings, route: Route) -> Places:
+    keys = route.topic.api_keys if settings.api_key.issuer else ()
+    own = route.api.authorization_header or settings.authorization_header.lower()
+    internal = settings.internal_key.header.lower() if settings.internal_key.issuer else ""
+    return Places(
+        bearer=own.encode("ascii"),
+        internal_key=internal.encode("ascii"),
+        api_key_headers=tuple(key.name.encode() for key in keys if key.place == "header"),
+        api_key_parameters=tuple(key.name for key in keys if key.place == "query"),
+        query_token=settings.query_token,
+    )

@@ -1,0 +1,1 @@
+"""What the worker processes of one gateway share: state in shared memory, and RPC."""
