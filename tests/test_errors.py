@@ -21,16 +21,16 @@ from trio_gw.errors import (
     router_refusal,
 )
 
-WARNING = Problem("a/api.yaml", 3, 1, "odd", "mend it", "warning")
+WARNING = Problem("a/api.yaml", 3, 1, "odd", "fix it", "warning")
 ERROR = Problem("a/api.yaml", 0, 0, "broken")
 
 
 @pytest.mark.parametrize(
     ("problem", "line"),
     [
-        (WARNING, "a/api.yaml:3: warning: odd; mend it"),
+        (WARNING, "a/api.yaml:3: warning: odd; fix it"),
         (ERROR, "a/api.yaml: broken"),
-        (Problem("f", 7, 2, "what", "mend"), "f:7: what; mend"),
+        (Problem("f", 7, 2, "what", "hint"), "f:7: what; hint"),
         (Problem("f", 7, 2, "what"), "f:7: what"),
     ],
 )
@@ -53,7 +53,7 @@ def test_only_errors_keep_a_file_from_being_used() -> None:
 def test_unusable_says_all_that_is_wrong() -> None:
     error = UnusableError(problem for problem in (WARNING, ERROR))
     assert error.problems == (WARNING, ERROR)
-    assert str(error) == "a/api.yaml:3: warning: odd; mend it\na/api.yaml: broken"
+    assert str(error) == "a/api.yaml:3: warning: odd; fix it\na/api.yaml: broken"
 
 
 def test_values_are_frozen() -> None:

@@ -31,9 +31,9 @@ def test_there_are_enough() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: str(path.name))
 def test_problems_help(case: Path) -> None:
-    """What is not served is a problem, what is an error is not served, and all can be mended."""
+    """What is not served is a problem, what is an error is not served, and all can be fixed."""
     found = outcome(case)
     errors = [problem for problem in found["problems"] if problem["severity"] == "error"]
     assert found["routes"] or found["problems"]
     assert not (found["routes"] and errors)
-    assert all(problem["mend"] for problem in found["problems"])
+    assert all(problem["hint"] for problem in found["problems"])

@@ -37,7 +37,7 @@ First steps:
   trio-gw run --to ws://localhost:80  no project needed: relay to one backend
   trio-gw init --name Chat --backend wss://chat.example --topic /rooms/{id}
                                       make an API project in ./apis
-  trio-gw check                       what is wrong, where, and how to mend it
+  trio-gw check                       what is wrong, where, and how to fix it
 
 Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml if it is there.
 """

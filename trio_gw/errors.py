@@ -3,7 +3,7 @@
 Three audiences, three types:
 
 * `Problem`: a fault in configuration, for the operator. It names the file, the line where
-  known, what is wrong and how to mend it. Never an exception: loaders collect them.
+  known, what is wrong and how to fix it. Never an exception: loaders collect them.
 * `Refusal`: a client turned away before the upgrade. It carries the HTTP answer.
 * `Ending`: how a relayed connection ended: who ended it, and with which close code.
 
@@ -62,7 +62,7 @@ class Phase(enum.StrEnum):
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
-    """A fault in configuration: where it is, what is wrong and how to mend it.
+    """A fault in configuration: where it is, what is wrong and how to fix it.
 
     `line` and `column` count from 1; 0 means unknown. A *warning* does not keep the file from
     being used.
@@ -72,13 +72,13 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     line: int
     column: int
     what: str
-    mend: str = ""
+    hint: str = ""
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         mark = "warning: " if self.severity == "warning" else ""
-        tail = f"; {self.mend}" if self.mend else ""
+        tail = f"; {self.hint}" if self.hint else ""
         return f"{place}: {mark}{self.what}{tail}"
 
 

@@ -201,7 +201,7 @@ def test_check_as_json(tmp_path: Path) -> None:
     kinds = {(problem["file"], problem["severity"]) for problem in found["problems"]}
     assert ("apis/one/Definitions/asyncapi.yaml", "warning") in kinds
     assert ("apis/two", "error") in kinds
-    assert {"line", "column", "what", "mend"} < set(found["problems"][0])
+    assert {"line", "column", "what", "hint"} < set(found["problems"][0])
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

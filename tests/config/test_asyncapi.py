@@ -78,7 +78,7 @@ def test_other_versions_are_one_error(head: str, line: int, words: str) -> None:
 def test_the_remedy_for_a_wrong_version_says_which_are_read() -> None:
     findings = Findings(document.read(b"asyncapi: 4.0.0\n", "f"))
     asyncapi.read(findings)
-    assert "2.x (2.0.0 to 2.6.0) and 3.x" in findings.problems[0].mend
+    assert "2.x (2.0.0 to 2.6.0) and 3.x" in findings.problems[0].hint
 
 
 # --- channels --------------------------------------------------------------------------------
@@ -659,7 +659,7 @@ def test_the_remedy_for_an_unknown_parameter_names_the_known_ones() -> None:
         text = f"asyncapi: 2.0.0\nchannels: {{'{name}': {operation}}}"
         findings = Findings(document.read(text.encode(), "f"))
         asyncapi.read(findings)
-        assert known in findings.problems[0].mend
+        assert known in findings.problems[0].hint
 
 
 def test_a_parameter_in_the_cut_part_of_a_channel_is_none() -> None:

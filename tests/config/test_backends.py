@@ -18,7 +18,7 @@ def read(text: str, side: str = "production") -> tuple[Side, list[str]]:
     findings = Findings(document.read(f"data:\n endpointConfig:\n  {text}\n".encode(), "f"))
     config = convert(EndpointConfig, findings, backends.CONFIG)
     found = backends.read(side, config, findings)
-    assert all(problem.mend and problem.line == 3 for problem in findings.problems)
+    assert all(problem.hint and problem.line == 3 for problem in findings.problems)
     return found, [f"{problem.severity}: {problem.what}" for problem in findings.problems]
 
 

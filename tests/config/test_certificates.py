@@ -47,7 +47,7 @@ def test_keys_beside_a_certificate_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words", "mend"),
+    ("data", "words", "hint"),
     [
         (b"hello", "it is not in PEM format", "save it in PEM"),
         (ssl.PEM_cert_to_DER_cert(ONE.decode()), "it is not in PEM format", "openssl x509"),
@@ -57,11 +57,11 @@ def test_keys_beside_a_certificate_are_left_out() -> None:
     ],
     ids=["text", "der", "not base64", "damaged", "nothing"],
 )
-def test_what_is_no_certificate(data: bytes, words: str, mend: str) -> None:
+def test_what_is_no_certificate(data: bytes, words: str, hint: str) -> None:
     with pytest.raises(WrongError, match=words) as caught:
         certificates.read(data, "subject")
     assert caught.value.what.startswith("subject: ")
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
     assert not isinstance(caught.value, certificates.CutError)
 
 

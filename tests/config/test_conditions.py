@@ -117,9 +117,9 @@ def test_keys_are_spelled_as_the_handshake_does(kind: Kind, text: str, key: str)
 def test_keys_that_could_never_match_are_refused(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match="is no") as caught:
         condition(kind, text)
-    what, mend = caught.value.args
+    what, hint = caught.value.args
     assert len(what) < 300
-    assert mend.startswith("write ")
+    assert hint.startswith("write ")
 
 
 def test_conditions_say_what_they_are() -> None:

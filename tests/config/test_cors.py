@@ -25,7 +25,7 @@ def load(configuration: Any) -> tuple[Cors | None, list[tuple[int, str]]]:
     text = json.dumps({"data": data}, indent=1).encode()
     loaded = project.load({"api.yaml": text, "Definitions/asyncapi.yaml": DEFINITION}, "apis/C")
     assert loaded.project is not None, loaded.problems
-    assert all(problem.mend for problem in loaded.problems)
+    assert all(problem.hint for problem in loaded.problems)
     return loaded.project.cors, [(problem.line, problem.what) for problem in loaded.problems]
 
 

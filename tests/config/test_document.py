@@ -27,7 +27,7 @@ def refused(data: bytes | str) -> Problem:
     (problem,) = caught.value.problems
     assert problem.file == "f.yaml"
     assert problem.severity == "error"
-    assert problem.mend
+    assert problem.hint
     return problem
 
 
@@ -248,11 +248,11 @@ def test_an_empty_file_may_be_incomplete(text: str) -> None:
     ],
 )
 def test_a_syntax_error_beside_slashes_says_what_comments_are(text: str) -> None:
-    assert "YAML comments start with `#`" in refused(text).mend
+    assert "YAML comments start with `#`" in refused(text).hint
 
 
 def test_a_syntax_error_beside_a_url_says_nothing_of_comments() -> None:
-    assert "comments" not in refused("a: ws://host: x\n").mend
+    assert "comments" not in refused("a: ws://host: x\n").hint
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -372,7 +372,7 @@ class Outer(msgspec.Struct, frozen=True, rename="camel"):
 def converted(text: str) -> tuple[Outer, list[tuple[int, str, str]]]:
     findings = Findings(read(text))
     value = convert(Outer, findings)
-    assert all(problem.mend and problem.file == "f.yaml" for problem in findings.problems)
+    assert all(problem.hint and problem.file == "f.yaml" for problem in findings.problems)
     return value, [(each.line, each.severity, each.what) for each in findings.problems]
 
 

@@ -125,7 +125,7 @@ def test_a_link_out_of_the_folder_says_how_to_release(tmp_path: Path) -> None:
     (tmp_path / "apis/Chat").symlink_to("../releases/1")
     _, (problem,) = load_once(tmp_path / "apis", label="apis")
     assert "leads out of the watched folder" in problem.what
-    assert "make the watched folder itself the link" in problem.mend
+    assert "make the watched folder itself the link" in problem.hint
 
 
 @pytest.mark.parametrize(

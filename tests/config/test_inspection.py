@@ -64,7 +64,7 @@ def test_a_size_out_of_bounds(size: int) -> None:
     assert loaded.project is None
     (problem,) = loaded.problems
     assert problem.what == f"`{MAX}: {size}` is not a size from 1 to {LARGEST_MESSAGE} bytes"
-    assert problem.mend
+    assert problem.hint
 
 
 @pytest.mark.parametrize(("key", "value"), [(INSPECT, "yes"), (INSPECT, 1), (MAX, "1 MB")])

@@ -75,7 +75,7 @@ def load(files: dict[str, bytes]) -> project.Loaded:
         assert problem.line >= 0
         assert problem.column >= 0
         assert problem.what
-        assert problem.mend
+        assert problem.hint
         assert str(problem).isprintable()
         assert len(str(problem)) < 1000
     return loaded
@@ -434,7 +434,7 @@ def test_an_openapi_definition_alone_is_not_supported() -> None:
     (problem,) = errors(files)
     assert problem.file == f"{FOLDER}/Definitions/swagger.json"
     assert problem.line == 1
-    assert "Definitions/asyncapi.yaml" in problem.mend
+    assert "Definitions/asyncapi.yaml" in problem.hint
 
 
 @pytest.mark.parametrize(

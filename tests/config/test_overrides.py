@@ -19,7 +19,7 @@ def applied(side: Side, kind: str = "production", **variables: str) -> tuple[Sid
     environ = {f"api_{API}_{name}": value for name, value in variables.items()}
     overrides = Overrides({**environ, "PATH": "/bin", "api_other": "x"}, API, "apis/chat")
     found = overrides.applied(kind, side)
-    assert all(problem.file == "apis/chat" and problem.mend for problem in overrides.problems)
+    assert all(problem.file == "apis/chat" and problem.hint for problem in overrides.problems)
     return found, [f"{problem.severity}: {problem.what}" for problem in overrides.problems]
 
 

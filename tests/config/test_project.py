@@ -58,7 +58,7 @@ def load(given: dict[str, bytes]) -> tuple[ApiProject, tuple[Problem, ...]]:
     assert not loaded.incomplete
     for problem in loaded.problems:
         assert problem.severity == "warning"
-        assert problem.mend
+        assert problem.hint
     return loaded.project, loaded.problems
 
 
@@ -584,7 +584,7 @@ def test_a_project_like_the_published_sample_loads_with_warnings() -> None:
     ]
     assert "`publish` speaks" in problems[0].what
     for problem in problems[1:]:
-        assert problem.mend == "YAML comments start with `#`"
+        assert problem.hint == "YAML comments start with `#`"
     assert str(problems[1]).startswith(
         "apis/Chat/api.yaml:5: warning: `context` is followed by `//`"
     )

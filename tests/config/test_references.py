@@ -59,7 +59,7 @@ def test_pointers(reference: str, steps: tuple[str, ...]) -> None:
 def test_pointers_that_are_none(reference: str, words: str) -> None:
     with pytest.raises(WrongError, match=words) as caught:
         references.pointer(reference)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 # -- following -------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def read(
         text["servers"] = {"production": {"url": "ws://b", "protocol": "ws", "security": server}}
     findings = Findings(document.read(json.dumps(text, indent=1).encode(), "asyncapi.yaml"))
     definition = asyncapi.read(findings)
-    assert all(problem.mend for problem in findings.problems)
+    assert all(problem.hint for problem in findings.problems)
     return definition.topics[0], [problem.what for problem in findings.problems]
 
 

@@ -235,7 +235,7 @@ def test_one_variable_turns_the_test_keys_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "hint"),
     [
         ("TRIO_GW_LISTEN_HTPP", "did you mean TRIO_GW_LISTEN_HTTP?"),
         ("TRIO_GW_listen_http", "did you mean TRIO_GW_LISTEN_HTTP?"),
@@ -253,10 +253,10 @@ def test_one_variable_turns_the_test_keys_off() -> None:
         ("TRIO_GW_APIS_HTTP", None),
     ],
 )
-def test_an_unknown_variable_is_an_error(name: str, mend: str | None) -> None:
+def test_an_unknown_variable_is_an_error(name: str, hint: str | None) -> None:
     found = problem(None, **{name: "secret-value"})
     assert (found.file, found.what) == (name, "no setting has this variable")
-    assert found.mend == mend or mend is None
+    assert found.hint == hint or hint is None
     assert "secret-value" not in str(found)
 
 
@@ -344,7 +344,7 @@ algorithm = ["RS256"]
 enabled = false
 users = []
 """
-    found = [(one.line, one.what, one.mend) for one in problems(file, text)]
+    found = [(one.line, one.what, one.hint) for one in problems(file, text)]
     assert found == [
         (1, "unknown key aips", "did you mean apis?"),
         (2, "unknown key idle", "did you mean timeouts.idle?"),
@@ -374,7 +374,7 @@ def test_a_file_that_is_not_toml(
     found = problem(file, text)
     assert (found.file, found.line, found.column) == (str(file), line, column)
     assert found.what.startswith(what)
-    assert found.mend
+    assert found.hint
 
 
 def test_a_file_without_end_is_not_read_to_it() -> None:
@@ -593,7 +593,7 @@ def test_only_asymmetric_algorithms_can_be_allowed(file: Path, name: str) -> Non
     elif name.lower() == "none":
         assert "never accepted" in found.what
     else:
-        assert "ES256, ES384, ES512, EdDSA, PS256" in found.mend
+        assert "ES256, ES384, ES512, EdDSA, PS256" in found.hint
 
 
 @pytest.mark.parametrize(
@@ -639,8 +639,8 @@ def test_the_default_password_is_refused_where_others_can_reach_it(
         " still has the default password"
     )
     variable = f"TRIO_GW_{table.upper()}_USERS_0_PASSWORD"
-    assert variable in found.mend
-    assert f"[[{table}.users]]" in found.mend
+    assert variable in found.hint
+    assert f"[[{table}.users]]" in found.hint
     # Any of these makes it fine.
     text = f"[listen]\n{listener} = '{address}'\n"
     read(file, text, **{variable: "long"})
@@ -664,7 +664,7 @@ def test_the_variable_for_the_right_user_is_named(file: Path) -> None:
     assert found.file == "TRIO_GW_LISTEN_HTTP"
     assert "listen.http and listen.https can be reached" in found.what
     assert "user 'b'" in found.what
-    assert "TRIO_GW_TESTKEY_USERS_1_PASSWORD" in found.mend
+    assert "TRIO_GW_TESTKEY_USERS_1_PASSWORD" in found.hint
 
 
 # --- warnings ---

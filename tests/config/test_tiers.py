@@ -59,7 +59,7 @@ T = '[tiers."t"]\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "what", "mend"),
+    ("text", "line", "what", "hint"),
     [
         (T, 1, "tiers.t has neither events nor bytes", "events = 5"),
         (T + "events = 1\nbytes = 1", 1, "tiers.t has both events and bytes", "events = 5"),
@@ -85,7 +85,7 @@ T = '[tiers."t"]\n'
     ],
 )
 def test_what_is_wrong_with_them(
-    tmp_path: Path, text: str, line: int, what: str, mend: str
+    tmp_path: Path, text: str, line: int, what: str, hint: str
 ) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(text)
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_them(
     problem = error.value.problems[0]
     assert (problem.file, problem.line) == (str(file), line)
     assert what in problem.what
-    assert mend in problem.mend
+    assert hint in problem.hint
 
 
 def test_too_many_of_them(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_unknown_tiers_are_warned_about() -> None:
     assert 'data.apiThrottlingPolicy: the tier "Nobody\'sTier" is not known here' in one.what
     assert "topic /a: the tier 'Gone' is not known here, so nothing is limited" in two.what
     assert {one.severity, two.severity} == {"warning"}
-    assert '[tiers."Gone"]' in two.mend
+    assert '[tiers."Gone"]' in two.hint
     compiled = compile_snapshots([{"t": found}], (), known_tiers={"Gone": 1})
     assert one in compiled.problems
     assert two not in compiled.problems

@@ -153,7 +153,7 @@ def encrypted(cert: trustme.LeafCert) -> bytes:
         ("huge", "mg.pem: the certificate is larger than 1 MiB"),
     ],
 )
-async def test_what_cannot_be_used_leaves_the_old_one_until_it_is_mended(
+async def test_what_cannot_be_used_leaves_the_old_one_until_it_is_fixed(
     nursery: trio.Nursery,
     tmp_path: Path,
     ca: trustme.CA,

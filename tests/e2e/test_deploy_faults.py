@@ -164,7 +164,7 @@ def rows(gateway: RunningGateway) -> list[Any]:
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "folder"])
-async def test_a_zip_is_served_again_when_it_is_mended(
+async def test_a_zip_is_served_again_when_it_is_fixed(
     base: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setattr(deployed, "AGAIN", 0.1)

@@ -125,7 +125,7 @@ async def test_a_broken_commit_changes_nothing_and_says_why(
     first, *rest = problems(gateway)
     assert first == (
         f"{repository.url}: commit {bad[:12]} of branch main is not taken up: 1 error in it;"
-        ' push one that mends them, or set git.broken = "skip";'
+        ' push one that fixes them, or set git.broken = "skip";'
         f" commit {good[:12]} is still served"
     )
     assert [one for one in rest if one.startswith(f"git@{bad[:12]}/pets/api.yaml:")] == rest

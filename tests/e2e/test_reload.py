@@ -75,7 +75,7 @@ async def test_broken_project_keeps_its_last_good_version(
     (problem,) = gateway.running.catalog.problems
     assert problem.file == "apis/one/api.yaml"
     assert problem.line in (2, 3)
-    assert problem.mend
+    assert problem.hint
     assert await status(gateway, "/one/1.0.0/t") == 101
     (project / "api.yaml").write_text(json.dumps(good))
     with trio.fail_after(2):

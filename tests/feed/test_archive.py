@@ -167,7 +167,7 @@ def refused(data: bytes) -> UnusableError:
         assert problem.file.startswith("apis/Chat.zip")
         assert problem.severity == "error"
         assert problem.what
-        assert problem.mend
+        assert problem.hint
         assert str(problem).isprintable()
         assert len(str(problem)) < 1000
     return caught.value

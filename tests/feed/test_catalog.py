@@ -269,7 +269,7 @@ async def test_of_two_with_one_id_the_earlier_origin_wins(
     assert problem.severity == "error"
     assert "id same" in problem.what
     assert "apis/Z" in problem.what
-    assert problem.mend
+    assert problem.hint
 
 
 async def test_of_two_with_one_title_the_first_folder_wins(applied: Applied) -> None:

@@ -471,7 +471,7 @@ async def test_an_incomplete_project_keeps_its_last_good_version(root: Path) -> 
         assert len(following.snapshots) == 2
 
 
-async def test_a_broken_project_keeps_serving_and_is_reported_until_it_is_mended(
+async def test_a_broken_project_keeps_serving_and_is_reported_until_it_is_fixed(
     root: Path,
 ) -> None:
     project = make(root, "A", "Gold")
@@ -482,7 +482,7 @@ async def test_a_broken_project_keeps_serving_and_is_reported_until_it_is_mended
         snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
         assert snapshot.tiers == {"A": "Gold", "B": "Unlimited"}
         assert snapshot.problems[0].file.startswith("apis/A")
-        assert snapshot.problems[0].mend
+        assert snapshot.problems[0].hint
         os.utime(project / "api.yaml")
         await following.mark()
         assert following.last.problems == snapshot.problems

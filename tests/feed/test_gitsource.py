@@ -470,7 +470,7 @@ async def test_another_folder_of_the_same_commit(
     await served.serving("cats")
 
 
-async def test_nothing_of_the_old_repository_mends_the_new_one(
+async def test_nothing_of_the_old_repository_fixes_the_new_one(
     nursery: trio.Nursery, tmp_path: Path, repository: Repository
 ) -> None:
     other = Repository(tmp_path / "other")

@@ -42,7 +42,7 @@ READ += " rights\nand the repository exists.\n"
 def test_causes(said: str, cause: str) -> None:
     error = explain(said, "fetch", 128)
     assert cause in error.what
-    assert error.mend
+    assert error.hint
     assert error.passing
     assert "Please make sure" not in error.what
     assert "Could not read from remote repository" not in error.what

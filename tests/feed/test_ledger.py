@@ -27,7 +27,7 @@ def project(name: str) -> ApiProject:
 
 
 def fault(name: str) -> Problem:
-    return Problem(f"apis/{name}", 0, 0, "is broken", "mend it")
+    return Problem(f"apis/{name}", 0, 0, "is broken", "fix it")
 
 
 def good(name: str, number: int) -> Reading:

@@ -49,7 +49,7 @@ def signature(root: Path, name: str) -> walk.Signature:
 def only(problems: tuple[Problem, ...]) -> Problem:
     (problem,) = problems
     assert problem.what
-    assert problem.mend
+    assert problem.hint
     return problem
 
 

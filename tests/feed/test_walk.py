@@ -113,8 +113,8 @@ def test_a_place_is_told_by_device_and_inode(root: Path) -> None:
 
 def test_problems_name_the_path_inside_and_their_weight(root: Path) -> None:
     found = Walk(place_of(str(root)), "apis/Echo")
-    found.report("", "is odd", "mend it")
-    found.report("a/b", "is odd", "mend it", "warning")
+    found.report("", "is odd", "fix it")
+    found.report("a/b", "is odd", "fix it", "warning")
     assert [(each.file, each.severity) for each in found.problems] == [
         ("apis/Echo", "error"),
         ("apis/Echo/a/b", "warning"),
@@ -131,9 +131,9 @@ def test_names_of_octets() -> None:
 
 
 def test_what_the_system_says_of_a_file() -> None:
-    what, mend = walk.unreadable(PermissionError(13, "no", "secret/path"))
+    what, hint = walk.unreadable(PermissionError(13, "no", "secret/path"))
     assert what == "cannot be read (Permission denied)"
-    assert mend
+    assert hint
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def refused(data: bytes) -> str:
     assert not isinstance(caught.value, IncompleteError)
     (problem,) = caught.value.problems
     assert problem.file == "apis/x.zip"
-    assert problem.mend
+    assert problem.hint
     return problem.what
 
 
@@ -118,7 +118,7 @@ def test_a_file_that_shrinks_is_incomplete() -> None:
 
 
 def test_names_in_problems_are_printable_and_short() -> None:
-    problem = opened(packed()).problem("what\n", "mend", "a\x1b" + "b" * 500)
+    problem = opened(packed()).problem("what\n", "hint", "a\x1b" + "b" * 500)
     assert str(problem).isprintable()
     assert len(problem.file) < 300
 

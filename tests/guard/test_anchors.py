@@ -57,7 +57,7 @@ def test_what_cannot_be_used_is_named_with_its_file(tmp_path: Path, data: bytes,
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / "all" / "bad.pem")
     assert text in problem.what
-    assert problem.mend
+    assert problem.hint
 
 
 def test_a_missing_file_and_an_empty_folder_are_told(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_faulty_line_is_named_and_the_others_count(line: bytes) -> None:
     conditions, (problem,) = parse(b"user=one\n" + line + b"\nuser=two\n", "denied.txt")
     assert [made.key for made in conditions] == ["one@carbon.super", "two@carbon.super"]
     assert (problem.file, problem.line) == ("denied.txt", 2)
-    assert problem.mend
+    assert problem.hint
     assert len(problem.what) < 300
 
 
@@ -105,7 +105,7 @@ def test_any_octets_are_conditions_or_problems(data: bytes) -> None:
     assert len(denials) <= len(conditions)
     for problem in problems:
         assert problem.what
-        assert problem.mend
+        assert problem.hint
         assert str(problem).isprintable()
     for made in conditions:
         assert str(made)

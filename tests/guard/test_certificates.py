@@ -49,7 +49,7 @@ def problem_of(call: object, *arguments: object) -> Problem:
     with pytest.raises(UnusableError) as caught:
         call(*arguments)
     (problem,) = caught.value.problems
-    assert problem.mend
+    assert problem.hint
     return problem
 
 

@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_used_is_a_problem(
     (problem,) = caught.value.problems
     assert problem.file == str(tmp_path / "file")
     assert what in problem.what
-    assert problem.mend
+    assert problem.hint
 
 
 def test_all_files_that_cannot_be_used_are_reported_together(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_faulty_line_is_named_and_the_others_count(line: bytes) -> None:
     revoked, (problem,) = parse(b"one\n" + line + b"\ntwo\n", "revoked.txt")
     assert revoked.tokens == {"one", "two"}
     assert (problem.file, problem.line) == ("revoked.txt", 2)
-    assert problem.mend
+    assert problem.hint
 
 
 def test_faults_are_bounded() -> None:

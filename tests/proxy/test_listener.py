@@ -52,7 +52,7 @@ async def test_port_in_use_is_said_and_nothing_stays_bound() -> None:
     (problem,) = refused.value.problems
     assert problem.file == "listen.https"
     assert problem.what == f"cannot listen on localhost:{port}: Address already in use"
-    assert problem.mend.startswith("stop the program that holds the port")
+    assert problem.hint.startswith("stop the program that holds the port")
     close(taken)
     close(bind("http", "localhost", port))
 
@@ -63,7 +63,7 @@ async def test_address_of_another_machine(host: str) -> None:
         bind("http", host, 0)
     (problem,) = refused.value.problems
     assert host in problem.what
-    assert problem.mend
+    assert problem.hint
 
 
 async def test_ipv4_only_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -390,7 +390,7 @@ def test_a_base_path_claimed_twice() -> None:
     assert problem.file == "second-1.0.0"
     assert "first:1.0.0" in problem.what
     assert "/ctx/1.0.0 on localhost" in problem.what
-    assert problem.mend
+    assert problem.hint
 
 
 def test_two_default_versions() -> None:

@@ -14,5 +14,5 @@ def read(text: str, *, lone: bool = False) -> tuple[asyncapi.Definition, Problem
     definition = asyncapi.read(findings, lone=lone)
     for problem in findings.problems:
         assert problem.file == "Definitions/asyncapi.yaml"
-        assert problem.mend
+        assert problem.hint
     return definition, [(each.line, each.severity, each.what) for each in findings.problems]

@@ -37,7 +37,7 @@ def outcome(case: Path) -> dict[str, Any]:
                 "place": f"{problem.file}:{problem.line}:{problem.column}",
                 "severity": problem.severity,
                 "what": problem.what,
-                "mend": problem.mend,
+                "hint": problem.hint,
             }
             for problem in (*contents.problems, *loaded.problems, *conflicts)
         ],

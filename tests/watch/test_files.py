@@ -50,7 +50,7 @@ class Texts:
             what = f"cannot be read: {error.strerror}"
             raise UnusableError([Problem(str(self.paths[0]), 0, 0, what)]) from None
         if BROKEN in text:
-            raise UnusableError([Problem(str(self.paths[0]), 0, 0, "is broken", "mend it")])
+            raise UnusableError([Problem(str(self.paths[0]), 0, 0, "is broken", "fix it")])
         if text == "bug":
             raise ZeroDivisionError
         return text
@@ -147,7 +147,7 @@ async def test_a_broken_file_changes_nothing_and_is_told_once(
     await nursery.start(partial(keep_loaded, [texts.item()], grace=0.0, retry=0.01))
     write(file, BROKEN)
     text = await said.wait("is broken")
-    assert text == f"{file}: is broken; mend it; what was read before stays in use"
+    assert text == f"{file}: is broken; fix it; what was read before stays in use"
     before = texts.loads
     with trio.fail_after(10):
         while texts.loads < before + 3:

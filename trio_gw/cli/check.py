@@ -176,14 +176,14 @@ def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
             names = topics.setdefault(route.api.folder, [])
             if route.topic.name not in names:
                 names.append(route.topic.name)
-    mend = "name who signs them in `[api_key] issuer`, or ask for something else"
+    hint = "name who signs them in `[api_key] issuer`, or ask for something else"
     return [
         Problem(
             folder,
             0,
             0,
             f"API keys are asked for, but none is accepted: {', '.join(names[:5])}",
-            mend,
+            hint,
             severity="warning",
         )
         for folder, names in topics.items()
@@ -198,9 +198,9 @@ def _check_denials(settings: Settings, base: Path, table: RouteTable) -> list[Pr
     except UnusableError as error:
         return list(error.problems)
     served = {route.api.base_path for *_, route in table.rows()}
-    mend = "write the base path with the version, as `trio-gw routes` shows it"
+    hint = "write the base path with the version, as `trio-gw routes` shows it"
     return [*problems] + [
-        Problem(str(path), 0, 0, f"{one} is denied, but no such API is there", mend, "warning")
+        Problem(str(path), 0, 0, f"{one} is denied, but no such API is there", hint, "warning")
         for one in conditions
         if one.kind == "api" and one.key not in served
     ]

@@ -61,8 +61,8 @@ def coloured(problem: Problem) -> str:
     place = f"{problem.file}:{problem.line}" if problem.line else problem.file
     warning = problem.severity == "warning"
     colour, word = (_YELLOW, "warning") if warning else (_RED, "error")
-    mend = f"; {_GREEN}{escape(problem.mend)}{_PLAIN}" if problem.mend else ""
-    return f"{_BOLD}{escape(place)}{_PLAIN}: {colour}{word}{_PLAIN}: {escape(problem.what)}{mend}"
+    hint = f"; {_GREEN}{escape(problem.hint)}{_PLAIN}" if problem.hint else ""
+    return f"{_BOLD}{escape(place)}{_PLAIN}: {colour}{word}{_PLAIN}: {escape(problem.what)}{hint}"
 
 
 def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:

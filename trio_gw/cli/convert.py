@@ -53,14 +53,14 @@ def _read(path: Path) -> str:
             data = file.read(MAX_SIZE + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
-        what, mend = f"the file cannot be read: {error.strerror}", "name another file"
+        what, hint = f"the file cannot be read: {error.strerror}", "name another file"
     except UnicodeDecodeError:
-        what, mend = "the file is not UTF-8 text", "save the file as UTF-8"
+        what, hint = "the file is not UTF-8 text", "save the file as UTF-8"
     else:
         if len(data) <= MAX_SIZE:
             return text.replace("\r\n", "\n")
-        what, mend = f"the file has more than {MAX_SIZE:,} bytes", "is it the right one?"
-    raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+        what, hint = f"the file has more than {MAX_SIZE:,} bytes", "is it the right one?"
+    raise UnusableError([Problem(str(path), 0, 0, what, hint)])
 
 
 def _write(path: Path, text: str) -> None:
@@ -70,9 +70,9 @@ def _write(path: Path, text: str) -> None:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        what, mend = "this exists already", "name another file, or remove it"
+        what, hint = "this exists already", "name another file, or remove it"
     except OSError as error:
-        what, mend = f"the file cannot be written: {error.strerror}", "name another place"
+        what, hint = f"the file cannot be written: {error.strerror}", "name another place"
     else:
         return
-    raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+    raise UnusableError([Problem(str(path), 0, 0, what, hint)])

@@ -43,7 +43,7 @@ EVERYTHING = "/*"
 
 
 class UsageError(Exception):
-    """The command line asks for something that cannot be; says what, and how to mend it."""
+    """The command line asks for something that cannot be; says what, and how to fix it."""
 
 
 class Source(NamedTuple):
@@ -193,7 +193,7 @@ def _planned(options: argparse.Namespace, source: Source | None) -> Planned:
         try:
             endpoint.parse(options.backend)
         except WrongError as error:
-            raise UsageError(f"--backend: {error.what}; {error.mend}") from None
+            raise UsageError(f"--backend: {error.what}; {error.hint}") from None
     if source is None:
         if not plan.production:
             raise UsageError("the API has no backend; add --backend, such as --backend ws://…")
@@ -258,10 +258,10 @@ def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProjec
             problem = msgspec.structs.replace(problem, file=str(source.path), line=line)
         elif problem.severity == "error":
             option = "--topic: " if "/Definitions/" in problem.file else ""
-            mend = problem.mend
+            hint = problem.hint
             if "`version`" in problem.what:
-                mend += "; or name another with --version"
-            raise UsageError(f"{option}{problem.what}; {mend}")
+                hint += "; or name another with --version"
+            raise UsageError(f"{option}{problem.what}; {hint}")
         found.append(problem)
     if loaded.project is None:
         raise UnusableError(found)
@@ -274,8 +274,8 @@ def _write(files: dict[str, str], output: Path) -> None:
     aside = output.parent / f".init-{secrets.token_hex(8)}"
     try:
         if os.path.lexists(output):
-            what, mend = "this exists already", "name another folder with --output, or remove it"
-            raise UnusableError([Problem(str(output), 0, 0, what, mend)])
+            what, hint = "this exists already", "name another folder with --output, or remove it"
+            raise UnusableError([Problem(str(output), 0, 0, what, hint)])
         output.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
         try:
@@ -289,8 +289,8 @@ def _write(files: dict[str, str], output: Path) -> None:
             raise
     except OSError as error:
         what = f"the project cannot be written: {error.strerror}"
-        mend = "choose another place with --output"
-        raise UnusableError([Problem(str(output), 0, 0, what, mend)]) from None
+        hint = "choose another place with --output"
+        raise UnusableError([Problem(str(output), 0, 0, what, hint)]) from None
 
 
 def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, ...]:

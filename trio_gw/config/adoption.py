@@ -98,11 +98,11 @@ class _Reader:
             found.append((text, ("channels", key)))
         return found
 
-    def problem(self, path: Path, what: str, mend: str, *, error: bool = False) -> Problem:
+    def problem(self, path: Path, what: str, hint: str, *, error: bool = False) -> Problem:
         line, column = self.findings.document.place(path)
         severity = "error" if error else "warning"
         file = self.findings.document.file
-        return Problem(file, line, column, printable(what), printable(mend), severity)  # type: ignore[arg-type]
+        return Problem(file, line, column, printable(what), printable(hint), severity)  # type: ignore[arg-type]
 
 
 def choose(found: Document, major: int, *, named: str = "", backend: str = "") -> Choice:
@@ -136,8 +136,8 @@ def choose(found: Document, major: int, *, named: str = "", backend: str = "") -
         for side, one in used.items()
     }
     if faults := [each for each in findings.problems if each.severity == "error"]:
-        mend = "; or add --backend wss://…"
-        raise UnusableError([msgspec.structs.replace(e, mend=e.mend + mend) for e in faults])
+        hint = "; or add --backend wss://…"
+        raise UnusableError([msgspec.structs.replace(e, hint=e.hint + hint) for e in faults])
     production, sandbox = (str(urls.get(side) or "") for side in servers.SIDES)
     return Choice(production, sandbox, chosen.name, problems)
 
@@ -178,10 +178,10 @@ def _no_websocket(reader: _Reader, every: list[Server]) -> Problem:
         for one in every[:MAX_NAMES]
     )
     what = f"no WebSocket server: {shown}; this gateway serves WebSocket APIs"
-    mend = "if there is a WebSocket endpoint, add --backend wss://…"
+    hint = "if there is a WebSocket endpoint, add --backend wss://…"
     if any(one.protocol.casefold().startswith("websocket") for one in every):
-        mend = f"write `ws` or `wss` as the `protocol`; or {mend}"
-    return reader.problem(("servers", every[0].name), what, mend, error=True)
+        hint = f"write `ws` or `wss` as the `protocol`; or {hint}"
+    return reader.problem(("servers", every[0].name), what, hint, error=True)
 
 
 def _remarks(reader: _Reader, one: Server) -> tuple[Problem, ...]:
@@ -254,14 +254,14 @@ def names(found: Document, major: int, choice: Choice) -> Names:
         if not unknown or len(unknown) < len(mine):
             return Names(left_out=left_out)
         what = "no channel has an address, so all are one connection to the server's own URL"
-        mend = "write `address: /…` if clients ask for a path"
-        problem = reader.problem(("channels",), what, mend)
+        hint = "write `address: /…` if clients ask for a path"
+        problem = reader.problem(("channels",), what, hint)
         return Names(extensions.SUBJECTS, left_out, problems=(problem,))
     texts = [name for name, _ in odd if not channel_name.is_url(name)]
-    mend = "write its path alone; name its host in `servers`, or with --backend"
+    hint = "write its path alone; name its host in `servers`, or with --backend"
     problems = tuple(
         reader.problem(
-            path, f"the channel `{name[:80]}` is a whole URL: only its path counts", mend
+            path, f"the channel `{name[:80]}` is a whole URL: only its path counts", hint
         )
         for name, path in odd
         if channel_name.is_url(name) and texts
@@ -273,8 +273,8 @@ def names(found: Document, major: int, choice: Choice) -> Names:
     more = f" and {len(texts) - MAX_NAMES} more" if len(texts) > MAX_NAMES else ""
     what = f"{shown}{more} {'is no path' if len(texts) == 1 else 'are no paths'}: subjects of one"
     what += " connection, served as the topic `/` at the server's own URL"
-    mend = "write `/` in front of a name that is a path"
-    problem = reader.problem(odd[0][1], what, mend)
+    hint = "write `/` in front of a name that is a path"
+    problem = reader.problem(odd[0][1], what, hint)
     return Names(extensions.SUBJECTS, left_out, (), (problem, *problems))
 
 

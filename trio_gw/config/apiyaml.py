@@ -124,8 +124,8 @@ def read(findings: Findings) -> Declared:
         tiers=_tiers(data.operations),
     )
     if findings.document.value(("data",)) is None:
-        mend = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"
-        findings.error(("data",), "`data` is missing", mend)
+        hint = "put `name`, `version`, `context`, `type` and `endpointConfig` below `data:`"
+        findings.error(("data",), "`data` is missing", hint)
     _check_kind(declared, findings)
     if declared.foreign:
         return declared
@@ -204,16 +204,16 @@ def _check_base_path(data: _Data, findings: Findings) -> None:
     ):
         if not value.strip() or findings.spoilt(("data", key)) or _BASE_PATH.fullmatch(text):
             continue
-        mend = "use letters, digits and `~ / _ . -`"
+        hint = "use letters, digits and `~ / _ . -`"
         if key == "context":
-            mend = f"begin with `/`; {mend}"
+            hint = f"begin with `/`; {hint}"
         if "{version}" in value:
-            mend = "remove `{version}`: the version is always added after the context"
+            hint = "remove `{version}`: the version is always added after the context"
         findings.error(
             ("data", key),
             "invalid basepath. Does not start with / or includes invalid characters:"
             f" `{key}` is `{value[:80]}`",
-            mend,
+            hint,
         )
     if data.context.endswith("/"):
         findings.warn(

@@ -92,8 +92,8 @@ def _root(findings: Findings) -> extensions.Root:
     if root.channel_names in ("", extensions.PATHS, extensions.SUBJECTS):
         return root
     what = f"`{extensions.CHANNEL_NAMES}` is `{root.channel_names[:40]}`"
-    mend = f"write `{extensions.PATHS}` or `{extensions.SUBJECTS}`"
-    findings.error((extensions.CHANNEL_NAMES,), what, mend)
+    hint = f"write `{extensions.PATHS}` or `{extensions.SUBJECTS}`"
+    findings.error((extensions.CHANNEL_NAMES,), what, hint)
     return msgspec.structs.replace(root, channel_names="")
 
 
@@ -159,6 +159,6 @@ def _asked_by_servers(
     other = asked.get("sandbox", requirements.NOTHING)
     if other.given and other != asked["production"]:
         what = "`security` of the sandbox server differs from production's: not read"
-        mend = "give both servers the same `security`, or the topics `x-scopes` of their own"
-        findings.warn((*roles["sandbox"], "security"), what, mend)
+        hint = "give both servers the same `security`, or the topics `x-scopes` of their own"
+        findings.warn((*roles["sandbox"], "security"), what, hint)
     return asked["production"]

@@ -184,8 +184,8 @@ def _how(targets: list[tuple[Path, _Target]], findings: Findings) -> tuple[float
     count = (config.retry_time_out or "").strip()
     if count and (not _INTEGER.fullmatch(count) or int(count) < 0):
         what = f"`retryTimeOut` is not a number of retries ({count[:40]!r}): nothing is retried"
-        mend = 'write a count from 0 on, like "2"; despite its name it is no time'
-        findings.warn((*path, "retryTimeOut"), what, mend)
+        hint = 'write a count from 0 on, like "2"; despite its name it is no time'
+        findings.warn((*path, "retryTimeOut"), what, hint)
         return timeout, 0
     return timeout, int(count or 0)
 
@@ -208,8 +208,8 @@ def _basic(side: str, blocks: _Securities | None, findings: Findings) -> BasicAu
         what += " called without it"
         if not kind:
             what = f"`endpoint_security` has no `type`, so it has no effect on {side} backends"
-        mend = "write `type: BASIC` with `username` and `password`, or `enabled: false`"
-        findings.warn((*path, "type"), what, mend)
+        hint = "write `type: BASIC` with `username` and `password`, or `enabled: false`"
+        findings.warn((*path, "type"), what, hint)
         return None
     basic = BasicAuth(block.username, block.password)
     try:

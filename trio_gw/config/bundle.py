@@ -94,8 +94,8 @@ class _Bundler:
             what = f"`$ref` leads out of the document's folder, and is not followed: `{first[:80]}`"
             if count > 1:
                 what = f"{what}, and {count - 1} more"
-            mend = "copy the file below the document's folder, and refer to it there"
-            self._problems.append(Problem(self._shown, line, 0, what, mend, "warning"))
+            hint = "copy the file below the document's folder, and refer to it there"
+            self._problems.append(Problem(self._shown, line, 0, what, hint, "warning"))
         return self._problems
 
     def _turned(self, key: str, node: Node, file: str) -> Node:
@@ -142,8 +142,8 @@ class _Bundler:
             self._read_files[file] = document.read(self._read(file), shown, whole=True).root
         except OSError as error:
             what = f"the document refers to this file, which cannot be read: {error.strerror}"
-            mend = "copy it there, or remove the `$ref`"
-            self._problems.append(Problem(shown, 0, 0, what, mend, "warning"))
+            hint = "copy it there, or remove the `$ref`"
+            self._problems.append(Problem(shown, 0, 0, what, hint, "warning"))
             return False
         except UnusableError as error:
             self._problems += [

@@ -88,10 +88,10 @@ def read(data: bytes, subject: str) -> tuple[str, ...]:
         return tuple(found)
     if not data.strip(b"\0 \t\r\n"):
         raise CutError(f"{subject}: it is empty", "copy the whole file, or remove it")
-    mend = "save it in PEM format: text from `-----BEGIN CERTIFICATE-----` on"
+    hint = "save it in PEM format: text from `-----BEGIN CERTIFICATE-----` on"
     if data.startswith(b"\x30"):  # how every certificate in binary form begins
-        mend = "convert it: `openssl x509 -inform der -in old.crt -out new.crt`"
-    raise WrongError(f"{subject}: it is not in PEM format", mend)
+        hint = "convert it: `openssl x509 -inform der -in old.crt -out new.crt`"
+    raise WrongError(f"{subject}: it is not in PEM format", hint)
 
 
 def _normal(body: bytes, subject: str) -> str:
@@ -132,7 +132,7 @@ def trust(
         try:
             backend = without_slash(endpoint.parse(entry.endpoint))
         except WrongError as error:
-            findings.warn((*path, "endpoint"), f"`endpoint`: {error.what}: not used", error.mend)
+            findings.warn((*path, "endpoint"), f"`endpoint`: {error.what}: not used", error.hint)
             continue
         if (backend, name) not in put:
             put.add((backend, name))

@@ -69,11 +69,11 @@ def read(findings: Findings, rules: topic.Rules) -> tuple[Topic, ...]:
     topics.end()
     if not topics.found and not findings.spoilt(("channels",)):
         what = "no topic: there is no channel with `publish` or `subscribe`"
-        mend = "add a channel, for example `/chat:` with `publish: {}` below it"
+        hint = "add a channel, for example `/chat:` with `publish: {}` below it"
         if rules.schemes.version[0] == 3:
             what = "no topic: there is no channel with an address and an operation"
-            mend = "give a channel an `address`, and name it as the `channel` of an operation"
-        findings.error(("channels",), what, mend)
+            hint = "give a channel an `address`, and name it as the `channel` of an operation"
+        findings.error(("channels",), what, hint)
     return tuple(topics.found.values())
 
 
@@ -86,8 +86,8 @@ def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
         }
         if any(found.address is not None for found in channels.values()):
             what = "there are no `operations`: every channel with an address is a topic"
-            mend = "add `operations`, each with an `action` and a `channel`"
-            findings.warn(("channels",), what, mend)
+            hint = "add `operations`, each with an `action` and a `channel`"
+            findings.warn(("channels",), what, hint)
     else:
         operations = _operations(findings, root.operations or {}, channels)
     subjects = rules.root.channel_names == extensions.SUBJECTS
@@ -175,11 +175,11 @@ class _Topics:
 
     def _discard(self, name: str, path: Path) -> None:
         what = f"the channel `{name[:80]}` has neither `publish` nor `subscribe`: discarded"
-        mend = "add `publish: {}` below it, or remove the channel"
+        hint = "add `publish: {}` below it, or remove the channel"
         if self._rules.schemes.version[0] == 3:
             what = f"no operation uses the channel `{name[:80]}`: discarded"
-            mend = "add an operation with `action: receive` or `send` for it, or remove it"
-        self._findings.warn(path, what, mend)
+            hint = "add an operation with `action: receive` or `send` for it, or remove it"
+        self._findings.warn(path, what, hint)
 
     def _warn_silent(self, name: str, sides: dict[str, list[Path]]) -> None:
         words = ("publish", "subscribe")
@@ -209,8 +209,8 @@ def _operations(
         side = _SIDES.get(operation.action)
         if side is None and not findings.spoilt((*path, "action")):
             what = f"the operation `{key[:80]}` has no `action` that is known"
-            mend = "write `action: receive` for what clients publish, `action: send` for the rest"
-            findings.error((*path, "action"), what, mend)
+            hint = "write `action: receive` for what clients publish, `action: send` for the rest"
+            findings.error((*path, "action"), what, hint)
         channel = _channel(findings, key, operation.channel.target, channels)
         if side is not None and channel is not None:
             found.setdefault(channel, {}).setdefault(side, []).append(path)
@@ -224,9 +224,9 @@ def _channel(
     if findings.spoilt(path) or findings.spoilt(("channels",)):
         return None
     subject = f"the channel of the operation `{key[:80]}`"
-    mend = "write `$ref: '#/channels/name'`, with `~1` for `/` in the name"
+    hint = "write `$ref: '#/channels/name'`, with `~1` for `/` in the name"
     if not reference:
-        findings.error(path, f"{subject} is not named by a `$ref`", mend)
+        findings.error(path, f"{subject} is not named by a `$ref`", hint)
         return None
     try:
         steps = references.pointer(reference)
@@ -245,5 +245,5 @@ def _channel(
         findings.error((*path, "$ref"), what, "write `$ref: '#/channels/name'`")
         return None
     what = f"{subject} is not in this file: `{reference[:80]}`"
-    findings.error((*path, "$ref"), what, mend)
+    findings.error((*path, "$ref"), what, hint)
     return None

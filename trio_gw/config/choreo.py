@@ -60,7 +60,7 @@ def convert(text: str, file: str) -> Converted:
         place = _PLACE.search(said)
         line = int(place[1]) if place and place[1] else len(text.splitlines())
         what = f"not valid TOML: {_PLACE.sub('', said)}"
-        problem = Problem(file, line, 0, what, "mend it first")
+        problem = Problem(file, line, 0, what, "fix it first")
         raise UnusableError([problem]) from None
 
 
@@ -84,9 +84,9 @@ class _Conversion:
         self._settle_issuers()
         self._settle_git()
         while fault := self._values.fault():
-            where, what, mend = fault
-            if not self._discard(where, what, mend) and not self._values.forget(where):
-                raise UnusableError([Problem(self._file, 0, 0, what, mend)])
+            where, what, hint = fault
+            if not self._discard(where, what, hint) and not self._values.forget(where):
+                raise UnusableError([Problem(self._file, 0, 0, what, hint)])
         built = self._values.built()
 
         def origin(path: KeyPath) -> str:
@@ -196,17 +196,17 @@ class _Conversion:
             why = "a username is given, so it had no effect there either"
             self._discard(("git", "ssh_key"), why, "leave it out")
 
-    def _discard(self, where: KeyPath, what: str, mend: str) -> bool:
+    def _discard(self, where: KeyPath, what: str, hint: str) -> bool:
         gone = self._values.discard(where)
         for origin in (origin for value in gone for origin in value.origins):
-            self._note(origin, f"{dotted(origin)} is not taken over: {what}", mend)
+            self._note(origin, f"{dotted(origin)} is not taken over: {what}", hint)
         return bool(gone)
 
-    def _note(self, path: KeyPath, what: str, mend: str) -> None:
+    def _note(self, path: KeyPath, what: str, hint: str) -> None:
         known = (path[:end] for end in range(len(path), 0, -1))
         line = next((self._lines[each] for each in known if each in self._lines), 0)
         self._problems.append(
-            Problem(self._file, line, 0, printable(what), printable(mend), "warning")
+            Problem(self._file, line, 0, printable(what), printable(hint), "warning")
         )
 
 

@@ -133,7 +133,7 @@ class Values:
             path = path[: inside[0] + 1]
         while len(path) > 1 and path not in self._lists and not self._has(path):
             path = path[:-1]
-        return path, fault.what, fault.mend
+        return path, fault.what, fault.hint
 
     def _has(self, where: KeyPath) -> bool:
         return any(path[: len(where)] == where for path in self._found)

@@ -79,7 +79,7 @@ class Condition(msgspec.Struct, frozen=True):
 def condition(kind: Kind, text: str, *, invert: bool = False, reason: str = "") -> Condition:
     """Read a condition; only addresses can be inverted.
 
-    Raises ValueError with two texts: what is wrong, how to mend it.
+    Raises ValueError with two texts: what is wrong, how to fix it.
     """
     key = text.strip()
     if not key or len(key) > MAX_KEY or not key.isprintable():

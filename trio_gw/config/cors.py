@@ -60,7 +60,7 @@ class CorsFault(msgspec.Struct, frozen=True):
     field: str
     index: int
     what: str
-    mend: str
+    hint: str
 
 
 def faults(cors: Cors) -> Iterator[CorsFault]:
@@ -72,9 +72,9 @@ def faults(cors: Cors) -> Iterator[CorsFault]:
                 yield CorsFault(name, index, what, "letters, digits and - only")
     for index, origin in enumerate(cors.allow_origins):
         if not _ORIGIN.fullmatch(origin):
-            mend = 'write scheme and host, like "https://app.example", with * where any text may'
-            mend += ' stand, or "null"'
-            yield CorsFault("allow_origins", index, f"{origin[:80]!r} is not an origin", mend)
+            hint = 'write scheme and host, like "https://app.example", with * where any text may'
+            hint += ' stand, or "null"'
+            yield CorsFault("allow_origins", index, f"{origin[:80]!r} is not an origin", hint)
 
 
 def read(config: CorsConfiguration | None, findings: Findings) -> Cors | None:
@@ -92,7 +92,7 @@ def read(config: CorsConfiguration | None, findings: Findings) -> Cors | None:
     cors = Cors(allow_credentials=config.access_control_allow_credentials, **given)
     dropped: set[tuple[str, int]] = set()
     for fault in faults(cors):
-        findings.warn((*CONFIG, _KEYS[fault.field], fault.index), fault.what, fault.mend)
+        findings.warn((*CONFIG, _KEYS[fault.field], fault.index), fault.what, fault.hint)
         dropped.add((fault.field, fault.index))
     kept = {
         field: tuple(
@@ -106,7 +106,7 @@ def read(config: CorsConfiguration | None, findings: Findings) -> Cors | None:
     if cors.allow_credentials and "*" in cors.allow_origins:
         what = "credentials for every origin would let each web page act for its visitors: no"
         what += " credentials are allowed"
-        mend = "name the origins that may, instead of `*`"
-        findings.warn((*CONFIG, "accessControlAllowCredentials"), what, mend)
+        hint = "name the origins that may, instead of `*`"
+        findings.warn((*CONFIG, "accessControlAllowCredentials"), what, hint)
         cors = msgspec.structs.replace(cors, allow_credentials=False)
     return cors

@@ -142,11 +142,11 @@ def read(data: bytes, file: str, *, whole: bool = False) -> Document:
         _feed_yaml(text, builder)
     root = builder.root
     if root is None or (isinstance(root, Scalar) and root.plain and root.value is None):
-        mend = "copy the whole file, or remove it"
-        builder.refuse(0, 0, "the file is empty", mend, incomplete=True)
+        hint = "copy the whole file, or remove it"
+        builder.refuse(0, 0, "the file is empty", hint, incomplete=True)
     if isinstance(root, Scalar):
-        what, mend = "the file is one text without keys", "write `key: value` lines"
-        builder.refuse(root.line, root.column, what, mend, incomplete=True)
+        what, hint = "the file is one text without keys", "write `key: value` lines"
+        builder.refuse(root.line, root.column, what, hint, incomplete=True)
     if not isinstance(root, Mapping):
         builder.refuse(
             root.line,
@@ -175,9 +175,9 @@ def _decode(data: bytes, builder: Builder) -> str:
     if found:
         line, column = Lines(text).place(found.start())
         what = f"a control character (U+{ord(found[0]):04X}); is this a text file?"
-        mend = "remove it, or save the file as UTF-8 text"
+        hint = "remove it, or save the file as UTF-8 text"
         # Some ways of copying reserve the whole length first, so a file can end in zeros.
-        builder.refuse(line, column, what, mend, incomplete=text.endswith("\0"))
+        builder.refuse(line, column, what, hint, incomplete=text.endswith("\0"))
     return text
 
 
@@ -241,16 +241,16 @@ def _refuse_syntax(error: yaml.YAMLError, text: str, builder: Builder) -> NoRetu
     if "nesting depth" in said:
         # Newer parsers read ahead, and have a bound of their own behind ours.
         builder.refuse_depth(line, column)
-    what, mend = f"YAML syntax: {said}", "check indentation, brackets and quotes around this line"
+    what, hint = f"YAML syntax: {said}", "check indentation, brackets and quotes around this line"
     for words, meaning, remedy in _SYNTAX:
         if words in said:
-            what, mend = f"YAML syntax: {meaning}", remedy
+            what, hint = f"YAML syntax: {meaning}", remedy
     if "cannot start any token" in said and line:
         rest = lines[line - 1][column - 1 :]
         what = f"YAML syntax: a value cannot begin with `{rest[:1]}`"
-        mend = "put the value in quotes"
+        hint = "put the value in quotes"
         if rest.startswith("\t"):
-            what, mend = "YAML syntax: a tab in the indentation", "indent with spaces"
+            what, hint = "YAML syntax: a tab in the indentation", "indent with spaces"
     if any(_SLASHES.search(near) for near in lines[max(line - 2, 0) : line]):
-        mend = f"YAML comments start with `#`, not with `//`; or else {mend}"
-    builder.refuse(line, column, what, mend, incomplete=True)
+        hint = f"YAML comments start with `#`, not with `//`; or else {hint}"
+    builder.refuse(line, column, what, hint, incomplete=True)

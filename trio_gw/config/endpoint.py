@@ -102,8 +102,8 @@ def _check_name(host: str) -> None:
         known = is_address(host, 4)
     if not known:
         what = f"malformed endpoint: invalid host name `{host[:80]}`"
-        mend = "use letters, digits, dots and hyphens; write other scripts in their `xn--` form"
-        raise WrongError(what, mend)
+        hint = "use letters, digits, dots and hyphens; write other scripts in their `xn--` form"
+        raise WrongError(what, hint)
 
 
 def is_address(host: str, version: int) -> bool:

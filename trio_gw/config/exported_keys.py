@@ -155,6 +155,6 @@ def check(data: object, findings: Findings) -> None:
     for written, value in data.items():
         if (rule := known.get(written.casefold())) is None:
             continue
-        key, matters, what, mend = rule
+        key, matters, what, hint = rule
         if matters(value):
-            findings.warn(("data", written), f"`{key}` has no effect: {what}", mend)
+            findings.warn(("data", written), f"`{key}` has no effect: {what}", hint)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trio_gw.config.document import Document
     from trio_gw.config.nodes import Path
 
-# Of errors, and of warnings. Nobody mends more in one go; a hostile file could have thousands.
+# Of errors, and of warnings. Nobody fixes more in one go; a hostile file could have thousands.
 MAX_FINDINGS = 100
 
 
@@ -26,14 +26,14 @@ def printable(text: str) -> str:
 
 
 class WrongError(Exception):
-    """A value that cannot be used: what is wrong with it, and how to mend it.
+    """A value that cannot be used: what is wrong with it, and how to fix it.
 
     Raised by code that knows the value but not its place; whoever knows the place catches it.
     """
 
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, hint: str) -> None:
         self.what = what
-        self.mend = mend
+        self.hint = hint
         super().__init__(what)
 
 
@@ -48,19 +48,19 @@ class Findings:
         self._counts: Counter[str] = Counter()  # by severity
         self._left_off: Counter[str] = Counter()
 
-    def error(self, path: Path, what: str, mend: str) -> None:
+    def error(self, path: Path, what: str, hint: str) -> None:
         """Note a fault that keeps the project from being used."""
         self._spoilt.add(path)
         self._above.update(path[:end] for end in range(len(path)))
-        self._note(path, what, mend, "error")
+        self._note(path, what, hint, "error")
 
     def wrong(self, path: Path, subject: str, error: WrongError) -> None:
         """Note a fault that was found away from its place."""
-        self.error(path, f"{subject}: {error.what}", error.mend)
+        self.error(path, f"{subject}: {error.what}", error.hint)
 
-    def warn(self, path: Path, what: str, mend: str) -> None:
+    def warn(self, path: Path, what: str, hint: str) -> None:
         """Note a fault that the project can live with."""
-        self._note(path, what, mend, "warning")
+        self._note(path, what, hint, "warning")
 
     def spoilt(self, path: Path) -> bool:
         """Tell whether an error is known at, below or above this path.
@@ -75,27 +75,27 @@ class Findings:
     def problems(self) -> tuple[Problem, ...]:
         """All problems in the order of the file."""
         found = sorted(self._problems, key=lambda problem: (problem.line, problem.column))
-        file, mend = self.document.file, "mend those above first"
+        file, hint = self.document.file, "fix those above first"
         if more := self._left_off["error"]:
             what = f"{more} more problems are not shown"
-            found.append(Problem(file, 0, 0, what, mend))
+            found.append(Problem(file, 0, 0, what, hint))
         if more := self._left_off["warning"]:
             what = f"{more} more warnings are not shown"
-            found.append(Problem(file, 0, 0, what, mend, "warning"))
+            found.append(Problem(file, 0, 0, what, hint, "warning"))
         return tuple(found)
 
     def _note(
         self,
         path: Path,
         what: str,
-        mend: str,
+        hint: str,
         severity: Literal["error", "warning"],
     ) -> None:
         if self._counts[severity] == MAX_FINDINGS:
             self._left_off[severity] += 1
             return
         place = self.document.place(path)
-        what, mend = printable(what), printable(mend)
-        problem = Problem(self.document.file, *place, what, mend, severity)
+        what, hint = printable(what), printable(hint)
+        problem = Problem(self.document.file, *place, what, hint, severity)
         self._counts[severity] += problem not in self._problems
         self._problems[problem] = None

@@ -57,8 +57,8 @@ def _check_placeholders(text: str, parameters: frozenset[str]) -> None:
     for name in PLACEHOLDER.findall(text):
         if name not in parameters:
             known = ", ".join(f"`{{{each[:40]}}}`" for each in sorted(parameters)[:10])
-            mend = f"the channel has {known}" if known else "the channel has no parameters"
-            raise WrongError(f'invalid path param "{name[:80]}" in rewrite path', mend)
+            hint = f"the channel has {known}" if known else "the channel has no parameters"
+            raise WrongError(f'invalid path param "{name[:80]}" in rewrite path', hint)
 
 
 def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...] | None:

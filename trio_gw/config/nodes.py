@@ -162,11 +162,11 @@ class Builder:
         self._count = 0
 
     def refuse(
-        self, line: int, column: int, what: str, mend: str, *, incomplete: bool = False
+        self, line: int, column: int, what: str, hint: str, *, incomplete: bool = False
     ) -> NoReturn:
         """Give up on the document; `incomplete` when more of it may still be on its way."""
         kind = IncompleteError if incomplete else UnusableError
-        raise kind([Problem(self._file, line, column, printable(what), printable(mend))])
+        raise kind([Problem(self._file, line, column, printable(what), printable(hint))])
 
     def scalar(self, node: Scalar, anchor: str | None = None) -> None:
         """Add a scalar as the next item, key or value."""

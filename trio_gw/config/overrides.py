@@ -65,7 +65,7 @@ class Overrides:
             try:
                 found.append(endpoint.parse(text))
             except WrongError as error:
-                self._note(name, error.what, error.mend)
+                self._note(name, error.what, error.hint)
         pattern = re.compile(rf"{short}_endpoint_(?:0|[1-9][0-9]{{0,8}})")
         for name in sorted(self._values):
             if pattern.fullmatch(name) and int(name.rpartition("_")[2]) > index:
@@ -78,8 +78,8 @@ class Overrides:
         if side.basic is None:
             for name in filter(self._values.__contains__, names):
                 what = f"no effect, as `endpoint_security` of {kind} does not enable BASIC"
-                mend = "write `enabled: true` and `type: BASIC` there, or unset the variable"
-                self._note(name, what, mend, "warning")
+                hint = "write `enabled: true` and `type: BASIC` there, or unset the variable"
+                self._note(name, what, hint, "warning")
             return side
         username, password = (self._values.get(name) for name in names)
         for name, basic in zip(
@@ -88,7 +88,7 @@ class Overrides:
             try:
                 backends.check_basic(basic)
             except WrongError as error:
-                self._note(name, error.what, error.mend)
+                self._note(name, error.what, error.hint)
         basic = BasicAuth(
             side.basic.username if username is None else username,
             side.basic.password if password is None else password,
@@ -99,11 +99,11 @@ class Overrides:
         self,
         name: str,
         what: str,
-        mend: str,
+        hint: str,
         severity: Literal["error", "warning"] = "error",
     ) -> None:
         said = printable(f"environment variable `{self._prefix}{name}`: {what}")
-        self.problems.append(Problem(self._folder, 0, 0, said, printable(mend), severity))
+        self.problems.append(Problem(self._folder, 0, 0, said, printable(hint), severity))
 
 
 def _unquoted(value: str) -> str:

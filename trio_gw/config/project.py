@@ -148,14 +148,14 @@ class _Loading:
         )
 
     def _read(
-        self, kind: layout.Kind, missing: str = "", mend: str = "", below: str = ""
+        self, kind: layout.Kind, missing: str = "", hint: str = "", below: str = ""
     ) -> Findings | None:
         """Read the shallowest file of a kind; two equally shallow ones are a problem."""
         names = [name for name in self._names.get(kind, ()) if name.startswith(below)]
         if not names:
             if missing:
                 self.incomplete = True
-                self._note(missing, mend)
+                self._note(missing, hint)
             return None
         depth = min(name.count("/") for name in names)
         first, *others = [name for name in names if name.count("/") == depth]
@@ -170,9 +170,9 @@ class _Loading:
             self.problems += error.problems
             return None
 
-    def _note(self, what: str, mend: str, file: str = "") -> None:
+    def _note(self, what: str, hint: str, file: str = "") -> None:
         place = f"{self._folder}/{file}" if file else self._folder
-        self.problems.append(Problem(place, 0, 0, printable(what), printable(mend)))
+        self.problems.append(Problem(place, 0, 0, printable(what), printable(hint)))
 
     def _sides(
         self,
@@ -193,8 +193,8 @@ class _Loading:
             basic = sides[kind].basic
             if basic is not None and not basic.username and sides[kind].endpoints:
                 what = f"`endpoint_security` of {kind} has no user name"
-                mend = "write `username` and `password`, or `enabled: false`"
-                api.warn((*backends.CONFIG, "endpoint_security", kind), what, mend)
+                hint = "write `username` and `password`, or `enabled: false`"
+                api.warn((*backends.CONFIG, "endpoint_security", kind), what, hint)
         self.problems += given.problems
         return sides
 
@@ -239,7 +239,7 @@ class _Loading:
                 held.found[name] = certificates.read(self._files[path], subject)
             except WrongError as error:
                 self.incomplete = self.incomplete or isinstance(error, certificates.CutError)
-                self._note(error.what, error.mend, path)
+                self._note(error.what, error.hint, path)
         return held
 
 

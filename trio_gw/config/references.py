@@ -49,18 +49,18 @@ def pointer(reference: str) -> tuple[str, ...]:
             f"`$ref` points out of this file (`{reference[:80]}`), and only this file is read",
             "copy what it points to below `components`, and write `#/components/…`",
         )
-    mend = "write it like `#/components/channels/name`, with `~1` for `/` in a name"
+    hint = "write it like `#/components/channels/name`, with `~1` for `/` in a name"
     try:
         if _BAD_PERCENT.search(reference):
             raise ValueError
         text = urllib.parse.unquote(reference[1:], errors="strict")
     except ValueError:
         what = f"`$ref` is not percent-encoded UTF-8 (`{reference[:80]}`)"
-        raise WrongError(what, mend) from None
+        raise WrongError(what, hint) from None
     if not text:
         return ()
     if not text.startswith("/") or _BAD_TILDE.search(text):
-        raise WrongError(f"`$ref` is not a JSON pointer (`{reference[:80]}`)", mend)
+        raise WrongError(f"`$ref` is not a JSON pointer (`{reference[:80]}`)", hint)
     steps = text[1:].split("/")
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
 
@@ -147,7 +147,7 @@ class _Follower:
 
     def _note(self, path: Path, error: WrongError) -> None:
         note = self._findings.error if self._strict else self._findings.warn
-        note(path, error.what, error.mend)
+        note(path, error.what, error.hint)
 
 
 class _Resolver:
@@ -169,7 +169,7 @@ class _Resolver:
             try:
                 known = self._walk(reference, active | {reference})
             except WrongError as error:
-                known = error.what, error.mend
+                known = error.what, error.hint
             self._known[reference] = known
         if isinstance(known, tuple):
             # A new one each time: raised again, it would gather frames, and all they hold.

@@ -137,8 +137,8 @@ def read(path: Path, findings: Findings, known: Schemes) -> Asked:
             check(scope, "`security`", (*place, index), findings)
         if len(set(asked)) > 1:
             what = "`security` asks for several scopes at once; any one of them lets a caller in"
-            mend = "name the one scope that matters, or one that stands for all of them"
-            findings.warn(place, what, mend)
+            hint = "name the one scope that matters, or one that stands for all of them"
+            findings.warn(place, what, hint)
         found |= dict.fromkeys(asked)
     return Asked(tuple(found) or None, tuple(dict.fromkeys(keys)), given=True)
 
@@ -191,8 +191,8 @@ def _written(path: Path, at: Path, findings: Findings) -> tuple[_Scopes, list[Ap
         elif not findings.spoilt(at):
             # Perhaps written as in AsyncAPI 2, with scopes that would be lost.
             what = "this item of `security` is no security scheme: it has no `type`"
-            mend = "write `$ref: '#/components/securitySchemes/name'`, with `scopes` over there"
-            findings.error(place, what, mend)
+            hint = "write `$ref: '#/components/securitySchemes/name'`, with `scopes` over there"
+            findings.error(place, what, hint)
     return scopes, keys
 
 
@@ -212,11 +212,11 @@ def _places(
     return ()
 
 
-def _no_effect(path: Path, what: str, findings: Findings, mend: str = "") -> None:
+def _no_effect(path: Path, what: str, findings: Findings, hint: str = "") -> None:
     findings.warn(
         path,
         f"{what}: no effect",
-        mend
+        hint
         or "a secured topic asks for an OAuth2 token in any case; for scopes name a scheme with"
         " `type: oauth2`",
     )

@@ -79,8 +79,8 @@ def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]
     if others:
         shown = ", ".join(f"`{name[:40]}`" for name in others[:10])
         what = f"only the servers `production` and `sandbox` are backends; not used: {shown}"
-        mend = "rename the server to `production` or `sandbox` if it is meant, else leave it"
-        findings.warn(("servers", others[0]), what, mend)
+        hint = "rename the server to `production` or `sandbox` if it is meant, else leave it"
+        findings.warn(("servers", others[0]), what, hint)
     return found
 
 
@@ -147,12 +147,12 @@ def _joined(
         above = slash + above
     if not host:
         what = f"server `{name}` has no `host`"
-        mend = "write `host: backend.example:8443` (AsyncAPI 3 has `host` and `pathname`, no `url`)"
-        findings.error((*path, "host"), what, mend)
+        hint = "write `host: backend.example:8443` (AsyncAPI 3 has `host` and `pathname`, no `url`)"
+        findings.error((*path, "host"), what, hint)
     elif "/" in host:
         what = f"server `{name}`: `host` holds more than a host and a port"
-        mend = "write the scheme in `protocol` and the path in `pathname`"
-        findings.error((*path, "host"), what, mend)
+        hint = "write the scheme in `protocol` and the path in `pathname`"
+        findings.error((*path, "host"), what, hint)
     elif not (scheme or protocol):
         what = f"server `{name}` has no `protocol`"
         findings.error((*path, "protocol"), what, "write `protocol: wss`, or `ws` without TLS")
@@ -173,8 +173,8 @@ def _parse(
     for key in _VARIABLE.findall(text):
         if defaults.get(key) is None:
             what = f"the variable `{{{key[:80]}}}` in the URL of server `{name}` has no default"
-            mend = f"give it a `default` below `variables` of server `{name}`, or write the URL out"
-            findings.error(path, what, mend)
+            hint = f"give it a `default` below `variables` of server `{name}`, or write the URL out"
+            findings.error(path, what, hint)
             return None
     url = _VARIABLE.sub(lambda found: defaults[found[1]] or "", text)
     try:

@@ -108,8 +108,8 @@ class _Loader:
                 what = what[: place.start()]
             elif what.endswith(_TOML_END):
                 line, what = len(text.splitlines()), what.removesuffix(_TOML_END)
-            mend = 'write it like key = "text", [table] or # comment'
-            self._give_up(f"not valid TOML: {what}", mend, line=line, column=column)
+            hint = 'write it like key = "text", [table] or # comment'
+            self._give_up(f"not valid TOML: {what}", hint, line=line, column=column)
         except ValueError:
             self._give_up("a number in the settings has thousands of digits", "write a shorter one")
         self._lines = key_lines(text)
@@ -128,7 +128,7 @@ class _Loader:
         self._stop_on_errors()
         settings = msgspec.convert(values, Settings)
         for fault in check(settings):
-            self._report(fault.path, fault.what, fault.mend, fault.severity)
+            self._report(fault.path, fault.what, fault.hint, fault.severity)
         self._stop_on_errors()
         return settings
 
@@ -178,12 +178,12 @@ class _Loader:
         return cleaned
 
     def _unknown(self, path: KeyPath, key: str, known: list[str]) -> None:
-        mend = "remove it"
+        hint = "remove it"
         if close := difflib.get_close_matches(key.lower(), known, n=1):
-            mend = f"did you mean {dotted((*path, close[0]))}?"
+            hint = f"did you mean {dotted((*path, close[0]))}?"
         elif homes := [other for other in every_key(Settings) if other.rpartition(".")[2] == key]:
-            mend = f"did you mean {homes[0]}?"
-        self._report((*path, key), f"unknown key {dotted((*path, key))}", mend)
+            hint = f"did you mean {homes[0]}?"
+        self._report((*path, key), f"unknown key {dotted((*path, key))}", hint)
 
     # --- the environment ---
 
@@ -214,8 +214,8 @@ class _Loader:
             for key in every_key(Settings)
         ]
         close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), known, n=1)
-        mend = f"did you mean {PREFIX}{close[0]}?" if close else "unset it"
-        self.problems.append(Problem(name, 0, 0, "no setting has this variable", mend))
+        hint = f"did you mean {PREFIX}{close[0]}?" if close else "unset it"
+        self.problems.append(Problem(name, 0, 0, "no setting has this variable", hint))
 
     # --- both ---
 
@@ -249,14 +249,14 @@ class _Loader:
         self,
         path: KeyPath,
         what: str,
-        mend: str = "",
+        hint: str = "",
         severity: Literal["error", "warning"] = "error",
     ) -> None:
         file, line = self._place(path)
-        self.problems.append(Problem(file, line, 0, what, mend, severity))
+        self.problems.append(Problem(file, line, 0, what, hint, severity))
 
-    def _give_up(self, what: str, mend: str = "", *, line: int = 0, column: int = 0) -> NoReturn:
-        raise UnusableError([Problem(self.file, line, column, what, mend)]) from None
+    def _give_up(self, what: str, hint: str = "", *, line: int = 0, column: int = 0) -> NoReturn:
+        raise UnusableError([Problem(self.file, line, column, what, hint)]) from None
 
     def _stop_on_errors(self) -> None:
         if has_errors(self.problems):

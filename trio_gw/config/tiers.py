@@ -174,5 +174,5 @@ def unknown(projects: Iterable[ApiProject], names: Collection[str]) -> Iterator[
         for name, place in places:
             if name and name not in names:
                 what = f"{place}: the tier {name[:80]!r} is not known here, so nothing is limited"
-                mend = f'define it in gateway.toml: [tiers."{name[:80]}"] with events and per'
-                yield Problem(project.folder, 0, 0, what, mend, "warning")
+                hint = f'define it in gateway.toml: [tiers."{name[:80]}"] with events and per'
+                yield Problem(project.folder, 0, 0, what, hint, "warning")

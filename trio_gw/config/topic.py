@@ -178,8 +178,8 @@ def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:
         return requirements.read(at, findings, rules.schemes)
     if findings.document.node((*at, "security")) is not None:
         what = "`security` of an operation is read from AsyncAPI 2.4 on, so it has no effect here"
-        mend = "write `asyncapi: 2.6.0` at the top of the file, or use `x-scopes`"
-        findings.warn((*at, "security"), what, mend)
+        hint = "write `asyncapi: 2.6.0` at the top of the file, or use `x-scopes`"
+        findings.warn((*at, "security"), what, hint)
     return requirements.NOTHING
 
 

@@ -28,7 +28,7 @@ def expand(
 ) -> dict[str, Any]:
     """Return the document with every variable replaced; `report` hears of those that cannot be.
 
-    It is given the path of the key, what is wrong with it, and how to mend it.
+    It is given the path of the key, what is wrong with it, and how to fix it.
     """
 
     def value_of(value: object, path: KeyPath) -> object:

@@ -99,15 +99,15 @@ class _Archive:
             if wanted(path)
         }
 
-    def _note(self, path: str, what: str, mend: str) -> None:
-        self._problems.append(self._zip.problem(what, mend, path))
+    def _note(self, path: str, what: str, hint: str) -> None:
+        self._problems.append(self._zip.problem(what, hint, path))
 
     def _settle(self) -> None:
         """Raise what has been noted."""
         found = list(dict.fromkeys(self._problems))
         if len(found) > PROBLEMS:
             what = f"{len(found) - PROBLEMS} more problems are not shown"
-            found[PROBLEMS:] = [self._zip.problem(what, "mend those above first")]
+            found[PROBLEMS:] = [self._zip.problem(what, "fix those above first")]
         if found:
             raise UnusableError(found)
 
@@ -115,23 +115,23 @@ class _Archive:
         """Give the plain path of a file; empty for a folder."""
         name = info.orig_filename
         parts = name.split("/")
-        mend = "rename the file, and pack the project again"
+        hint = "rename the file, and pack the project again"
         if "\0" in name:
-            self._note(name, "the name holds a NUL character", mend)
+            self._note(name, "the name holds a NUL character", hint)
         if "\\" in name:
-            mend = "pack it with a tool that writes `/` between folders"
-            self._note(name, "the name holds a backslash", mend)
+            hint = "pack it with a tool that writes `/` between folders"
+            self._note(name, "the name holds a backslash", hint)
         elif name.startswith("/") or _DRIVE.match(name):
-            mend = "pack the project from its own folder, so that names are relative"
-            self._note(name, "the name is an absolute path", mend)
+            hint = "pack the project from its own folder, so that names are relative"
+            self._note(name, "the name is an absolute path", hint)
         elif ".." in parts:
-            mend = "pack the project from its own folder, so that names stay inside"
-            self._note(name, "the name leads out of the zip by `..`", mend)
+            hint = "pack the project from its own folder, so that names stay inside"
+            self._note(name, "the name leads out of the zip by `..`", hint)
         path = "/".join(part for part in parts if part not in ("", "."))
         if name.endswith("/"):
             return ""
         if not path:
-            self._note(name, "holds a file without a name", mend)
+            self._note(name, "holds a file without a name", hint)
         return path
 
     def _check(self, info: zipfile.ZipInfo) -> None:

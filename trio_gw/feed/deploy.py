@@ -113,8 +113,8 @@ class Deployer:
         if not where:
             known = ", ".join(sorted(self._vhost_of))
             what = f"deployed nowhere: it names none of the environments here ({known})"
-            mend = "name one of them in deployment_environments.yaml, or add [[environments]]"
-            problem = Problem(label, 0, 0, what, mend, "warning")
+            hint = "name one of them in deployment_environments.yaml, or add [[environments]]"
+            problem = Problem(label, 0, 0, what, hint, "warning")
             return Outcome("nowhere", (*loaded.problems, problem), project)
         async with self._changing():
             problems = tuple(self._clashes(project, where, override=override))
@@ -176,22 +176,22 @@ class Deployer:
                 told.add((host, api.folder))
                 if not override:
                     what = f"{project.title} is deployed on {host} already"
-                    mend = "deploy it with override, or undeploy it first"
-                    yield Problem(project.folder, 0, 0, what, mend, "warning")
+                    hint = "deploy it with override, or undeploy it first"
+                    yield Problem(project.folder, 0, 0, what, hint, "warning")
                 continue
             if base == project.base_path.rstrip("/"):
                 what = f"base path {base or '/'} on {host} belongs to {api.title}"
-                mend = "change the context or the version, or undeploy that API"
+                hint = "change the context or the version, or undeploy that API"
             elif same_id:
                 what = f"its id on {host} is that of {api.title}"
-                mend = "give it another `id`, or undeploy that API"
+                hint = "give it another `id`, or undeploy that API"
             elif (api.organization, api.title) == (project.organization, project.title):
                 what = f"there is another {api.title} on {host}, with the id {api.id}"
-                mend = "give it that `id`, or another name or version"
+                hint = "give it that `id`, or another name or version"
             else:
                 continue
             told.add((host, api.folder))
-            yield Problem(project.folder, 0, 0, what, mend)
+            yield Problem(project.folder, 0, 0, what, hint)
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

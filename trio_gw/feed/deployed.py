@@ -158,8 +158,8 @@ class Deployed:
         if reading is not None and reading.verdict is not None:
             return reading.verdict
         what = "is deployed, but the file is gone"
-        mend = "put it back, deploy the API again, or undeploy it"
-        return Verdict(None, (Problem(f"{depot.label}/{file}", 0, 0, what, mend),), hasty=True)
+        hint = "put it back, deploy the API again, or undeploy it"
+        return Verdict(None, (Problem(f"{depot.label}/{file}", 0, 0, what, hint),), hasty=True)
 
     def _look(self) -> State | None:
         try:

@@ -75,8 +75,8 @@ class Depot:
             return decode(data)
         except ValueError as error:
             what = f"is damaged: {error}"
-            mend = "mend it, or remove it and deploy anew"
-            raise UnusableError([Problem(f"{self.label}/{INDEX}", 0, 0, what, mend)]) from None
+            hint = "fix it, or remove it and deploy anew"
+            raise UnusableError([Problem(f"{self.label}/{INDEX}", 0, 0, what, hint)]) from None
 
     @contextlib.contextmanager
     def locked(self, patience: float) -> Iterator[None]:

@@ -97,8 +97,8 @@ class Git:
         with trio.move_on_after(self._timeout) as scope:
             find = partial(shutil.which, "git", path=self._environment.get("PATH"))
             if await trio.to_thread.run_sync(find, abandon_on_cancel=True) is None:
-                what, mend = "the program git is not installed", "install it (apt-get install git)"
-                raise GitError(what, mend)
+                what, hint = "the program git is not installed", "install it (apt-get install git)"
+                raise GitError(what, hint)
             process = await trio.lowlevel.open_process(
                 command,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -184,8 +184,8 @@ def faults(table: Table, base: Path, environ: Mapping[str, str]) -> Iterator[Pro
                 mode = os.fstat(file.fileno()).st_mode
         except OSError as error:
             what = f"git.{key} cannot be read ({error.strerror})"
-            mend = "name another file, or let the gateway's user read it"
-            yield Problem(str(base / named), 0, 0, what, mend)
+            hint = "name another file, or let the gateway's user read it"
+            yield Problem(str(base / named), 0, 0, what, hint)
         else:
             if key == "ssh_key" and mode & 0o077:
                 what = "git.ssh_key can be read by others, so ssh refuses it"

@@ -115,8 +115,8 @@ class Asker:
                 failures = 0
             except GitError as error:
                 failures = failures + 1 if error.passing else 0
-                mend = self._source.mend(error.mend)
-                await self._tell(Problem(self._table.url, 0, 0, error.what, mend))
+                hint = self._source.hint(error.hint)
+                await self._tell(Problem(self._table.url, 0, 0, error.what, hint))
             except OSError as error:
                 failures += 1
                 await self._tell(self._source.disk_problem(error))
@@ -171,7 +171,7 @@ class Asker:
             if error.passing:
                 raise
             what = f"commit {commit[:SHORT]}{_of(found.branch)} is not taken up: {error.what}"
-            problem = Problem(self._table.url, 0, 0, what, self._source.mend(error.mend))
+            problem = Problem(self._table.url, 0, 0, what, self._source.hint(error.hint))
             self._reject(commit, (problem,))
             return None
         finally:
@@ -212,13 +212,13 @@ class Asker:
                     f"commit {found.commit[:SHORT]}{_of(found.branch)} is not taken up:"
                     f" {errors} error{'s' if errors > 1 else ''} in it"
                 )
-                mend = self._source.mend('push one that mends them, or set git.broken = "skip"')
-                self._reject(found.commit, (Problem(self._table.url, 0, 0, what, mend), *told))
+                hint = self._source.hint('push one that fixes them, or set git.broken = "skip"')
+                self._reject(found.commit, (Problem(self._table.url, 0, 0, what, hint), *told))
                 return None
         if not loaded.known:
             what = f"commit {found.commit[:SHORT]}{_of(found.branch)} holds no API project"
-            mend = "add one, or name their folder in git.path"
-            left = (*left, Problem(self._table.url, 0, 0, what, mend, "warning"))
+            hint = "add one, or name their folder in git.path"
+            left = (*left, Problem(self._table.url, 0, 0, what, hint, "warning"))
         source = source_of(self._table)
         return State(source, found.commit, found.branch, digests=loaded.digests, left=left)
 

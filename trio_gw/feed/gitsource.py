@@ -148,17 +148,17 @@ class GitSource:
             self._untold = tuple(dict.fromkeys((*faults, self.disk_problem(error))))
             await self.refresh()
 
-    def mend(self, mend: str) -> str:
+    def hint(self, hint: str) -> str:
         """Add to a remedy what is served meanwhile."""
         commit = self.state.commit
         still = f"commit {commit[:SHORT]} is still served" if commit else "nothing of it is served"
-        return f"{mend}; {still}"
+        return f"{hint}; {still}"
 
     def disk_problem(self, error: OSError) -> Problem:
         """Say that the folder cannot be used."""
         what = f"cannot be used for git ({os.strerror(error.errno or 0)})"
-        mend = self.mend("let the gateway's user write there, or name another git.folder")
-        return Problem(self._folder, 0, 0, what, mend)
+        hint = self.hint("let the gateway's user write there, or name another git.folder")
+        return Problem(self._folder, 0, 0, what, hint)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what blocks, one thing at a time."""

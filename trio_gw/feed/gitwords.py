@@ -105,16 +105,16 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 
 
 class GitError(Exception):
-    """Something could not be done with git: what, and how to mend it. Holds no secret.
+    """Something could not be done with git: what, and how to fix it. Holds no secret.
 
     `passing`: it may be over by itself soon, so it is tried again with patience.
     """
 
-    def __init__(self, what: str, mend: str, *, passing: bool = True) -> None:
+    def __init__(self, what: str, hint: str, *, passing: bool = True) -> None:
         self.what = what
-        self.mend = mend
+        self.hint = hint
         self.passing = passing
-        super().__init__(f"{what}; {mend}")
+        super().__init__(f"{what}; {hint}")
 
 
 def explain(said: str, command: str, code: int) -> GitError:
@@ -122,10 +122,10 @@ def explain(said: str, command: str, code: int) -> GitError:
     if code < 0 and not said:
         said = f"died of signal {-code}"
     words = _words(said)
-    for pattern, what, mend in _CAUSES:
+    for pattern, what, hint in _CAUSES:
         if re.search(pattern, said):
             said_too = f"{what} ({words})" if words else what
-            return GitError(said_too, mend, passing=not what.startswith("the commit "))
+            return GitError(said_too, hint, passing=not what.startswith("the commit "))
     return GitError(f"git {command} failed ({words or f'code {code}'})", "see to git.url")
 
 

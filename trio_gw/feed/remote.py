@@ -137,7 +137,7 @@ def _listed(said: bytes) -> Iterator[File]:
         if mode == _SUBMODULE or kind != b"blob" or any(part.startswith(b".") for part in parts):
             continue
         if not all(parts):
-            raise GitError("the commit has an empty file name", "mend it", passing=False)
+            raise GitError("the commit has an empty file name", "fix it", passing=False)
         yield File(os.fsdecode(path), blob.decode(), int(size), mode == _LINK)
 
 

@@ -243,8 +243,8 @@ class Tracker:
 def lost_problem(label: str, error: OSError) -> Problem:
     """Say that the root itself cannot be read."""
     what = f"the folder of API projects cannot be read ({os.strerror(error.errno or 0)})"
-    mend = f"create it, or {remedy(error)}; what was loaded from it is kept"
-    return Problem(label, 0, 0, what, mend)
+    hint = f"create it, or {remedy(error)}; what was loaded from it is kept"
+    return Problem(label, 0, 0, what, hint)
 
 
 def examine(root: str | os.PathLike[str], name: str, label: str, known: bytes) -> Reading | None:

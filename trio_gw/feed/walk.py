@@ -55,11 +55,11 @@ class Walk:
         return tuple(found.mark for found in self.files), tuple(self.problems)
 
     def report(
-        self, path: str, what: str, mend: str, severity: Literal["error", "warning"] = "error"
+        self, path: str, what: str, hint: str, severity: Literal["error", "warning"] = "error"
     ) -> None:
         """Note a problem with a path inside the project; an empty path is the project."""
         file = f"{self.label}/{path}" if path else self.label
-        self.problems.append(Problem(file, 0, 0, what, mend, severity))
+        self.problems.append(Problem(file, 0, 0, what, hint, severity))
 
     def resolve(self, path: str, inside: str) -> str | None:
         """Follow a link; None, and a problem, if it leads nowhere or out of the root."""
@@ -73,11 +73,11 @@ class Walk:
             return None
         if not real.startswith(self.root.path.rstrip("/") + "/") and real != self.root.path:
             what = "is a link that leads out of the watched folder, so it is not followed"
-            mend = (
+            hint = (
                 "copy what it points to into the watched folder, or make the watched folder itself"
             )
-            mend += " the link"
-            self.report(inside, what, mend, severity)
+            hint += " the link"
+            self.report(inside, what, hint, severity)
             return None
         return real
 
@@ -188,7 +188,7 @@ def unreadable(error: OSError) -> tuple[str, str]:
 
 
 def remedy(error: OSError) -> str:
-    """Say how to mend that something cannot be read."""
+    """Say how to fix that something cannot be read."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files (LimitNOFILE, ulimit -n)"
     return "let the gateway's user read it"

@@ -50,14 +50,14 @@ class Zip:
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
 
-    def refuse(self, what: str, mend: str = AGAIN, path: str = "") -> NoReturn:
+    def refuse(self, what: str, hint: str = AGAIN, path: str = "") -> NoReturn:
         """Raise `UnusableError`; `path` is an entry, if one is to blame."""
-        raise UnusableError([self.problem(what, mend, path)])
+        raise UnusableError([self.problem(what, hint, path)])
 
-    def problem(self, what: str, mend: str, path: str = "") -> Problem:
+    def problem(self, what: str, hint: str, path: str = "") -> Problem:
         """Make a problem of the zip, or of one entry."""
         file = f"{self.name}/{printable(path[:200])}" if path else self.name
-        return Problem(file, 0, 0, printable(what), printable(mend))
+        return Problem(file, 0, 0, printable(what), printable(hint))
 
     def read(self, offset: int, size: int) -> bytes:
         """Read so many octets. Raises `IncompleteError` if there are fewer."""
@@ -143,5 +143,5 @@ class Zip:
             self.refuse(f"its directory is damaged ({error})")
 
     def _incomplete(self, what: str) -> NoReturn:
-        mend = "copy the whole file, or remove it"
-        raise IncompleteError([self.problem(what, mend)])
+        hint = "copy the whole file, or remove it"
+        raise IncompleteError([self.problem(what, hint)])

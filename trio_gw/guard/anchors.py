@@ -36,7 +36,7 @@ def load_anchors(path: Path, setting: str) -> tuple[str, ...]:
         except UnusableError as error:
             problems += error.problems
         except WrongError as error:
-            problems.append(Problem(str(file), 0, 0, error.what, error.mend))
+            problems.append(Problem(str(file), 0, 0, error.what, error.hint))
     if not problems:
         problems += _expired(path, found)
     if problems:
@@ -54,8 +54,8 @@ def _files(path: Path, setting: str) -> list[Path]:
         raise UnusableError([Problem(str(path), 0, 0, what, "check its mode")]) from None
     if not files:
         what = f"{setting}: no certificate is in this folder"
-        mend = "put certificate files there whose names end in .pem or .crt"
-        raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+        hint = "put certificate files there whose names end in .pem or .crt"
+        raise UnusableError([Problem(str(path), 0, 0, what, hint)])
     return files
 
 

@@ -98,8 +98,8 @@ def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem,
         kind = next((one for one in KINDS if one == name), None)
         if kind is None or not equals:
             what = f"{text[:100]!r} is no condition"
-            mend = f"write it like address=203.0.113.7; conditions are {', '.join(KINDS)}"
-            problems.append(Problem(file, number, 0, what, mend))
+            hint = f"write it like address=203.0.113.7; conditions are {', '.join(KINDS)}"
+            problems.append(Problem(file, number, 0, what, hint))
             continue
         if not lists.legible(text):
             what = "holds a control character or no UTF-8"
@@ -112,8 +112,8 @@ def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem,
             problems.append(Problem(file, number, 0, *error.args))
     if nobody_left(found):
         what = "denies every address: each inverted one stands for itself, and no address is in all"
-        mend = "invert one range that holds all others"
-        problems.append(Problem(file, 0, 0, what, mend, "warning"))
+        hint = "invert one range that holds all others"
+        problems.append(Problem(file, 0, 0, what, hint, "warning"))
     return tuple(found), tuple(problems[:MAX_FAULTS])
 
 

@@ -128,8 +128,8 @@ def expiry(path: Path, certificate: x509.Certificate, now: datetime.datetime) ->
     """Return a warning if the certificate is not valid at `now` (an aware datetime), else None."""
     if now > certificate.not_valid_after_utc:
         what = f"the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-        mend = "replace it; if the gateway made it, remove it and its key, and start again"
-        return Problem(str(path), 0, 0, what, mend, "warning")
+        hint = "replace it; if the gateway made it, remove it and its key, and start again"
+        return Problem(str(path), 0, 0, what, hint, "warning")
     if now < certificate.not_valid_before_utc:
         what = f"the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
         return Problem(str(path), 0, 0, what, "check this machine's clock", "warning")
@@ -287,5 +287,5 @@ def _check_strength(path: Path, key: object) -> None:
         _fail(path, "the key is of a kind that is not supported", "use RSA, P-256 or Ed25519")
 
 
-def _fail(path: Path, what: str, mend: str) -> NoReturn:
-    raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
+def _fail(path: Path, what: str, hint: str) -> NoReturn:
+    raise UnusableError([Problem(str(path), 0, 0, what, hint)]) from None

@@ -253,8 +253,8 @@ def _load(trust: _Trust, base: Path) -> _Loaded:
         able = algorithms_for(public)
         if not able & trust.algorithms:
             what = f"the certificate's key fits none of the algorithms of issuer {issuer.title}"
-            mend = f"add to its algorithms one of {', '.join(sorted(able))}"
-            raise UnusableError([Problem(str(path), 0, 0, what, mend)])
+            hint = f"add to its algorithms one of {', '.join(sorted(able))}"
+            raise UnusableError([Problem(str(path), 0, 0, what, hint)])
         return (Key(None, able & trust.algorithms, public),), certificate  # type: ignore[arg-type]
     path = base / issuer.jwks
     try:
@@ -267,5 +267,5 @@ def _load(trust: _Trust, base: Path) -> _Loaded:
         raise UnusableError([Problem(str(path), 0, 0, problem, "check the path")]) from None
     except KeySetError as error:
         problem = f"the JWK set of issuer {issuer.title} cannot be used: {error}"
-        mend = "put the issuer's JWK set there"
-        raise UnusableError([Problem(str(path), 0, 0, problem, mend)]) from None
+        hint = "put the issuer's JWK set there"
+        raise UnusableError([Problem(str(path), 0, 0, problem, hint)]) from None

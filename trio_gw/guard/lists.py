@@ -32,12 +32,12 @@ def read(path: Path, most: int, stays: str, spare: str, *, held: bool) -> bytes:
     except FileNotFoundError:
         if not held:
             return b""
-        mend = "put it back, or an empty file if there are no entries any more"
-        raise UnusableError([Problem(str(path), 0, 0, f"is gone; {stays}", mend)]) from None
+        hint = "put it back, or an empty file if there are no entries any more"
+        raise UnusableError([Problem(str(path), 0, 0, f"is gone; {stays}", hint)]) from None
     except OSError as error:
         what = f"cannot be read ({error.strerror}); {stays}"
-        mend = "let the gateway's user read it"
-        raise UnusableError([Problem(str(path), 0, 0, what, mend)]) from None
+        hint = "let the gateway's user read it"
+        raise UnusableError([Problem(str(path), 0, 0, what, hint)]) from None
     if len(data) > most:
         what = f"is larger than {most >> 20} MiB, so it is not read"
         raise UnusableError([Problem(str(path), 0, 0, what, f"leave out {spare}")])

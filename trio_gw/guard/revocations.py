@@ -111,8 +111,8 @@ def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
         entry = _ENTRY.fullmatch(text)
         if entry is None or not lists.legible(text):
             what = "is no entry: it is too long, or holds a control character or no UTF-8"
-            mend = "write a token's jti, or subject=…, or consumer_key=…"
-            problems.append(Problem(file, number, 0, what, mend))
+            hint = "write a token's jti, or subject=…, or consumer_key=…"
+            problems.append(Problem(file, number, 0, what, hint))
         else:
             found[entry[1] or "token"].add(entry[2])
     revoked = Revoked(

@@ -80,8 +80,8 @@ def read_shown(
         raise UnusableError([Problem(str(cert), 0, 0, what, "make them anew")]) from None
     if further and not names:
         what = "the certificate names no DNS host, so no client would ever get it"
-        mend = "name its hosts under [[tls.certificates]]"
-        raise UnusableError([Problem(str(cert), 0, 0, what, mend)])
+        hint = "name its hosts under [[tls.certificates]]"
+        raise UnusableError([Problem(str(cert), 0, 0, what, hint)])
     return shown
 
 

@@ -158,8 +158,8 @@ class LimiterFactory:
         new = name and name not in self._tiers and name not in self._unknown
         if new and len(self._unknown) < MOST_NAMES:
             self._unknown.add(name)
-            mend = "define it under [tiers] in gateway.toml"
-            log.warning("the tier %r is not known here, so it limits nothing; %s", name, mend)
+            hint = "define it under [tiers] in gateway.toml"
+            log.warning("the tier %r is not known here, so it limits nothing; %s", name, hint)
         return name
 
 

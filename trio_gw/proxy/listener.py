@@ -48,15 +48,15 @@ def bind(name: str, host: str, port: int) -> list[socket.socket]:
     """
     setting = name if "." in name else f"listen.{name}"
 
-    def refuse(what: str, mend: str) -> UnusableError:
-        return UnusableError([Problem(setting, 0, 0, what, mend)])
+    def refuse(what: str, hint: str) -> UnusableError:
+        return UnusableError([Problem(setting, 0, 0, what, hint)])
 
     where = f"{host or '*'}:{port}"
     try:
         addresses = _addresses(host)
     except OSError as error:
-        mend = "use a name or address of this machine, such as localhost or 0.0.0.0"
-        raise refuse(f"{where}: {error.strerror}", mend) from None
+        hint = "use a name or address of this machine, such as localhost or 0.0.0.0"
+        raise refuse(f"{where}: {error.strerror}", hint) from None
     try:
         for _ in range(FREE_PORT_TRIES - 1 if port == 0 else 0):
             # A port that is free on one address may be taken on the next: then take another.
@@ -64,10 +64,10 @@ def bind(name: str, host: str, port: int) -> list[socket.socket]:
                 return _bind_all(addresses, port)
         return _bind_all(addresses, port)
     except OSError as error:
-        mend = f"choose another port for {setting}, or turn the listener off with an empty text"
+        hint = f"choose another port for {setting}, or turn the listener off with an empty text"
         if error.errno == errno.EADDRINUSE:
-            mend = f"stop the program that holds the port, or {mend}"
-        raise refuse(f"cannot listen on {where}: {error.strerror}", mend) from None
+            hint = f"stop the program that holds the port, or {hint}"
+        raise refuse(f"cannot listen on {where}: {error.strerror}", hint) from None
 
 
 def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:

@@ -146,7 +146,7 @@ PROBLEMS = Family(
     "gauge",
     "",
     ("severity", "worker"),
-    "Faults in projects that are not mended.",
+    "Faults in projects that are not fixed.",
 )
 FAILURES = Family(
     "trio_gw_background_failures",

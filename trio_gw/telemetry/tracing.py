@@ -41,8 +41,8 @@ def require(endpoint: str) -> None:
         there = False
     if not there:
         what = "tracing.endpoint is set, but OpenTelemetry is not installed"
-        mend = "run: pip install 'trio-gw[otel]'; or leave [tracing] out"
-        raise UnusableError([Problem("gateway.toml", 0, 0, what, mend)])
+        hint = "run: pip install 'trio-gw[otel]'; or leave [tracing] out"
+        raise UnusableError([Problem("gateway.toml", 0, 0, what, hint)])
 
 
 class Trace:

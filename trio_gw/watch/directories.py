@@ -166,8 +166,8 @@ class Watches:
         self._retry_at = trio.current_time() + self._retry
         text = str(error).split(" about [")[0]
         what = f"cannot be watched ({text}), so it is read through every second"
-        mend = "raise the limits fs.inotify.max_user_watches and max_user_instances, or of files"
-        self.problem = Problem(self._label, 0, 0, what, mend, "warning")
+        hint = "raise the limits fs.inotify.max_user_watches and max_user_instances, or of files"
+        self.problem = Problem(self._label, 0, 0, what, hint, "warning")
         self._heard((), ())
 
 

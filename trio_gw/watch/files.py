@@ -229,7 +229,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Tell one state of a file from another; the change time tells of a mode that was mended."""
+    """Tell one state of a file from another; the change time tells of a mode that was fixed."""
     try:
         found = path.stat()
     except OSError as error:

@@ -51,7 +51,7 @@ def test_faults_name_line_and_remedy(tmp_path: Path, text: str, line: int, what:
     found = caught.value.problems[0]
     assert (found.file, found.line) == (str(path), line)
     assert found.what.startswith(what)
-    assert found.mend
+    assert found.hint
 
 
 def test_conditions_that_leave_nobody_are_a_warning(tmp_path: Path) -> None:

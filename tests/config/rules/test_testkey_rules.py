@@ -34,7 +34,7 @@ def test_an_unusable_hash_is_no_password() -> None:
         "testkey.users[0].password is no usable hash:"
         " ln=30,r=8 would take more than 64 MiB for every attempt"
     )
-    assert fault.mend == "run trio-gw hash-password"
+    assert fault.hint == "run trio-gw hash-password"
 
 
 @pytest.mark.parametrize("password", ["admin", ADMIN, str(passwords.make(b"admin", b"x" * 16))])

@@ -17,7 +17,7 @@ def check(settings: Settings) -> Iterator[Fault]:
     """Yield the broken rules of `[cors]`."""
     for fault in faults(settings.cors):
         path = ("cors", fault.field, fault.index)
-        yield Fault(path, f"cors.{fault.field}: {fault.what}", fault.mend)
+        yield Fault(path, f"cors.{fault.field}: {fault.what}", fault.hint)
     if settings.cors.allow_credentials and "*" in settings.cors.allow_origins:
         yield Fault(
             ("cors", "allow_credentials"),

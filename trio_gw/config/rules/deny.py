@@ -31,13 +31,13 @@ def check(settings: Settings) -> Iterator[Fault]:
         try:
             one = condition(kind, getattr(deny, kind), invert=deny.invert)
         except ValueError as error:
-            what, mend = error.args
-            yield Fault((*path, kind), f"{dotted(path)}.{kind}: {what}", mend)
+            what, hint = error.args
+            yield Fault((*path, kind), f"{dotted(path)}.{kind}: {what}", hint)
         else:
             if one.invert:
                 inverted[index] = one
     if nobody_left(inverted.values()):
         path = ("deny", max(inverted))
         what = f"{dotted(path)} and the other inverted ones together deny every address"
-        mend = "each condition stands for itself: invert one range that holds all others"
-        yield Fault(path, what, mend, "warning")
+        hint = "each condition stands for itself: invert one range that holds all others"
+        yield Fault(path, what, hint, "warning")

@@ -13,11 +13,11 @@ KeyPath = tuple[str | int, ...]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A broken rule: the path of its key, what is wrong, how to mend it."""
+    """A broken rule: the path of its key, what is wrong, how to fix it."""
 
     path: KeyPath
     what: str
-    mend: str = ""
+    hint: str = ""
     severity: Literal["error", "warning"] = "error"
 
 

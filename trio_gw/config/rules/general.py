@@ -83,8 +83,8 @@ def _listeners(settings: Settings) -> Iterator[Fault]:
         try:
             address = parse_address(text)
         except ValueError as error:
-            mend = 'write host:port, like "localhost:9090" or ":9090" for every interface'
-            yield Fault(path, f"listen.{name}: {text!r} is not an address: {error}", mend)
+            hint = 'write host:port, like "localhost:9090" or ":9090" for every interface'
+            yield Fault(path, f"listen.{name}: {text!r} is not an address: {error}", hint)
             continue
         if address[1] and address in taken:
             yield Fault(

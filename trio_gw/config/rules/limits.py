@@ -48,8 +48,8 @@ def _head(path: KeyPath, value: int | str) -> Iterator[Fault]:
     except ValueError:
         fits = False
     if not fits:
-        mend = f'write a size from "{least // 1024}KB" to "{most // 1024}KB", like "60KB"'
-        yield Fault(path, f"{where}: {value!r} is no size in its range", mend)
+        hint = f'write a size from "{least // 1024}KB" to "{most // 1024}KB", like "60KB"'
+        yield Fault(path, f"{where}: {value!r} is no size in its range", hint)
 
 
 def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
@@ -61,11 +61,11 @@ def _tier(path: KeyPath, table: TierTable) -> Iterator[Fault]:
     events_given, octets_given = table.events != 0, table.bytes not in (0, "")
     if events_given == octets_given:
         both = "both events and bytes" if events_given else "neither events nor bytes"
-        mend = 'give one of them, like events = 5 or bytes = "3KB"'
-        yield Fault(path, f"{where} has {both}", mend)
+        hint = 'give one of them, like events = 5 or bytes = "3KB"'
+        yield Fault(path, f"{where} has {both}", hint)
     if not 0 <= table.events <= tiers.LARGEST:
-        mend = f"write a number from 1 to {tiers.LARGEST}"
-        yield Fault((*path, "events"), f"{where}.events: {table.events} is no limit", mend)
+        hint = f"write a number from 1 to {tiers.LARGEST}"
+        yield Fault((*path, "events"), f"{where}.events: {table.events} is no limit", hint)
     yield from _size((*path, "bytes"), table.bytes, f"{where}.bytes")
     if table.events and isinstance(table.burst, str):
         what = f"{where}.burst: {table.burst!r} is no number of events"

@@ -43,8 +43,8 @@ def _metrics(settings: Settings) -> Iterator[Fault]:
     try:
         parse_address(table.listen)
     except ValueError as error:
-        mend = 'write host:port, like "localhost:9091" or ":9091" for every interface'
-        yield Fault(path, f"metrics.listen: {table.listen!r} is not an address: {error}", mend)
+        hint = 'write host:port, like "localhost:9091" or ":9091" for every interface'
+        yield Fault(path, f"metrics.listen: {table.listen!r} is not an address: {error}", hint)
     if not table.enabled:
         what = "metrics.listen is given, but metrics.enabled is false"
         yield Fault(path, what, "leave one of them out")
@@ -79,9 +79,9 @@ def _analytics(settings: Settings) -> Iterator[Fault]:
 def _tracing(settings: Settings) -> Iterator[Fault]:
     table, path = settings.tracing, ("tracing", "endpoint")
     if table.endpoint not in ("", "console"):
-        mend = 'write "http://localhost:4318/v1/traces", or "console"'
+        hint = 'write "http://localhost:4318/v1/traces", or "console"'
         if not _is_url(table.endpoint):
-            yield Fault(path, "tracing.endpoint is no http:// or https:// URL", mend)
+            yield Fault(path, "tracing.endpoint is no http:// or https:// URL", hint)
         elif "@" in urlsplit(table.endpoint).netloc:
             what = "tracing.endpoint holds a user name or password"
             yield Fault(path, what, "set OTEL_EXPORTER_OTLP_HEADERS in the environment instead")

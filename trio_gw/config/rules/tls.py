@@ -93,14 +93,14 @@ def _protocol(
         old = any(one["protocol"] not in ("TLSv1.2", "TLSv1.3") for one in context.get_ciphers())
         if not (has and level == 0 and old):
             why = "there is none that it can use, or their security level is too high"
-            mend = f"end the list with @SECLEVEL=0 and add ciphers like ECDHE+AES to {listed}"
+            hint = f"end the list with @SECLEVEL=0 and add ciphers like ECDHE+AES to {listed}"
             if not has:
-                why, mend = "it was built without", "write 1.2"
+                why, hint = "it was built without", "write 1.2"
             yield Fault(
                 minimum_path,
                 f"{name}: {ssl.OPENSSL_VERSION} does not speak TLS {minimum} with the ciphers in"
                 f" {listed}: {why}",
-                f"{mend}; or write 1.2, for older versions are not safe (RFC 8996)",
+                f"{hint}; or write 1.2, for older versions are not safe (RFC 8996)",
             )
 
 
