@@ -8,16 +8,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"background", "errors", "escaping", "counters", "heartbeat", "supervisor", "watchdog"}
+GROUND = {"errors", "escaping", "supervision"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
-    "background": set(),
     "escaping": set(),
+    "supervision": set(),
     "watch": set(),
-    "counters": set(),
-    "heartbeat": set(),
-    "supervisor": set(),
-    "watchdog": set(),
     "config": set(),
     "wire": set(),
     "telemetry": set(),
@@ -29,19 +25,12 @@ FLOORS: dict[str, set[str]] = {
     "feed": {"config", "routing", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
     "admin": {"config", "feed", "guard", "proxy", "relay", "routing", "telemetry", "workers"},
-    "material": {"config", "guard", "proxy", "routing", "watch"},
-    "listeners": {"config", "guard", "proxy", "relay", "workers"},
-    "observing": {"config", "feed", "proxy", "telemetry", "workers"},
-    "serving": {"config", "guard", "material", "proxy", "relay", "routing", "workers"},
-    "worker": {
-        *("admin", "config", "echo", "feed", "guard", "listeners", "material", "observing"),
-        *("proxy", "relay", "routing", "serving"),
-        *("telemetry", "watch", "workers"),
+    "app": {
+        *("admin", "config", "feed", "guard", "proxy", "relay", "routing", "telemetry", "watch"),
+        "workers",
     },
-    "processes": {"config", "listeners", "material", "proxy", "telemetry", "worker", "workers"},
     "cli": {
-        *("compiled", "config", "echo", "feed", "guard", "processes", "proxy", "routing"),
-        *("telemetry", "worker"),
+        *("app", "compiled", "config", "echo", "feed", "guard", "proxy", "routing", "telemetry"),
     },
     "__main__": {"cli"},
     "compiled": set(),

@@ -18,10 +18,10 @@ from support.numbers import total
 from support.projects import api, asyncapi, write
 from support.repositories import OPEN, Repository
 from support.secrets import secret
-from trio_gw import background
-from trio_gw.background import Part
 from trio_gw.feed import catalog, checkout
 from trio_gw.routing import compiler
+from trio_gw.supervision import background
+from trio_gw.supervision.background import Part
 
 if TYPE_CHECKING:
     from pathlib import Path

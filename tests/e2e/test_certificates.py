@@ -26,7 +26,7 @@ from support.tls import (
     tls_to,
     wait_shown,
 )
-from trio_gw import worker
+from trio_gw.app import worker
 from trio_gw.errors import UnusableError
 from trio_gw.watch.files import keep_loaded
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.counters import Counters
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+from trio_gw.supervision.shared_memory import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trio_gw.config.tiers import Tier
-from trio_gw.counters import PATIENCE, Counters, Lock
 from trio_gw.guard import limits
 from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.supervision.shared_memory import PATIENCE, Counters, Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from itertools import count
 
-from trio_gw.counters import Counters
 from trio_gw.guard.caps import PLACES, Caps
 from trio_gw.guard.pending import Entry, Pending
+from trio_gw.supervision.shared_memory import Counters
 
 
 class Door:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trio_gw.config.settings import Timeouts
-from trio_gw.counters import Counters
 from trio_gw.errors import Refusal
 from trio_gw.guard.caps import PLACES, Caps
 from trio_gw.guard.pending import Pending
@@ -15,6 +14,7 @@ from trio_gw.proxy.descriptors import DescriptorBudget
 from trio_gw.proxy.memory import KEEP, STALLED, Gauge, Memory, cgroup
 from trio_gw.proxy.sessions import Sessions
 from trio_gw.relay.lane import Lane
+from trio_gw.supervision.shared_memory import Counters
 
 if TYPE_CHECKING:
     from pathlib import Path

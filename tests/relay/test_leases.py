@@ -14,12 +14,12 @@ import pytest
 
 from support.conversation import KEY, frame, split_frames
 from trio_gw.config.tiers import Tier
-from trio_gw.counters import Counters
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.rate_limit import RateLimit
+from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_gw.background import Background, Part
+from trio_gw.supervision.background import Background, Part
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Generator

@@ -11,14 +11,14 @@ import trio
 from websockets.trio.client import ClientConnection, connect
 
 from support.secrets import secret, wrote
-from trio_gw import worker
+from trio_gw.app import worker
 from trio_gw.config.settings import Settings
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from trio_gw.background import Background
+    from trio_gw.supervision.background import Background
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the sample key of RFC 6455 §1.3
 

@@ -9,10 +9,10 @@ import trio.testing
 
 from support.conversation import frame
 from trio_gw.config.tiers import Tier
-from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.relay.rate_limit import RateLimit
+from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import signal
 import sys
 import time
 
-from trio_gw import supervisor
-from trio_gw.counters import Counters, Slot
-from trio_gw.supervisor import Orders, Supervisor
+from trio_gw.supervision import supervisor
+from trio_gw.supervision.shared_memory import Counters, Slot
+from trio_gw.supervision.supervisor import Orders, Supervisor
+from trio_gw.supervision.watchdog import Watchdog
 from trio_gw.telemetry import logs
-from trio_gw.watchdog import Watchdog
 
 
 def tell(*words: object) -> None:

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from support.numbers import samples, total
-from trio_gw.counters import Pages
 from trio_gw.escaping import escape
+from trio_gw.supervision.shared_memory import Pages
 from trio_gw.telemetry import families
 from trio_gw.telemetry.families import FAMILIES, FIXED
 from trio_gw.telemetry.metrics import Metrics, _Series, merge, pack, retire, unpack

@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from trio_gw.counters import Counters, Slot
 from trio_gw.proxy.listener import accept_all, bind
+from trio_gw.supervision.shared_memory import Counters, Slot
 from trio_gw.workers.shared_state import (
     ACCEPT_WAIT,
     CONVERGE_TIMEOUT,

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trio_gw.admin.rpc_messages import Sort
-    from trio_gw.background import Background
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
+    from trio_gw.supervision.background import Background
     from trio_gw.telemetry.metrics import Metrics
 
 _DECODER = msgspec.msgpack.Decoder(RpcRequest)

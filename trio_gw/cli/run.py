@@ -20,27 +20,29 @@ import msgspec
 import trio
 
 import trio_gw
-from trio_gw import echo, heartbeat, processes, worker
-from trio_gw.background import Background
-from trio_gw.cli import hangup
+from trio_gw import echo
+from trio_gw.app import multiprocess, worker
+from trio_gw.cli import reload
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
-from trio_gw.cli.hangup import Standing
+from trio_gw.cli.reload import Standing
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
 from trio_gw.errors import UnusableError
 from trio_gw.escaping import escape
 from trio_gw.proxy import descriptors
+from trio_gw.supervision import heartbeat
+from trio_gw.supervision.background import Background
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from trio_gw.app.multiprocess import Place
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
-    from trio_gw.processes import Place
     from trio_gw.routing.route import Route
 
 log = logging.getLogger("trio_gw")
@@ -85,7 +87,7 @@ def main(options: argparse.Namespace) -> int:
     logs.configure(table.level, style=table.format)
     descriptors.raise_limit()
     standing = Standing(loaded, partial(_read, options))
-    if processes.count(loaded.settings) == 1:
+    if multiprocess.count(loaded.settings) == 1:
         return _run(standing, trial, where, None)
 
     def renewed() -> Settings:
@@ -93,7 +95,7 @@ def main(options: argparse.Namespace) -> int:
         return standing.loaded.settings
 
     try:
-        return processes.run(
+        return multiprocess.run(
             loaded.settings,
             loaded.base,
             lambda place: _run(standing, trial, where, place),
@@ -180,7 +182,7 @@ async def _serve(
                 await running.renew(settings)
 
         loaded = standing.loaded
-        watching = partial(hangup.watch, standing, take, background=background, aloud=place is None)
+        watching = partial(reload.watch, standing, take, background=background, aloud=place is None)
         await nursery.start(watching)
         if where is not None and first:
             await nursery.start(echo.serve, *where)

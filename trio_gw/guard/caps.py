@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trio_gw.counters import Counters
+    from trio_gw.supervision.shared_memory import Counters
 
 PLACES = 1 << 16
 

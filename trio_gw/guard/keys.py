@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_gw.background import Background, Part
 from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard import fetch
 from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
 from trio_gw.guard.fetch import MAX_BYTES, FetchError
 from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
+from trio_gw.supervision.background import Background, Part
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:

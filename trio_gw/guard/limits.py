@@ -13,15 +13,15 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from trio_gw.counters import Slot
 from trio_gw.guard.gate import Gate
 from trio_gw.guard.quota import Ledger, Quota
+from trio_gw.supervision.shared_memory import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from trio_gw.config.tiers import Tier
-    from trio_gw.counters import Counters
+    from trio_gw.supervision.shared_memory import Counters
 
 MOST_FULL = 1000  # quotas that are kept although nobody uses them
 CELLS = 1 << 16  # keys of one period without clashes, at best; a pair of integers each

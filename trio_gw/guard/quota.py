@@ -26,8 +26,8 @@ from trio_gw.guard import fence
 
 if TYPE_CHECKING:
     from trio_gw.config.tiers import Action, Tier
-    from trio_gw.counters import Counters
     from trio_gw.guard.gate import Gate
+    from trio_gw.supervision.shared_memory import Counters
 
 # A count has 39 bits, the number of its window 24 before them: with the sign that makes 64. Written
 # out, because compiled they are integers of C, which `1 << 39` would not fit into.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config import tiers
 from trio_gw.config.conditions import user_name
-from trio_gw.counters import Counters
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
 from trio_gw.guard.hosts import host
 from trio_gw.guard.limits import Level, Limits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.rate_limit import RateLimit
+from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire.http import Bounds
 
 if TYPE_CHECKING:

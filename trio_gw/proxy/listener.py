@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.background import SHORT, Background, Part
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.proxy.descriptors import EXHAUSTED
 from trio_gw.relay.plain import PlainStream
+from trio_gw.supervision.background import SHORT, Background, Part
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from trio_gw.background import Background, Part
+from trio_gw.supervision.background import Background, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

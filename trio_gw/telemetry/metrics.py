@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from trio_gw.counters import Pages
+    from trio_gw.supervision.shared_memory import Pages
     from trio_gw.telemetry.families import Family
 
 log = logging.getLogger("trio_gw.metrics")

@@ -29,14 +29,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.background import parts_in
-from trio_gw.counters import Counters, Slot
+from trio_gw.supervision.background import parts_in
+from trio_gw.supervision.shared_memory import Counters, Slot
 
 if TYPE_CHECKING:
     import socket
 
-    from trio_gw.counters import Pages
     from trio_gw.routing.table import Live
+    from trio_gw.supervision.shared_memory import Pages
 
 ACCEPT_WAIT = 0.2  # seconds for which a connection is left to workers that have fewer
 SHORT_WAITS_FOR = 1.0  # seconds for which waits are short, after a full wait was in vain

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trio_gw.watchdog import Watchdog
+    from trio_gw.supervision.watchdog import Watchdog
 
 log = logging.getLogger("trio_gw.supervisor")
 SETTLED = 10.0  # seconds after which a child is taken to work

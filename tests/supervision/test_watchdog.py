@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.counters import Counters, Slot
-from trio_gw.watchdog import MISSED, Watchdog
+from trio_gw.supervision.shared_memory import Counters, Slot
+from trio_gw.supervision.watchdog import MISSED, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

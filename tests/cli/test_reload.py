@@ -11,9 +11,9 @@ import trio
 
 from support.commands import Serving, start
 from support.secrets import secret
-from trio_gw.background import Background
-from trio_gw.cli.hangup import Standing, watch
+from trio_gw.cli.reload import Standing, watch
 from trio_gw.config.settings_file import load
+from trio_gw.supervision.background import Background
 
 if TYPE_CHECKING:
     from pathlib import Path

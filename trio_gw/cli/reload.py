@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trio_gw.background import Background, Part
 from trio_gw.config.renewal import differences, take_over
 from trio_gw.errors import UnusableError
+from trio_gw.supervision.background import Background, Part
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:

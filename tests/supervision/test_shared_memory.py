@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from trio_gw.counters import Counters, Slot
+from trio_gw.supervision.shared_memory import Counters, Slot
 
 WIDTH = len(Slot)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_gw.background import LONGEST_PAUSE, TRIES, Background, Part, parts_in
+from trio_gw.supervision.background import LONGEST_PAUSE, TRIES, Background, Part, parts_in
 
 
 class Told:

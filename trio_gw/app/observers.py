@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_gw
-from trio_gw.background import Background, Part
 from trio_gw.proxy.analytics_observer import AnalyticsObserver, build_analytics
 from trio_gw.proxy.stats_observer import ProcessGauges, StatsObserver
 from trio_gw.proxy.tracing_observer import TracingObserver
+from trio_gw.supervision.background import Background, Part
 from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.metrics import Metrics
 

@@ -24,10 +24,10 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from trio_gw.counters import Slot
+from trio_gw.supervision.shared_memory import Slot
 
 if TYPE_CHECKING:
-    from trio_gw.counters import Counters
+    from trio_gw.supervision.shared_memory import Counters
 
 log = logging.getLogger("trio_gw.watchdog")
 

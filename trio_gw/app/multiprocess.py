@@ -14,13 +14,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from trio_gw import listeners, worker
-from trio_gw.counters import Counters, Pages
-from trio_gw.material import load_keys
+from trio_gw.app import listeners, worker
+from trio_gw.app.key_material import load_keys
 from trio_gw.proxy.limiter_factory import SharedCounters, make_shared_counters
-from trio_gw.supervisor import Orders, Supervisor
+from trio_gw.supervision.shared_memory import Counters, Pages
+from trio_gw.supervision.supervisor import Orders, Supervisor
+from trio_gw.supervision.watchdog import Watchdog
 from trio_gw.telemetry import logs, metrics, tracing
-from trio_gw.watchdog import Watchdog
 from trio_gw.workers.rpc import RpcChannels, WorkerRpc
 from trio_gw.workers.shared_state import SharedState, mark_dead
 

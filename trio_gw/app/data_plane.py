@@ -31,10 +31,10 @@ from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.tunnel import Tunnels
 
 if TYPE_CHECKING:
+    from trio_gw.app.key_material import Keys
     from trio_gw.config.settings import Settings
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
-    from trio_gw.material import Keys
     from trio_gw.proxy.limiter_factory import SharedCounters
     from trio_gw.routing.table import Live
     from trio_gw.workers.shared_state import SharedState

@@ -21,7 +21,20 @@ from trio_gw.admin.app import build_app
 from trio_gw.admin.context import Context
 from trio_gw.admin.server import AdminServer
 from trio_gw.admin.worker_status import WorkerStatus
-from trio_gw.background import SHORT, Background, Part
+from trio_gw.app.data_plane import serve
+from trio_gw.app.key_material import load_keys, reloaded_files, trust_clients
+from trio_gw.app.listeners import (
+    TRAFFIC,
+    Addresses,
+    Sockets,
+    addresses_of,
+    admin_names,
+    bind_all,
+    handler_of,
+    log_addresses,
+    metrics_names,
+)
+from trio_gw.app.observers import Observing
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
 from trio_gw.config.tiers import known
@@ -38,26 +51,13 @@ from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
-from trio_gw.listeners import (
-    TRAFFIC,
-    Addresses,
-    Sockets,
-    addresses_of,
-    admin_names,
-    bind_all,
-    handler_of,
-    log_addresses,
-    metrics_names,
-)
-from trio_gw.material import load_keys, reloaded_files, trust_clients
-from trio_gw.observing import Observing
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, contain_errors
 from trio_gw.proxy.scrape import metrics_handler
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.table import Live
-from trio_gw.serving import serve
+from trio_gw.supervision.background import SHORT, Background, Part
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
 from trio_gw.workers.rpc import WorkerRpc

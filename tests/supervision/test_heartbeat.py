@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from trio_gw import heartbeat
-from trio_gw.heartbeat import BLOCKED, INTERVAL
+from trio_gw.supervision import heartbeat
+from trio_gw.supervision.heartbeat import BLOCKED, INTERVAL
 
 if TYPE_CHECKING:
     import pytest

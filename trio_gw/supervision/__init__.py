@@ -1,0 +1,1 @@
+"""Supervision of processes and background tasks; independent of the rest of the gateway."""
