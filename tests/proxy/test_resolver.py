@@ -96,7 +96,7 @@ async def test_last_addresses_do_not_wait_for_a_slow_dns(
             nursery.start_soon(ask)
             nursery.start_soon(ask)
             await names.waiting.wait()
-            mock_clock.jump(resolver_module.PATIENCE)
+            mock_clock.jump(resolver_module.REFRESH_WAIT)
             nursery.cancel_scope.deadline = trio.current_time() + 1
             await trio.testing.wait_all_tasks_blocked()
             mock_clock.jump(2)

@@ -8,7 +8,7 @@ from trio_gw.config.api import ApiProject, Topic
 from trio_gw.config.settings import Timeouts
 from trio_gw.errors import CloseCode, Ending, Phase, Side
 from trio_gw.proxy.sessions import Session, Sessions
-from trio_gw.proxy.stats_observer import AT_ONCE, StatsObserver
+from trio_gw.proxy.stats_observer import BATCH, StatsObserver
 from trio_gw.relay.lane import Lane
 from trio_gw.routing.route import Route
 from trio_gw.telemetry import families
@@ -36,7 +36,7 @@ def relayed(sessions: Sessions, observer: StatsObserver) -> Session:
         return session
 
 
-@pytest.mark.parametrize("count", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
+@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
 async def test_every_connection_counts(metrics: Metrics, count: int) -> None:
     sessions = Sessions(Timeouts())
     observer = StatsObserver(metrics, sessions)

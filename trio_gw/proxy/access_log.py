@@ -1,7 +1,7 @@
-"""The one line about a connection, written when it is over: who, where to, how it ended, why.
+"""The log line for each connection, written at its end: client, target, outcome and reason.
 
-In the gateway's own shape it is a log line with fields (docs/observability.md lists them), or in
-that of the reference's access log (spec: frames §8). Called by `connection`.
+In the gateway's own format it is a log line with fields (docs/observability.md lists them). It can
+also have the format of the reference's access log (spec: frames §8).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.connection")
 access = logging.getLogger("trio_gw.access")
 
-# What the reference's router calls the failure behind a code of ours (spec: routing §9).
+# The flags of the reference's router for our error codes (spec: routing §9).
 _FLAGS = {"102503": "UF", "102508": "UH", "102504": "UT", "102502": "UPE", "404": "NR"}
 
 
 def record(session: Session, style: str = "own") -> None:
-    """Write it. `style` is `own`, `reference` or `off` (settings `log.access`).
+    """Write the line. `style` is `own`, `reference` or `off` (settings `log.access`).
 
-    A connection that sent nothing, such as a port probe, gets no line; one that asked for a
-    built-in path, such as a health probe, only at level DEBUG.
+    A connection that sent nothing, such as a port probe, gets no line. A request to a built-in
+    path, such as a health check, is logged at level DEBUG only.
     """
     if style == "own":
         _own(session)
@@ -39,7 +39,7 @@ def record(session: Session, style: str = "own") -> None:
 
 
 def ending_of(session: Session) -> Ending | None:
-    """Tell how a session ended; one that was relayed always has an ending."""
+    """Return how a session ended. A relayed session always has an ending."""
     if session.ending is None and session.publish is not None:
         return Ending(Side.GATEWAY, CloseCode.ABNORMAL, "stopped")
     return session.ending
@@ -87,7 +87,7 @@ def _own(session: Session) -> None:
 
 
 def _more(session: Session) -> dict[str, Value]:
-    """List what the message has no room for."""
+    """Return the fields that are not part of the message."""
     more: dict[str, Value] = {"request_id": session.request_id}
     if session.info.address not in ("", session.peer):
         more["address"] = session.info.address
@@ -111,7 +111,7 @@ def _more(session: Session) -> dict[str, Value]:
 
 
 def reference(session: Session) -> str:
-    """Write the line of the reference's router; the backend's path is shown without query."""
+    """Format the line of the reference's router. The backend's path is shown without its query."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(session.started))
     publish, subscribe, info = session.publish, session.subscribe, session.info
     method, _, path = session.request.partition(" ")
@@ -140,7 +140,7 @@ def reference(session: Session) -> str:
 
 
 def _plain(text: str) -> str:
-    """Make a text fit between the line's quotes."""
+    """Escape a text so that it fits between quotes."""
     return escape(logs.cut(text)).replace("'", "\\x27") or "-"
 
 

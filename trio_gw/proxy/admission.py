@@ -1,7 +1,7 @@
-"""The authenticate phase: which credentials a topic takes, who calls, and what is passed on.
+"""The authenticate phase: which credentials a topic accepts, who calls, and what is passed on.
 
-Called by `connection`. Whatever the gateway used to recognise a caller is taken out of the
-request here, so that neither the URI mapping, nor a log line, nor a backend gets to see it.
+The credentials are removed from the request here, so that neither the URI mapping nor a log line
+nor a backend sees them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _PROTOCOL = b"sec-websocket-protocol"
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A handshake that may go on.
+    """The result of the authenticate phase.
 
-    `kind` is `production` or `sandbox`; `head` and `upgrade` are the request as backends may see
-    it, before `drop` names the headers that hold credentials. `marker` is the subprotocol that
-    marked a token, to be chosen if the backend chooses none.
+    `kind` is `production` or `sandbox`. `head` and `upgrade` are the request for the backend;
+    `drop` names headers with credentials that are still to be removed. `marker` is the subprotocol
+    that announced a token; it is selected if the backend selects none.
     """
 
     caller: Caller
@@ -45,16 +45,16 @@ class Admitted(msgspec.Struct, frozen=True):
     marker: str = ""
 
     def chosen(self, protocol: str) -> Headers:
-        """Answer the client's offer for a backend that chose this subprotocol, or none ("")."""
+        """Return the header for the selected subprotocol, if the backend selected none ("")."""
         if protocol or not self.marker:
             return ()
         return ((_PROTOCOL, self.marker.encode("ascii")),)
 
 
 def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> ClientPeer | None:
-    """Return the client's certificate if the API accepts it, or raise `Refusal`.
+    """Return the client certificate if the API accepts it, otherwise raise `Refusal`.
 
-    spec: security §8. `shown` is what the handshake verified.
+    spec: security §8. `shown` is the certificate that the TLS handshake verified.
     """
     api = route.api
     pinned = (certificate.pem for certificate in api.client_certificates)
@@ -64,9 +64,9 @@ def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> C
 async def admit(
     services: Services, route: Route, head: RequestHead, upgrade: Upgrade, address: str
 ) -> Admitted:
-    """Establish who calls and which backends that caller is for, or raise `Refusal`.
+    """Find out who calls and which backends the caller may use, or raise `Refusal`.
 
-    spec: security §1. `address` is the client's, as far as it can be told.
+    spec: security §1. `address` is the client's address, as far as it is known.
     """
     api, policy = route.api, services.topic_policies.of(route)
     presented, marker = Presented(), ""
@@ -82,7 +82,7 @@ async def admit(
 
 
 def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:
-    """Take the credentials out of query and subprotocols; headers are dropped later, by name."""
+    """Remove credentials from query and subprotocols. Headers are removed later, by name."""
     if rest.query != head.query:
         head = head.replace(query=rest.query)
     if rest.protocols == upgrade.protocols:

@@ -42,12 +42,23 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Property
     from trio_gw.telemetry.metrics import Metrics
 
-AT_A_TIME = 50  # sessions whose totals are reported together
+BATCH = 50  # sessions whose totals are reported together
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
 
 
+class _Reported:
+    """What has been reported of a session."""
+
+    __slots__ = ("throttled", "traffic")
+
+    def __init__(self) -> None:
+        self.traffic = [0] * 6  # frames, messages and payload of both lanes
+        # Messages that did not pass, by direction, level, tier and action; not reported yet.
+        self.throttled: dict[tuple[str, str, str, str], int] = {}
+
+
 class AnalyticsObserver:
-    """Makes events of sessions. With `frames` one for each data frame, else totals."""
+    """Creates events from sessions: with `frames` one per data frame, otherwise totals."""
 
     def __init__(
         self,
@@ -63,21 +74,22 @@ class AnalyticsObserver:
         self._frames = frames
         self._interval = interval
         self._region = region
+        self._reported: dict[Session, _Reported] = {}
 
     async def run(self) -> None:
         """Report totals every interval, until cancelled.
 
-        Of many sessions not at once: their events would not fit into the queue, and others would
-        have to wait.
+        Many sessions are spread over half the interval: their events would not all fit into the
+        queue, and other tasks would have to wait.
         """
         due = trio.current_time()
         while not self._frames:
             due = max(due + self._interval, trio.current_time())
             await trio.sleep_until(due)
             sessions = list(self._sessions)
-            parts = range(0, len(sessions), AT_A_TIME)
+            parts = range(0, len(sessions), BATCH)
             for at in parts:
-                for session in sessions[at : at + AT_A_TIME]:
+                for session in sessions[at : at + BATCH]:
                     self._totals(session)
                 await trio.sleep(self._interval / 2 / len(parts))
         await trio.sleep_forever()
@@ -97,22 +109,23 @@ class AnalyticsObserver:
             backend_latency=_milliseconds(now - dialed),
             request_mediation_latency=_milliseconds(dialed - session.opened_at),
         )
-        session.reported = [0] * 6
+        self._reported[session] = reported = _Reported()
         if session.gates is not None:
-            session.throttled = {}
-            session.gates.hear(*(partial(self._throttled, session, way) for way in (_IN, _OUT)))
+            listeners = (partial(self._throttled, session, reported, way) for way in (_IN, _OUT))
+            session.gates.hear(*listeners)
         if self._frames:
             for method, lane in _lanes(session):
                 lane.tap = partial(self._frame, session, method)
 
     def ended(self, session: Session) -> None:
-        """Report the rest, and the end; or why there was no connection."""
+        """Report the remaining traffic and the close; or why there was no connection."""
         if session.route is None or not session.status:
             return
-        if not session.reported:
+        if session not in self._reported:
             self._refused(session)
             return
         self._totals(session)
+        del self._reported[session]
         if session.denied:
             made: dict[str, Property] = {"level": session.denied, "action": "close"}
             self._fault(session, fault_types.DENIED, 429, made)
@@ -140,37 +153,39 @@ class AnalyticsObserver:
             session, method, _topic(session), {"frames": 1, "messages": int(last), "bytes": size}
         )
 
-    def _throttled(self, session: Session, method: str, quota: Quota, messages: int) -> None:
+    def _throttled(
+        self, session: Session, reported: _Reported, method: str, quota: Quota, messages: int
+    ) -> None:
         what = (method, quota.level, quota.tier.name, quota.tier.on_exceed)
-        if self._frames or session.throttled is None:
+        if self._frames:
             for _ in range(messages):
                 self._exceeded(session, what, 1)
         else:
-            session.throttled[what] = session.throttled.get(what, 0) + messages
+            reported.throttled[what] = reported.throttled.get(what, 0) + messages
 
     def _totals(self, session: Session) -> None:
-        """Report what came since the last time, if each frame was not."""
-        if self._frames or not session.reported:
+        """Report the traffic since the last report, unless each frame is reported."""
+        reported = self._reported.get(session)
+        if self._frames or reported is None:
             return
-        if session.throttled:
-            for what, count in session.throttled.items():
-                self._exceeded(session, what, count)
-            session.throttled.clear()
+        for what, count in reported.throttled.items():
+            self._exceeded(session, what, count)
+        reported.throttled.clear()
         for place, (method, lane) in enumerate(_lanes(session)):
             values = (lane.frames, lane.messages, lane.payload)
-            before = session.reported[place * 3 : place * 3 + 3]
+            before = reported.traffic[place * 3 : place * 3 + 3]
             frames, messages, size = (max(0, a - b) for a, b in zip(values, before, strict=True))
             if frames or size:
-                # What is under way may make the payload look larger than it proves to be.
-                session.reported[place * 3 : place * 3 + 3] = map(max, before, values)
+                # A frame in progress can make the payload look larger than it will be.
+                reported.traffic[place * 3 : place * 3 + 3] = map(max, before, values)
                 made = {"frames": frames, "messages": messages, "bytes": size}
                 self._put(session, method, _topic(session), made)
 
     def _refused(self, session: Session) -> None:
         ending = session.ending
         if ending is None and not session.backend:
-            return  # answered as it should be: OPTIONS
-        if ending is None or not session.code:  # the backend's own answer: a refusal, plain HTTP
+            return  # OPTIONS: a normal answer
+        if ending is None or not session.code:  # the backend's own response
             method = session.request.partition(" ")[0]
             self._put(session, method, _topic(session), {}, proxy_response_code=session.status,
                       target_response_code=session.status)  # fmt: skip
@@ -279,7 +294,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def build_analytics(table: Settings, base: Path, index: int, metrics: Metrics | None) -> Analytics:
-    """Build the sinks; each worker has a file of its own."""
+    """Build the sinks. Each worker has its own file."""
     sinks: dict[str, Sink] = {}
     if "file" in table.sinks:
         path = base / table.file

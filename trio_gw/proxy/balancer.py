@@ -1,12 +1,12 @@
-"""Which backend next: turn and turn about, or the first that is well (spec: routing §8).
+"""Chooses the next backend: round robin, or the first healthy one for failover (spec: routing §8).
 
-One `Balancer` per cluster, kept while the cluster stays the same from table to table, so that a
-reload neither forgets who is ill nor starts the turns anew. No I/O: `upstream` reports how its
-attempts went, `health` what its checks found.
+There is one `Balancer` per cluster. It is kept while the cluster stays the same from table to
+table, so that a reload loses neither the health states nor the round-robin position. No I/O:
+`upstream` reports the outcome of its attempts, `health` the results of its checks.
 
-An endpoint is ill after two failures in a row and well again after two good checks, or as soon
-as a connection to it succeeds. Ill endpoints are still tried, last: a guess that all are down
-must not be what keeps a client out.
+An endpoint becomes unhealthy after two failures in a row. It becomes healthy again after two
+successful checks, or as soon as a client's connection to it succeeds. Unhealthy endpoints are still
+tried, last: a wrong guess must not keep clients out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _EndpointState:
-    """What is known of one endpoint."""
+    """The health of one endpoint."""
 
     __slots__ = ("bad", "endpoint", "good", "well")
 
@@ -42,20 +42,20 @@ class Balancer:
 
     @property
     def watched(self) -> bool:
-        """Tell whether there is a choice, so that it pays to know who is well."""
+        """Whether there are several endpoints, so that health checks are useful."""
         return len(self._states) > 1
 
     @property
     def any_well(self) -> bool:
-        """Tell whether at least one endpoint is thought to work."""
+        """Whether at least one endpoint is healthy."""
         return any(state.well for state in self._states)
 
     def well(self, endpoint: Endpoint) -> bool:
-        """Tell whether this endpoint is thought to work."""
+        """Whether this endpoint is healthy."""
         return all(state.well for state in self._states if state.endpoint == endpoint)
 
     def order(self) -> list[Endpoint]:
-        """List all endpoints in the order in which one handshake shall try them."""
+        """List all endpoints in the order in which one handshake tries them."""
         states = self._states
         if len(states) == 1:
             return [states[0].endpoint]
@@ -66,13 +66,13 @@ class Balancer:
         return [state.endpoint for state in sorted(states, key=lambda state: not state.well)]
 
     def connected(self, endpoint: Endpoint) -> None:
-        """Note that a client's connection to this endpoint succeeded."""
+        """Note that a client's connection to this endpoint has succeeded."""
         for state in self._states:
             if state.endpoint == endpoint:
                 state.well, state.bad = True, 0
 
     def failed(self, endpoint: Endpoint) -> None:
-        """Note that a connection or a check failed."""
+        """Note that a connection or a check has failed."""
         for state in self._of(endpoint):
             state.good = 0
             state.bad += 1
@@ -80,7 +80,7 @@ class Balancer:
                 state.well = False
 
     def checked(self, endpoint: Endpoint) -> None:
-        """Note that a check succeeded."""
+        """Note that a check has succeeded."""
         for state in self._of(endpoint):
             state.bad = 0
             state.good += 1
@@ -100,7 +100,7 @@ class Balancers:
         self._all: dict[Cluster, Balancer] = {}
 
     def of(self, cluster: Cluster) -> Balancer:
-        """Return the balancer of a cluster, made at its first use."""
+        """Return the balancer of a cluster; it is created at its first use."""
         balancer = self._all.get(cluster)
         if balancer is None:
             balancer = self._all[cluster] = Balancer(
@@ -111,16 +111,16 @@ class Balancers:
         return balancer
 
     def keep(self, clusters: Iterable[Cluster]) -> None:
-        """Forget every cluster but these."""
+        """Remove the balancers of all other clusters."""
         wanted = set(clusters)
         self._all = {cluster: known for cluster, known in self._all.items() if cluster in wanted}
 
     def health(self) -> Iterator[tuple[str, bool]]:
-        """List every backend that has been used, without path and query, and whether it is well."""
+        """List every used backend, without path and query, and whether it is healthy."""
         for balancer in self._all.values():
             for endpoint in balancer.cluster.endpoints:
                 yield endpoint.origin, balancer.well(endpoint)
 
     def watched(self) -> list[Balancer]:
-        """List the balancers whose endpoints are to be checked."""
+        """List the balancers whose endpoints need health checks."""
         return [balancer for balancer in self._all.values() if balancer.watched]

@@ -1,9 +1,9 @@
-"""Who hangs up while a backend is asked in their name.
+"""Notices that a client disconnects while its backend is connected to and asked.
 
-Nobody waits for a backend for a client that has left. A task that reads from the client would
-tell, and cost more than all the rest of dialing; so its socket is watched, beside the one that is
-waited for, for the end of its connection, whatever it has sent before that (`relay.waits`). What a
-client sends too early stays where it is, in the kernel, within its bounds.
+No backend is asked for a client that has left. A task that reads from the client would notice, but
+it would cost more than the rest of the dial phase. So the client's socket is watched together with
+the socket that is waited for, for a hangup only (`relay.waits`). Data that the client sends early
+stays in the kernel's buffers, within their bounds.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class ClientGoneError(Exception):
-    """The client hung up before the upgrade was done."""
+    """The client disconnected before the upgrade was complete."""
 
 
 class ClientWatch:
-    """The client of a handshake; one whose stream has no socket is not watched."""
+    """Watches the client of one handshake. A stream without a socket is not watched."""
 
     __slots__ = ("_fd", "_waits")
 
@@ -42,12 +42,12 @@ class ClientWatch:
             self._fd = stream.tls.fileno()
 
     async def receive(self, stream: PlainStream, due: float) -> bytes | None:
-        """Receive from a backend; None if there is nothing by then, by Trio's clock.
+        """Receive from a backend; returns None if nothing arrives before `due` (Trio's clock).
 
-        Raises `ClientGoneError` when the client leaves meanwhile.
+        Raises `ClientGoneError` if the client disconnects first.
         """
         while True:
-            # What was asked for a moment ago is not there yet, so it is waited for at once.
+            # The response cannot be there yet, so wait before the first attempt to receive.
             woken = await self._waits.readable(stream.socket.fileno(), due, self._fd)
             if woken is Woken.HUNG_UP:
                 raise ClientGoneError
@@ -58,17 +58,17 @@ class ClientWatch:
 
     @contextlib.contextmanager
     def cancel_on_disconnect(self) -> Iterator[None]:
-        """Do something that may take its time, unless the client leaves: `ClientGoneError`.
+        """Cancel the body if the client disconnects, and raise `ClientGoneError`.
 
-        What is done by then stays done: the next who waits is told that the client has left.
+        If the body has finished anyway, the next wait raises it.
         """
 
-        def leave() -> None:
+        def on_hangup() -> None:
             self._waits.unwatch(self._fd)
             scope.cancel()
 
         with trio.CancelScope() as scope:
-            watched = self._waits.watch(self._fd, select.EPOLLRDHUP, leave)
+            watched = self._waits.watch(self._fd, select.EPOLLRDHUP, on_hangup)
             try:
                 yield
             finally:

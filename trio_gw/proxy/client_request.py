@@ -1,7 +1,6 @@
-"""What a client sends before anything is known of it: TLS, the request's head, maybe a body.
+"""Reads what a client sends before the route is known: TLS handshake, request head, maybe a body.
 
-Called by `connection`. Each of them has its time (`timeouts.head`), and raises `ClientGoneError`
-when the client leaves instead.
+Each has a timeout (`timeouts.head`). If the client disconnects, `ClientGoneError` is raised.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ClientRequest:
-    """The request of one connection; `tls` tells whether there is a TLS handshake before it."""
+    """The request of one connection. With `tls` a TLS handshake comes first."""
 
     __slots__ = ("_reader", "_services", "_session", "_stream", "_tls")
 
@@ -43,35 +42,35 @@ class ClientRequest:
 
     @property
     def leftover(self) -> bytes:
-        """What came behind the head: the client's first frames."""
+        """Bytes received after the head: the client's first frames."""
         return self._reader.leftover
 
     @property
     def port(self) -> int:
-        """The listener's port; 0 if that is not known any more."""
+        """The listener's port; 0 if it is unknown because the socket is closed."""
         stream = self._stream
         try:
             if isinstance(stream, PlainStream):
                 return int(stream.socket.getsockname()[1])
             assert isinstance(stream, SecureStream)
             return int(stream.tls.getsockname()[1])
-        except OSError:  # the client has left
+        except OSError:  # the client has disconnected
             return 0
 
     def plain_body(self, head: RequestHead) -> RequestBody:
-        """Judge a request that may be proxied as plain HTTP; returns its body, to be read.
+        """Check a request that may be proxied as plain HTTP. Returns its body, not yet read.
 
         Raises `Refusal`, as `RequestBody` does.
         """
         return RequestBody(head, self._reader)
 
     async def head(self) -> RequestHead:
-        """TLS handshake and request head, together under one deadline."""
+        """Do the TLS handshake and read the request head, both under one deadline."""
         try:
             data = receive_now(self._stream)
         except BROKEN as error:
             raise ClientGoneError from error
-        # Most clients' heads are here by now: then there is nothing to wait for.
+        # Usually the head has already arrived, so there is no need to wait.
         if data and (head := self._reader.feed(data)) is not None:
             return head
         with PendingConnection(self._services.pending, self._session.peer, self._stream) as waiting:
@@ -104,7 +103,7 @@ class ClientRequest:
         raise refusals.too_slow("head", seconds)
 
     async def _shake_hands(self, due: float, seconds: float, waiting: PendingConnection) -> bytes:
-        """Make the TLS handshake; returns what the client sent first."""
+        """Do the TLS handshake. Returns the first bytes that the client sent."""
         assert isinstance(self._stream, SecureStream)
         services, session = self._services, self._session
         try:
@@ -119,7 +118,7 @@ class ClientRequest:
         return sent
 
     async def body(self) -> bytes:
-        """Read the body that the head announces, within its time and its bounds."""
+        """Read the body that the head announces, within the limits of time and size."""
         seconds = self._services.settings.timeouts.head
         waiting = PendingConnection(self._services.pending, self._session.peer, self._stream)
         with waiting, trio.move_on_after(seconds):
@@ -130,7 +129,7 @@ class ClientRequest:
         raise refusals.too_slow("body", seconds)
 
     async def _receive_by(self, stream: PlainStream, due: float) -> bytes | None:
-        """Receive; None if there is nothing by then, by Trio's clock."""
+        """Receive data; returns None if nothing arrives before `due` (Trio's clock)."""
         while True:
             woken = await self._services.waits.readable(stream.socket.fileno(), due)
             try:

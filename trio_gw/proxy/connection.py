@@ -1,7 +1,7 @@
 """The life of one connection, phase by phase (docs/life-of-a-connection.md).
 
-Each phase is a method that returns a value or raises `Refusal`. Whatever ends the connection,
-one line is logged at its end: who, where to, how far it came, who ended it and why.
+Each phase is a method that returns a value or raises `Refusal`. At the end of every connection one
+line is logged: client, target, last phase, which side ended it, and why.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.admission import Admitted
     from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session
-    from trio_gw.proxy.upstream import Backend, Question
+    from trio_gw.proxy.upstream import Backend, UpstreamRequest
     from trio_gw.routing.route import Match, Route
     from trio_gw.wire.exchange import RequestBody
     from trio_gw.wire.head import RequestHead
@@ -56,10 +56,10 @@ ALLOW = ((b"allow", b"OPTIONS, GET"),)
 
 
 class _Joined(NamedTuple):
-    """A client and a backend that agreed to talk, and who carries what they say.
+    """A client and a backend after a successful upgrade, and the driver that relays between them.
 
-    All that is kept of the handshake: connections may idle for days, and what the phases had in
-    their hands would idle with them.
+    Nothing else of the handshake is kept: connections may be idle for days, and objects of earlier
+    phases would stay in memory as long.
     """
 
     backend: trio.abc.Stream
@@ -83,13 +83,13 @@ class _Connection:
         self.responder = Responder(stream, session, services.pending)
 
     async def serve(self, peer: str) -> None:
-        """Run, and let no bug get further than this connection."""
+        """Run the connection. A bug ends only this connection."""
         session = self.session
         try:
             if (joined := await self.join()) is not None:
                 await self._relay(joined)
         except Exception:
-            # A bug, not an outcome: this connection dies of it, loudly; no other one does.
+            # A bug: log it with its traceback and end this connection only.
             error_id = secrets.token_hex(4)
             log.exception("error %s while serving %s", error_id, peer)
             session.ending = Ending(Side.GATEWAY, 0, f"internal error {error_id}")
@@ -97,7 +97,7 @@ class _Connection:
                 await self.responder.refuse(refusals.internal_error(error_id))
 
     async def join(self) -> _Joined | None:
-        """Go through the phases up to the relay; None if the connection ends before that."""
+        """Run the phases before the relay. Returns None if the connection ends before it."""
         session = self.session
         try:
             head = await self.request.head()
@@ -124,7 +124,7 @@ class _Connection:
                 deny_check.check(self.services.blocklist, session)
             session.certificate = check_certificate(match.route, session.certificate, tls=self.tls)
             if match.route.topic.inspection is not None:
-                # It has to understand every frame.
+                # Message mode must be able to read every frame.
                 upgrade = structs.replace(upgrade, extensions=())
             address = session.info.address
             admitted = await admit(self.services, match.route, head, upgrade, address)
@@ -144,7 +144,7 @@ class _Connection:
     # -- route -----------------------------------------------------------------------------
 
     async def _find_route(self, head: RequestHead) -> Match | None:
-        """Find the route, or answer here what needs none: then None."""
+        """Find the route. Requests that need no backend are answered here; then return None."""
         session, services = self.session, self.services
         session.enter(Phase.ROUTE)
         if (
@@ -157,7 +157,7 @@ class _Connection:
             status, headers, body = await services.builtin.answer(
                 head, self.request.body, client, scheme=scheme, port=port
             )
-            await self.responder.give(status, headers, body, head_only=head.method == "HEAD")
+            await self.responder.send(status, headers, body, head_only=head.method == "HEAD")
             return None
         table = services.live.table
         match = table.match(head.host, head.path)
@@ -171,16 +171,16 @@ class _Connection:
         if head.method == "OPTIONS":
             preflight = cors.preflight(head)
             if preflight is not None:
-                await self.responder.give(200, preflight, b"")
+                await self.responder.send(200, preflight, b"")
             else:
                 allow = exchange.ALLOW if match.route.topic.plain_http else ALLOW
-                await self.responder.give(204, allow, b"")
+                await self.responder.send(204, allow, b"")
             return None
         path_confusion.check(head.path, head.query, match)
         return match
 
     def _is_system_host(self, head: RequestHead) -> bool:
-        # Load balancers that check with HTTP/1.0 send no Host.
+        # Load balancers that send HTTP/1.0 health checks send no Host.
         return not self.services.settings.strict_vhosts or head.host in ("localhost", "")
 
     # -- admit -----------------------------------------------------------------------------
@@ -188,16 +188,16 @@ class _Connection:
     async def _enter(
         self, match: Match, admitted: Admitted, body: RequestBody | None
     ) -> _Joined | None:
-        """Go on within the limits there are for connections and for what they say."""
+        """Apply the caps on connections, and create the limiters of this connection."""
         session, limiter_factory = self.session, self.services.limiter_factory
         session.enter(Phase.ADMIT)
         who = match.route, admitted.caller, session.info.address
         session.gates = gates = limiter_factory.gates(*who)
         if gates is not None and gates.drops:
-            # Compression depends on all that was sent before, so nothing of it may be missing.
+            # Compression needs all earlier messages, so no message may be dropped.
             upgrade = structs.replace(admitted.upgrade, extensions=())
             admitted = structs.replace(admitted, upgrade=upgrade)
-        session.places = limiter_factory.enter(*who)
+        session.caps_taken = limiter_factory.take_caps(*who)
         if body is not None:
             plain_http.count(gates)
             plain = plain_http.PlainHttp(self.services, session, self.stream, self.responder, body)
@@ -210,13 +210,13 @@ class _Connection:
 
     def _choose(
         self, match: Match, admitted: Admitted
-    ) -> tuple[Cluster, Callable[[Endpoint], Question]]:
-        """Choose the backends, and what each of them is asked; then they may be dialed."""
+    ) -> tuple[Cluster, Callable[[Endpoint], UpstreamRequest]]:
+        """Choose the cluster, and the function that builds the request for each endpoint."""
         services, session, route = self.services, self.session, match.route
         cluster = route.cluster(admitted.kind)
         assert cluster is not None
 
-        def ask(endpoint: Endpoint) -> Question:
+        def build_request(endpoint: Endpoint) -> UpstreamRequest:
             target = route.backend_target(match, endpoint, admitted.head.query)
             session.backend, session.backend_path = endpoint.origin, target.partition("?")[0]
             headers = upstream_request.headers(
@@ -224,16 +224,16 @@ class _Connection:
             )
             return target, headers
 
-        # A path that cannot be mapped is refused before anyone is dialed.
+        # A path that cannot be mapped is refused before a backend is contacted.
         route.backend_target(match, cluster.endpoints[0], admitted.head.query)
         session.enter(Phase.DIAL)
-        return cluster, ask
+        return cluster, build_request
 
     async def _open(self, match: Match, admitted: Admitted) -> _Joined | None:
         services, session = self.services, self.session
-        cluster, ask = self._choose(match, admitted)
+        cluster, build_request = self._choose(match, admitted)
         client = ClientWatch(self.stream, services.waits)
-        backend = await services.upstream.join(cluster, ask, admitted.upgrade, client)
+        backend = await services.upstream.join(cluster, build_request, admitted.upgrade, client)
         async with Discarding(backend.stream) as held:
             session.enter(Phase.UPGRADE)
             if (joined := await self._upgrade(backend, match.route, admitted)) is not None:
@@ -241,12 +241,12 @@ class _Connection:
         return joined
 
     async def _upgrade(self, backend: Backend, route: Route, admitted: Admitted) -> _Joined | None:
-        """Tell the client what its backend answered; None if that was a refusal."""
+        """Pass the backend's response to the client. Returns None if the backend refused."""
         session, services = self.session, self.services
         session.status = backend.answer.status
         if backend.accepted is None:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
-            with self.responder.waiting():
+            with self.responder.pending():
                 await services.upstream.pass_refusal(backend, self.stream, self.responder.headers)
                 await self.responder.linger()
             return None
@@ -281,7 +281,7 @@ class _Connection:
             session.relay(publish, subscribe)
             for observer in self.services.observers:
                 observer.opened(session)
-            session.phase_ends = []  # the old ones may still be counted
+            session.phase_ends = []  # a new list: observers may still hold the old one
             del self.request
             session.ending = await carry(
                 self.stream,
@@ -296,10 +296,9 @@ class _Connection:
 async def serve(
     services: Services, stream: trio.abc.Stream, peer: str, *, tls: bool = False
 ) -> None:
-    """Serve one accepted connection to its end; never raises but when cancelled.
+    """Serve one accepted connection until it ends. Never raises, except for cancellation.
 
-    With `tls` the stream is a `SecureStream` whose handshake is still to be made. The stream
-    is closed when this returns.
+    With `tls` the stream is a `SecureStream` before its handshake. The stream is closed on return.
     """
     with services.sessions.open(peer) as session:
         logs.request_id.set(session.request_id)
@@ -308,7 +307,7 @@ async def serve(
             async with Discarding(stream):
                 await connection.serve(peer)
         finally:
-            services.limiter_factory.leave(session.places)
+            services.limiter_factory.release_caps(session.caps_taken)
             for observer in services.observers:
                 observer.ended(session)
             record(session, services.settings.log.access)

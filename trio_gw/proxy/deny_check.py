@@ -1,7 +1,7 @@
-"""Deny conditions as connections meet them: at the handshake, and while they are open.
+"""Checks connections against the deny conditions, at the handshake and while they are open.
 
-`connection` asks twice in the authenticate phase: before a credential is looked at, so that who is
-denied by address costs next to nothing, and when it is known who calls.
+`connection` checks twice in the authenticate phase: before the credential is verified, so that a
+client denied by address costs little, and again when the caller is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def concerning(blocklist: Blocklist, session: Session) -> Condition | None:
-    """Find a condition that concerns a session, as far as it is known where to and whose it is."""
+    """Return a condition that applies to a session, as far as its route and caller are known."""
     route = session.route
     if route is None:
         return None
@@ -25,7 +25,7 @@ def concerning(blocklist: Blocklist, session: Session) -> Condition | None:
 
 
 def check(blocklist: Blocklist, session: Session) -> None:
-    """Raise the `Refusal` of whom a condition denies."""
+    """Raise `Refusal` if a condition denies the session."""
     found = concerning(blocklist, session)
     if found is not None:
         session.denied = found.kind

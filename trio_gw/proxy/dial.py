@@ -1,7 +1,7 @@
-"""One connection to one backend endpoint: TCP to any of its addresses, TLS if it asks for it.
+"""Opens one connection to one backend endpoint: TCP to any of its addresses, with TLS if needed.
 
-Called by `upstream` for handshakes and by `health` for checks. Name and address of a backend are
-in the log only, never in what a client is told.
+Used by `upstream` for handshakes and by `health` for checks. Name and address of a backend appear
+in the log only, never in a response to a client.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 Started = PlainStream | socket.socket | OSError | None
 
-MAX_CONTEXTS = 1000  # TLS contexts with a trust of their own; far more than tables have
+MAX_CONTEXTS = 1000  # cached TLS contexts; far more than a table needs
 
 
 class Dialer:
-    """Opens connections. One per process, for the TLS contexts.
+    """Opens connections. One per process, because it caches TLS contexts.
 
-    `anchors` are the PEM certificates trusted for endpoints that have none of their own; empty
-    means the system's. Replace them whenever they change: new connections use the new ones.
-    `budget` is asked for each new descriptor.
+    `anchors` are the PEM certificates to trust for endpoints without their own; empty means the
+    system's. Assign new ones when they change; new connections use them. `budget` is asked for each
+    new descriptor.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Dialer:
     async def open(
         self, endpoint: Endpoint, seconds: float, started: Started = None
     ) -> trio.abc.Stream:
-        """Connect within `seconds`, or finish what was `started`; the caller closes the stream.
+        """Connect within `seconds`, or complete a `started` connection; the caller closes the
+        stream.
 
-        All addresses of the name are tried, IPv6 and IPv4, each a little later than the one
-        before (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF), by the gateway if it is
-        short of descriptors.
+        All IPv4 and IPv6 addresses of the name are tried, each a little later than the one before
+        (RFC 8305). Raises `Refusal` 503 (spec: routing §9, UF), attributed to the gateway if it has
+        no descriptors left.
         """
         with trio.move_on_after(seconds):
             try:
@@ -78,7 +79,7 @@ class Dialer:
         raise refusals.unreachable(f"{endpoint}: no connection within {seconds:g} s")
 
     def _context(self, trust: tuple[str, ...]) -> ssl.SSLContext:
-        """Return the context that trusts these certificates, or the system's when none."""
+        """Return the TLS context that trusts these certificates; the system's if there are none."""
         context = self._contexts.get(trust)
         if context is None:
             context = ssl.create_default_context(cadata="\n".join(trust) or None)
@@ -90,18 +91,18 @@ class Dialer:
         return context
 
     def begin(self, endpoint: Endpoint) -> Started:
-        """Begin to connect to an address; None for a name.
+        """Start to connect to an IP address; returns None for a name.
 
-        Where nothing has to be waited for, as on loopback, this is all of it, unless it takes TLS.
+        If no wait is needed, as on loopback, the connection is complete, except for TLS.
         """
         if (family := _literal(endpoint.host)) is None:
             return None
         return _begin_to(family, (endpoint.host, endpoint.port), self._budget)
 
     async def _connect(self, host: str, port: int, started: Started) -> PlainStream:
-        """Finish what `begin` began, or connect to a name; raises OSError.
+        """Complete a started connection, or connect to a name; raises OSError.
 
-        What has one address needs no race of several, and no tasks for it.
+        If there is only one address, no race between addresses is needed, and no tasks for it.
         """
         if started is None:
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -161,7 +162,7 @@ def _begin_to(
 
 @functools.lru_cache(maxsize=1000)
 def _literal(host: str) -> socket.AddressFamily | None:
-    """Return the family of an IP address, None for a name."""
+    """Return the address family of an IP address, None for a name."""
     try:
         version = ipaddress.ip_address(host).version
     except ValueError:
@@ -170,7 +171,7 @@ def _literal(host: str) -> socket.AddressFamily | None:
 
 
 def _adopt(sock: socket.socket) -> PlainStream:
-    """Set the options that a relay wants: no waiting for more to send, and dead peers noticed."""
+    """Set the socket options of relayed connections: no Nagle delay, and TCP keep-alive."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -181,7 +182,7 @@ def _adopt(sock: socket.socket) -> PlainStream:
 
 
 def _reason(error: OSError) -> str:
-    """Say why no address could be connected to; Trio keeps that in a group of its own."""
+    """Return why no address could be connected to; Trio keeps the causes in an exception group."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(str(one) for one in cause.exceptions))

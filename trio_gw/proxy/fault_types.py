@@ -1,4 +1,4 @@
-"""What kind of fault an event of analytics tells of: type, code, message (spec: frames §7.3)."""
+"""Classifies faults for analytics events: type, code and message (spec: frames §7.3)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEVELS = {"API": 900800, "topic": 900802, "application": 900803, "subscription"
 
 
 class FaultType(NamedTuple):
-    """What a fault event says of its reason."""
+    """What a fault event says about its cause."""
 
     type: Literal["AUTH", "THROTTLED", "TARGET_CONNECTIVITY", "OTHER"]
     code: int
@@ -31,21 +31,21 @@ class FaultType(NamedTuple):
 
 
 FULL = FaultType("THROTTLED", 900801, _THROTTLED[900801])
-"""There were as many connections as there may be."""
+"""A cap on connections was reached."""
 
 
 DENIED = FaultType("THROTTLED", 900805, _THROTTLED[900805])
-"""A deny condition concerned the connection."""
+"""A deny condition applied to the connection."""
 
 
 def of_level(level: str) -> FaultType:
-    """Tell what it is when a message exceeds the limit of this level."""
+    """Return the fault type for a message that exceeds the limit of this level."""
     code = _LEVELS.get(level, 900806)
     return FaultType("THROTTLED", code, _THROTTLED[code])
 
 
 def of_refusal(text: str, status: int, by: Side) -> FaultType:
-    """Tell what a refusal with this code and status is."""
+    """Return the fault type for a refusal with this code and status."""
     code = int(text) if text.isdigit() else status
     if by is Side.BACKEND:
         code = _CONNECTIVITY.get(text, 101505)

@@ -1,6 +1,6 @@
-"""What the gateway claims about a client towards a backend, and what it keeps from it.
+"""The headers that tell a backend about the client, and the address of the client.
 
-A backend trusts these headers because a gateway set them, so a client's own are never passed on
+Backends trust these headers because a gateway sets them. So the client's own are never passed on
 (`wire.handshake`), except for a chain from a proxy that the settings trust.
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 Network = IPv4Network | IPv6Network
 
-MAX_TEXT = 200  # octets of a header that are kept for reports
+MAX_TEXT = 200  # bytes of a header that are kept for reports
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 CREDENTIALS = frozenset((b"internal-key", b"apikey"))
-"""Headers that are meant for a gateway wherever they turn up (spec: differences §2)."""
+"""Headers for gateways only; never passed on (spec: differences §2)."""
 
 
 def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> str:
-    """Tell where a request comes from: the last address that no trusted proxy stands at.
+    """Return the address that a request comes from: the last one that is not a trusted proxy.
 
-    Only what a trusted proxy wrote is believed, so the chain is read from its end.
+    Only entries that a trusted proxy wrote are used, so the chain is read from its end.
     """
     if not trusted or not is_in(peer, trusted):
         return peer
@@ -51,7 +51,7 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
 
 
 def request_info(head: RequestHead, peer: str, trusted: Sequence[Network]) -> RequestInfo:
-    """Collect what log lines and events say of a request."""
+    """Collect the facts about a request for logs and events."""
     return RequestInfo(
         vhost=head.host[:MAX_TEXT],
         authority=head.authority[:MAX_TEXT].decode("latin-1"),
@@ -70,8 +70,8 @@ def claims(
 ) -> tuple[tuple[bytes, bytes], ...]:
     """Build the X-Forwarded-* and X-Request-ID headers for the backend.
 
-    `peer` is the address of who connected. From a trusted proxy the chain it sent is extended,
-    and its word on scheme and host is taken.
+    `peer` is the address of the connection. If it is a trusted proxy, its chain is extended, and
+    its values for scheme and host are used.
     """
     addresses = [peer.encode("ascii")]
     scheme, host = b"https" if tls else b"http", head.authority
@@ -88,15 +88,15 @@ def claims(
 
 
 def basic(credential: BasicAuth) -> bytes:
-    """Write the Authorization header that the backends of a cluster ask for (RFC 7617)."""
+    """Build the Authorization header for the backends of a cluster (RFC 7617)."""
     pair = f"{credential.username}:{credential.password}".encode()
     return b"Basic " + base64.b64encode(pair)
 
 
 def _address(text: str) -> str:
-    """Read what a proxy wrote as an address: some add the port, or map IPv4 to IPv6.
+    """Parse an address that a proxy wrote: some add the port, or map IPv4 to IPv6.
 
-    Raises ValueError if it is none.
+    Raises ValueError if it is not an address.
     """
     if found := _WITH_PORT.fullmatch(text):
         text = found[1] or found[2]
@@ -107,6 +107,6 @@ def _address(text: str) -> str:
 
 
 def is_in(peer: str, networks: Sequence[Network]) -> bool:
-    """Tell whether an address is in one of these networks."""
+    """Whether an address is in one of these networks."""
     address = ip_address(peer.partition("%")[0])  # a link-local address names its interface
     return any(address in network for network in networks)

@@ -1,6 +1,6 @@
-"""Active health checks: a TCP connect to each endpoint of every cluster that offers a choice.
+"""Active health checks: a TCP connect to each endpoint of every cluster with several endpoints.
 
-Started by `worker`; tells `balancer` what it found (spec: routing §8).
+Runs as a background task; reports the results to `balancer` (spec: routing §8).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.health")
 
-AT_ONCE = 64  # checks under way at one time
+MAX_CONCURRENT = 64  # checks
 
 
 async def watch(balancers: Balancers, live: Live, settings: Health) -> None:
     """Check all endpoints every `interval` seconds, until cancelled."""
-    limit = trio.CapacityLimiter(AT_ONCE)
+    limit = trio.CapacityLimiter(MAX_CONCURRENT)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_forget, balancers, live)
         while True:
@@ -37,7 +37,7 @@ async def watch(balancers: Balancers, live: Live, settings: Health) -> None:
 
 
 async def _forget(balancers: Balancers, live: Live) -> None:
-    """Drop the balancers of clusters that left the table."""
+    """Remove the balancers of clusters that have left the table."""
     while True:
         await live.wait_changed()
         balancers.keep(live.table.clusters())
@@ -54,8 +54,8 @@ async def _check(
                 stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
             except OSError as error:
                 if is_exhausted(error):
-                    return  # that tells nothing of the backend
-            except ValueError:  # a name that no resolver takes
+                    return  # says nothing about the backend
+            except ValueError:  # an invalid host name
                 pass
             else:
                 connected = True

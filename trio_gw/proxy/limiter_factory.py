@@ -109,8 +109,8 @@ class LimiterFactory:
             return 0
         return self._most if route.topic.max_message is None else route.topic.max_message
 
-    def enter(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
-        """Take one of the places there are for connections; returns what to `leave` in the end.
+    def take_caps(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
+        """Take one of the places there are for connections; returns what to release in the end.
 
         Raises `Refusal` if all are taken.
         """
@@ -130,9 +130,9 @@ class LimiterFactory:
         except FullError as full:
             raise refusals.full(full.cap) from None
 
-    def leave(self, places: tuple[int, ...]) -> None:
+    def release_caps(self, taken: tuple[int, ...]) -> None:
         """Give a place back."""
-        self.caps.leave(places)
+        self.caps.leave(taken)
 
     def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
         api, topic, application = route.api, route.topic, caller.application

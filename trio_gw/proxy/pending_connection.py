@@ -1,7 +1,8 @@
-"""A connection while its client keeps it waiting, so that it may have to make room for others.
+"""A connection that waits for its client, and may be closed to make room for another one.
 
-That is before the request is complete, and after the answer to one that is not upgraded; not
-while a backend is asked, or while there is a WebSocket. See `guard.pending`.
+That is the time before the request is complete, and after a response to a request that was not
+upgraded. It is not the time while a backend is asked, nor the life of a WebSocket. See
+`guard.pending`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PendingConnection:
-    """A context: inside of it the connection may be ended, which looks as if its client had."""
+    """While this context is active the connection may be ended, as if its client had hung up."""
 
     __slots__ = ("_address", "_entry", "_pending", "_stream")
 
@@ -38,11 +39,11 @@ class PendingConnection:
 
     @property
     def ended(self) -> bool:
-        """Tell whether it had to make room."""
+        """Whether the connection was ended to make room."""
         return self._entry.over
 
     def _end(self) -> None:
-        """End both directions: whoever waits for the socket is woken, and sees the end."""
+        """Shut down both directions. A task that waits for the socket wakes up and sees the end."""
         stream = self._stream
         if isinstance(stream, PlainStream):
             sock = stream.socket
@@ -51,5 +52,5 @@ class PendingConnection:
         else:
             return
         with contextlib.suppress(OSError):
-            # Not the method of a TLS socket, which would forget that there is TLS.
+            # Not `tls.shutdown`, which would drop the TLS state of the socket.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)

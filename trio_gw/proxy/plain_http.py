@@ -1,11 +1,12 @@
-"""Plain HTTP on a topic with `x-trio-gw-plain-http`: one request, passed on, and its answer.
+"""Proxies plain HTTP on a topic with `x-trio-gw-plain-http`: one request and its response.
 
-Called by `connection` for what went through the same phases as a handshake. Both directions run
-at once, since a backend may answer before it has the whole body; each sends a piece before it
-reads the next, so a slow reader slows down its sender, and holds no more than a piece in memory.
+Called by `connection` after the same phases as for a handshake. Both directions run concurrently,
+because a backend may respond before it has received the whole body. Each direction sends a chunk
+before it reads the next one, so a slow reader slows down its sender, and at most one chunk is in
+memory.
 
-Until the client has the head of an answer, what fails is told to it as for a handshake. After
-that its connection is cut, so that it cannot take a part for the whole.
+Until the client has received the head of a response, errors are reported as for a handshake. After
+that its connection is closed early, so that it does not mistake a part for the whole.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
     from trio_gw.proxy.responses import Responder
     from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session
-    from trio_gw.proxy.upstream import Question
+    from trio_gw.proxy.upstream import UpstreamRequest
     from trio_gw.wire.exchange import RequestBody
     from trio_gw.wire.response import BackendResponse
 
 
 def count(gates: Gates | None) -> None:
-    """Count a request as a message of the client's, and its answer as one of the backend's.
+    """Count the request as one message from the client, and the response as one from the backend.
 
-    Raises `Refusal` (429) if a limit on messages has no room for them.
+    Raises `Refusal` (429) if a message limit is used up.
     """
     if gates is None:
         return
@@ -70,24 +71,26 @@ class PlainHttp:
         self._answering = trio.CancelScope()
         self._working = trio.CancelScope()
         self._failure: Refusal | ClientGoneError | None = None
-        self._begun = False  # the client may have a part of an answer
-        self._finishing = False  # it is about to have all of it
+        self._begun = False  # the client may have received a part of the response
+        self._finishing = False  # the whole response is known
 
-    async def run(self, cluster: Cluster, ask: Callable[[Endpoint], Question]) -> None:
-        """Pass the request on to one of these backends, and the answer back.
+    async def run(
+        self, cluster: Cluster, build_request: Callable[[Endpoint], UpstreamRequest]
+    ) -> None:
+        """Send the request to one of the backends, and the response to the client.
 
-        `ask` gives request target and headers for an endpoint. Raises `Refusal` or
-        `ClientGoneError` while the client has nothing of an answer.
+        `build_request` returns request target and headers for an endpoint. Raises `Refusal` or
+        `ClientGoneError` as long as the client has received nothing of a response.
         """
         services, session = self._services, self._session
         most = services.settings.timeouts.handshake
-        seconds = min(cluster.timeout or most, most)  # until the answer begins
+        seconds = min(cluster.timeout or most, most)  # until the response begins
         first = self._body.begin()
         client = ClientWatch(self._stream, services.waits)
-        endpoint, backend, question = await services.upstream.reach(cluster, ask, client)
+        endpoint, backend, request = await services.upstream.reach(cluster, build_request, client)
         async with Discarding(backend):
             session.enter(Phase.UPGRADE)
-            head = self._exchange.request(*question, self._body.framing)
+            head = self._exchange.request(*request, self._body.framing)
             session.abort = self._abort
             try:
                 if session.end_requested is not None:
@@ -103,15 +106,15 @@ class PlainHttp:
         elif session.status:
             services.upstream.connected(cluster, endpoint)
         if failure is not None:
-            self._tell(failure)
+            self._report(failure)
         elif session.status >= 400:
             session.ending = Ending(Side.BACKEND, 0, f"backend answered {session.status}")
         if failure is None:
-            with self._responder.waiting():
+            with self._responder.pending():
                 await self._responder.linger()
 
-    def _tell(self, failure: Refusal | ClientGoneError) -> None:
-        """Raise a failure, or note it where the client cannot be told of it any more."""
+    def _report(self, failure: Refusal | ClientGoneError) -> None:
+        """Raise a failure, or record it if the response has already begun."""
         if not self._begun:
             raise failure
         if isinstance(failure, ClientGoneError):
@@ -127,8 +130,8 @@ class PlainHttp:
         with trio.move_on_after(lifetime) as life:
             async with trio.open_nursery() as nursery:
                 with self._working:
-                    nursery.start_soon(self._beside, self._watch)
-                    nursery.start_soon(self._beside, self._ask, backend, head, first, seconds)
+                    nursery.start_soon(self._run_beside, self._watch)
+                    nursery.start_soon(self._run_beside, self._ask, backend, head, first, seconds)
                     try:
                         await self._answer(backend, seconds)
                     except (Refusal, ClientGoneError) as failure:
@@ -137,8 +140,8 @@ class PlainHttp:
         if life.cancelled_caught and self._failure is None:
             self._failure = refusals.ended(f"open for {lifetime:g} s")
 
-    async def _beside(self, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Do something while the answer is waited for; once that is whole, failures are moot."""
+    async def _run_beside(self, act: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a task beside the response. Failures after the whole response do not matter."""
         try:
             await act(*arguments)
         except (Refusal, ClientGoneError) as failure:
@@ -146,7 +149,7 @@ class PlainHttp:
                 self._fail(failure)
 
     def _fail(self, failure: Refusal | ClientGoneError) -> None:
-        """End both directions; the first failure is what is told."""
+        """Stop both directions. The first failure is the one that is reported."""
         if self._failure is None:
             self._failure = failure
         self._working.cancel()
@@ -164,7 +167,7 @@ class PlainHttp:
     async def _ask(
         self, backend: trio.abc.Stream, head: bytes, first: tuple[bytes, bool], seconds: float
     ) -> None:
-        """Send the request; `first` is what came of its body with the head."""
+        """Send the request; `first` is the part of the body that arrived with the head."""
         exchange, body = self._exchange, self._body
         piece, whole = first
         try:
@@ -177,7 +180,7 @@ class PlainHttp:
             if end := exchange.end():
                 await self._send(backend, end)
         except BROKEN:
-            pass  # it may have answered before it hung up
+            pass  # it may have responded before it closed the connection
         self._answering.deadline = trio.current_time() + seconds
 
     async def _send(self, backend: trio.abc.Stream, data: bytes) -> None:
@@ -188,7 +191,7 @@ class PlainHttp:
             raise refusals.no_answer(seconds)
 
     async def _receive(self) -> bytes:
-        """Receive a piece from the client."""
+        """Receive a chunk from the client."""
         seconds = self._services.settings.timeouts.handshake
         with trio.move_on_after(seconds):
             try:
@@ -200,7 +203,7 @@ class PlainHttp:
             return data
         raise refusals.too_slow("body", seconds)
 
-    # -- answer ------------------------------------------------------------------------------
+    # -- response -----------------------------------------------------------------------------
 
     async def _answer(self, backend: trio.abc.Stream, seconds: float) -> None:
         exchange, session = self._exchange, self._session
@@ -217,12 +220,12 @@ class PlainHttp:
             if whole:
                 return
             head = b""
-            with trio.move_on_after(idle) as waiting:
+            with trio.move_on_after(idle) as pending:
                 try:
                     data = await backend.receive_some(CHUNK)
                 except BROKEN as error:
                     raise backend_closed("The backend reset the connection") from error
-            if waiting.cancelled_caught:
+            if pending.cancelled_caught:
                 raise refusals.no_answer(idle)
             piece, whole = exchange.feed_body(bytes(data))
 
@@ -238,7 +241,7 @@ class PlainHttp:
         raise refusals.no_answer(seconds)
 
     async def _give(self, data: bytes) -> None:
-        """Send something to the client, which has to take it."""
+        """Send data to the client; fails if the client does not read."""
         idle = self._services.settings.timeouts.idle
         with trio.move_on_after(idle) as sending:
             try:

@@ -1,4 +1,4 @@
-"""The refusals that the data plane itself makes (spec: routing §9)."""
+"""The refusals that the proxy itself returns (spec: routing §9)."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from trio_gw.errors import Refusal, Side, router_refusal
 if TYPE_CHECKING:
     from trio_gw.guard.caps import Cap
 
-FULL_RETRY = 5  # seconds after which a place may be free
+FULL_RETRY = 5  # seconds; value of Retry-After
 
 
 def not_found(hint: str = "", why: str = "no route") -> Refusal:
-    """Refuse a request that no route and no built-in path matches (NR).
+    """Refuse a request that matches neither a route nor a built-in path (NR).
 
-    `hint` tells the client what is wrong with its request, `why` is for the log.
+    `hint` tells the client what is wrong with the request, `why` is for the log.
     """
     description = f"The requested resource is not available. {hint}".rstrip()
     return router_refusal(404, "404", "Not Found", description, why=why)
 
 
 def foreign_origin() -> Refusal:
-    """Refuse a handshake that a web page makes which is not on the list (RFC 6455 §10.2)."""
+    """Refuse a handshake from a web page whose origin is not allowed (RFC 6455 §10.2)."""
     description = "Web pages of this origin may not use the API."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 
 
 def foreign_page() -> Refusal:
-    """Refuse a request for a test key that a web page makes which is not on the list."""
+    """Refuse a request for a test key from a web page whose origin is not allowed."""
     description = "Web pages of other origins may not ask for keys; see cors.allow_origins."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 
 
 def misdirected() -> Refusal:
-    """Refuse a request to a name that is not the listener's (RFC 9110 §15.5.20)."""
+    """Refuse a request for a host name that is not one of the listener (RFC 9110 §15.5.20)."""
     description = "Ask for the address or localhost: on loopback no other name is answered."
     return router_refusal(421, "421", "Misdirected Request", description, why="foreign host name")
 
 
 def only_get() -> Refusal:
-    """Refuse another method than GET on a path of the gateway's own that has no other."""
+    """Refuse a method other than GET on a built-in path that supports only GET."""
     description = "Only GET is answered here."
     return router_refusal(
         405, "405", "Method Not Allowed", description, headers=((b"allow", b"GET"),)
@@ -49,7 +49,7 @@ def only_get() -> Refusal:
 
 
 def too_many(wait: float) -> Refusal:
-    """Refuse a request to a path of the gateway's own that is asked for too often."""
+    """Refuse a request to a built-in path beyond its rate limit."""
     seconds = max(1, math.ceil(wait))
     return router_refusal(
         429,
@@ -61,7 +61,7 @@ def too_many(wait: float) -> Refusal:
 
 
 def full(cap: Cap) -> Refusal:
-    """Refuse a connection beyond a cap: of the client's own (429), or of all (503)."""
+    """Refuse a connection beyond a cap: 429 for a cap of the client, 503 for a global cap."""
     own = cap.name in ("address", "application")
     status, message = (429, "Too Many Requests") if own else (503, "Service Unavailable")
     return router_refusal(
@@ -79,7 +79,7 @@ def full(cap: Cap) -> Refusal:
 
 
 def exhausted(what: str, limit: str = "descriptors") -> Refusal:
-    """Refuse a connection because the gateway itself is short of something."""
+    """Refuse a connection because the gateway itself lacks a resource."""
     return router_refusal(
         503,
         "503",
@@ -93,7 +93,7 @@ def exhausted(what: str, limit: str = "descriptors") -> Refusal:
 
 
 def starting() -> Refusal:
-    """Refuse a request that may have a route once all projects are loaded."""
+    """Refuse a request that may have a route after all projects are loaded."""
     return router_refusal(
         503,
         "503",
@@ -106,19 +106,19 @@ def starting() -> Refusal:
 
 
 def too_slow(what: str, seconds: float) -> Refusal:
-    """Refuse a client that did not send its request's head or body in time."""
+    """Refuse a client that did not send the head or body of its request in time."""
     description = f"No complete request {what} within {seconds:g} seconds."
     return router_refusal(408, "408", "Request Timeout", description)
 
 
 def not_reading(seconds: float) -> Refusal:
-    """Refuse a client that does not read the answer to its request."""
+    """Refuse a client that does not read the response."""
     description = f"Nothing was read within {seconds:g} seconds."
     return router_refusal(408, "408", "Request Timeout", description, why="does not read")
 
 
 def too_many_messages(wait: float) -> Refusal:
-    """Refuse a plain request that a limit on messages has no room for, for `wait` seconds."""
+    """Refuse a plain HTTP request beyond a message limit, for `wait` seconds."""
     return router_refusal(
         429,
         "429",
@@ -130,7 +130,7 @@ def too_many_messages(wait: float) -> Refusal:
 
 
 def ended(reason: str) -> Refusal:
-    """Refuse a plain request because what a WebSocket would be closed for has happened."""
+    """Refuse a plain HTTP request for a reason that would close a WebSocket."""
     return router_refusal(
         503,
         "503",
@@ -142,7 +142,7 @@ def ended(reason: str) -> Refusal:
 
 
 def internal_error(error_id: str) -> Refusal:
-    """Refuse because of a bug; the id finds the traceback in the log (UAEX)."""
+    """Refuse because of a bug. The id finds the traceback in the log (UAEX)."""
     return router_refusal(
         500,
         "102500",
@@ -154,7 +154,7 @@ def internal_error(error_id: str) -> Refusal:
 
 
 def unreachable(why: str) -> Refusal:
-    """Refuse because the backend could not be connected to (UF); only the log says which."""
+    """Refuse because the backend could not be connected to (UF); only the log names it."""
     return router_refusal(
         503,
         "102503",
@@ -166,7 +166,7 @@ def unreachable(why: str) -> Refusal:
 
 
 def no_healthy_backend(why: str) -> Refusal:
-    """Refuse because every backend was known to be down, and still is (UH)."""
+    """Refuse because every backend was unhealthy, and still is (UH)."""
     return router_refusal(
         503,
         "102508",
@@ -178,7 +178,7 @@ def no_healthy_backend(why: str) -> Refusal:
 
 
 def no_answer(seconds: float) -> Refusal:
-    """Refuse because the backend did not answer in time (UT)."""
+    """Refuse because the backend did not respond in time (UT)."""
     return router_refusal(
         504,
         "102504",

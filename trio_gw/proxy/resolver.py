@@ -1,8 +1,7 @@
-"""Host names to addresses, remembered for a few seconds (spec: routing §8).
+"""Resolves host names to addresses, with a cache of a few seconds (spec: routing §8).
 
-Installed as Trio's resolver, so every dial profits: without it each handshake would ask the
-system in a thread of its own. While DNS is down or slow, the last addresses it gave keep being
-used.
+It is installed as Trio's resolver, so every connect uses it. Without it each handshake would call
+the system's resolver in a thread. While DNS is down or slow, the last known addresses are used.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from typing import Any
 
 import trio
 
-Found = list[Any]  # as `socket.getaddrinfo` gives it
-Question = tuple[Any, ...]
+Found = list[Any]  # as returned by `socket.getaddrinfo`
+LookupKey = tuple[Any, ...]
 
 MAX_NAMES = 10_000  # far more than any table has backends
-PATIENCE = 1.0  # seconds to wait for news of a name whose last addresses are known
-# Threads that may ask at a time. One that waits for a dead DNS cannot be stopped, so they are
-# counted apart from those that read files.
+REFRESH_WAIT = 1.0  # seconds to wait for a lookup if earlier addresses are known
+# Concurrent lookup threads. A thread that waits for an unreachable DNS server cannot be stopped, so
+# these threads are limited separately from the threads that read files.
 MAX_THREADS = 32
 
 
 class Resolver(trio.abc.HostnameResolver):
-    """Caches `getaddrinfo` for `refresh` seconds; 0 asks every time, in threads of its own."""
+    """Caches `getaddrinfo` for `refresh` seconds; with 0 every call does a lookup in a thread."""
 
     def __init__(self, refresh: float) -> None:
         self._refresh = refresh
-        self._known: dict[Question, tuple[float, Found]] = {}
-        self._asking: dict[Question, trio.Event] = {}
+        self._known: dict[LookupKey, tuple[float, Found]] = {}
+        self._lookups: dict[LookupKey, trio.Event] = {}
         self._threads = trio.CapacityLimiter(MAX_THREADS)
 
     async def getaddrinfo(
@@ -42,20 +41,20 @@ class Resolver(trio.abc.HostnameResolver):
         proto: int = 0,
         flags: int = 0,
     ) -> Found:
-        """Answer from memory while fresh; one lookup at a time per name, however many ask."""
-        question: Question = (host, port, family, type, proto, flags)
-        while (asking := self._asking.get(question)) is not None:
-            await asking.wait()
-        known = self._known.get(question)
+        """Answer from the cache while it is fresh; concurrent calls share one lookup."""
+        key: LookupKey = (host, port, family, type, proto, flags)
+        while (lookup := self._lookups.get(key)) is not None:
+            await lookup.wait()
+        known = self._known.get(key)
         if known is not None and trio.current_time() < known[0]:
             await trio.lowlevel.checkpoint()
             return known[1]
-        self._asking[question] = trio.Event()
+        self._lookups[key] = trio.Event()
         found: Found = [] if known is None else known[1]
         try:
-            with trio.move_on_after(math.inf if known is None else PATIENCE):
+            with trio.move_on_after(math.inf if known is None else REFRESH_WAIT):
                 found = await trio.to_thread.run_sync(
-                    _ask, question, abandon_on_cancel=True, limiter=self._threads
+                    _look_up, key, abandon_on_cancel=True, limiter=self._threads
                 )
         except RuntimeError as error:  # no thread can be started
             if known is None:
@@ -64,11 +63,11 @@ class Resolver(trio.abc.HostnameResolver):
             if known is None:
                 raise
         finally:
-            self._asking.pop(question).set()
+            self._lookups.pop(key).set()
         if self._refresh:
             if len(self._known) >= MAX_NAMES:
                 self._known.clear()
-            self._known[question] = trio.current_time() + self._refresh, found
+            self._known[key] = trio.current_time() + self._refresh, found
         return found
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:  # noqa: ANN401
@@ -76,5 +75,5 @@ class Resolver(trio.abc.HostnameResolver):
         raise NotImplementedError
 
 
-def _ask(question: Question) -> Found:
-    return socket.getaddrinfo(*question)
+def _look_up(key: LookupKey) -> Found:
+    return socket.getaddrinfo(*key)

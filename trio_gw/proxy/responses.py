@@ -1,4 +1,4 @@
-"""HTTP answers to a client, and the patience that lets it read them."""
+"""HTTP responses to a client, and the lingering close that lets the client read them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from trio_gw.guard.pending import Pending
     from trio_gw.proxy.sessions import Session
 
-LINGER = 1.0  # seconds a refused client has to read its answer
+LINGER = 1.0  # seconds a refused client has to read the response
 
 
 class Responder:
-    """Answers one client. `extra` is said with everything: what CORS wants, for a topic.
+    """Sends responses to one client. `extra` are headers for every response, such as CORS headers.
 
-    `head_only` tells that refusals have no body either: the request is a HEAD.
+    With `head_only` refusals have no body: the request is a HEAD.
     """
 
     def __init__(self, stream: trio.abc.Stream, session: Session, pending: Pending) -> None:
@@ -36,15 +36,15 @@ class Responder:
 
     @property
     def headers(self) -> Headers:
-        """What every answer says, a backend's included."""
+        """Headers of every response, including the backend's responses."""
         request_id = b"x-request-id", self._session.request_id.encode("ascii")
         return (*self.extra, request_id)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Give a client its refusal."""
-        await self.give(refusal.status, refusal.headers, refusal.body, head_only=self.head_only)
+        """Send the response of a refusal."""
+        await self.send(refusal.status, refusal.headers, refusal.body, head_only=self.head_only)
 
-    async def give(
+    async def send(
         self,
         status: int,
         headers: Sequence[tuple[bytes, bytes]],
@@ -52,19 +52,19 @@ class Responder:
         *,
         head_only: bool = False,
     ) -> None:
-        """Give an answer; the connection is of no further use."""
+        """Send a response. The connection cannot be used afterwards."""
         self._session.status = status
         headers = (*headers, *self.headers)
-        with self.waiting():
+        with self.pending():
             with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
                 await self._stream.send_all(response(status, headers, body, head_only=head_only))
             await self.linger()
 
-    def waiting(self) -> PendingConnection:
-        """Count the connection among those that make room for others, for a while."""
+    def pending(self) -> PendingConnection:
+        """Count the connection as pending while the context is active."""
         return PendingConnection(self._pending, self._session.peer, self._stream)
 
     async def linger(self) -> None:
-        """Leave the client a moment to read what was sent."""
+        """Give the client a moment to read the response."""
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
             await lingering_close(self._stream)

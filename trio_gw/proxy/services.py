@@ -1,4 +1,4 @@
-"""What all connections of one process share. Built by `worker`, read by `connection`."""
+"""What all connections of one process share. Built at start, used by `connection`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Who wants to know of every session: to count it, to publish it. Never blocks or raises."""
+    """Is notified of every session, to count or report it. Never blocks or raises."""
 
     def opened(self, session: Session) -> None:
-        """Hear that the client has its 101, and that the lanes are about to be used."""
+        """Called after the client has received its 101, before the lanes are used."""
 
     def ended(self, session: Session) -> None:
-        """Hear that the connection is over; also of sessions that were never relayed."""
+        """Called when the connection is over, also for sessions that were never relayed."""
 
 
 class Services(NamedTuple):
-    """The parts a connection needs. `trusted` are the proxies whose word is taken."""
+    """The services that a connection needs. `trusted` lists the networks of trusted proxies."""
 
     settings: Settings
     live: Live

@@ -1,7 +1,7 @@
-"""Who is connected: one `Session` per accepted connection, from its first byte to its last.
+"""One `Session` per accepted connection, from its first byte to its last.
 
-Ending a session asks its lanes for a Close frame; the driver does the rest. Who ends one from
-outside, and why, is the business of `sweeper`.
+`Session.end` asks the lanes to send a Close frame; the relay driver does the rest. `sweeper`
+decides which sessions to end, and why.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.rate_limit import RateLimit
     from trio_gw.routing.route import Route
-    from trio_gw.telemetry.tracing import Trace
 
-END_RATE = 200  # sessions ended a second at least, so that few of them end at once
+END_RATE = 200  # sessions to end per second, at least; a few end at once
 
 
 class RequestInfo(msgspec.Struct, frozen=True):
-    """What a request says of itself, for whoever reports on it. Never a credential, never long."""
+    """Facts about a request for logs and reports. No credentials; every text is bounded."""
 
     vhost: str = ""
     authority: str = ""
     user_agent: str = ""
     forwarded_for: str = ""
-    address: str = ""  # of the client, as far as the proxies in front can be trusted
+    address: str = ""  # of the client; from X-Forwarded-For if the proxy is trusted
 
 
 _NOBODY = RequestInfo()
@@ -57,9 +56,9 @@ class Session:
         "backend",
         "backend_path",
         "caller",
+        "caps_taken",
         "certificate",
         "code",
-        "counted",
         "denied",
         "end_requested",
         "ending",
@@ -71,19 +70,15 @@ class Session:
         "peer",
         "phase",
         "phase_ends",
-        "places",
         "publish",
         "rate_limits",
-        "reported",
         "request",
         "request_id",
         "route",
         "started",
         "status",
         "subscribe",
-        "throttled",
-        "trace",
-    )  # fmt: skip
+    )
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
@@ -91,61 +86,55 @@ class Session:
         self.opened_at = self.active_at = self._clock.current_time()
         self.started = time.time()  # the same moment, in epoch seconds
         self.phase = Phase.HEAD
-        self.phase_ends: list[
-            tuple[Phase, float]
-        ] = []  # phases left during the handshake, and when
-        self.request = "-"  # method and path, never the query: it may hold a token
-        # Until the request brings its own. It is no secret, so it may be guessed.
+        # Phases of the handshake that are over, with the time of their end.
+        self.phase_ends: list[tuple[Phase, float]] = []
+        self.request = "-"  # method and path; not the query, which may contain a token
+        # Replaced if the request has its own. It is not a secret, so it may be predictable.
         self.request_id = f"{random.getrandbits(128):032x}"
         self.info = _NOBODY
-        self.backend = ""  # scheme, host and port of the endpoint that was chosen
+        self.backend = ""  # scheme, host and port of the chosen endpoint
         self.backend_path = ""
         self.code = ""  # of the refusal
-        self.denied = ""  # which kind of deny condition refused or ended this one, if one did
-        self.limit = ""  # on connections, if one of those refused this one
-        self.counted: list[int] = []  # what `stats_observer` has counted of its lanes
-        self.reported: list[int] = []  # what `analytics_observer` has told of them
-        # Messages that did not pass, by direction, level, tier and action, still to be reported.
-        self.throttled: dict[tuple[str, str, str, str], int] | None = None
-        self.abort: Callable[[str], None] | None = None  # ends a plain request, for a reason
-        self.trace: Trace | None = None  # until the handshake is over
+        self.denied = ""  # kind of the deny condition that refused or ended this session
+        self.limit = ""  # name of the cap on connections that refused this session
+        self.abort: Callable[[str], None] | None = None  # ends a plain HTTP request
         self.status = 0
         self.octets = 0
         self.route: Route | None = None
         self.caller: Caller | None = None
-        # Shown in the TLS handshake; from the authenticate phase on only if the API accepts it.
+        # From the TLS handshake; after the authenticate phase only if the API accepts it.
         self.certificate: ClientPeer | None = None
-        self.admitted_at = 0.0  # epoch seconds of the moment the caller was let in
-        self.end_requested: tuple[int, str] | None = None  # what `end` was called with
+        self.admitted_at = 0.0  # epoch seconds when the caller was authenticated
+        self.end_requested: tuple[int, str] | None = None  # arguments of `end`
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
-        self.places: tuple[int, ...] = ()  # among the connections there may be
-        self.gates: Gates | None = None  # what decides whether a message may pass
-        self.rate_limits: Mapping[Side, RateLimit] = _FREE  # where what passes is limited
+        self.caps_taken: tuple[int, ...] = ()  # returned by `LimiterFactory.take_caps`
+        self.gates: Gates | None = None  # decide whether a message may pass
+        self.rate_limits: Mapping[Side, RateLimit] = _FREE  # the directions that are limited
 
     @property
     def holding(self) -> bool:
-        """Tell whether messages wait until they may pass."""
+        """Whether messages are paused by a rate limit."""
         return any(rate_limit.paused for rate_limit in self.rate_limits.values())
 
     @property
     def dropped(self) -> int:
-        """Count the messages that a limit let vanish."""
+        """Number of messages that a rate limit has dropped."""
         return sum(rate_limit.policer.dropped for rate_limit in self.rate_limits.values())
 
     @property
     def age(self) -> float:
-        """Tell how many seconds ago the connection was accepted."""
+        """Seconds since the connection was accepted."""
         return self._clock.current_time() - self.opened_at
 
     def enter(self, phase: Phase) -> None:
-        """Note that the next phase begins."""
+        """Enter the next phase."""
         self.phase_ends.append((self.phase, self._clock.current_time()))
         self.phase = phase
 
     def relay(self, publish: Lane, subscribe: Lane) -> None:
-        """Note that bytes flow from here on, through these lanes."""
+        """Start to relay bytes through these lanes."""
         self.enter(Phase.RELAY)
         self.publish, self.subscribe = publish, subscribe
         self.active_at = self.phase_ends[-1][1]
@@ -153,9 +142,10 @@ class Session:
             self._end(*self.end_requested)
 
     def end(self, code: int, reason: str, *, denied: str = "") -> None:
-        """Ask both lanes for a Close at their next frame boundary, or as soon as there are lanes.
+        """Ask both lanes to send a Close at the next frame boundary, or as soon as the lanes exist.
 
-        The first call counts. `denied` is the kind of deny condition that is the reason.
+        Only the first call has an effect. `denied` is the kind of deny condition that caused the
+        end.
         """
         if self.end_requested is None:
             self.end_requested, self.denied = (code, reason), denied
@@ -165,7 +155,7 @@ class Session:
         for lane in (self.publish, self.subscribe):
             if lane is not None:
                 lane.end(code, reason)
-        # At a shutdown an answer that is under way has what time there is.
+        # At shutdown a response in progress may use the time that is left.
         if self.abort is not None and code != CloseCode.RESTART:
             self.abort(reason)
 
@@ -185,7 +175,7 @@ class Sessions:
         return iter(list(self._all.values()))
 
     def open(self, peer: str) -> _SessionContext:
-        """Register a connection for as long as the context lasts."""
+        """Register a connection while the context is active."""
         return _SessionContext(self, Session(peer))
 
     def _enter(self, session: Session) -> None:
@@ -205,9 +195,9 @@ class Sessions:
         within: float | None = None,
         denied: str = "",
     ) -> None:
-        """End these, spread so that their clients do not all return in one moment.
+        """End these sessions, spread over time so that their clients do not all reconnect at once.
 
-        Takes `within` seconds at most (default: `timeouts.drain`), and no time for a few.
+        Takes at most `within` seconds (default: `timeouts.drain`); a few sessions end immediately.
         """
         chosen = list(sessions)
         random.shuffle(chosen)
@@ -217,9 +207,9 @@ class Sessions:
             await trio.sleep(window / len(chosen))
 
     async def drain(self) -> None:
-        """End all sessions, spread so that the clients do not all return at once.
+        """End all sessions, spread over time so that the clients do not all reconnect at once.
 
-        Returns when the last one has left; the caller sets the limit.
+        Returns when the last session has ended; the caller sets the time limit.
         """
         await self.end(self, CloseCode.RESTART, "gateway is shutting down")
         while self._all:
@@ -228,7 +218,7 @@ class Sessions:
 
 
 class _SessionContext:
-    """A session from its beginning to its end; a generator would take ten calls more."""
+    """Context manager of one session; a generator-based one would cost ten more calls."""
 
     __slots__ = ("_session", "_sessions")
 

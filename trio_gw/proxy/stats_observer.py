@@ -1,7 +1,8 @@
-"""What is counted about connections, and about this process. One per process, made by `worker`.
+"""Counts connections, and measures this process. One observer per process.
 
-The relay counts on its lanes, in plain integers, and what connections begin and end is counted by
-topic; once a second (`run`) and when somebody asks, what came since is added to the metrics here.
+The relay counts on its lanes, in plain integers. Opened and closed connections are counted per
+topic. Once a second (`run`) and before each scrape, the differences since the last time are added
+to the metrics.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from trio_gw.relay.lane import Lane
     from trio_gw.telemetry.metrics import Labels, Metrics
 
-PASS = 1.0  # seconds between two looks
-AT_ONCE = 64  # handshakes whose times are looked at together, which costs less than one by one
-MOST_CODES = 20  # of those that peers may make up: told apart for each topic
-MOST_TOPICS = 1000  # of which they are remembered
+INTERVAL = 1.0  # seconds between two collections
+BATCH = 64  # handshakes whose times are added together; cheaper than one by one
+MAX_CODES = 20  # application-defined close codes that have a series of their own, per topic
+MAX_TOPICS = 1000  # topics whose codes are remembered
 REASONS = ("address", "all", "closed", "descriptors", "memory")  # of evictions
-_MADE_UP = range(3000, 5000)  # RFC 6455 §7.4.2
+_APPLICATION_CODES = range(3000, 5000)  # RFC 6455 §7.4.2
 _IN, _OUT = "in", "out"
 _PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
 _SWITCHED = "101"
@@ -46,14 +47,14 @@ _COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLO
 
 
 class _Topic:
-    """What came since the last look, of one topic."""
+    """Counts of one topic since the last collection."""
 
     __slots__ = ("closed", "opened", "traffic")
 
     def __init__(self) -> None:
         self.opened = 0
-        self.closed: dict[tuple[int, Side], int] = {}  # by close code and by who ended them
-        self.traffic = [0] * 8  # as in `_COUNTERS`, in and out
+        self.closed: dict[tuple[int, Side], int] = {}  # by close code, and by the side that closed
+        self.traffic = [0] * 8  # `_COUNTERS` of both directions
 
 
 class StatsObserver:
@@ -63,16 +64,18 @@ class StatsObserver:
         self._metrics = metrics
         self._sessions = sessions
         self._topics: dict[Labels, _Topic] = {}
-        self._codes: dict[Labels, set[int]] = {}  # close codes that were made up, by topic
-        # Of handshakes that are over when they began, and when they left which phase.
+        # Per session: frames, messages, octets and payload of both lanes that are counted already.
+        self._counted: dict[Session, list[int]] = {}
+        self._codes: dict[Labels, set[int]] = {}  # application-defined close codes, by topic
+        # Finished handshakes: their start, and the end of each phase.
         self._tls_failures: list[tuple[float, list[tuple[Phase, float]]]] = []
         self._lifetimes: list[float] = []
         metrics.probes.append(self._collect)
 
     async def run(self) -> None:
-        """Look at all sessions once a second, and show the numbers to other processes."""
+        """Collect once a second, and publish the numbers to the other processes."""
         while True:
-            due = trio.current_time() + PASS
+            due = trio.current_time() + INTERVAL
             await trio.sleep_until(due)
             self._metrics.observe(families.LAG, (), trio.current_time() - due)
             self._metrics.publish()
@@ -80,24 +83,24 @@ class StatsObserver:
     # -- sessions ------------------------------------------------------------------------------
 
     def opened(self, session: Session) -> None:
-        """Count a session whose client has its 101; its handshake is over."""
+        """Count a session whose client has received its 101; its handshake is over."""
         labels = _labels(session)
         self._topic(labels).opened += 1
-        session.counted = [0] * 8
+        self._counted[session] = [0] * 8
         if session.gates is not None:
-            heard = (partial(self._throttled, (*labels, way)) for way in (_IN, _OUT))
-            session.gates.hear(*heard)
-        self._over(session.opened_at, session.phase_ends)
+            listeners = (partial(self._throttled, (*labels, way)) for way in (_IN, _OUT))
+            session.gates.hear(*listeners)
+        self._record_phases(session.opened_at, session.phase_ends)
 
     def ended(self, session: Session) -> None:
-        """Count a session's end, and the rest of what it carried."""
-        if not session.counted:
+        """Count a session's end, and its traffic since the last collection."""
+        if (counted := self._counted.pop(session, None)) is None:
             if session.request != "-" or session.status:
                 self._refused(session)
             return
         labels = _labels(session)
         topic = self._topic(labels)
-        _look(session, topic)
+        _add_traffic(session, topic, counted)
         ending = ending_of(session)
         assert ending is not None
         how = ending.code, ending.by
@@ -105,7 +108,7 @@ class StatsObserver:
         if session.denied:
             self._metrics.add(families.DENIED, (*labels[:2], session.denied, "close"))
         self._lifetimes.append(session.age)
-        if len(self._lifetimes) >= AT_ONCE:
+        if len(self._lifetimes) >= BATCH:
             self._add_times()
 
     def _refused(self, session: Session) -> None:
@@ -116,12 +119,12 @@ class StatsObserver:
         if session.denied and session.code == BLOCKED:
             self._metrics.add(families.DENIED, (*api, session.denied, "refused"))
         last = session.phase, trio.current_time()
-        self._over(session.opened_at, [*session.phase_ends, last])
+        self._record_phases(session.opened_at, [*session.phase_ends, last])
 
-    def _over(self, began: float, phase_ends: list[tuple[Phase, float]]) -> None:
-        """Note how long the phases of a handshake took."""
+    def _record_phases(self, began: float, phase_ends: list[tuple[Phase, float]]) -> None:
+        """Record how long the phases of a handshake took."""
         self._tls_failures.append((began, phase_ends))
-        if len(self._tls_failures) >= AT_ONCE:
+        if len(self._tls_failures) >= BATCH:
             self._add_times()
 
     def _add_times(self) -> None:
@@ -149,12 +152,11 @@ class StatsObserver:
 
     def _collect(self) -> None:
         held: Counter[Labels] = Counter()
-        for session in self._sessions:
-            if session.counted:
-                labels = _labels(session)
-                _look(session, self._topic(labels))
-                if session.rate_limits and session.holding:
-                    held[labels] += 1
+        for session, counted in self._counted.items():
+            labels = _labels(session)
+            _add_traffic(session, self._topic(labels), counted)
+            if session.rate_limits and session.holding:
+                held[labels] += 1
         metrics = self._metrics
         metrics.clear(families.HELD)
         for labels, count in held.items():
@@ -177,28 +179,29 @@ class StatsObserver:
             metrics.add(_COUNTERS[place % 4], (*labels, _IN if place < 4 else _OUT), amount)
 
     def _code(self, topic: Labels, code: int) -> str:
-        """Give a close code as a label. Peers may make codes up, and would fill up the series."""
-        if code in _MADE_UP:
-            if topic not in self._codes and len(self._codes) >= MOST_TOPICS:
+        """Turn a close code into a label. Peers can invent codes; without a bound they would create
+        any number of series.
+        """
+        if code in _APPLICATION_CODES:
+            if topic not in self._codes and len(self._codes) >= MAX_TOPICS:
                 self._codes.clear()
             codes = self._codes.setdefault(topic, set())
-            if len(codes) < MOST_CODES:
+            if len(codes) < MAX_CODES:
                 codes.add(code)
             if code not in codes:
                 return families.OTHER
         return str(int(code))
 
 
-def _look(session: Session, topic: _Topic) -> None:
-    """Add what a session carried since it was looked at the last time."""
+def _add_traffic(session: Session, topic: _Topic, counted: list[int]) -> None:
+    """Add the traffic of a session since the last time."""
     publish, subscribe = session.publish, session.subscribe
     assert publish is not None
     assert subscribe is not None
-    counted = session.counted
     if publish.octets == counted[2] and subscribe.octets == counted[6]:
         return
     for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
-        # What is under way may make the payload look larger than it proves to be.
+        # A frame in progress can make the payload look larger than it will be.
         if (more := value - counted[place]) > 0:
             topic.traffic[place] += more
             counted[place] = value
@@ -215,7 +218,7 @@ def _labels(session: Session) -> Labels:
 
 
 class ProcessGauges:
-    """What is measured of this process, its backends and its table, whenever somebody asks."""
+    """Measures this process, its backends and its route table at each collection."""
 
     def __init__(
         self,
@@ -272,6 +275,6 @@ class ProcessGauges:
                 pages = int(file.read().split()[1])
             metrics.put(families.MEMORY, worker, pages * os.sysconf("SC_PAGE_SIZE"))
         except OSError as error:
-            # No `/proc`; or looking takes a descriptor, and clients have taken the last one.
+            # There is no `/proc`, or no descriptor is left to open it.
             if error.errno == errno.EMFILE:
                 metrics.put(families.DESCRIPTORS, worker, most)

@@ -1,7 +1,7 @@
-"""What each topic asks of its callers, worked out once and not for every handshake.
+"""What each topic requires of its callers, computed once instead of for every handshake.
 
-Called by `admission`. Only what the settings and the project say is remembered here; what is asked
-about a credential (signature, expiry, revocation, scopes) is asked every time.
+Only what the settings and the project say is cached. Checks of a credential (signature, expiry,
+revocation, scopes) are done every time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from trio_gw.routing.route import Route
     from trio_gw.routing.table import Live
 
-MOST = 10_000  # topics; far more than are asked for of one table
+MAX_CACHED = 10_000  # topics; far more than one table uses
 
 
 class TopicPolicy(NamedTuple):
-    """One topic's. `drop` names the headers that hold credentials, which no backend gets to see."""
+    """The policy of one topic. `drop` names headers with credentials, which no backend receives."""
 
     secured: bool
     places: Places
@@ -30,7 +30,7 @@ class TopicPolicy(NamedTuple):
 
 
 class TopicPolicies:
-    """The doors of the current table. One per process."""
+    """The policies of the current route table. One object per process."""
 
     def __init__(self, settings: Settings, live: Live) -> None:
         self._settings = settings
@@ -39,11 +39,11 @@ class TopicPolicies:
         self._known: dict[Route, TopicPolicy] = {}
 
     def of(self, route: Route) -> TopicPolicy:
-        """Return the door of a topic."""
+        """Return the policy of a topic."""
         policy = self._known.get(route)
         if policy is None or self._generation != self._live.generation:
-            if len(self._known) >= MOST or self._generation != self._live.generation:
-                self._known.clear()  # routes that are gone from the table go from here, too
+            if len(self._known) >= MAX_CACHED or self._generation != self._live.generation:
+                self._known.clear()  # also drops routes that have left the table
                 self._generation = self._live.generation
             policy = self._known[route] = _policy_for(self._settings, route)
         return policy

@@ -15,41 +15,43 @@ from trio_gw.errors import Phase
 
 if TYPE_CHECKING:
     from trio_gw.proxy.sessions import Session
-    from trio_gw.telemetry.tracing import Attributes, Tracing
+    from trio_gw.telemetry.tracing import Attributes, Trace, Tracing
     from trio_gw.wire.head import RequestHead
 
 HEADERS = frozenset((b"traceparent", b"tracestate"))
 
 
 class TracingObserver:
-    """Makes traces of sessions."""
+    """Creates a trace for each session."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
+        self._traces: dict[Session, Trace] = {}
 
     def begin(self, session: Session, head: RequestHead) -> None:
-        """Begin the trace of a request; it lies back as far as its connection."""
+        """Start the trace of a request; it begins when its connection was accepted."""
         parents, states = head.values(b"traceparent"), head.values(b"tracestate")
-        session.trace = self._tracing.begin(session.started, parents, states)
+        self._traces[session] = self._tracing.begin(session.started, parents, states)
 
     def asking(self, session: Session) -> tuple[tuple[bytes, bytes], ...]:
-        """Give the headers that tell a backend for which span it works."""
-        if session.trace is None:
+        """Return the headers that pass the trace context to the backend."""
+        if (trace := self._traces.get(session)) is None:
             return ()
-        return session.trace.asking(_epoch(session, session.phase_ends[-1][1]))
+        return trace.asking(_epoch(session, session.phase_ends[-1][1]))
 
     def opened(self, session: Session) -> None:
-        """Tell of a handshake that came to its good end."""
+        """Finish the trace of a successful handshake."""
         self._finish(session)
 
     def ended(self, session: Session) -> None:
-        """Tell of one that did not; not of what is no handshake: built-in paths."""
+        """Finish the trace of a failed handshake. Built-in paths have no trace."""
         if session.route is not None or session.ending is not None:
             self._finish(session)
+        else:
+            self._traces.pop(session, None)
 
     def _finish(self, session: Session) -> None:
-        trace, session.trace = session.trace, None
-        if trace is None:
+        if (trace := self._traces.pop(session, None)) is None:
             return
         phase_ends = session.phase_ends
         if session.phase is not Phase.RELAY:
@@ -84,10 +86,10 @@ class TracingObserver:
             if session.status >= 500:
                 failed = ending.reason
         asked: Attributes = {"trio_gw.backend": session.backend, "url.path": session.backend_path}
-        trace.finish(name, phases, _told(known), _told(asked), failed=failed)
+        trace.finish(name, phases, _without_empty(known), _without_empty(asked), failed=failed)
 
 
-def _told(attributes: Attributes) -> Attributes:
+def _without_empty(attributes: Attributes) -> Attributes:
     return {name: value for name, value in attributes.items() if value != ""}
 
 

@@ -1,7 +1,7 @@
-"""The backend's side of an upgrade: choose, dial, ask, judge, and try the next if that helps.
+"""The upgrade handshake with a backend: choose, connect, request, check, retry if that can help.
 
-Failures become `Refusal`s with the codes of the reference's router (spec: routing §9). A
-handshake is tried again only while the client has not been answered: never after a 101.
+Failures become `Refusal`s with the codes of the reference's router (spec: routing §9). A handshake
+is retried only before the client has received a response, so never after a 101.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.connection")
 
-Question = tuple[str, "Sequence[tuple[bytes, bytes]]"]  # request target and headers
+UpstreamRequest = tuple[str, "Sequence[tuple[bytes, bytes]]"]  # request target and headers
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A backend that has answered. `accepted` is None when it refused the upgrade.
+    """A backend that has responded. `accepted` is None if it refused the upgrade.
 
-    `early` holds bytes that came right behind a 101: its first frames.
+    `early` holds bytes that arrived directly after a 101: the first frames.
     """
 
     endpoint: Endpoint
@@ -76,16 +76,17 @@ class Upstream:
     async def join(
         self,
         cluster: Cluster,
-        ask: Callable[[Endpoint], Question],
+        build_request: Callable[[Endpoint], UpstreamRequest],
         upgrade: Upgrade,
         client: ClientWatch,
     ) -> Backend:
-        """Ask the cluster's endpoints for the upgrade until one answers, or the `client` leaves.
+        """Request the upgrade from the cluster's endpoints until one responds or the client
+        disconnects.
 
-        `ask` gives request target and headers for an endpoint. An endpoint that cannot be
-        reached or goes away is followed by the next; an answer that asks for it (settings
-        `retry.statuses`) is tried again as often as the cluster wants. Raises `Refusal` when all
-        fail. The caller closes the stream.
+        `build_request` returns request target and headers for an endpoint. If an endpoint is
+        unreachable or closes the connection, the next one is tried. A response with a status in
+        `retry.statuses` is retried as often as the cluster allows. Raises `Refusal` if all fail.
+        The caller closes the stream.
         """
         balancer = self._balancers.of(cluster)
         hopeless = not balancer.any_well
@@ -97,16 +98,16 @@ class Upstream:
         while waiting:
             endpoint = waiting.pop(0)
             try:
-                question = ask(endpoint)
+                request = build_request(endpoint)
                 stream = await self._dial(endpoint, 1 + len(waiting), client)
                 seconds = min(cluster.timeout or most, most)
-                backend = await self._ask(endpoint, stream, question, upgrade, seconds, client)
+                backend = await self._ask(endpoint, stream, request, upgrade, seconds, client)
             except Refusal as refusal:
-                if refusal.by is Side.GATEWAY:  # it is short of something: no fault of the backend
+                if refusal.by is Side.GATEWAY:  # not the fault of the backend
                     raise
                 balancer.failed(endpoint)
                 failure = refusal
-                if refusal.status != 503:  # it was reached, and what it said is of no use
+                if refusal.status != 503:  # it was reached, so the next one would not help
                     break
                 continue
             balancer.connected(endpoint)
@@ -124,12 +125,16 @@ class Upstream:
         raise failure
 
     async def reach(
-        self, cluster: Cluster, ask: Callable[[Endpoint], Question], client: ClientWatch
-    ) -> tuple[Endpoint, trio.abc.Stream, Question]:
-        """Connect to the first endpoint of the cluster that can be; the caller closes the stream.
+        self,
+        cluster: Cluster,
+        build_request: Callable[[Endpoint], UpstreamRequest],
+        client: ClientWatch,
+    ) -> tuple[Endpoint, trio.abc.Stream, UpstreamRequest]:
+        """Connect to the first endpoint of the cluster that accepts; the caller closes the stream.
 
-        For plain HTTP: nothing has been sent, so the next endpoint may be tried. The caller tells
-        how it went (`connected`, `failed`). Raises `Refusal` when none can be connected to.
+        For plain HTTP: no bytes have been sent, so it is safe to try the next endpoint. The caller
+        reports the outcome (`connected`, `failed`). Raises `Refusal` if no endpoint can be
+        connected to.
         """
         balancer = self._balancers.of(cluster)
         hopeless = not balancer.any_well
@@ -137,8 +142,8 @@ class Upstream:
         while True:
             endpoint = waiting.pop(0)
             try:
-                question = ask(endpoint)
-                return endpoint, await self._dial(endpoint, 1 + len(waiting), client), question
+                request = build_request(endpoint)
+                return endpoint, await self._dial(endpoint, 1 + len(waiting), client), request
             except Refusal as refusal:
                 if refusal.by is Side.GATEWAY:
                     raise
@@ -150,11 +155,11 @@ class Upstream:
                 raise
 
     def connected(self, cluster: Cluster, endpoint: Endpoint) -> None:
-        """Note that an endpoint has answered."""
+        """Note that an endpoint has responded."""
         self._balancers.of(cluster).connected(endpoint)
 
     def failed(self, cluster: Cluster, endpoint: Endpoint) -> None:
-        """Note that an endpoint has not answered, or not to the end."""
+        """Note that an endpoint has not responded, or not completely."""
         self._balancers.of(cluster).failed(endpoint)
 
     def _again(self, backend: Backend, left: int) -> bool:
@@ -163,7 +168,9 @@ class Upstream:
     async def _dial(
         self, endpoint: Endpoint, remaining: int, client: ClientWatch
     ) -> trio.abc.Stream:
-        """Connect to one endpoint. With others `remaining` it gets its share of the time only."""
+        """Connect to one endpoint. If others are `remaining`, it gets only its share of the
+        timeout.
+        """
         started = self._dialer.begin(endpoint)
         if isinstance(started, PlainStream) and endpoint.scheme == "ws":
             return started
@@ -174,14 +181,16 @@ class Upstream:
         self,
         endpoint: Endpoint,
         stream: trio.abc.Stream,
-        question: Question,
+        asked: UpstreamRequest,
         upgrade: Upgrade,
         seconds: float,
         client: ClientWatch,
     ) -> Backend:
-        """Ask one endpoint that is connected to; unless it answers, it is hung up on."""
+        """Request the upgrade over an open connection; close the connection if there is no
+        response.
+        """
         reader = ResponseReader()
-        request = reader.request(*question)
+        request = reader.request(*asked)
         async with Discarding(stream) as held:
             answer = await _exchange(stream, reader, request, seconds, client)
             accepted = None
@@ -191,12 +200,12 @@ class Upstream:
         return Backend(endpoint, stream, reader, answer, accepted)
 
     def warn_of_case(self, api: str, title: str, accepted: Accepted) -> None:
-        """Say once per API that its backend writes a subprotocol otherwise than clients do."""
+        """Warn once per API if its backend changes the case of a subprotocol."""
         if accepted.other_case and api not in self._warned:
             self._warned.add(api)
             log.warning(
-                "a backend of %s chose the subprotocol %s, which was offered in other letters;"
-                " some clients refuse that: let the backend answer with the name that was offered",
+                "a backend of %s selected the subprotocol %s, which was offered in another case;"
+                " some clients reject that: make the backend return the name as it was offered",
                 title,
                 accepted.protocol,
             )
@@ -204,12 +213,12 @@ class Upstream:
     async def pass_refusal(
         self, backend: Backend, client: trio.abc.Stream, extra: Headers = ()
     ) -> None:
-        """Hand a backend's refusal to the client: status, headers and body, as it came.
+        """Pass a backend's refusal to the client unchanged: status, headers and body.
 
-        Headers in `extra` replace the backend's of the same name.
+        Headers in `extra` replace the backend's headers with the same name.
 
-        The client's connection is of no further use: whatever it sends next must never reach
-        the backend.
+        The client's connection cannot be used afterwards: what the client sends next must never
+        reach the backend.
         """
         answer, reader = backend.answer, backend.reader
         lines = [b"HTTP/1.1 %d %s" % (answer.status, answer.reason)]
@@ -237,10 +246,10 @@ async def _exchange(
     seconds: float,
     client: ClientWatch,
 ) -> BackendResponse:
-    """Send the upgrade request and read the answer's head within `seconds`.
+    """Send the upgrade request and read the head of the response within `seconds`.
 
-    Raises `Refusal`: 502 for an answer that is not HTTP, 503 when the backend goes away, 504
-    when it takes too long (UPE, UC, UT).
+    Raises `Refusal`: 502 if the response is not HTTP, 503 if the backend closes the connection, 504
+    after the timeout (UPE, UC, UT).
     """
     due = trio.current_time() + seconds
     try:

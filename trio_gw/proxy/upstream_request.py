@@ -1,4 +1,5 @@
-"""What a backend is asked: the client's own request, without what is not meant for it.
+"""Builds the request to the backend: the client's request without what is not meant for the
+backend.
 
 Called by `connection` for every endpoint that is tried.
 """
@@ -30,7 +31,7 @@ def headers(
     *,
     tls: bool,
 ) -> list[tuple[bytes, bytes]]:
-    """Build the header fields of the upgrade request; `tls` tells how the client came."""
+    """Build the header fields of the upgrade request. `tls`: the client uses TLS."""
     settings = services.settings
     head = admitted.head
     claims = forwarding.claims(
@@ -63,10 +64,10 @@ def headers(
 
 
 def _host(services: Services, session: Session, admitted: Admitted, endpoint: Endpoint) -> bytes:
-    """Give the `Host` for a backend: its own, or the client's where that is wanted.
+    """Return the `Host` for a backend: its own, or the client's if the settings ask for that.
 
-    The client's is the one that the gate let in and that the route was found by; never what a
-    header such as X-Forwarded-Host says.
+    The client's is the host that was checked and that selected the route; never the value of a
+    header such as X-Forwarded-Host.
     """
     wanted = services.settings.preserve_host
     if session.route is not None and session.route.api.preserve_host is not None:
@@ -85,9 +86,9 @@ def _dropped(
     basic: bool,
     traced: bool,
 ) -> frozenset[bytes]:
-    """Name the headers of a client's that are not passed on to this backend."""
-    # Backends believe the first, so only the gateway may send it, or nobody; the second also
-    # without a certificate: a client must not claim to have one.
+    """Return the names of client headers that are not passed on to this backend."""
+    # Backends trust these headers, so a client must never be able to set them; the second is
+    # dropped even if there is no certificate.
     names = [assertion.lower().encode("ascii"), certificate.lower().encode("ascii")]
     if not extensions:
         names.append(b"sec-websocket-extensions")
