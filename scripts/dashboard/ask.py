@@ -1,4 +1,4 @@
-"""Every question of the dashboard, put to a Prometheus that scrapes a gateway under traffic."""
+"""Run each query of the dashboard on a Prometheus that scrapes a gateway under load."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def _drain(serving: Serving) -> None:
 
 
 def _prometheus(base: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
-    """Start Prometheus; returns it and where it answers."""
+    """Start Prometheus; returns the process and its address."""
     with trio.socket.socket() as found:
         found._sock.bind(("127.0.0.1", 0))
         own = found.getsockname()[1]
@@ -108,7 +108,7 @@ def _prometheus(base: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def _ask(url: str, begin: float, end: float, answers: Path | None) -> int:
-    """Put every question; returns 1 if one has no answer."""
+    """Run all queries; returns 1 if one has no answer."""
     dashboard = json.loads(DASHBOARD.read_text())
     counts = []
 
@@ -141,13 +141,13 @@ def _ask(url: str, begin: float, end: float, answers: Path | None) -> int:
 
 
 def _filled(query: str) -> str:
-    """Put in what Grafana would, when everything is chosen."""
+    """Replace the variables as Grafana does when everything is selected."""
     query = query.replace("$__rate_interval", f"{RATE}s")
     return re.sub(r"\$\w+", ".*", query)
 
 
 def _values(url: str, definition: str) -> list[str]:
-    """Find the values that a variable may have."""
+    """Find the possible values of a variable."""
     known = re.fullmatch(r"label_values\((.+), (\w+)\)", definition)
     assert known, definition
     found = _get(f"{url}/api/v1/label/{known[2]}/values", {"match[]": _filled(known[1])})
@@ -156,7 +156,7 @@ def _values(url: str, definition: str) -> list[str]:
 
 
 def _answer(url: str, query: str, begin: float, end: float) -> list[Any]:
-    """Ask over the time of the traffic; returns the series that have numbers."""
+    """Query the time range of the load; returns the series with numbers."""
     asked = {"query": _filled(query), "start": begin, "end": end, "step": STEP}
     found = _get(f"{url}/api/v1/query_range", asked)
     return [one for one in found["result"] if any(value != "NaN" for _, value in one["values"])]

@@ -1,4 +1,4 @@
-"""A gateway with everything the dashboard shows: traffic, limits, faults, changes."""
+"""A gateway with everything that the dashboard shows: traffic, limits, faults, changes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ REQUEST = (
 
 
 class World:
-    """A gateway, and what goes on in it."""
+    """A gateway and its load."""
 
     def __init__(self, base: Path, port: int, seconds: float) -> None:
         self.base = base
@@ -69,14 +69,14 @@ class World:
         return stream
 
     async def visits(self, api_name: str, topic: str) -> None:
-        """Let one client come again and again, until the time is over."""
+        """Let one client connect repeatedly until the time is over."""
         while trio.current_time() < self.until:
             # Whoever is there at the end may leave: the backend counts on it.
             with suppress(OSError), trio.fail_at(self.until + 10):
                 await self.peers.visit(topic, lambda name: self.connect(f"/{api_name}/1.0/{name}"))
 
     async def flood(self, api_name: str) -> None:
-        """Send what no limit lets pass, and read what comes of it."""
+        """Send more than the limits allow, and read the results."""
         while trio.current_time() < self.until:
             with suppress(OSError), trio.move_on_at(self.until):
                 stream = await self.connect(f"/{api_name}/1.0/a")
@@ -92,7 +92,7 @@ class World:
             pass
 
     async def knocks(self) -> None:
-        """Ask for what is refused: nobody there, nothing there, too many, and denied."""
+        """Make requests that are refused: backend down, no topic, too many connections, denied."""
         async with trio.open_nursery() as nursery:
             for _ in range(14):
                 nursery.start_soon(self._stay, "/full/1.0/a")
@@ -108,7 +108,7 @@ class World:
                 await trio.sleep_until(self.until)
 
     async def changes(self) -> None:
-        """Change a project now and then."""
+        """Change a project repeatedly."""
         version = 0
         while trio.current_time() < self.until:
             version += 1
@@ -119,7 +119,7 @@ class World:
 
 
 async def echo(stream: trio.SocketStream) -> None:
-    """Serve a backend that sends every small message back, unmasked."""
+    """Serve a backend that echoes each small message, unmasked."""
     head = await read_head(stream)
     assert b"dGhlIHNhbXBsZSBub25jZQ==" in head
     await stream.send_all(
@@ -132,7 +132,7 @@ async def echo(stream: trio.SocketStream) -> None:
 
 
 def projects(base: Path, peers: str, other: str) -> None:
-    """Write what is served: by the backend of `Peers`, by `echo`, by nobody, and a broken one."""
+    """Write the projects: for `Peers`, for `echo`, without a backend, and a broken one."""
     write(base / "apis", "chat", api("Chat", "/chat", peers, version="1.0"),
           asyncapi({"/a": OPEN, "/b": OPEN}))  # fmt: skip
     for name, tier, url in (

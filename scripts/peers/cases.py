@@ -1,4 +1,4 @@
-"""The cases: who talks to whom through which gateway. README.md tells how to add one."""
+"""The cases: server, client and gateway of each. README.md describes how to add one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = (
     ),
     Case(
         ("npm:ws",),
-        "a server that insists on its path: the endpoint's path is used as it is written",
+        "a server with a fixed path: the endpoint's path is sent as it is written",
         "ws.mjs serve",
         "ws.mjs root",
         backend="ws://127.0.0.1:{port}/echo",
@@ -77,7 +77,7 @@ CASES = (
     ),
     Case(
         ("npm:socket.io", "npm:socket.io-client"),
-        "refusal: 426 for long polling, with which its clients begin unless told otherwise",
+        "refusal: 426 for long polling, which its clients use first by default",
         "socketio.mjs serve",
         "socketio.mjs refused",
     ),
@@ -200,7 +200,7 @@ CASES = (
     ),
     Case(
         ("pypi:aiohttp",),
-        "refusal: 404 for what no topic is",
+        "refusal: 404 for a path without a topic",
         "aiohttp_peer.py serve",
         "aiohttp_peer.py refused",
         topics=("/rooms/{room}",),
@@ -261,14 +261,14 @@ CASES = (
     ),
     Case(
         ("pypi:ocpp", "pypi:websockets"),
-        "refusal by the client: websockets insists on its own letters",
+        "refusal by the client: websockets requires the letter case it offered",
         "ocpp_peer.py serve-upper",
         "ocpp_peer.py insisting",
         topics=("/{id}",),
     ),
     Case(
         ("pypi:ocpp", "pypi:websockets"),
-        "refusal by the gateway: 502 for other letters",
+        "refusal by the gateway: 502 for another letter case",
         "ocpp_peer.py serve-upper",
         "ocpp_peer.py refused",
         topics=("/{id}",),
@@ -296,7 +296,7 @@ CASES = (
     ),
     Case(
         ("npm:@kubernetes/client-node",),
-        "exec with `v5.channel.k8s.io` over TLS; the server is a small one of our own",
+        "exec with `v5.channel.k8s.io` over TLS; with a small test server",
         "kubernetes.mjs serve",
         "kubernetes.mjs exec",
     ),

@@ -1,4 +1,4 @@
-"""The table of docs/peers.md: outcomes of cases, and the versions of who took part."""
+"""The table of docs/peers.md: results of the cases, and the versions of their packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "peers.md"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended: in time it is `seconds`; `fault` is empty when it holds."""
+    """The result of a case: it took `seconds`; `fault` is empty if it holds."""
 
     case: Case
     seconds: float

@@ -1,4 +1,4 @@
-"""Run the gateway between real servers and clients, and print what holds as a table.
+"""Run the gateway between real servers and clients, and print the results as a table.
 
 Usage: run [--write] [--only TEXT] [--keep]; `run` installs what is needed and calls this.
 The exit code is 1 when a case fails. README.md beside this tells how to add a case.
@@ -39,25 +39,25 @@ LISTEN = '[listen]\nhttp = "127.0.0.1:0"\nhttps = "127.0.0.1:0"\nadmin = ""\n'
 
 
 class Failed(Exception):
-    """A case does not hold, and why."""
+    """A case does not hold; the text is the reason."""
 
 
 class Running:
-    """A process of a case, its output in a file, and what it says first on standard output."""
+    """A process of a case, with its output in a file."""
 
     def __init__(self, process: trio.Process, log: Path) -> None:
         self.process = process
         self.log = log
 
     def last(self) -> str:
-        """Return the line of the output that says most: the last error, else the last line."""
+        """Return the most useful line of the output: the last error, else the last line."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
         lines = [line for line in lines if line]
         errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return (errors or lines or ["no output"])[-1][:300]
 
     async def says(self, pattern: str, count: int = 1) -> list[str]:
-        """Wait until so many matches stand in the output; return the group of each."""
+        """Wait until the output has this many matches; return the group of each."""
         with trio.move_on_after(START):
             while True:
                 found = re.findall(pattern, self.log.read_text(errors="replace"))
@@ -70,7 +70,7 @@ class Running:
 
 
 class Bench:
-    """Where cases run: the installed peers, and a folder for each gateway."""
+    """The place where cases run: the installed peers, and a folder for each gateway."""
 
     def __init__(self, installed: Path, folder: Path) -> None:
         self.installed = installed
@@ -183,7 +183,7 @@ class Bench:
             raise Failed(f"no end within {TALK:.0f} s")
 
     async def judge(self, case: Case, limit: trio.CapacityLimiter, outcomes: list[Outcome]) -> None:
-        """Run a case and keep how it ended."""
+        """Run a case and record its result."""
         async with limit:
             started, fault = trio.current_time(), ""
             folder = self.folder / re.sub(r"\W+", "-", case.name)
@@ -201,7 +201,7 @@ class Bench:
 
 
 async def stop(process: trio.Process) -> None:
-    """End a process and what it started; it leads a group of its own."""
+    """End a process and its children; it leads a process group."""
     for number in 15, 9:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -225,7 +225,7 @@ async def run_all(bench: Bench, cases: Sequence[Case]) -> list[Outcome]:
 
 @contextlib.contextmanager
 def scratch(keep: bool) -> Iterator[str]:
-    """Make a folder, and remove it unless it is to be kept."""
+    """Make a folder; remove it afterwards unless it should be kept."""
     if keep:
         folder = tempfile.mkdtemp(prefix="peers-")
         print(f"logs: {folder}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Python servers that say in the header X-Read which topic they were asked for.
+"""Python servers that report in the header X-Read which topic they read.
 
 Usage: apps.py READER PORT, where READER is a function below.
 """

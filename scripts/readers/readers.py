@@ -1,4 +1,4 @@
-"""Ask real servers how they read the paths that the gateway lets in without a token.
+"""Ask real servers how they read the paths that the gateway accepts without a token.
 
 Usage: readers.py BUILD [--spellings N] [--seed N], called by `run`, which makes BUILD.
 
@@ -90,7 +90,7 @@ def table(*, alike: bool = False) -> RouteTable:
 
 
 def admitted(made: RouteTable, path: str) -> str | None:
-    """Return what the backend is asked for; None for who is refused or needs a token."""
+    """Return the backend's request; None if the client is refused or needs a token."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     try:
         head = RequestReader().feed(request.encode("ascii"))
@@ -213,7 +213,7 @@ def spelled(letter: str, chance: random.Random) -> str:
 
 
 def spelling(chance: random.Random) -> str:
-    """Write a path that some reader may take for a guarded topic."""
+    """Write a path that some server may read as a guarded topic."""
     words = chance.choice(
         (["admin"], ["admin"], ["x", "keys"], ["x", "keys"], ["x", "y", "keys"], ["admin", ""])
     )
@@ -248,7 +248,7 @@ def spelling(chance: random.Random) -> str:
 
 
 def nginx_configuration(build: Path) -> tuple[str, dict[str, int]]:
-    """Write a configuration: nginx as a reader, and in front of others."""
+    """Write a configuration: nginx as a server, and in front of others."""
     say = "add_header X-Read {} always; return 200;"
     guarded = (
         f"location = /r/admin {{ {say.format('admin')} }}"
@@ -299,7 +299,7 @@ def start(stack: ExitStack, *command: str, cwd: Path | None = None) -> None:
 
 
 def wait_for(port: int, seconds: float = 90) -> None:
-    """Return when somebody listens."""
+    """Wait until a server listens."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -320,7 +320,7 @@ BATCH = 64
 
 
 def ask(port: int, targets: list[str]) -> list[str]:
-    """Ask a server for each; returns what it read, else the status, else `closed`."""
+    """Send each request to a server; returns the topic it read, else the status, else `closed`."""
     found: list[str] = []
     batch, connection = BATCH, None
     while len(found) < len(targets):
@@ -402,7 +402,7 @@ PLAIN = re.compile(r"[A-Za-z0-9._~:@!$&'()*,=-]*")
 
 
 def refusals(count: int, seed: int) -> list[tuple[str, int, int, int]]:
-    """Count what is refused of each kind: here, where all are alike, and if only plain passed."""
+    """Count refusals of each kind: here, with equal topics, and if only plain text passed."""
     differing, alike = table(), table(alike=True)
     chance = random.Random(seed)
     found: dict[str, list[int]] = {}
