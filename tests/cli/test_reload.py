@@ -11,9 +11,9 @@ import trio
 
 from support.commands import Serving, start
 from support.secrets import secret
-from trio_gw.cli.reload import Standing, watch
+from trio_gw.cli.reload import RunningSettings, watch
 from trio_gw.config.settings_file import load
-from trio_gw.supervision.background import Background
+from trio_gw.supervision.background import BackgroundTasks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ async def test_one_that_came_while_nobody_could_take_it_is_taken(
     """As it comes to a worker that has just been forked, with the settings of before."""
     file = tmp_path / "gateway.toml"
     file.write_text("")
-    standing = Standing(load(file, {}), lambda: load(file, {}))
+    current = RunningSettings(load(file, {}), lambda: load(file, {}))
     taken = trio.Event()
 
     async def take(settings: Settings) -> None:
@@ -107,7 +107,9 @@ async def test_one_that_came_while_nobody_could_take_it_is_taken(
     try:
         file.write_text('[[deny]]\nuser = "mallory"\n')
         signal.raise_signal(signal.SIGHUP)
-        await nursery.start(partial(watch, standing, take, background=Background(), aloud=False))
+        await nursery.start(
+            partial(watch, current, take, background=BackgroundTasks(), log_changes=False)
+        )
         with trio.fail_after(5):
             await taken.wait()
         nursery.cancel_scope.cancel()

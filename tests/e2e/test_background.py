@@ -21,13 +21,18 @@ from support.secrets import secret
 from trio_gw.feed import catalog, checkout
 from trio_gw.routing import compiler
 from trio_gw.supervision import background
-from trio_gw.supervision.background import Part
+from trio_gw.supervision.background import TaskName
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TASKS = {*Part} - {Part.SETTINGS}
-SOURCES = {Part.APIS: "/one", Part.GIT: "/pets", Part.GIT_REMOTE: "/pets", Part.DEPLOYED: ""}
+TASKS = {*TaskName} - {TaskName.SETTINGS}
+SOURCES = {
+    TaskName.APIS: "/one",
+    TaskName.GIT: "/pets",
+    TaskName.GIT_REMOTE: "/pets",
+    TaskName.DEPLOYED: "",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +127,7 @@ async def test_a_source_that_never_works_keeps_the_others_from_nothing(
     nursery: trio.Nursery,
     base: Path,
     backend: Backend,
-    part: Part,
+    part: TaskName,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts = Faulty((), 0)
@@ -133,10 +138,10 @@ async def test_a_source_that_never_works_keeps_the_others_from_nothing(
 
     kept, started = parts.keep, parts.start
 
-    async def keep(which: Part, task: Any, **options: Any) -> None:
+    async def keep(which: TaskName, task: Any, **options: Any) -> None:
         await kept(which, never if which is part else task, **options)
 
-    async def start_(which: Part, task: Any, **options: Any) -> None:
+    async def start_(which: TaskName, task: Any, **options: Any) -> None:
         await started(which, never if which is part else task, **options)
 
     monkeypatch.setattr(parts, "keep", keep)
@@ -172,7 +177,7 @@ async def test_a_commit_that_the_gateway_cannot_deal_with(
     repository.branch = "main"
     repository.project("fish", backend.url)
     repository.commit()
-    await parts.reached(lambda: parts.counts[Part.GIT_REMOTE] > 1)
+    await parts.reached(lambda: parts.counts[TaskName.GIT_REMOTE] > 1)
     assert await gateway.status("/pets/1.0.0/x") == 101
     assert await gateway.status("/fish/1.0.0/x") == 404
     (told,) = await problems(gateway)
@@ -197,7 +202,7 @@ async def test_projects_that_cannot_be_compiled(
     parts = Faulty((), 0)
     gateway = await start(nursery, base, backend, parts)
     write(gateway.apis, "bad", api("Bad", "/bad", backend.url), asyncapi({"/*": OPEN}))
-    await parts.reached(lambda: parts.counts[Part.TABLE] > 0)
+    await parts.reached(lambda: parts.counts[TaskName.TABLE] > 0)
     assert await gateway.status("/one/1.0.0/x") == 101
     assert "`route_table` fails (RecursionError)" in (await problems(gateway))[0]
     gateway.stop.set()

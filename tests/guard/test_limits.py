@@ -14,7 +14,7 @@ import pytest
 from trio_gw.config.tiers import Tier
 from trio_gw.guard import limits
 from trio_gw.guard.limits import Level, Limits, width
-from trio_gw.supervision.shared_memory import PATIENCE, Counters, Lock
+from trio_gw.supervision.shared_memory import LOCK_TIMEOUT, Counters, ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +305,7 @@ def test_who_is_stopped_is_waited_for_once(stopped: Counters) -> None:
     gate = gates(make(tier, counters=stopped), "t").publish
     began = time.monotonic()
     assert passing(gate, 2000, START) == 1000  # about 200 of them under the lock
-    assert PATIENCE <= time.monotonic() - began < 10 * PATIENCE
+    assert LOCK_TIMEOUT <= time.monotonic() - began < 10 * LOCK_TIMEOUT
 
 
 def test_a_lock_that_was_stuck_is_one_again(stopped: Counters, holder: int) -> None:
@@ -322,7 +322,7 @@ def test_a_lock_that_was_stuck_is_one_again(stopped: Counters, holder: int) -> N
 
 def _free(counters: Counters) -> bool:
     """Ask from another process whether nobody holds the lock."""
-    assert isinstance(counters.lock, Lock)
+    assert isinstance(counters.lock, ProcessLock)
     if (pid := os.fork()) == 0:
         try:
             fcntl.lockf(counters.lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,21 +8,27 @@ import pytest
 import trio
 import trio.testing
 
-from trio_gw.supervision.background import LONGEST_PAUSE, TRIES, Background, Part, parts_in
+from trio_gw.supervision.background import (
+    LONGEST_PAUSE,
+    TRIES,
+    BackgroundTasks,
+    TaskName,
+    task_names,
+)
 
 
 class Told:
-    """What a `Background` tells of itself."""
+    """What a `BackgroundTasks` tells of itself."""
 
     def __init__(self) -> None:
-        self.background = Background()
-        self.background.failed = self.failed
-        self.background.changed = self.changed
+        self.background = BackgroundTasks()
+        self.background.on_failure = self.failed
+        self.background.on_change = self.changed
         self.times: list[float] = []
         self.masks: list[int] = []
 
-    def failed(self, part: Part) -> None:
-        assert part is Part.APIS
+    def failed(self, part: TaskName) -> None:
+        assert part is TaskName.APIS
         self.times.append(trio.current_time())
 
     def changed(self, mask: int) -> None:
@@ -42,14 +48,14 @@ async def test_pauses_double_and_begin_anew(told: Told, autojump_clock: object) 
             await trio.sleep(lives.pop(0))
             raise ValueError("some text\nof two lines")
 
-    await told.background.keep(Part.APIS, task)
+    await told.background.keep(TaskName.APIS, task)
     pauses = [after - before for before, after in zip(told.times, told.times[1:], strict=False)]
     assert pauses[:9] == pytest.approx([0.1 * 2**number for number in range(9)])
     assert pauses[9:11] == pytest.approx([LONGEST_PAUSE] * 2)
     assert pauses[11] == pytest.approx(LONGEST_PAUSE + 100)
     assert pauses[12] == pytest.approx(0.1)
     # It works while it lives for a hundred seconds, and when it has come to its end.
-    assert [parts_in(mask) for mask in told.masks] == [["apis"], [], ["apis"], []]
+    assert [task_names(mask) for mask in told.masks] == [["apis"], [], ["apis"], []]
     assert told.background.problems() == ()
 
 
@@ -69,10 +75,12 @@ async def test_started_late_or_given_up(
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        start = partial(told.background.start, Part.APIS, task, lost=lambda: calls.append("lost"))
+        start = partial(
+            told.background.start, TaskName.APIS, task, on_give_up=lambda: calls.append("lost")
+        )
         await nursery.start(start)
         assert len(calls) == lost
-        assert told.background.failing == {Part.APIS: "RecursionError"}
+        assert told.background.failing == {TaskName.APIS: "RecursionError"}
         nursery.cancel_scope.cancel()
 
 
@@ -90,7 +98,7 @@ async def test_cancelled_while_it_fails(told: Told) -> None:
 
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(told.background.keep, Part.APIS, both)
+            nursery.start_soon(told.background.keep, TaskName.APIS, both)
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
     assert scope.cancelled_caught
@@ -104,6 +112,6 @@ async def test_an_end_that_is_wanted_passes(told: Told, kind: type[BaseException
         raise kind
 
     with pytest.raises(BaseExceptionGroup) as caught:
-        await told.background.keep(Part.APIS, task)
+        await told.background.keep(TaskName.APIS, task)
     assert caught.group_contains(kind)
     assert told.times == []

@@ -215,7 +215,7 @@ async def test_sighup_is_passed_on(started: list[Supervised]) -> None:
     await one.pids(2)
     one.process.send_signal(signal.SIGHUP)
     assert sorted(await one.says(r"hup (\d)", 2)) == ["0", "1"]
-    assert one.text.index("hangup") < one.text.index("hup 0")  # what is forked later knows, too
+    assert one.text.index("reload") < one.text.index("hup 0")  # what is forked later knows, too
     one.process.terminate()
     assert await one.ends() == 0
 

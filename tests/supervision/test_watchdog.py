@@ -26,7 +26,7 @@ class Watch:
         self.now = 1000.0
         self.dog.begin(self.now)
         for index in range(2):
-            self.dog.born(index, os.getpid())
+            self.dog.started(index, os.getpid())
 
     def passes(self, seconds: int, *beating: int, step: float = 1.0) -> list[int]:
         """Let seconds pass while only some have a heartbeat; returns who is to be killed."""
@@ -35,7 +35,7 @@ class Watch:
             for index in beating:
                 self.counters.column(index)[Slot.BEATS] += 1
             self.now += step
-            killed += self.dog.look(self.now)
+            killed += self.dog.check(self.now)
         return killed
 
     @property
@@ -73,7 +73,7 @@ def test_who_replaces_it_has_all_the_time_again(watch: Watch) -> None:
     watch.dog.ended(1)
     watch.counters.clear(1)
     assert watch.passes(100, 0) == []
-    watch.dog.born(1, os.getpid())
+    watch.dog.started(1, os.getpid())
     assert watch.passes(int(TIMEOUT) - 1, 0) == []
     assert watch.passes(1, 0) == [1]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_gw.supervision.background import Background, Part
+from trio_gw.supervision.background import BackgroundTasks, TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Generator
@@ -72,28 +72,28 @@ def _must_not_raise(work: Any) -> bool:
     return False
 
 
-class Faulty(Background):
+class Faulty(BackgroundTasks):
     """Lets the `parts` fail: in their run number n at the nth time they go on, `times` times."""
 
-    def __init__(self, parts: Container[Part], times: float) -> None:
+    def __init__(self, parts: Container[TaskName], times: float) -> None:
         super().__init__()
-        self.counts: Counter[Part] = Counter()
+        self.counts: Counter[TaskName] = Counter()
         self.shown: set[str] = set()
         self._parts = parts
         self._times = times
-        self._runs: Counter[Part] = Counter()
+        self._runs: Counter[TaskName] = Counter()
         self._came = trio.Event()
 
-    def note(self, part: Part, error: BaseException, then: str = "") -> None:
+    def record_failure(self, part: TaskName, error: BaseException, then: str = "") -> None:
         """Count."""
-        super().note(part, error, then)
+        super().record_failure(part, error, then)
         self.counts[part] += 1
         came, self._came = self._came, trio.Event()
         came.set()
 
-    def well(self, part: Part) -> None:
+    def record_recovery(self, part: TaskName) -> None:
         """Count."""
-        super().well(part)
+        super().record_recovery(part)
         came, self._came = self._came, trio.Event()
         came.set()
 
@@ -103,7 +103,9 @@ class Faulty(Background):
             while not condition():
                 await self._came.wait()
 
-    async def keep(self, part: Part, task: Callable[[], Awaitable[None]], **options: Any) -> None:
+    async def keep(
+        self, part: TaskName, task: Callable[[], Awaitable[None]], **options: Any
+    ) -> None:
         """Run the task with its faults."""
 
         async def run() -> None:
@@ -111,7 +113,9 @@ class Faulty(Background):
 
         await super().keep(part, run, **options)
 
-    async def start(self, part: Part, task: Callable[..., Awaitable[Any]], **options: Any) -> None:
+    async def start(
+        self, part: TaskName, task: Callable[..., Awaitable[Any]], **options: Any
+    ) -> None:
         """Run the task with its faults."""
 
         async def run(task_status: trio.TaskStatus[Any]) -> None:
@@ -119,7 +123,7 @@ class Faulty(Background):
 
         await super().start(part, run, **options)
 
-    async def _interrupted(self, part: Part, work: Awaitable[None]) -> None:
+    async def _interrupted(self, part: TaskName, work: Awaitable[None]) -> None:
         run = self._runs[part]
         self._runs[part] += 1
         if part in self._parts and run < self._times:

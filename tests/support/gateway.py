@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from trio_gw.supervision.background import Background
+    from trio_gw.supervision.background import BackgroundTasks
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the sample key of RFC 6455 §1.3
 
@@ -172,7 +172,7 @@ async def start_gateway(
     base: Path,
     *,
     admin: bool = False,
-    background: Background | None = None,
+    background: BackgroundTasks | None = None,
     **settings: Any,
 ) -> RunningGateway:
     """Start a gateway on `base/apis` and `base/certs`; `settings` as in gateway.toml.

@@ -17,7 +17,7 @@ import time
 
 from trio_gw.supervision import supervisor
 from trio_gw.supervision.shared_memory import Counters, Slot
-from trio_gw.supervision.supervisor import Orders, Supervisor
+from trio_gw.supervision.supervisor import StopPipe, Supervisor
 from trio_gw.supervision.watchdog import Watchdog
 from trio_gw.telemetry import logs
 
@@ -27,8 +27,8 @@ def tell(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def obey(index: int, orders: Orders) -> int:
-    """Wait for orders, until there are no more to come."""
+def obey(index: int, stop_pipe: StopPipe) -> int:
+    """Wait for orders to stop, until there are no more to come."""
     if action == "early":
         os.kill(os.getpid(), signal.SIGHUP)
     # A signal that comes between the last bytecode and `read` would not end the wait: its handler
@@ -39,12 +39,12 @@ def obey(index: int, orders: Orders) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     tell("child", index, os.getpid())
     while True:
-        ready, _, _ = select.select((orders.descriptor, woken), (), ())
+        ready, _, _ = select.select((stop_pipe.descriptor, woken), (), ())
         if woken in ready:
             os.read(woken, 100)
-        if orders.descriptor not in ready:
+        if stop_pipe.descriptor not in ready:
             continue
-        order = os.read(orders.descriptor, 1)
+        order = os.read(stop_pipe.descriptor, 1)
         if not order:
             break
         tell("order", index, order.decode())
@@ -54,12 +54,12 @@ def obey(index: int, orders: Orders) -> int:
     return 0
 
 
-def beat(index: int, orders: Orders) -> int:
+def beat(index: int, stop_pipe: StopPipe) -> int:
     """Show ten times a second that it responds, until told to stop; SIGUSR1 makes it hang."""
     signal.signal(signal.SIGUSR1, lambda signum, frame: stuck())
     tell("child", index, os.getpid())
     beats = counters.column(index)
-    while not select.select((orders.descriptor,), (), (), 0.1)[0]:
+    while not select.select((stop_pipe.descriptor,), (), (), 0.1)[0]:
         beats[Slot.BEATS] += 1
         tell("beat", index, beats[Slot.BEATS])
     return 0
@@ -71,17 +71,17 @@ def stuck() -> None:
         pass
 
 
-def fail(index: int, orders: Orders) -> int:
+def fail(index: int, stop_pipe: StopPipe) -> int:
     """Be of no use: the second child cannot start."""
-    return obey(index, orders) if index == 0 else 3
+    return obey(index, stop_pipe) if index == 0 else 3
 
 
-def crash(index: int, orders: Orders) -> int:
+def crash(index: int, stop_pipe: StopPipe) -> int:
     """Show a bug."""
-    raise RuntimeError(index, orders)
+    raise RuntimeError(index, stop_pipe)
 
 
-def ignore(index: int, _orders: Orders) -> int:
+def ignore(index: int, _stop_pipe: StopPipe) -> int:
     """Hang."""
     tell("child", index, os.getpid())
     while True:
@@ -110,10 +110,10 @@ if __name__ == "__main__":
     code = Supervisor(
         int(sys.argv[1]),
         children[action],
-        ended=lambda index: tell("ended", index),
-        stopping=lambda: tell("stopping"),
-        hangup=lambda: tell("hangup"),
-        patience=0.5 if action == "ignore" else 30,
+        on_exit=lambda index: tell("ended", index),
+        on_stop=lambda: tell("stopping"),
+        on_reload=lambda: tell("reload"),
+        kill_timeout=0.5 if action == "ignore" else 30,
         watchdog=watchdog,
     ).supervise()
     tell("exit", code, len(os.listdir("/proc/self/fd")))

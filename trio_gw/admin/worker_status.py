@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
-    from trio_gw.supervision.background import Background
+    from trio_gw.supervision.background import BackgroundTasks
     from trio_gw.telemetry.metrics import Metrics
 
 _DECODER = msgspec.msgpack.Decoder(RpcRequest)
@@ -49,7 +49,7 @@ class WorkerStatus(NamedTuple):
     sessions: Sessions
     catalog: Catalog
     metrics: Metrics | None
-    background: Background
+    background: BackgroundTasks
 
     async def handle(self, asked: bytes) -> bytes:
         """Answer another worker."""

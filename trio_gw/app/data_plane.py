@@ -31,7 +31,7 @@ from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.tunnel import Tunnels
 
 if TYPE_CHECKING:
-    from trio_gw.app.key_material import Keys
+    from trio_gw.app.key_material import KeyMaterial
     from trio_gw.config.settings import Settings
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trio_gw.workers.shared_state import SharedState
 
 
-class Serving(NamedTuple):
+class DataPlane(NamedTuple):
     """The gateway, and those of its parts that others look after."""
 
     services: Services
@@ -60,7 +60,7 @@ class DescriptorBudgets(NamedTuple):
 
 def serve(
     settings: Settings,
-    keys: Keys,
+    keys: KeyMaterial,
     live: Live,
     revocations: Revocations,
     blocklist: Blocklist,
@@ -68,7 +68,7 @@ def serve(
     shared_state: SharedState,
     shared: SharedCounters | None,
     exclusive: bool,
-) -> Serving:
+) -> DataPlane:
     """Put together what serves the routes of `live`; nothing of it runs yet.
 
     `exclusive` tells that no other process accepts the same connections.
@@ -134,7 +134,7 @@ def serve(
         trusted=trusted,
         assertions=keys.assertions,
     )
-    return Serving(services, balancers, dialer, introspection, budgets)
+    return DataPlane(services, balancers, dialer, introspection, budgets)
 
 
 def _divide_descriptors(pending: Pending) -> DescriptorBudgets:

@@ -35,7 +35,7 @@ log = logging.getLogger("trio_gw")
 BACKEND_CA = "tls.backend_ca"
 
 
-class Keys(NamedTuple):
+class KeyMaterial(NamedTuple):
     """The gateway's own key material, and who may sign tokens."""
 
     tls: ServerTls
@@ -46,7 +46,7 @@ class Keys(NamedTuple):
     backend_anchors: tuple[str, ...]
 
 
-def load_keys(settings: Settings, base: Path) -> Keys:
+def load_keys(settings: Settings, base: Path) -> KeyMaterial:
     """Read, and at the very first start make, the key material the settings name.
 
     Raises `UnusableError`. Logs what was made and what is about to expire.
@@ -69,7 +69,9 @@ def load_keys(settings: Settings, base: Path) -> Keys:
     if settings.tls.backend_ca:
         anchors = load_anchors(base / settings.tls.backend_ca, BACKEND_CA)
     operators = Operators(settings.admin, tls.pair)
-    return Keys(tls, ring, testkeys, operators, _assertions(settings, base, tls.pair), anchors)
+    return KeyMaterial(
+        tls, ring, testkeys, operators, _assertions(settings, base, tls.pair), anchors
+    )
 
 
 def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | None:
@@ -82,7 +84,7 @@ def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | No
 
 
 def reloaded_files(
-    keys: Keys, dialer: Dialer, settings: Settings, base: Path
+    keys: KeyMaterial, dialer: Dialer, settings: Settings, base: Path
 ) -> list[Reloaded[Any]]:
     """List the files that are loaded again when they change.
 

@@ -18,7 +18,7 @@ from trio_gw.app import listeners, worker
 from trio_gw.app.key_material import load_keys
 from trio_gw.proxy.limiter_factory import SharedCounters, make_shared_counters
 from trio_gw.supervision.shared_memory import Counters, Pages
-from trio_gw.supervision.supervisor import Orders, Supervisor
+from trio_gw.supervision.supervisor import StopPipe, Supervisor
 from trio_gw.supervision.watchdog import Watchdog
 from trio_gw.telemetry import logs, metrics, tracing
 from trio_gw.workers.rpc import RpcChannels, WorkerRpc
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 GRACE = 5.0  # seconds beyond those that draining may take, before a worker is killed
 
 
-class Place(NamedTuple):
+class WorkerContext(NamedTuple):
     """What one worker of several needs to take part. The first has `number` 1."""
 
     number: int
     shared_state: SharedState
     sockets: listeners.Sockets
-    orders: Orders
+    stop_pipe: StopPipe
     shared: SharedCounters
     rpc: WorkerRpc
 
@@ -50,7 +50,10 @@ def count(settings: Settings) -> int:
 
 
 def run(
-    settings: Settings, base: Path, serve: Callable[[Place], int], renewed: Callable[[], Settings]
+    settings: Settings,
+    base: Path,
+    serve: Callable[[WorkerContext], int],
+    renewed: Callable[[], Settings],
 ) -> int:
     """Run `serve` in as many processes as the settings ask for, until told to stop.
 
@@ -59,7 +62,7 @@ def run(
     """
     log = settings.log
     logs.configure(log.level, "supervisor", log.format)
-    worker.tidy(settings, base)
+    worker.cleanup(settings, base)
     tracing.require(settings.tracing.endpoint)
     load_keys(settings, base)
     sockets = listeners.bind_all(settings)
@@ -70,7 +73,7 @@ def run(
     channels = RpcChannels(counters.processes)
     started = time.time()
 
-    def child(index: int, orders: Orders) -> int:
+    def child(index: int, stop_pipe: StopPipe) -> int:
         logs.configure(log.level, f"worker {index + 1}", log.format)
         # It is blocked until somebody wants it, and does nothing when nobody does any more.
         # Not SIG_IGN: that would take away one that has come already.
@@ -80,9 +83,9 @@ def run(
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
         shared_state = SharedState(counters, index, pages, started)
         rpc = WorkerRpc(channels, index)
-        return serve(Place(index + 1, shared_state, sockets, orders, shared, rpc))
+        return serve(WorkerContext(index + 1, shared_state, sockets, stop_pipe, shared, rpc))
 
-    def hangup() -> None:
+    def reload() -> None:
         nonlocal log
         log = renewed().log
 
@@ -96,11 +99,11 @@ def run(
         return Supervisor(
             counters.processes,
             child,
-            ended=ended,
+            on_exit=ended,
             # While anybody holds them, the kernel accepts what nobody will serve.
-            stopping=lambda: listeners.close_all(sockets),
-            hangup=hangup,
-            patience=settings.timeouts.drain + settings.timeouts.close + GRACE,
+            on_stop=lambda: listeners.close_all(sockets),
+            on_reload=reload,
+            kill_timeout=settings.timeouts.drain + settings.timeouts.close + GRACE,
             watchdog=Watchdog(counters, settings.worker_timeout),
         ).supervise()
     finally:

@@ -12,7 +12,7 @@ import trio_gw
 from trio_gw.proxy.analytics_observer import AnalyticsObserver, build_analytics
 from trio_gw.proxy.stats_observer import ProcessGauges, StatsObserver
 from trio_gw.proxy.tracing_observer import TracingObserver
-from trio_gw.supervision.background import Background, Part
+from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.metrics import Metrics
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trio_gw.workers.shared_state import SharedState
 
 
-class Observing:
+class Observers:
     """All that the settings ask for. Raises `UnusableError` if something is not installed."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Observing:
         base: Path,
         shared_state: SharedState,
         sessions: Sessions,
-        background: Background,
+        background: BackgroundTasks,
     ) -> None:
         observers: list[Observer] = []
         self.metrics: Metrics | None = None
@@ -51,7 +51,7 @@ class Observing:
             self.metrics.probes.append(self._put_dropped_lines)
             self.metrics.common = partial(_silence, shared_state)
             counted = self.metrics
-            background.failed = lambda part: counted.add(families.FAILURES, (part.value,))
+            background.on_failure = lambda part: counted.add(families.FAILURES, (part.value,))
             observers.append(self._stats_observer)
         self._analytics = self._analytics_observer = None
         table = settings.analytics
@@ -89,13 +89,13 @@ class Observing:
         with self._tracing or contextlib.nullcontext():
             yield
 
-    def start(self, nursery: trio.Nursery, background: Background) -> None:
+    def start(self, nursery: trio.Nursery, background: BackgroundTasks) -> None:
         """Start the tasks."""
         if self._stats_observer is not None:
-            nursery.start_soon(background.keep, Part.METRICS, self._stats_observer.run)
+            nursery.start_soon(background.keep, TaskName.METRICS, self._stats_observer.run)
         if self._analytics is not None and self._analytics_observer is not None:
             nursery.start_soon(self._analytics.run, background)
-            nursery.start_soon(background.keep, Part.REPORTS, self._analytics_observer.run)
+            nursery.start_soon(background.keep, TaskName.REPORTS, self._analytics_observer.run)
 
     async def flush(self) -> None:
         """Let go out what waits, within some seconds."""

@@ -34,7 +34,7 @@ from trio_gw.app.listeners import (
     log_addresses,
     metrics_names,
 )
-from trio_gw.app.observers import Observing
+from trio_gw.app.observers import Observers
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
 from trio_gw.config.tiers import known
@@ -57,7 +57,7 @@ from trio_gw.proxy.scrape import metrics_handler
 from trio_gw.proxy.sweeper import Sweeper
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.table import Live
-from trio_gw.supervision.background import SHORT, Background, Part
+from trio_gw.supervision.background import SHORT, BackgroundTasks, TaskName
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
 from trio_gw.workers.rpc import WorkerRpc
@@ -97,7 +97,7 @@ class Running(NamedTuple):
     renew: Callable[[Settings], Awaitable[None]]  # take over what changed, where that can be
 
 
-def tidy(settings: Settings, base: Path, *, again: bool = False) -> None:
+def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
     """Remove what a crash left in the folder of deployed projects. Blocks.
 
     Once before any worker, and `again` by one that is there in place of another.
@@ -149,7 +149,7 @@ async def run(
     sockets: Sockets | None = None,
     shared: SharedCounters | None = None,
     rpc: WorkerRpc | None = None,
-    background: Background | None = None,
+    background: BackgroundTasks | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
@@ -161,10 +161,10 @@ async def run(
     Raises `UnusableError` when it cannot start.
     """
     shared_state, rpc = shared_state or SharedState(), rpc or WorkerRpc()
-    background = background or Background()
-    background.changed = shared_state.set_failing
+    background = background or BackgroundTasks()
+    background.on_change = shared_state.set_failing
     if sockets is None or shared_state.is_replacement:
-        await _in_thread(partial(tidy, settings, base, again=shared_state.is_replacement))
+        await _in_thread(partial(cleanup, settings, base, again=shared_state.is_replacement))
     keys = await _in_thread(partial(load_keys, settings, base))
     # What is deployed over the REST API goes before what a repository or the folder holds.
     from_git = bool(settings.git.url) and trial is None
@@ -197,7 +197,7 @@ async def run(
         exclusive=sockets is None,
     )
     sessions, balancers, budgets = serving.services.sessions, serving.balancers, serving.budgets
-    observing = Observing(settings, base, shared_state, sessions, background)
+    observing = Observers(settings, base, shared_state, sessions, background)
     metrics = observing.metrics
     services = observing.watch(serving.services, balancers, catalog)
     listeners = sockets
@@ -246,12 +246,12 @@ async def run(
     async with observing.threads(), trio.open_nursery() as nursery:
         start = background.start
 
-        def keep(part: Part, task: Callable[[], Awaitable[None]]) -> None:
+        def keep(part: TaskName, task: Callable[[], Awaitable[None]]) -> None:
             nursery.start_soon(background.keep, part, task)
 
         for part, vital in (
-            (Part.DEADLINES, services.waits.run),
-            (Part.RELAY, services.tunnels.run),
+            (TaskName.DEADLINES, services.waits.run),
+            (TaskName.RELAY, services.tunnels.run),
         ):
             await nursery.start(partial(start, part, vital, longest=SHORT))
         # A nursery of its own, so that accepting can end while connections are drained.
@@ -272,42 +272,44 @@ async def run(
             if not shared_state.is_replacement:
                 shared_state.state = WorkerState.STARTING
                 accept()
-            await nursery.start(start, Part.KEYS, partial(keys.ring.run, background))
+            await nursery.start(start, TaskName.KEYS, partial(keys.ring.run, background))
             if serving.introspection:
-                await nursery.start(start, Part.INTROSPECTION, serving.introspection.run)
-            await nursery.start(start, Part.FILES, partial(keep_loaded, files))
+                await nursery.start(start, TaskName.INTROSPECTION, serving.introspection.run)
+            await nursery.start(start, TaskName.FILES, partial(keep_loaded, files))
             expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
-            keep(Part.MEMORY, services.memory.run)
+            keep(TaskName.MEMORY, services.memory.run)
             sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
-            keep(Part.SWEEPER, sweeper.run)
+            keep(TaskName.SWEEPER, sweeper.run)
             observing.start(nursery, background)
-            keep(Part.REVOCATIONS, partial(sweeper.revoke, revocations))
-            keep(Part.DENIALS, partial(sweeper.block, blocklist))
+            keep(TaskName.REVOCATIONS, partial(sweeper.revoke, revocations))
+            keep(TaskName.DENIALS, partial(sweeper.block, blocklist))
             if settings.evict:
-                keep(Part.EVICTIONS, partial(sweeper.evict, live))
-            keep(Part.HEALTH, partial(watch, balancers, live, settings.health))
-            await nursery.start(start, Part.TABLE, catalog.run)
+                keep(TaskName.EVICTIONS, partial(sweeper.evict, live))
+            keep(TaskName.HEALTH, partial(watch, balancers, live, settings.health))
+            await nursery.start(start, TaskName.TABLE, catalog.run)
             if trial is None:
                 # A source that fails at once keeps the others from nothing.
                 lost = partial(catalog.miss, ORIGIN)
-                await nursery.start(partial(start, Part.DEPLOYED, deployed.run, lost=lost))
+                await nursery.start(
+                    partial(start, TaskName.DEPLOYED, deployed.run, on_give_up=lost)
+                )
                 if git is not None:
                     lost = partial(catalog.miss, GIT)
-                    await nursery.start(partial(start, Part.GIT, git.run, lost=lost))
+                    await nursery.start(partial(start, TaskName.GIT, git.run, on_give_up=lost))
                 if asker is not None:
-                    keep(Part.GIT_REMOTE, asker.run)
+                    keep(TaskName.GIT_REMOTE, asker.run)
                 apis = followed(base / settings.apis, deployed.folder, identify=deployed.identify)
                 lost = partial(catalog.miss, FOLDER)
-                await nursery.start(partial(start, Part.APIS, apis.run, lost=lost))
+                await nursery.start(partial(start, TaskName.APIS, apis.run, on_give_up=lost))
             else:
                 catalog.publish(TRIAL, {TRIAL: trial_project(trial)})
             await catalog.ready.wait()
             trust = partial(trust_clients, keys.tls, live)
-            await nursery.start(start, Part.CLIENT_TRUST, trust)
+            await nursery.start(start, TaskName.CLIENT_TRUST, trust)
             shared_state.set_table(live.table.digest)
-            keep(Part.TABLE_DIGEST, partial(shared_state.publish_table, live))
+            keep(TaskName.TABLE_DIGEST, partial(shared_state.publish_table, live))
             answering = partial(rpc.serve, worker_status.handle)
-            await nursery.start(start, Part.RPC, answering)
+            await nursery.start(start, TaskName.RPC, answering)
             if git is not None:
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)

@@ -16,7 +16,7 @@ import trio
 
 from trio_gw.config.renewal import differences, take_over
 from trio_gw.errors import UnusableError
-from trio_gw.supervision.background import Background, Part
+from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 
-class Standing:
+class RunningSettings:
     """The settings of this process; `loaded` are those it runs with, `read` reads them again."""
 
     def __init__(self, loaded: LoadedSettings, read: Callable[[], LoadedSettings]) -> None:
         self.loaded = loaded
         self._read = read
 
-    def renew(self, *, aloud: bool = True) -> bool:
+    def renew(self, *, log_changes: bool = True) -> bool:
         """Read them again and take over what can be; tell whether they could be used. Blocks.
 
-        With `aloud` what cannot be taken over is logged.
+        With `log_changes` what cannot be taken over is logged.
         """
         try:
             read = self._read()
         except (UnusableError, OSError) as error:
             problems = error.problems if isinstance(error, UnusableError) else (error,)
-            for problem in problems if aloud else ():
+            for problem in problems if log_changes else ():
                 log.error("%s; the settings stay as they are", problem)
             return False
         settings = take_over(self.loaded.settings, read.settings)
         self.loaded = msgspec.structs.replace(self.loaded, settings=settings)
         logs.set_level(settings.log.level)
-        if aloud:
+        if log_changes:
             for problem in read.problems:
                 log.warning("%s", problem)
             if changed := differences(settings, read.settings):
@@ -59,11 +59,11 @@ class Standing:
 
 
 async def watch(
-    standing: Standing,
+    current: RunningSettings,
     take: Callable[[Settings], Awaitable[None]],
     *,
-    background: Background,
-    aloud: bool,
+    background: BackgroundTasks,
+    log_changes: bool,
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Give `take` the settings at each SIGHUP."""
@@ -73,18 +73,21 @@ async def watch(
         task_status.started()
         async for _ in received:
             try:
-                renew, limiter = partial(standing.renew, aloud=aloud), trio.CapacityLimiter(1)
+                renew, limiter = (
+                    partial(current.renew, log_changes=log_changes),
+                    trio.CapacityLimiter(1),
+                )
                 # A file system that hangs holds up nothing else, not even the end.
                 run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
                 if not await run(renew):
                     continue
-                settings = standing.loaded.settings
+                settings = current.loaded.settings
                 logs.set_level("info")  # for the next line
                 log.info("log level is %s", settings.log.level)
                 logs.set_level(settings.log.level)
                 await take(settings)
             except Exception as error:
                 # The receiver stays: without one, the next SIGHUP would end the process.
-                background.note(Part.SETTINGS, error)
+                background.record_failure(TaskName.SETTINGS, error)
             else:
-                background.well(Part.SETTINGS)
+                background.record_recovery(TaskName.SETTINGS)

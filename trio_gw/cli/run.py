@@ -24,7 +24,7 @@ from trio_gw import echo
 from trio_gw.app import multiprocess, worker
 from trio_gw.cli import reload
 from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
-from trio_gw.cli.reload import Standing
+from trio_gw.cli.reload import RunningSettings
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.findings import WrongError
@@ -32,14 +32,14 @@ from trio_gw.errors import UnusableError
 from trio_gw.escaping import escape
 from trio_gw.proxy import descriptors
 from trio_gw.supervision import heartbeat
-from trio_gw.supervision.background import Background
+from trio_gw.supervision.background import BackgroundTasks
 from trio_gw.telemetry import logs
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from trio_gw.app.multiprocess import Place
+    from trio_gw.app.multiprocess import WorkerContext
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
@@ -86,19 +86,19 @@ def main(options: argparse.Namespace) -> int:
     table = loaded.settings.log
     logs.configure(table.level, style=table.format)
     descriptors.raise_limit()
-    standing = Standing(loaded, partial(_read, options))
+    current = RunningSettings(loaded, partial(_read, options))
     if multiprocess.count(loaded.settings) == 1:
-        return _run(standing, trial, where, None)
+        return _run(current, trial, where, None)
 
     def renewed() -> Settings:
-        standing.renew()
-        return standing.loaded.settings
+        current.renew()
+        return current.loaded.settings
 
     try:
         return multiprocess.run(
             loaded.settings,
             loaded.base,
-            lambda place: _run(standing, trial, where, place),
+            lambda context: _run(current, trial, where, context),
             renewed,
         )
     except UnusableError as error:
@@ -113,19 +113,19 @@ def _read(options: argparse.Namespace) -> LoadedSettings:
 
 
 def _run(
-    standing: Standing,
+    current: RunningSettings,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
-    place: Place | None,
+    context: WorkerContext | None,
 ) -> int:
-    """Serve in this process; `place` is its place among several workers."""
+    """Serve in this process; `context` is its context among several workers."""
     code = 0
     # What has been imported stays: looking through it for garbage again and again costs each
     # connection a few microseconds.
     gc.freeze()
     try:
         with logs.background():
-            trio.run(_serve, standing, trial, where, place)
+            trio.run(_serve, current, trial, where, context)
     except* UnusableError as group:
         tell(problems_in(group))
         code = 1
@@ -157,44 +157,46 @@ def _without_admin(loaded: LoadedSettings) -> LoadedSettings:
 
 
 async def _serve(
-    standing: Standing,
+    current: RunningSettings,
     trial: Endpoint | None,
     where: tuple[str, int] | None,
-    place: Place | None,
+    context: WorkerContext | None,
 ) -> None:
-    stop, background = trio.Event(), Background()
+    stop, background = trio.Event(), BackgroundTasks()
     async with trio.open_nursery() as nursery:
         # Before anything else, so that a slow start is none that hangs; up to the very end.
-        nursery.start_soon(heartbeat.run, place.shared_state.beat if place else lambda: None)
-        first = place is None or place.number == 1
+        nursery.start_soon(heartbeat.run, context.shared_state.beat if context else lambda: None)
+        first = context is None or context.number == 1
         signals = [signal.SIGTERM]
-        if place is None:
+        if context is None:
             signals.append(signal.SIGINT)
         else:
-            nursery.start_soon(_watch_orders, place, stop, nursery.cancel_scope)
-        timeouts = standing.loaded.settings.timeouts
-        patience = timeouts.drain + timeouts.close + GRACE
-        await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope, patience)
+            nursery.start_soon(_watch_stop_pipe, context, stop, nursery.cancel_scope)
+        timeouts = current.loaded.settings.timeouts
+        kill_timeout = timeouts.drain + timeouts.close + GRACE
+        await nursery.start(_watch_signals, signals, stop, nursery.cancel_scope, kill_timeout)
         ready: list[worker.Running] = []
 
         async def take(settings: Settings) -> None:
             for running in ready:
                 await running.renew(settings)
 
-        loaded = standing.loaded
-        watching = partial(reload.watch, standing, take, background=background, aloud=place is None)
+        loaded = current.loaded
+        watching = partial(
+            reload.watch, current, take, background=background, log_changes=context is None
+        )
         await nursery.start(watching)
         if where is not None and first:
             await nursery.start(echo.serve, *where)
         running = await nursery.start(
-            _gateway, loaded, trial, stop, nursery.cancel_scope, place, background
+            _gateway, loaded, trial, stop, nursery.cancel_scope, context, background
         )
         ready.append(running)
-        if standing.loaded is not loaded:  # by a SIGHUP that came meanwhile
-            await take(standing.loaded.settings)
-        if place is not None:
+        if current.loaded is not loaded:  # by a SIGHUP that came meanwhile
+            await take(current.loaded.settings)
+        if context is not None:
             log.info("ready")
-        again = place is not None and place.shared_state.is_replacement
+        again = context is not None and context.shared_state.is_replacement
         if (where is not None or trial is not None) and first and not again:
             logs.show(greeting(running, trial))
 
@@ -204,8 +206,8 @@ async def _gateway(
     trial: Endpoint | None,
     stop: trio.Event,
     scope: trio.CancelScope,
-    place: Place | None,
-    background: Background,
+    context: WorkerContext | None,
+    background: BackgroundTasks,
     *,
     task_status: trio.TaskStatus[worker.Running],
 ) -> None:
@@ -214,10 +216,10 @@ async def _gateway(
         loaded.base,
         trial=trial,
         stop=stop,
-        shared_state=None if place is None else place.shared_state,
-        sockets=None if place is None else place.sockets,
-        shared=None if place is None else place.shared,
-        rpc=None if place is None else place.rpc,
+        shared_state=None if context is None else context.shared_state,
+        sockets=None if context is None else context.sockets,
+        shared=None if context is None else context.shared,
+        rpc=None if context is None else context.rpc,
         background=background,
         task_status=task_status,
     )
@@ -228,7 +230,7 @@ async def _watch_signals(
     signals: Sequence[signal.Signals],
     stop: trio.Event,
     scope: trio.CancelScope,
-    patience: float,
+    kill_timeout: float,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -236,7 +238,7 @@ async def _watch_signals(
         task_status.started()
         await anext(received)
         stop.set()
-        _end_within(patience)
+        _end_within(kill_timeout)
         await anext(received)
         scope.cancel()
         _end_within(HURRY)
@@ -258,15 +260,17 @@ def _end() -> None:
     os._exit(1)
 
 
-async def _watch_orders(place: Place, stop: trio.Event, scope: trio.CancelScope) -> None:
+async def _watch_stop_pipe(
+    context: WorkerContext, stop: trio.Event, scope: trio.CancelScope
+) -> None:
     """Do as the supervisor says; one that has gone wants a worker to stop, too."""
-    async with trio.lowlevel.FdStream(place.orders.descriptor) as orders:
-        if not await orders.receive_some(1):
+    async with trio.lowlevel.FdStream(context.stop_pipe.descriptor) as stop_pipe:
+        if not await stop_pipe.receive_some(1):
             log.error("the supervisor is gone: stopping")
             stop.set()
             return
         stop.set()
-        if await orders.receive_some(1):
+        if await stop_pipe.receive_some(1):
             scope.cancel()
 
 

@@ -21,7 +21,7 @@ from trio_gw.guard import fetch
 from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
 from trio_gw.guard.fetch import MAX_BYTES, FetchError
 from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
-from trio_gw.supervision.background import Background, Part
+from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class KeyRing:
 
     async def run(
         self,
-        background: Background | None = None,
+        background: BackgroundTasks | None = None,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -199,7 +199,7 @@ class KeyRing:
             for trust in remote:
                 # Each by itself: a key set that cannot be dealt with is its issuer's matter.
                 fresh = partial(self._keep_fresh, client, trust)
-                nursery.start_soon((background or Background()).keep, Part.KEYS, fresh)
+                nursery.start_soon((background or BackgroundTasks()).keep, TaskName.KEYS, fresh)
 
     async def _keep_fresh(self, client: fetch.Client, trust: _Trust) -> None:
         failures = 0

@@ -17,7 +17,7 @@ import trio
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.proxy.descriptors import EXHAUSTED
 from trio_gw.relay.plain import PlainStream
-from trio_gw.supervision.background import SHORT, Background, Part
+from trio_gw.supervision.background import SHORT, BackgroundTasks, TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +123,7 @@ async def accept_all(
     accept_turn: Callable[[socket.socket], Awaitable[None]] | None = None,
     waits: Waits | None = None,
     budget: DescriptorBudget | None = None,
-    background: Background | None = None,
+    background: BackgroundTasks | None = None,
 ) -> None:
     """Accept until cancelled; each connection runs as a task in `connections`.
 
@@ -137,7 +137,7 @@ async def accept_all(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         accept = partial(_accept, sock, handler, connections, accept_turn, waits, budget)
-        await (background or Background()).keep(Part.ACCEPT, accept, longest=SHORT)
+        await (background or BackgroundTasks()).keep(TaskName.ACCEPT, accept, longest=SHORT)
 
 
 async def _accept(

@@ -1,10 +1,10 @@
-"""Background tasks of a process that are started again when they fail.
+"""Background tasks of a process. A task that fails is started again.
 
-A task that serves nobody in particular, such as a source of projects, must not end the process:
-connections are relayed, and what was loaded last is served, whatever becomes of it. `Background`
-runs such a task. An exception that it raises is a bug: it is logged, counted and shown, and the
-task is started again after a pause that doubles. What a task keeps between two runs is for the
-task's object to keep. Cancellation, KeyboardInterrupt and SystemExit pass through.
+Some tasks belong to no connection, for example a source of projects. When such a task fails, the
+process goes on: connections are relayed, and what was loaded last is served. `BackgroundTasks`
+runs these tasks. An exception that a task raises is a bug. It is logged, counted and shown, and the
+task is started again after a pause that doubles. State that must survive a restart belongs to the
+object of the task. Cancellation, KeyboardInterrupt and SystemExit pass through.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTLED = 10.0  # seconds after which a task that was started again is taken to 
 LENGTH = 200  # characters of an exception's text in a log line
 
 
-class Part(enum.Enum):
+class TaskName(enum.Enum):
     """Background parts of a gateway; the value is the name in logs and metrics."""
 
     ACCEPT = "accept"
@@ -59,28 +59,28 @@ class Part(enum.Enum):
     TABLE_DIGEST = "table_digest"
 
 
-_BITS = {part: 1 << place for place, part in enumerate(Part)}
+_BITS = {part: 1 << place for place, part in enumerate(TaskName)}
 
 
-def parts_in(mask: int) -> list[str]:
+def task_names(mask: int) -> list[str]:
     """Name the parts of a mask, as `changed` is told them."""
     return [part.value for part, bit in _BITS.items() if mask & bit]
 
 
-class Background:
+class BackgroundTasks:
     """The background parts of one process.
 
     `failed(part)` is called for each failure, `changed(mask)` when other parts than before fail:
-    one bit for each part, by which other processes know (`parts_in`).
+    one bit for each part, by which other processes know (`task_names`).
     """
 
     def __init__(self) -> None:
-        self.failed: Callable[[Part], None] = lambda part: None
-        self.changed: Callable[[int], None] = lambda mask: None
-        self._failing: dict[Part, str] = {}
+        self.on_failure: Callable[[TaskName], None] = lambda part: None
+        self.on_change: Callable[[int], None] = lambda mask: None
+        self._failing: dict[TaskName, str] = {}
 
     @property
-    def failing(self) -> dict[Part, str]:
+    def failing(self) -> dict[TaskName, str]:
         """Tell which parts fail now, and the kind of the exception."""
         return dict(self._failing)
 
@@ -99,24 +99,24 @@ class Background:
         )
 
     async def keep(
-        self, part: Part, task: Callable[[], Awaitable[None]], *, longest: float = LONGEST_PAUSE
+        self, part: TaskName, task: Callable[[], Awaitable[None]], *, longest: float = LONGEST_PAUSE
     ) -> None:
         """Run a task to its end, again and again while it fails; pauses grow to `longest`."""
         await self._keep(part, task, longest=longest)
 
     async def start(
         self,
-        part: Part,
+        part: TaskName,
         task: Callable[..., Awaitable[Any]],
         *,
-        lost: Callable[[], None] = lambda: None,
+        on_give_up: Callable[[], None] = lambda: None,
         longest: float = LONGEST_PAUSE,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Do the same with a task that reports when it has started, by its `task_status`.
 
         For `nursery.start`: reports as started when the task has, or when it has failed `TRIES`
-        times before that; then `lost` is called first.
+        times before that; then `on_give_up` is called first.
         """
         waiting = True
 
@@ -133,12 +133,12 @@ class Background:
 
         def give_up() -> None:
             if waiting:
-                lost()
+                on_give_up()
                 started()
 
         await self._keep(part, run, give_up, longest=longest)
 
-    def note(self, part: Part, error: BaseException, then: str = "") -> None:
+    def record_failure(self, part: TaskName, error: BaseException, then: str = "") -> None:
         """Log, count and show that a part has failed; `then` says what is done about it."""
         inner: BaseException = error
         while isinstance(inner, BaseExceptionGroup):
@@ -150,22 +150,22 @@ class Background:
         log.debug("%s failed", part.value, exc_info=error)
         before = self._failing.get(part)
         self._failing[part] = kind
-        self.failed(part)
+        self.on_failure(part)
         if before is None:
             self._tell()
 
-    def well(self, part: Part) -> None:
+    def record_recovery(self, part: TaskName) -> None:
         """Show that a part works again."""
         if self._failing.pop(part, None) is not None:
             log.info("%s works again", part.value)
             self._tell()
 
     def _tell(self) -> None:
-        self.changed(sum(_BITS[part] for part in self._failing))
+        self.on_change(sum(_BITS[part] for part in self._failing))
 
     async def _keep(
         self,
-        part: Part,
+        part: TaskName,
         task: Callable[[], Awaitable[None]],
         give_up: Callable[[], None] = lambda: None,
         *,
@@ -186,9 +186,9 @@ class Background:
                 failed = True
                 if trio.current_time() - began >= max(SETTLED, pause):
                     pause = FIRST_PAUSE
-                self.note(part, bugs, f"; starting it again in {pause:.1f} s")
+                self.record_failure(part, bugs, f"; starting it again in {pause:.1f} s")
             if not failed:
-                self.well(part)
+                self.record_recovery(part)
                 return
             failures += 1
             if failures >= TRIES:
@@ -196,9 +196,9 @@ class Background:
             await trio.sleep(pause)
             pause, again = min(pause * 2, longest), True
 
-    async def _settle(self, part: Part) -> None:
+    async def _settle(self, part: TaskName) -> None:
         await trio.sleep(SETTLED)
-        self.well(part)
+        self.record_recovery(part)
 
 
 def _place(error: BaseException) -> str:

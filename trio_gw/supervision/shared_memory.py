@@ -19,7 +19,7 @@ import weakref
 import zlib
 
 BYTES = 8  # of one integer
-PATIENCE = 0.25  # seconds for which a process waits for the lock of another
+LOCK_TIMEOUT = 0.25  # seconds for which a process waits for the lock of another
 _YIELDS, _PAUSE = 50, 0.0001  # times that the processor is left to others; then seconds between
 
 
@@ -37,10 +37,10 @@ class Slot(enum.IntEnum):
     KILLED = 8  # processes of this place that were killed for that; by the supervisor
 
 
-class Lock:
+class ProcessLock:
     """Held by one process at a time, in a `with`; a process that ends gives it back.
 
-    One that is stopped does not, so nobody waits for longer than `PATIENCE`: who has waited in
+    One that is stopped does not, so nobody waits for longer than `LOCK_TIMEOUT`: who has waited in
     vain goes on without the lock, and does not wait again before it has been free once. So what
     is done under it must be safe without it, too, and only better with it.
     """
@@ -72,7 +72,7 @@ class Lock:
             os.sched_yield()
             if self._try():
                 return True
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + LOCK_TIMEOUT
         while time.monotonic() < until:
             time.sleep(_PAUSE)
             if self._try():
@@ -93,7 +93,7 @@ class Counters:
         self.width = width
         # Shared and anonymous: gone with the last process that has it, however that one ends.
         self.cells = memoryview(mmap.mmap(-1, processes * width * BYTES)).cast("q")
-        self.lock = Lock() if processes > 1 else contextlib.nullcontext()
+        self.lock = ProcessLock() if processes > 1 else contextlib.nullcontext()
 
     def column(self, process: int) -> memoryview:
         """Return the integers of one process, to be written by that process alone."""

@@ -9,7 +9,7 @@ when they are forked anew: what was opened before the first fork.
   them fails for the `GIVE_UP`th time in a row, the rest is stopped too: that is no accident.
 * SIGTERM and SIGINT stop all, the second one at once. Children get an *order* for that, a byte
   on a pipe of their own, and not a signal: a terminal sends Ctrl-C to all of them, and systemd
-  its SIGTERM, so that they could not tell one wish from two. See `Orders`.
+  its SIGTERM, so that they could not tell one wish from two. See `StopPipe`.
 * The pipe ends when the supervisor does, whatever killed it: no child outlives it for long.
 * A child that does not respond is killed, if there is a `watchdog` that says so.
 * SIGHUP is passed on, and is blocked in a child until that unblocks it. Whatever ends is reaped,
@@ -41,7 +41,7 @@ STOP = b"s"  # one order: stop; the second one: at once
 _SIGNALS = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
-class Orders(NamedTuple):
+class StopPipe(NamedTuple):
     """What a child is told: a pipe to read. A byte is one wish to stop; its end is one, too."""
 
     descriptor: int
@@ -53,40 +53,40 @@ class _Child:
     def __init__(self, index: int) -> None:
         self.index = index
         self.pid = 0  # of the process, 0 if there is none
-        self.orders = -1  # our end of its pipe
+        self.stop_pipe = -1  # our end of its pipe
         self.born = 0.0
         self.due = 0.0  # when to fork, if there is none
         self.failures = 0  # in a row
 
 
 class Supervisor:
-    """Runs `child(index, orders)` in `count` processes; its result is their exit code.
+    """Runs `child(index, stop_pipe)` in `count` processes; its result is their exit code.
 
     `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop,
     `hangup()` before SIGHUP is passed on to them.
-    `patience` is the time in seconds they have then, before they are killed. The `watchdog` has
+    `kill_timeout` is the time in seconds they have then, before they are killed. The `watchdog` has
     counters for as many processes.
     """
 
     def __init__(
         self,
         count: int,
-        child: Callable[[int, Orders], int],
+        child: Callable[[int, StopPipe], int],
         *,
-        ended: Callable[[int], None] = lambda index: None,
-        stopping: Callable[[], None] = lambda: None,
-        hangup: Callable[[], None] = lambda: None,
-        patience: float = 30.0,
+        on_exit: Callable[[int], None] = lambda index: None,
+        on_stop: Callable[[], None] = lambda: None,
+        on_reload: Callable[[], None] = lambda: None,
+        kill_timeout: float = 30.0,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._run = child
         self._children = [_Child(index) for index in range(count)]
-        self._ended = ended
-        self._stopping = stopping
-        self._hangup = hangup
-        self._patience = patience
+        self._on_exit = on_exit
+        self._on_stop = on_stop
+        self._on_reload = on_reload
+        self._kill_timeout = kill_timeout
         self._watchdog = watchdog
-        self._wishes = 0  # to stop
+        self._stop_requests = 0  # to stop
         self._kill_at = 0.0
         self._code = 0
         self._proven = False  # one has settled: the program as such works
@@ -102,9 +102,9 @@ class Supervisor:
         try:
             while True:
                 now = time.monotonic()
-                if self._wishes == 0:
+                if self._stop_requests == 0:
                     self._settle(now)
-                    self._watch(now)
+                    self._check_watchdog(now)
                     self._fork_due(now, usual)
                 elif not any(child.pid for child in self._children):
                     return self._code
@@ -120,7 +120,7 @@ class Supervisor:
 
     def _pause(self, now: float) -> float:
         """Say how long nothing but a signal can change anything."""
-        if self._wishes:
+        if self._stop_requests:
             return max(0.01, self._kill_at - now)
         times = [child.due - now for child in self._children if not child.pid]
         if not self._proven:
@@ -134,8 +134,8 @@ class Supervisor:
             child.pid and now - child.born >= SETTLED for child in self._children
         )
 
-    def _watch(self, now: float) -> None:
-        for index in () if self._watchdog is None else self._watchdog.look(now):
+    def _check_watchdog(self, now: float) -> None:
+        for index in () if self._watchdog is None else self._watchdog.check(now):
             os.kill(self._children[index].pid, signal.SIGKILL)
 
     # -- forking -------------------------------------------------------------------------------
@@ -158,32 +158,32 @@ class Supervisor:
             log.error("cannot start process %d: %s", child.index + 1, error.strerror)
             return
         if pid == 0:
-            self._be_child(child, Orders(theirs), ours, usual)
+            self._be_child(child, StopPipe(theirs), ours, usual)
         os.close(theirs)
-        child.pid, child.orders, child.born = pid, ours, now
+        child.pid, child.stop_pipe, child.born = pid, ours, now
         if self._watchdog is not None:
-            self._watchdog.born(child.index, pid)
+            self._watchdog.started(child.index, pid)
         log.info("process %d started (pid %d)", child.index + 1, pid)
 
     def _be_child(
-        self, child: _Child, orders: Orders, ours: int, usual: set[int | signal.Signals]
+        self, child: _Child, stop_pipe: StopPipe, ours: int, usual: set[int | signal.Signals]
     ) -> None:
         """Run the child's part; never returns."""
         code = 70  # EX_SOFTWARE: a bug
         try:
             # While a sibling held the other end, the pipe would not end with the supervisor.
-            for descriptor in (ours, *(other.orders for other in self._children)):
+            for descriptor in (ours, *(other.stop_pipe for other in self._children)):
                 if descriptor >= 0:
                     os.close(descriptor)
             for signum in _SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
             if self._watchdog is not None:
-                self._watchdog.child(child.index)
+                self._watchdog.init_child(child.index)
             # A terminal sends it to all; the supervisor passes on what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # One that comes before the child can take it waits until the child unblocks it.
             signal.pthread_sigmask(signal.SIG_SETMASK, usual | {signal.SIGHUP})
-            code = self._run(child.index, orders)
+            code = self._run(child.index, stop_pipe)
         except Exception:
             log.critical("process %d failed", child.index + 1, exc_info=True)
         finally:
@@ -202,20 +202,20 @@ class Supervisor:
         if info.si_signo in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif info.si_signo == signal.SIGHUP:
-            self._hangup()
+            self._on_reload()
             for child in self._children:
                 if child.pid:
                     os.kill(child.pid, signal.SIGHUP)
 
     def _stop(self) -> None:
-        if self._wishes == 0:
-            self._stopping()
-        self._wishes += 1
-        self._kill_at = time.monotonic() + (self._patience if self._wishes == 1 else 5.0)
+        if self._stop_requests == 0:
+            self._on_stop()
+        self._stop_requests += 1
+        self._kill_at = time.monotonic() + (self._kill_timeout if self._stop_requests == 1 else 5.0)
         for child in self._children:
             if child.pid:
                 with contextlib.suppress(BrokenPipeError):
-                    os.write(child.orders, STOP)
+                    os.write(child.stop_pipe, STOP)
 
     def _kill(self) -> None:
         for child in self._children:
@@ -234,18 +234,18 @@ class Supervisor:
                 return
             for child in self._children:
                 if child.pid == pid:
-                    self._mourn(child, status)
+                    self._on_child_exit(child, status)
 
-    def _mourn(self, child: _Child, status: int) -> None:
+    def _on_child_exit(self, child: _Child, status: int) -> None:
         now = time.monotonic()
         how = os.waitstatus_to_exitcode(status)
         pid, child.pid = child.pid, 0
-        os.close(child.orders)
-        child.orders = -1
+        os.close(child.stop_pipe)
+        child.stop_pipe = -1
         if self._watchdog is not None:
             self._watchdog.ended(child.index)
-        self._ended(child.index)
-        if self._wishes:
+        self._on_exit(child.index)
+        if self._stop_requests:
             log.info("process %d (pid %d) has stopped", child.index + 1, pid)
             return
         lived = now - child.born

@@ -1,7 +1,7 @@
 """Watching that processes respond: a supervisor's eyes for those that hang without ending.
 
 Every process has a heartbeat (`heartbeat`), counted in its column of the shared counters. Once a
-second the supervisor looks at all of them (`look`). One that has missed it for `MISSED` seconds is
+second the supervisor looks at all of them (`check`). One that has missed it for `MISSED` seconds is
 unresponsive: that is logged, with the line at which its event loop is blocked, and written to its
 column, so that the others do not wait for it. After `timeout` seconds it is to be killed.
 
@@ -44,7 +44,7 @@ _STATES = {
 }
 
 
-class _Watched:
+class _WatchedProcess:
     """One place among the processes, and what is known of who has it now."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class _Watched:
 class Watchdog:
     """Watches the processes of a supervisor. After `timeout` seconds one is to be killed; 0: never.
 
-    The one that supervises calls all but `child`.
+    The one that supervises calls all but `init_child`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Watchdog:
         self._counters = counters
         self._timeout = timeout
         self._missed = missed
-        self._watched = [_Watched() for _ in range(counters.processes)]
+        self._watched = [_WatchedProcess() for _ in range(counters.processes)]
         self._looked = 0.0
 
     def begin(self, now: float) -> None:
@@ -94,7 +94,7 @@ class Watchdog:
                 os.close(one.file)
                 one.file = -1
 
-    def child(self, index: int) -> None:
+    def init_child(self, index: int) -> None:
         """Get ready to be watched, in the process itself."""
         for place, one in enumerate(self._watched):
             if place == index:
@@ -103,7 +103,7 @@ class Watchdog:
             else:
                 os.close(one.file)
 
-    def born(self, index: int, pid: int) -> None:
+    def started(self, index: int, pid: int) -> None:
         """Watch a process that has just been forked."""
         one = self._watched[index]
         one.pid, one.silence, one.asked, one.killed = pid, 0.0, False, False
@@ -113,7 +113,7 @@ class Watchdog:
         """Watch it no longer."""
         self._watched[index].pid = 0
 
-    def look(self, now: float) -> list[int]:
+    def check(self, now: float) -> list[int]:
         """See how all of them do; returns the places of those that are to be killed now."""
         awake = min(max(0.0, now - self._looked), self.interval)
         self._looked = now
@@ -123,7 +123,7 @@ class Watchdog:
             if one.pid and self._hangs(index, one, awake)
         ]
 
-    def _hangs(self, index: int, one: _Watched, awake: float) -> bool:
+    def _hangs(self, index: int, one: _WatchedProcess, awake: float) -> bool:
         column = self._counters.column(index)
         name = f"process {index + 1} (pid {one.pid})"
         if (beats := column[Slot.BEATS]) != one.beats:
@@ -148,7 +148,7 @@ class Watchdog:
         log.error("%s has not responded for %.0f s: killed", name, one.silence)
         return True
 
-    def _notice(self, name: str, one: _Watched) -> None:
+    def _notice(self, name: str, one: _WatchedProcess) -> None:
         """Say that a process does not respond, and why, as far as that is known by now."""
         state = _STATES.get(_state(one.pid), "")
         then = f"it is killed after {self._timeout:.0f} s" if self._timeout else "it is left alone"
@@ -161,7 +161,7 @@ class Watchdog:
                 os.kill(one.pid, STACK)
             one.asked = True
 
-    def _stack(self, one: _Watched) -> str:
+    def _stack(self, one: _WatchedProcess) -> str:
         """Write its stack in one line, the innermost call first."""
         frames = _FRAME.findall(os.pread(one.file, BYTES, 0))
         if not frames:

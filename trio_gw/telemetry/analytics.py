@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from trio_gw.supervision.background import Background, Part
+from trio_gw.supervision.background import BackgroundTasks, TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,12 +64,14 @@ class Analytics:
         for pipe in self._pipes:
             pipe.put(event)
 
-    async def run(self, background: Background | None = None) -> None:
+    async def run(self, background: BackgroundTasks | None = None) -> None:
         """Empty the queues until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 for pipe in self._pipes:
-                    nursery.start_soon((background or Background()).keep, Part.ANALYTICS, pipe.run)
+                    nursery.start_soon(
+                        (background or BackgroundTasks()).keep, TaskName.ANALYTICS, pipe.run
+                    )
         finally:
             with trio.move_on_after(1, shield=True):
                 for pipe in self._pipes:

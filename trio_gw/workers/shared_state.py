@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.supervision.background import parts_in
+from trio_gw.supervision.background import task_names
 from trio_gw.supervision.shared_memory import Counters, Slot
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class SharedState:
 
     def failing(self) -> list[str]:
         """Name the background parts that fail in any worker."""
-        return parts_in(functools.reduce(operator.or_, self._counters.row(Slot.FAILING)))
+        return task_names(functools.reduce(operator.or_, self._counters.row(Slot.FAILING)))
 
     async def publish_table(self, live: Live) -> None:
         """Let the other workers know which table this one serves. Runs until cancelled."""
