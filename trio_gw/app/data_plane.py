@@ -1,4 +1,4 @@
-"""What serves the connections of one process, put together from the settings for `worker`."""
+"""Builds the parts of one process that serve connections, from the settings. Called by `build`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DescriptorBudgets(NamedTuple):
     operators: DescriptorBudget
 
 
-def serve(
+def build_data_plane(
     settings: Settings,
     keys: KeyMaterial,
     live: Live,

@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from trio_gw.app import listeners, worker
+from trio_gw.app import listeners
+from trio_gw.app.build import cleanup
 from trio_gw.app.key_material import load_keys
-from trio_gw.proxy.limiter_factory import SharedCounters, make_shared_counters
+from trio_gw.app.worker_context import WorkerContext
+from trio_gw.proxy.limiter_factory import make_shared_counters
 from trio_gw.supervision.shared_memory import Counters, Pages
 from trio_gw.supervision.supervisor import StopPipe, Supervisor
 from trio_gw.supervision.watchdog import Watchdog
@@ -31,17 +33,6 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
 
 GRACE = 5.0  # seconds beyond those that draining may take, before a worker is killed
-
-
-class WorkerContext(NamedTuple):
-    """What one worker of several needs to take part. The first has `number` 1."""
-
-    number: int
-    shared_state: SharedState
-    sockets: listeners.Sockets
-    stop_pipe: StopPipe
-    shared: SharedCounters
-    rpc: WorkerRpc
 
 
 def count(settings: Settings) -> int:
@@ -62,7 +53,7 @@ def run(
     """
     log = settings.log
     logs.configure(log.level, "supervisor", log.format)
-    worker.cleanup(settings, base)
+    cleanup(settings, base)
     tracing.require(settings.tracing.endpoint)
     load_keys(settings, base)
     sockets = listeners.bind_all(settings)

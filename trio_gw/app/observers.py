@@ -77,7 +77,7 @@ class Observers:
         for queue, count in zip(("log", "access-log"), logs.dropped(), strict=True):
             self.metrics.put(families.DROPPED, (queue,), count)
 
-    def watch(self, services: Services, balancers: Balancers, catalog: Catalog) -> Services:
+    def attach(self, services: Services, balancers: Balancers, catalog: Catalog) -> Services:
         """Let a gateway tell of its sessions."""
         if self.metrics is not None:
             ProcessGauges(self.metrics, services, balancers, lambda: catalog.problems)

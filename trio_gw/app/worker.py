@@ -1,90 +1,64 @@
-"""One gateway process: builds the parts and runs them in one nursery.
+"""Runs one gateway process: starts the tasks of its parts, accepts connections, drains them.
 
-The composition root, and with the command line the only file that knows everyone. `run` is what
-`trio-gw run` calls and what tests start in their own nursery: it is ready when `started`.
+`run` is called by `trio-gw run`, and by tests in a nursery of their own. It reports that it has
+started when the gateway is ready. `build` makes the parts.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-import trio_gw
-from trio_gw.admin.adapter import UPLOADS
-from trio_gw.admin.aggregate import Aggregate
-from trio_gw.admin.app import build_app
-from trio_gw.admin.context import Context
-from trio_gw.admin.server import AdminServer
-from trio_gw.admin.worker_status import WorkerStatus
-from trio_gw.app.data_plane import serve
-from trio_gw.app.key_material import load_keys, reloaded_files, trust_clients
+from trio_gw.app.build import TRIAL, Parts, build
+from trio_gw.app.key_material import trust_clients
 from trio_gw.app.listeners import (
     TRAFFIC,
     Addresses,
-    Sockets,
     addresses_of,
-    admin_names,
-    bind_all,
     handler_of,
     log_addresses,
     metrics_names,
 )
-from trio_gw.app.observers import Observers
-from trio_gw.config.api import ApiProject, Cluster, Topic
-from trio_gw.config.placement import vhosts
-from trio_gw.config.tiers import known
-from trio_gw.errors import UnusableError
-from trio_gw.feed.catalog import Catalog
-from trio_gw.feed.deploy import Deployer
-from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
-from trio_gw.feed.depot import Depot
+from trio_gw.feed.deployed import GIT, ORIGIN
 from trio_gw.feed.folder import FOLDER, followed
-from trio_gw.feed.gitasker import Asker
-from trio_gw.feed.gitsource import GitSource, either
-from trio_gw.feed.precedence import Precedence
+from trio_gw.feed.gitsource import either
 from trio_gw.guard import blocklist as conditions
-from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
-from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, contain_errors
 from trio_gw.proxy.scrape import metrics_handler
 from trio_gw.proxy.sweeper import Sweeper
-from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
 from trio_gw.supervision.background import SHORT, BackgroundTasks, TaskName
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 from trio_gw.watch.files import keep_loaded
-from trio_gw.workers.rpc import WorkerRpc
-from trio_gw.workers.shared_state import SharedState, WorkerState
+from trio_gw.workers.shared_state import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from trio_gw.app.worker_context import WorkerContext
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
+    from trio_gw.feed.catalog import Catalog
+    from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
-    from trio_gw.proxy.limiter_factory import SharedCounters
     from trio_gw.proxy.sessions import Sessions
+    from trio_gw.routing.table import Live
     from trio_gw.telemetry.metrics import Metrics
 
 log = logging.getLogger("trio_gw")
 
-T = TypeVar("T")
-
-TRIAL = "trial"  # the origin of the one API of `run --to`
 FIRST_COMMIT = 30.0  # seconds for which `/ready` waits for the first commit of a repository
 
 
 class Running(NamedTuple):
-    """A gateway that serves: what its owner may look at."""
+    """The parts of a running gateway that its caller may use."""
 
     addresses: Addresses
     live: Live
@@ -94,49 +68,7 @@ class Running(NamedTuple):
     operators: Operators
     metrics: Metrics | None
     blocklist: Blocklist
-    renew: Callable[[Settings], Awaitable[None]]  # take over what changed, where that can be
-
-
-def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
-    """Remove what a crash left in the folder of deployed projects. Blocks.
-
-    Once before any worker, and `again` by one that is there in place of another.
-    """
-    forget = not (settings.persist or again)
-    try:
-        Depot(base / settings.deployed, settings.deployed).sweep(forget=forget)
-    except UnusableError as error:
-        for problem in error.problems:
-            log.error("%s", problem)
-    except OSError as error:
-        log.warning("%s cannot be tidied: %s", base / settings.deployed, error)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do what reads files or asks for names; at the end nobody waits for it."""
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-
-
-def trial_project(endpoint: Endpoint) -> ApiProject:
-    """Make the one open API of `trio-gw run --to`: `/` is the backend's URL, paths go below it."""
-    return ApiProject(
-        folder="--to",
-        id=TRIAL,
-        name=TRIAL,
-        version="",
-        context="",
-        topics=(Topic("/*", secured=False, pass_path=True),),
-        production=Cluster((endpoint,)),
-    )
-
-
-def _precedence(settings: Settings, base: Path, shared_state: SharedState) -> Precedence | None:
-    """Say where it is kept who was served first; nowhere, if nobody is to read it."""
-    if not settings.persist and shared_state.alone:
-        return None
-    writer = f"{socket.gethostname()} {shared_state.started}"
-    folder = base / settings.deployed
-    return Precedence(folder, settings.deployed, writer=writer, decides=shared_state.index == 0)
+    renew: Callable[[Settings], Awaitable[None]]  # applies changed settings where that is possible
 
 
 async def run(
@@ -145,205 +77,191 @@ async def run(
     *,
     trial: Endpoint | None = None,
     stop: trio.Event | None = None,
-    shared_state: SharedState | None = None,
-    sockets: Sockets | None = None,
-    shared: SharedCounters | None = None,
-    rpc: WorkerRpc | None = None,
+    context: WorkerContext | None = None,
     background: BackgroundTasks | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a gateway until cancelled, or until `stop` is set: then connections are drained.
+    """Run a gateway until cancelled, or until `stop` is set; then drain the connections.
 
-    Relative paths of the settings are relative to `base`. With `trial` no folder is watched.
-    One of several workers is given the `shared_state` of all, the listeners' bound `sockets`, the
-    counters that it shares, and `rpc` to ask the others. What fails in the `background`
-    is started again.
-    Raises `UnusableError` when it cannot start.
+    Relative paths of the settings are relative to `base`. With `trial` the gateway relays to this
+    backend and watches no folder. One of several workers passes its `context`. `background` runs
+    the background tasks.
+    Raises `UnusableError` when the gateway cannot start.
     """
-    shared_state, rpc = shared_state or SharedState(), rpc or WorkerRpc()
     background = background or BackgroundTasks()
-    background.on_change = shared_state.set_failing
-    if sockets is None or shared_state.is_replacement:
-        await _in_thread(partial(cleanup, settings, base, again=shared_state.is_replacement))
-    keys = await _in_thread(partial(load_keys, settings, base))
-    # What is deployed over the REST API goes before what a repository or the folder holds.
-    from_git = bool(settings.git.url) and trial is None
-    sources = (ORIGIN, GIT, FOLDER) if from_git else (ORIGIN, FOLDER)
-    origins = sources if trial is None else (TRIAL,)
-    live = Live(EMPTY)
-    catalog = Catalog(
-        live,
-        settings.environments,
-        origins=origins,
-        strict_vhosts=settings.strict_vhosts,
-        known_tiers=known(settings.tiers),
-        precedence=_precedence(settings, base, shared_state) if trial is None else None,
+    parts = await build(settings, base, trial=trial, context=context, background=background)
+    await _serve(parts, trio.Event() if stop is None else stop, task_status)
+
+
+async def _serve(parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
+    shared_state, sessions, timeouts = (
+        parts.shared_state,
+        parts.services.sessions,
+        parts.settings.timeouts,
     )
-    vhost_of = vhosts(settings.environments)
-    depot = Depot(base / settings.deployed, settings.deployed)
-    deployed = Deployed(depot, catalog.publish, vhost_of)
-    operators = keys.operators
-    timeouts = settings.timeouts
-    revocations, blocklist = Revocations(), Blocklist()
-    blocklist.publish(conditions.SETTINGS, declared(settings.deny))
-    serving = serve(
-        settings,
-        keys,
-        live,
-        revocations,
-        blocklist,
-        shared_state=shared_state,
-        shared=shared,
-        exclusive=sockets is None,
-    )
-    sessions, balancers, budgets = serving.services.sessions, serving.balancers, serving.budgets
-    observing = Observers(settings, base, shared_state, sessions, background)
-    metrics = observing.metrics
-    services = observing.watch(serving.services, balancers, catalog)
-    listeners = sockets
-    if listeners is None:
-        listeners = await _in_thread(partial(bind_all, settings))
-    files = reloaded_files(keys, serving.dialer, settings, base)
-    files.append(from_file(base / settings.revocations, revocations))
-    files.append(conditions.from_file(base / settings.denials, blocklist))
-
-    async def settle() -> None:
-        """Wait for the other workers to serve the table that this one has just taken up."""
-        await catalog.applied()
-        shared_state.set_table(live.table.digest)
-        await shared_state.wait_converged()
-
-    worker_status = WorkerStatus(shared_state.index + 1, sessions, catalog, metrics, background)
-    git = asker = None
-    if from_git:
-        asks = shared_state.index == 0
-        git = GitSource(settings.git, base, deployed.git, asks=asks)
-        asker = Asker(git, settings, base, settle) if asks else None
-
-    async def renew(renewed: Settings) -> None:
-        # Threads of its own: whatever keeps the others busy must not keep anybody from denying.
-        limiter = trio.CapacityLimiter(1)
-        denials = await trio.to_thread.run_sync(declared, renewed.deny, limiter=limiter)
-        blocklist.publish(conditions.SETTINGS, denials)
-        for part in (git, asker):
-            if part is not None:
-                part.renew(renewed.git)
-
-    admin = Context(
-        settings.admin,
-        operators=operators,
-        deployer=Deployer(deployed, catalog, live, vhost_of, settle),
-        depot=depot,
-        live=live,
-        blocklist=blocklist,
-        aggregate=Aggregate(worker_status, shared_state, rpc),
-        uploads=trio.Semaphore(UPLOADS),
-        metrics=metrics,
-    )
-    names = admin_names(settings, keys.tls)
-    app = build_app(admin, trio_gw.__version__, names)
-    server = AdminServer(app, lambda: keys.tls.admin, services.tls_failures)
-    async with observing.threads(), trio.open_nursery() as nursery:
-        start = background.start
-
-        def keep(part: TaskName, task: Callable[[], Awaitable[None]]) -> None:
-            nursery.start_soon(background.keep, part, task)
-
-        for part, vital in (
-            (TaskName.DEADLINES, services.waits.run),
-            (TaskName.RELAY, services.tunnels.run),
-        ):
-            await nursery.start(partial(start, part, vital, longest=SHORT))
-        # A nursery of its own, so that accepting can end while connections are drained.
+    async with parts.observers.threads(), trio.open_nursery() as nursery:
+        await _start_relay(parts, nursery)
+        # A second nursery, so that accepting can end while connections are drained.
         async with trio.open_nursery() as accepting:
-            accept_turn = None if sockets is None else shared_state.accept_turn
-            take = partial(accept_all, connections=nursery, background=background)
-
-            def accept() -> None:
-                for name in TRAFFIC.intersection(listeners):
-                    handler = handler_of(
-                        services, shared_state, keys.tls if name == "https" else None
-                    )
-                    for sock in listeners[name]:
-                        waits, budget = services.waits, budgets.clients
-                        admit = partial(take, accept_turn=accept_turn, waits=waits, budget=budget)
-                        accepting.start_soon(admit, sock, handler)
-
             if not shared_state.is_replacement:
                 shared_state.state = WorkerState.STARTING
-                accept()
-            await nursery.start(start, TaskName.KEYS, partial(keys.ring.run, background))
-            if serving.introspection:
-                await nursery.start(start, TaskName.INTROSPECTION, serving.introspection.run)
-            await nursery.start(start, TaskName.FILES, partial(keep_loaded, files))
-            expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
-            keep(TaskName.MEMORY, services.memory.run)
-            sweeper = Sweeper(sessions, timeouts, expiry=expiry, clock=time.time)
-            keep(TaskName.SWEEPER, sweeper.run)
-            observing.start(nursery, background)
-            keep(TaskName.REVOCATIONS, partial(sweeper.revoke, revocations))
-            keep(TaskName.DENIALS, partial(sweeper.block, blocklist))
-            if settings.evict:
-                keep(TaskName.EVICTIONS, partial(sweeper.evict, live))
-            keep(TaskName.HEALTH, partial(watch, balancers, live, settings.health))
-            await nursery.start(start, TaskName.TABLE, catalog.run)
-            if trial is None:
-                # A source that fails at once keeps the others from nothing.
-                lost = partial(catalog.miss, ORIGIN)
-                await nursery.start(
-                    partial(start, TaskName.DEPLOYED, deployed.run, on_give_up=lost)
-                )
-                if git is not None:
-                    lost = partial(catalog.miss, GIT)
-                    await nursery.start(partial(start, TaskName.GIT, git.run, on_give_up=lost))
-                if asker is not None:
-                    keep(TaskName.GIT_REMOTE, asker.run)
-                apis = followed(base / settings.apis, deployed.folder, identify=deployed.identify)
-                lost = partial(catalog.miss, FOLDER)
-                await nursery.start(partial(start, TaskName.APIS, apis.run, on_give_up=lost))
-            else:
-                catalog.publish(TRIAL, {TRIAL: trial_project(trial)})
-            await catalog.ready.wait()
-            trust = partial(trust_clients, keys.tls, live)
-            await nursery.start(start, TaskName.CLIENT_TRUST, trust)
-            shared_state.set_table(live.table.digest)
-            keep(TaskName.TABLE_DIGEST, partial(shared_state.publish_table, live))
-            answering = partial(rpc.serve, worker_status.handle)
-            await nursery.start(start, TaskName.RPC, answering)
-            if git is not None:
+                _accept_clients(parts, accepting, nursery)
+            await _start_checks(parts, nursery)
+            await _start_sources(parts, nursery)
+            await _join_workers(parts, nursery)
+            if (git := parts.sources.git) is not None:
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)
-                await catalog.applied()
+                await parts.catalog.applied()
             shared_state.state = WorkerState.READY
             if shared_state.is_replacement:
-                # Who deploys from now on waits for this worker, too; here is what it missed.
-                if trial is None:
-                    await deployed.refresh()
-                    await catalog.applied()
-                accept()
-            admit = partial(take, budget=budgets.operators)
-            for sock in listeners.get("admin", ()):
-                accepting.start_soon(admit, sock, contain_errors(server.handle))
-            if metrics is not None:
-                handler = contain_errors(
-                    metrics_handler(metrics.tell, CONTENT_TYPE, metrics_names(settings))
-                )
-                for sock in listeners.get("metrics", ()):
-                    accepting.start_soon(admit, sock, handler)
-            if sockets is None:
-                log_addresses(listeners)
-            addresses = addresses_of(listeners)
-            task_status.started(
-                Running(
-                    *(addresses, live, catalog, sessions, keys.testkeys, operators, metrics),
-                    *(blocklist, renew),
-                )
-            )
-            await (trio.Event() if stop is None else stop).wait()
+                # From now on deployments wait for this worker too. It loads what it missed.
+                if parts.sources.trial is None:
+                    await parts.sources.deployed.refresh()
+                    await parts.catalog.applied()
+                _accept_clients(parts, accepting, nursery)
+            _accept_operators(parts, accepting, nursery)
+            if parts.alone:
+                log_addresses(parts.listeners)
+            task_status.started(_running(parts))
+            await stop.wait()
             shared_state.state = WorkerState.DRAINING
             accepting.cancel_scope.cancel()
         log.info("stopping: %d connections to end", len(sessions))
         with trio.move_on_after(timeouts.drain + timeouts.close):
             await sessions.drain()
-        await observing.flush()
+        await parts.observers.flush()
         nursery.cancel_scope.cancel()
+
+
+async def _start_relay(parts: Parts, nursery: trio.Nursery) -> None:
+    """Start the tasks that every connection needs."""
+    start, services = parts.background.start, parts.services
+    for name, task in (
+        (TaskName.DEADLINES, services.waits.run),
+        (TaskName.RELAY, services.tunnels.run),
+    ):
+        await nursery.start(partial(start, name, task, longest=SHORT))
+
+
+async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
+    """Start the tasks that load keys, watch files, end connections and check backends."""
+    settings, background, data_plane = parts.settings, parts.background, parts.data_plane
+    services, start = parts.services, parts.background.start
+
+    def keep(name: TaskName, task: Callable[[], Awaitable[None]]) -> None:
+        nursery.start_soon(background.keep, name, task)
+
+    await nursery.start(start, TaskName.KEYS, partial(parts.keys.ring.run, background))
+    if data_plane.introspection:
+        await nursery.start(start, TaskName.INTROSPECTION, data_plane.introspection.run)
+    await nursery.start(start, TaskName.FILES, partial(keep_loaded, parts.files))
+    keep(TaskName.MEMORY, services.memory.run)
+    expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
+    sweeper = Sweeper(services.sessions, settings.timeouts, expiry=expiry, clock=time.time)
+    keep(TaskName.SWEEPER, sweeper.run)
+    parts.observers.start(nursery, background)
+    keep(TaskName.REVOCATIONS, partial(sweeper.revoke, parts.revocations))
+    keep(TaskName.DENIALS, partial(sweeper.block, parts.blocklist))
+    if settings.evict:
+        keep(TaskName.EVICTIONS, partial(sweeper.evict, parts.live))
+    keep(TaskName.HEALTH, partial(watch, data_plane.balancers, parts.live, settings.health))
+
+
+async def _start_sources(parts: Parts, nursery: trio.Nursery) -> None:
+    """Start the sources of projects; return when the first table is served."""
+    catalog, start = parts.catalog, parts.background.start
+    trial, deployed, git, remote = parts.sources
+
+    async def start_source(
+        name: TaskName, origin: str, task: Callable[..., Awaitable[None]]
+    ) -> None:
+        # A source that fails at its start does not delay the other sources.
+        lost = partial(catalog.miss, origin)
+        await nursery.start(partial(start, name, task, on_give_up=lost))
+
+    await nursery.start(start, TaskName.TABLE, catalog.run)
+    if trial is None:
+        await start_source(TaskName.DEPLOYED, ORIGIN, deployed.run)
+        if git is not None:
+            await start_source(TaskName.GIT, GIT, git.run)
+        if remote is not None:
+            nursery.start_soon(parts.background.keep, TaskName.GIT_REMOTE, remote.run)
+        folder = parts.base / parts.settings.apis
+        apis = followed(folder, deployed.folder, identify=deployed.identify)
+        await start_source(TaskName.APIS, FOLDER, apis.run)
+    else:
+        catalog.publish(TRIAL, {TRIAL: trial})
+    await catalog.ready.wait()
+
+
+async def _join_workers(parts: Parts, nursery: trio.Nursery) -> None:
+    """Trust the clients of the first table, tell the other workers of it, and answer them."""
+    background, shared_state, live = parts.background, parts.shared_state, parts.live
+    trust = partial(trust_clients, parts.keys.tls, live)
+    await nursery.start(background.start, TaskName.CLIENT_TRUST, trust)
+    shared_state.set_table(live.table.digest)
+    nursery.start_soon(
+        background.keep, TaskName.TABLE_DIGEST, partial(shared_state.publish_table, live)
+    )
+    answering = partial(parts.rpc.serve, parts.worker_status.handle)
+    await nursery.start(background.start, TaskName.RPC, answering)
+
+
+def _accept_clients(parts: Parts, accepting: trio.Nursery, connections: trio.Nursery) -> None:
+    """Accept connections from the listeners of clients."""
+    services, shared_state, listeners = parts.services, parts.shared_state, parts.listeners
+    accept = partial(
+        accept_all,
+        connections=connections,
+        background=parts.background,
+        accept_turn=None if parts.alone else shared_state.accept_turn,
+        waits=services.waits,
+        budget=parts.data_plane.budgets.clients,
+    )
+    for name in TRAFFIC.intersection(listeners):
+        handler = handler_of(services, shared_state, parts.keys.tls if name == "https" else None)
+        for sock in listeners[name]:
+            accepting.start_soon(accept, sock, handler)
+
+
+def _accept_operators(parts: Parts, accepting: trio.Nursery, connections: trio.Nursery) -> None:
+    """Accept connections from the listeners of the admin API and of metrics."""
+    accept = partial(
+        accept_all,
+        connections=connections,
+        background=parts.background,
+        budget=parts.data_plane.budgets.operators,
+    )
+    for sock in parts.listeners.get("admin", ()):
+        accepting.start_soon(accept, sock, contain_errors(parts.admin.handle))
+    if (metrics := parts.observers.metrics) is not None:
+        names = metrics_names(parts.settings)
+        handler = contain_errors(metrics_handler(metrics.tell, CONTENT_TYPE, names))
+        for sock in parts.listeners.get("metrics", ()):
+            accepting.start_soon(accept, sock, handler)
+
+
+def _running(parts: Parts) -> Running:
+    return Running(
+        addresses=addresses_of(parts.listeners),
+        live=parts.live,
+        catalog=parts.catalog,
+        sessions=parts.services.sessions,
+        testkeys=parts.keys.testkeys,
+        operators=parts.keys.operators,
+        metrics=parts.observers.metrics,
+        blocklist=parts.blocklist,
+        renew=partial(_renew, parts),
+    )
+
+
+async def _renew(parts: Parts, settings: Settings) -> None:
+    """Apply the settings that may change while the gateway runs."""
+    # A limiter of its own: deny conditions apply at once, whatever keeps other threads busy.
+    limiter = trio.CapacityLimiter(1)
+    denials = await trio.to_thread.run_sync(declared, settings.deny, limiter=limiter)
+    parts.blocklist.publish(conditions.SETTINGS, denials)
+    for source in (parts.sources.git, parts.sources.remote):
+        if source is not None:
+            source.renew(settings.git)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from trio_gw.app.multiprocess import WorkerContext
+    from trio_gw.app.worker_context import WorkerContext
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
@@ -216,10 +216,7 @@ async def _gateway(
         loaded.base,
         trial=trial,
         stop=stop,
-        shared_state=None if context is None else context.shared_state,
-        sockets=None if context is None else context.sockets,
-        shared=None if context is None else context.shared,
-        rpc=None if context is None else context.rpc,
+        context=context,
         background=background,
         task_status=task_status,
     )

@@ -1,0 +1,247 @@
+"""Builds the parts of one gateway process and connects them. `worker` runs them.
+
+Nothing that is built here runs yet: no task is started and no connection is accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import trio
+
+import trio_gw
+from trio_gw.admin.adapter import UPLOADS
+from trio_gw.admin.aggregate import Aggregate
+from trio_gw.admin.app import build_app
+from trio_gw.admin.context import Context
+from trio_gw.admin.server import AdminServer
+from trio_gw.admin.worker_status import WorkerStatus
+from trio_gw.app.data_plane import build_data_plane
+from trio_gw.app.key_material import load_keys, reloaded_files
+from trio_gw.app.listeners import admin_names, bind_all
+from trio_gw.app.observers import Observers
+from trio_gw.config.api import ApiProject, Cluster, Topic
+from trio_gw.config.placement import vhosts
+from trio_gw.config.tiers import known
+from trio_gw.errors import UnusableError
+from trio_gw.feed.catalog import Catalog
+from trio_gw.feed.deploy import Deployer
+from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
+from trio_gw.feed.depot import Depot
+from trio_gw.feed.folder import FOLDER
+from trio_gw.feed.gitasker import Asker
+from trio_gw.feed.gitsource import GitSource
+from trio_gw.feed.precedence import Precedence
+from trio_gw.guard import blocklist as conditions
+from trio_gw.guard.blocklist import Blocklist
+from trio_gw.guard.denials import declared
+from trio_gw.guard.revocations import Revocations, from_file
+from trio_gw.routing.compiler import EMPTY
+from trio_gw.routing.table import Live
+from trio_gw.workers.rpc import WorkerRpc
+from trio_gw.workers.shared_state import SharedState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trio_gw.app.data_plane import DataPlane
+    from trio_gw.app.key_material import KeyMaterial
+    from trio_gw.app.listeners import Sockets
+    from trio_gw.app.worker_context import WorkerContext
+    from trio_gw.config.api import Endpoint
+    from trio_gw.config.settings import Settings
+    from trio_gw.proxy.services import Services
+    from trio_gw.supervision.background import BackgroundTasks
+    from trio_gw.watch.files import Reloaded
+
+log = logging.getLogger("trio_gw")
+
+T = TypeVar("T")
+
+TRIAL = "trial"  # the origin of the one API of `run --to`
+
+
+class Sources(NamedTuple):
+    """The sources of projects. With `trial` there is that one API, and no other source runs."""
+
+    trial: ApiProject | None
+    deployed: Deployed
+    git: GitSource | None
+    remote: Asker | None  # asks the remote of the repository; in the first worker only
+
+
+class Parts(NamedTuple):
+    """All parts of one gateway process."""
+
+    settings: Settings
+    base: Path
+    background: BackgroundTasks
+    shared_state: SharedState
+    rpc: WorkerRpc
+    alone: bool  # no other process accepts connections from these listeners
+    listeners: Sockets
+    keys: KeyMaterial
+    live: Live
+    catalog: Catalog
+    sources: Sources
+    data_plane: DataPlane
+    services: Services
+    observers: Observers
+    revocations: Revocations
+    blocklist: Blocklist
+    files: list[Reloaded[Any]]
+    worker_status: WorkerStatus
+    admin: AdminServer
+
+
+def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
+    """Remove what a crash left in the folder of deployed projects. Blocks.
+
+    Called once before the first worker starts, and with `again` by a worker that replaces another.
+    """
+    forget = not (settings.persist or again)
+    try:
+        Depot(base / settings.deployed, settings.deployed).sweep(forget=forget)
+    except UnusableError as error:
+        for problem in error.problems:
+            log.error("%s", problem)
+    except OSError as error:
+        log.warning("%s cannot be cleaned up: %s", base / settings.deployed, error)
+
+
+async def build(
+    settings: Settings,
+    base: Path,
+    *,
+    trial: Endpoint | None,
+    context: WorkerContext | None,
+    background: BackgroundTasks,
+) -> Parts:
+    """Build the parts of a gateway. Relative paths of the settings are relative to `base`.
+
+    Raises `UnusableError`.
+    """
+    alone = context is None
+    shared_state = SharedState() if context is None else context.shared_state
+    rpc = WorkerRpc() if context is None else context.rpc
+    background.on_change = shared_state.set_failing
+    if alone or shared_state.is_replacement:
+        await _in_thread(partial(cleanup, settings, base, again=shared_state.is_replacement))
+    keys = await _in_thread(partial(load_keys, settings, base))
+    from_git = bool(settings.git.url) and trial is None
+    # In the order of their priority: of two origins that claim the same, the first is served.
+    origins = (ORIGIN, GIT, FOLDER) if from_git else (ORIGIN, FOLDER)
+    live = Live(EMPTY)
+    catalog = Catalog(
+        live,
+        settings.environments,
+        origins=origins if trial is None else (TRIAL,),
+        strict_vhosts=settings.strict_vhosts,
+        known_tiers=known(settings.tiers),
+        precedence=_precedence(settings, base, shared_state) if trial is None else None,
+    )
+    revocations, blocklist = Revocations(), Blocklist()
+    blocklist.publish(conditions.SETTINGS, declared(settings.deny))
+    data_plane = build_data_plane(
+        settings,
+        keys,
+        live,
+        revocations,
+        blocklist,
+        shared_state=shared_state,
+        shared=None if context is None else context.shared,
+        exclusive=alone,
+    )
+    sessions = data_plane.services.sessions
+    observers = Observers(settings, base, shared_state, sessions, background)
+    services = observers.attach(data_plane.services, data_plane.balancers, catalog)
+    if context is None:
+        listeners = await _in_thread(partial(bind_all, settings))
+    else:
+        listeners = context.sockets
+    files = reloaded_files(keys, data_plane.dialer, settings, base)
+    files.append(from_file(base / settings.revocations, revocations))
+    files.append(conditions.from_file(base / settings.denials, blocklist))
+
+    async def settle() -> None:
+        """Wait until the other workers serve the table that this worker serves now."""
+        await catalog.applied()
+        shared_state.set_table(live.table.digest)
+        await shared_state.wait_converged()
+
+    vhost_of = vhosts(settings.environments)
+    depot = Depot(base / settings.deployed, settings.deployed)
+    deployed = Deployed(depot, catalog.publish, vhost_of)
+    git = remote = None
+    if from_git:
+        first = shared_state.index == 0
+        git = GitSource(settings.git, base, deployed.git, asks=first)
+        remote = Asker(git, settings, base, settle) if first else None
+    project = None if trial is None else _trial_project(trial)
+    worker_status = WorkerStatus(
+        shared_state.index + 1, sessions, catalog, observers.metrics, background
+    )
+    operations = Context(
+        settings.admin,
+        operators=keys.operators,
+        deployer=Deployer(deployed, catalog, live, vhost_of, settle),
+        depot=depot,
+        live=live,
+        blocklist=blocklist,
+        aggregate=Aggregate(worker_status, shared_state, rpc),
+        uploads=trio.Semaphore(UPLOADS),
+        metrics=observers.metrics,
+    )
+    app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
+    return Parts(
+        settings,
+        base,
+        background,
+        shared_state,
+        rpc,
+        alone=alone,
+        listeners=listeners,
+        keys=keys,
+        live=live,
+        catalog=catalog,
+        sources=Sources(project, deployed, git, remote),
+        data_plane=data_plane,
+        services=services,
+        observers=observers,
+        revocations=revocations,
+        blocklist=blocklist,
+        files=files,
+        worker_status=worker_status,
+        admin=AdminServer(app, lambda: keys.tls.admin, services.tls_failures),
+    )
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run a function that reads files or resolves names; cancellation does not wait for it."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def _trial_project(endpoint: Endpoint) -> ApiProject:
+    """Make the open API of `trio-gw run --to`: `/` is the backend's URL, paths go below it."""
+    return ApiProject(
+        folder="--to",
+        id=TRIAL,
+        name=TRIAL,
+        version="",
+        context="",
+        topics=(Topic("/*", secured=False, pass_path=True),),
+        production=Cluster((endpoint,)),
+    )
+
+
+def _precedence(settings: Settings, base: Path, shared_state: SharedState) -> Precedence | None:
+    """Make the store of the order in which projects were first served, if anything reads it."""
+    if not settings.persist and shared_state.alone:
+        return None
+    writer = f"{socket.gethostname()} {shared_state.started}"
+    folder = base / settings.deployed
+    return Precedence(folder, settings.deployed, writer=writer, decides=shared_state.index == 0)
