@@ -223,3 +223,13 @@ def test_a_mark_names_its_page() -> None:
     for path in SOURCES:
         for what in re.findall(r"\bspec: (\S+)", path.read_text()):
             assert what in SHEETS, f"{path}: {what}"
+
+
+RULES = {"P": "project-format", "R": "routing", "S": "security", "F": "frames"}
+
+
+def test_rules_of_the_compatibility_page_are_sections() -> None:
+    numbers = re.findall(r"^\| ([PRSF])([\d.]+) \|", PAGE.read_text(), re.MULTILINE)
+    assert len(numbers) > 100
+    lost = {(kind, number) for kind, number in numbers if number not in sections(RULES[kind])}
+    assert lost == set()
