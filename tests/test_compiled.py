@@ -13,7 +13,7 @@ import pytest
 
 import trio_gw
 from trio_gw import compiled
-from trio_gw.guard import quota
+from trio_gw.guard import counter
 from trio_gw.relay import epoll_loop, lane
 
 PACKAGE = Path(trio_gw.__file__).parent
@@ -75,7 +75,7 @@ def test_pure_by_wish(copied: Path) -> None:
 
 
 def test_these_tests_use_what_is_said_to_be_in_use() -> None:
-    for module in (lane, epoll_loop, quota):
+    for module in (lane, epoll_loop, counter):
         assert (Path(str(module.__file__)).suffix != ".py") is compiled.in_use()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "trio_gw"
 
 # Each room, and the rooms it may import from beside its own folder and the ground.
-GROUND = {"errors", "escaping", "supervision"}
+GROUND = {"errors", "escaping", "limiting", "supervision"}
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "escaping": set(),
+    "limiting": set(),
     "supervision": set(),
     "watch": set(),
     "config": set(),
@@ -75,8 +76,8 @@ DOORS: dict[str, set[str]] = {
 
 # Values in, values out: no event loop and no clock.
 PURE = (
-    *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/fence.py"),
-    *("guard/gate.py", "guard/limits.py", "guard/quota.py", "guard/ranges.py"),
+    *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/memory_barrier.py"),
+    *("guard/limiter.py", "guard/rate_limits.py", "guard/counter.py", "guard/ranges.py"),
     *("relay/assembly.py", "relay/lane.py", "relay/runs.py", "relay/policer.py"),
     *("routing/access_index.py", "routing/backend_target.py", "routing/conflicts.py"),
     *("routing/path_interpretations.py", "routing/segments.py", "routing/topics.py", "wire"),

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 PURE = "TRIO_GW_PURE"
 # In the order in which they need each other.
-MODULES = ("relay/lane", "relay/pair", "relay/epoll_loop", "guard/quota", "guard/gate")
+MODULES = ("relay/lane", "relay/pair", "relay/epoll_loop", "guard/counter", "guard/limiter")
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
-           "relay/syscalls.pxd", "relay/runs.pxd", "guard/fence.pxd")  # fmt: skip
+           "relay/syscalls.pxd", "relay/runs.pxd", "guard/memory_barrier.pxd")  # fmt: skip
 PACKAGE = Path(__file__).parent
 
 

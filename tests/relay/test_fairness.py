@@ -1,6 +1,6 @@
 """How much one connection may do in its turn: bounded, whatever its bytes are.
 
-Counted are the frames that are looked at, and the questions to a gate, in one round of the road,
+Counted are the frames that are looked at, and the questions to a limiter, in one round of the road,
 or before other tasks get their turn. Nothing here depends on how fast the machine is.
 """
 
@@ -236,7 +236,7 @@ def test_floods_leave_every_round_to_the_others(
 
 
 class Asked:
-    """A gate that counts how often it is asked."""
+    """A limiter that counts how often it is asked."""
 
     def __init__(self, limiter: Any) -> None:
         self.limiter = limiter
@@ -255,13 +255,13 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
     limit: int, make: Callable[..., tuple[Poller, list[Riding]]]
 ) -> None:
     poller, pairs = make(ATTACKERS, lambda: 10.0 * WINDOW, max(limit, 1))
-    gates = []
+    limiters = []
     for pair in pairs:
         rate_limit = pair.rate_limits[Side.CLIENT]
         if not limit:
             assert rate_limit.limiter.take(0, 10.0 * WINDOW) is None  # all of it is used
-        gates.append(Asked(rate_limit.limiter))
-        spied: Any = gates[-1]
+        limiters.append(Asked(rate_limit.limiter))
+        spied: Any = limiters[-1]
         rate_limit.limiter = rate_limit.policer._limiter = spied
     make(1)
     neighbour, hello = pairs[-1].peers, frame(TEXT, b"hello", key=KEY)
@@ -275,15 +275,15 @@ def test_what_is_dropped_leaves_every_round_to_the_others(
     def hears(at: int, _: object, messages: int) -> None:
         heard[at] += messages
 
-    for at, spy in enumerate(gates):
-        spy.limiter.heard += (partial(hears, at),)
+    for at, spy in enumerate(limiters):
+        spy.limiter.listeners += (partial(hears, at),)
     for number in range(100_000):
         if number and not poller.pending:
             break
         neighbour[0].send(hello)
         poller.poll_once(256)
         assert drain(neighbour[1]) == hello
-        asked = sum(limiter.count for limiter in gates)
+        asked = sum(limiter.count for limiter in limiters)
         turns = 4 if number else ATTACKERS
         assert asked - before <= LIMITED_FRAMES_PER_TURN * turns
         after = asked - before if number else 0

@@ -1,4 +1,4 @@
-"""What gates lend to the road: sessions that share quotas, beside who counts every message.
+"""What limiters lend to the road: sessions that share counters, beside who counts every message.
 
 All sockets are real and the clock is not, so it is known in which order messages are judged.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from support.conversation import KEY, frame, split_frames
 from trio_gw.config.tiers import Tier
-from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair
@@ -40,7 +40,7 @@ class Clock:
 
 
 class Asked:
-    """A gate that counts how often it is asked."""
+    """A limiter that counts how often it is asked."""
 
     def __init__(self, limiter: Any) -> None:
         self.limiter = limiter
@@ -61,13 +61,13 @@ class Asked:
 class Session(Pair):
     """A client and a backend whom the test plays, joined on the road."""
 
-    __slots__ = ("answers", "clock", "gates", "levels", "peers", "poller", "released", "unread")
+    __slots__ = ("answers", "clock", "levels", "limiters", "peers", "poller", "released", "unread")
 
-    def __init__(self, poller: Poller, limits: Limits, clock: Clock, *levels: Level) -> None:
-        gates = limits.gates(levels)
-        assert gates is not None
+    def __init__(self, poller: Poller, limits: RateLimits, clock: Clock, *levels: Level) -> None:
+        limiters = limits.limiters(levels)
+        assert limiters is not None
         self.poller, self.levels, self.clock = poller, levels, clock
-        self.gates = Asked(gates.publish), Asked(gates.subscribe)
+        self.limiters = Asked(limiters.publish), Asked(limiters.subscribe)
         near, far = socket.socketpair(), socket.socketpair()
         for one in (*near, *far):
             one.setblocking(False)
@@ -78,7 +78,7 @@ class Session(Pair):
         lanes = Lane(masked=True), Lane(masked=False)
         rate_limits = tuple(
             RateLimit(limiter, clock, masked=masked)
-            for limiter, masked in zip(self.gates, (True, False), strict=True)
+            for limiter, masked in zip(self.limiters, (True, False), strict=True)
         )
         for rate_limit, lane in zip(rate_limits, lanes, strict=True):
             rate_limit.bind(lane, lanes)
@@ -121,9 +121,9 @@ def fast_path() -> Iterator[Poller]:
         poller.close()
 
 
-def limits(*tiers: Tier) -> Limits:
+def limits(*tiers: Tier) -> RateLimits:
     known = {tier.name: tier for tier in tiers}
-    return Limits(known, lambda _: None, Counters(1, width(known)))
+    return RateLimits(known, lambda _: None, Counters(1, width(known)))
 
 
 class Truth:
@@ -216,7 +216,7 @@ def test_far_from_the_limit_few_chunks_are_asked_about() -> None:
         for number in range(3000):
             payload = b"%d" % number
             assert session.says(0, frame(frames.BINARY, payload, key=KEY)) == [payload]
-        assert (session.gates[0].chunks, session.gates[0].messages) == (3, 0)
+        assert (session.limiters[0].chunks, session.limiters[0].messages) == (3, 0)
 
 
 def test_a_loan_of_messages_is_used_up_with_the_last_of_them() -> None:
@@ -227,14 +227,14 @@ def test_a_loan_of_messages_is_used_up_with_the_last_of_them() -> None:
             assert session.says(0, frame(frames.TEXT, one, key=KEY)) == [one]
             # Lent are 20 of the 1,280 that are left after the first, then 19 of 1,260. One less is
             # used of each, lest it is the beginning of a message that has not ended.
-            assert session.gates[0].chunks == 1 + (number > 20) + (number > 39) + (number > 57)
+            assert session.limiters[0].chunks == 1 + (number > 20) + (number > 39) + (number > 57)
 
 
 def test_a_loan_of_octets_is_used_up_by_what_is_announced() -> None:
     tier = Tier("t", 64 * 5000, octets=True)
     with fast_path() as poller:
         session = Session(poller, limits(tier), Clock(), Level("t", "t", "k"))
-        limiter = session.gates[1]
+        limiter = session.limiters[1]
         assert session.says(1, frame(frames.TEXT, b"x")) == [b"x"]
         assert session.says(1, frame(frames.TEXT, b"x" * 2000)) == [b"x" * 2000]
         assert limiter.chunks == 1
@@ -272,7 +272,7 @@ def test_a_loan_ends_with_its_window() -> None:
         one = frame(frames.TEXT, b"x", key=KEY)
         assert len(session.says(0, one)) == 1
         assert len(session.says(0, one * 70)) == 70
-        assert session.gates[0].chunks == 1
+        assert session.limiters[0].chunks == 1
         clock.now += 10
         passed = sum(len(session.says(0, one * 500)) for _ in range(14))
         assert passed == 5000
@@ -292,11 +292,11 @@ def test_a_session_that_leaves_gives_back_what_it_borrowed() -> None:
             assert session.client.free_until > 0
             session.leaves()
         del session
-        assert len(made) == 0, "nothing keeps the quota"
-        gates = made.gates([level])
-        assert gates is not None
-        assert gates.publish.fits(10_000 - 150, 0, clock.now)
-        assert not gates.publish.fits(1, 0, clock.now)
+        assert len(made) == 0, "nothing keeps the counter"
+        limiters = made.limiters([level])
+        assert limiters is not None
+        assert limiters.publish.fits(10_000 - 150, 0, clock.now)
+        assert not limiters.publish.fits(1, 0, clock.now)
 
 
 def test_a_clock_that_is_set_back_ends_no_loan_too_late() -> None:

@@ -1,4 +1,4 @@
-"""What passes a gate: whole messages or nothing of them, whatever is cut and mixed how."""
+"""What passes a limiter: whole messages or nothing of them, whatever is cut and mixed how."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.conversation import KEY, Seen, frame, split_frames
+from trio_gw.limiting import LimitReached
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.policer import Pause, Policer
 from trio_gw.wire import frames
 
 
-class Refusal(NamedTuple):
-    until: float
-    action: str
-    reason: str
-    lasts: bool = False
-
-
 class Script:
-    """A gate that lets pass what it was told to, in order; afterwards everything."""
+    """A limiter that lets pass what it was told to, in order; afterwards everything."""
 
     def __init__(self, *fates: bool, action: str = "drop") -> None:
         self.fates = list(fates)
@@ -29,10 +23,10 @@ class Script:
         self.action = action
         self.octets = 0
 
-    def take(self, octets: int, now: float, again: bool = False) -> Refusal | None:
+    def take(self, octets: int, now: float, again: bool = False) -> LimitReached | None:
         self.asked += 1
         if self.fates and not self.fates.pop(0):
-            return Refusal(now + 1, self.action, "no")
+            return LimitReached(now + 1, self.action, "no")
         self.octets += octets
         return None
 
@@ -179,18 +173,18 @@ def test_a_dropped_frame_that_is_under_way_is_being_swallowed() -> None:
 
 
 class Full(Script):
-    """A gate that lets pass so many messages in each second, and then says until when nothing."""
+    """A limiter that lets so many messages pass in each second, and then says until when none."""
 
     def __init__(self, room: int, action: str) -> None:
         super().__init__(action=action)
         self.room, self.second, self.passed = room, 0, 0
 
-    def take(self, octets: int, now: float, again: bool = False) -> Refusal | None:
+    def take(self, octets: int, now: float, again: bool = False) -> LimitReached | None:
         self.asked += 1
         if int(now) != self.second:
             self.second, self.passed = int(now), 0
         if self.passed >= self.room:
-            return Refusal(int(now) + 1.0, self.action, "full", lasts=True)
+            return LimitReached(int(now) + 1.0, self.action, "full", lasts=True)
         self.passed += 1
         self.octets += octets
         return None

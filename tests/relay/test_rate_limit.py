@@ -1,4 +1,4 @@
-"""Gates in a relay: what is dropped, what waits, what ends the connection, in every driver."""
+"""Limiters in a relay: what is dropped, what waits, what ends the connection, in every driver."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_close_does_not_wait_for_a_window_that_ends_too_late(
 ) -> None:
     heard: list[int] = []
     both = rate_limits(action="pause")
-    both[Side.CLIENT].limiter.heard += (lambda _, count: heard.append(count),)  # type: ignore[attr-defined]
+    both[Side.CLIENT].limiter.listeners += (lambda _, count: heard.append(count),)  # type: ignore[attr-defined]
     async with relaying(streams, rate_limits=both, limit=9999) as relay:
         await two_of_seven_wait(relay)
         assert heard == [1]

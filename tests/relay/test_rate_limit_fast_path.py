@@ -1,4 +1,4 @@
-"""Gates on the road: whole chunks are let pass, and yet every message is counted.
+"""Limiters on the road: whole chunks are let pass, and yet every message is counted.
 
 What all drivers have in common is in `test_toll`. Here are real sockets, so the time is real, too.
 """
@@ -263,7 +263,7 @@ async def test_after_a_full_window_chunks_are_let_pass_at_once_again() -> None:
 
 
 class _Spy:
-    """A gate that notes what it is asked for at once."""
+    """A limiter that notes what it is asked for at once."""
 
     def __init__(self, limiter: Any, asked: list[int]) -> None:
         self.limiter = limiter

@@ -1,4 +1,4 @@
-"""Gates for a relay, and the scenes that every driver has to play the same way behind one."""
+"""Limiters for a relay, and the scenes that every driver has to play the same way behind one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio.testing
 from support.conversation import frame
 from trio_gw.config.tiers import Tier
 from trio_gw.errors import Side
-from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire import frames
@@ -28,12 +28,12 @@ def rate_limits(
 ) -> dict[Side, RateLimit]:
     """Limit both directions of an API by the tier `t`; the directions count as it says."""
     tier = Tier("t", limit, on_exceed=action, **more)
-    made = Limits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
-    gates = made.gates([Level("API", "t", "k")])
-    assert gates is not None
+    made = RateLimits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
+    limiters = made.limiters([Level("API", "t", "k")])
+    assert limiters is not None
     return {
-        Side.CLIENT: RateLimit(gates.publish, clock, masked=True),
-        Side.BACKEND: RateLimit(gates.subscribe, clock, masked=False),
+        Side.CLIENT: RateLimit(limiters.publish, clock, masked=True),
+        Side.BACKEND: RateLimit(limiters.subscribe, clock, masked=False),
     }
 
 

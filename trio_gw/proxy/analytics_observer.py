@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.observing import Analytics as Settings
-    from trio_gw.guard.quota import Quota
+    from trio_gw.guard.counter import WindowCounter
     from trio_gw.proxy.fault_types import FaultType
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
@@ -110,9 +110,9 @@ class AnalyticsObserver:
             request_mediation_latency=_milliseconds(dialed - session.opened_at),
         )
         self._reported[session] = reported = _Reported()
-        if session.gates is not None:
+        if session.limiters is not None:
             listeners = (partial(self._throttled, session, reported, way) for way in (_IN, _OUT))
-            session.gates.hear(*listeners)
+            session.limiters.add_listeners(*listeners)
         if self._frames:
             for method, lane in _lanes(session):
                 lane.tap = partial(self._frame, session, method)
@@ -154,9 +154,14 @@ class AnalyticsObserver:
         )
 
     def _throttled(
-        self, session: Session, reported: _Reported, method: str, quota: Quota, messages: int
+        self,
+        session: Session,
+        reported: _Reported,
+        method: str,
+        counter: WindowCounter,
+        messages: int,
     ) -> None:
-        what = (method, quota.level, quota.tier.name, quota.tier.on_exceed)
+        what = (method, counter.level, counter.tier.name, counter.tier.on_exceed)
         if self._frames:
             for _ in range(messages):
                 self._exceeded(session, what, 1)

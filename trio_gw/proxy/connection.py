@@ -192,18 +192,18 @@ class _Connection:
         session, limiter_factory = self.session, self.services.limiter_factory
         session.enter(Phase.ADMIT)
         who = match.route, admitted.caller, session.info.address
-        session.gates = gates = limiter_factory.gates(*who)
-        if gates is not None and gates.drops:
+        session.limiters = limiters = limiter_factory.limiters(*who)
+        if limiters is not None and limiters.drops:
             # Compression needs all earlier messages, so no message may be dropped.
             upgrade = structs.replace(admitted.upgrade, extensions=())
             admitted = structs.replace(admitted, upgrade=upgrade)
         session.caps_taken = limiter_factory.take_caps(*who)
         if body is not None:
-            plain_http.count(gates)
+            plain_http.count(limiters)
             plain = plain_http.PlainHttp(self.services, session, self.stream, self.responder, body)
             await plain.run(*self._choose(match, admitted))
             return None
-        session.rate_limits = limiter_factory.rate_limits(gates)
+        session.rate_limits = limiter_factory.rate_limits(limiters)
         return await self._open(match, admitted)
 
     # -- dial, upgrade, relay --------------------------------------------------------------

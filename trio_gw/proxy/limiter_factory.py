@@ -16,7 +16,7 @@ from trio_gw.config.conditions import user_name
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
 from trio_gw.guard.hosts import host
-from trio_gw.guard.limits import Level, Limits, width
+from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.supervision.shared_memory import Counters
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.config.tiers import Tier
     from trio_gw.guard.caller import Caller
-    from trio_gw.guard.limits import Gates
-    from trio_gw.guard.quota import Quota
+    from trio_gw.guard.counter import WindowCounter
+    from trio_gw.guard.rate_limits import SessionLimiters
     from trio_gw.routing.route import Route
 
 log = logging.getLogger("trio_gw.limits")
@@ -63,7 +63,7 @@ class LimiterFactory:
     ) -> None:
         used, held = shared or make_shared_counters(settings, 1)
         self._tiers = tiers.known(settings.tiers)
-        self._limits = Limits(self._tiers, _tell, used, index)
+        self._limits = RateLimits(self._tiers, _tell, used, index)
         self._settings = settings.limits
         self._most = tiers.size(settings.limits.max_message)
         self.caps = Caps(held, index)
@@ -79,28 +79,28 @@ class LimiterFactory:
             or caps.connections_per_application
         )
 
-    def gates(self, route: Route, caller: Caller, address: str) -> Gates | None:
-        """Make the gates of a connection, None if nothing limits what it says."""
+    def limiters(self, route: Route, caller: Caller, address: str) -> SessionLimiters | None:
+        """Make the limiters of a connection, None if nothing limits what it says."""
         subscription, application = caller.subscription, caller.application
         named = route.api.tier, route.topic.tier, subscription.tier, application.tier
         if named in self._free:
             return None
-        gates = self._limits.gates(self._levels(route, caller, address))
+        limiters = self._limits.limiters(self._levels(route, caller, address))
         if not any(self._limiting(name) for name in named):
             if len(self._free) >= MOST_FREE:
                 self._free.clear()
             self._free.add(named)
-        return gates
+        return limiters
 
-    def rate_limits(self, gates: Gates | None) -> dict[Side, RateLimit]:
+    def rate_limits(self, limiters: SessionLimiters | None) -> dict[Side, RateLimit]:
         """Make what stands in the way of its messages; empty if nothing does."""
-        if gates is None:
+        if limiters is None:
             return {}
-        sides = ((Side.CLIENT, gates.publish), (Side.BACKEND, gates.subscribe))
+        sides = ((Side.CLIENT, limiters.publish), (Side.BACKEND, limiters.subscribe))
         return {
-            side: RateLimit(gate, time.time, masked=side is Side.CLIENT)
-            for side, gate in sides
-            if gate
+            side: RateLimit(limiter, time.time, masked=side is Side.CLIENT)
+            for side, limiter in sides
+            if limiter
         }
 
     def most(self, route: Route) -> int:
@@ -163,9 +163,9 @@ class LimiterFactory:
         return name
 
 
-def _tell(quota: Quota) -> None:
-    tier: Tier = quota.tier
-    log.info("%s: %s, so %s until the window ends", quota.reason, tier, _ACTION[tier.on_exceed])
+def _tell(counter: WindowCounter) -> None:
+    tier: Tier = counter.tier
+    log.info("%s: %s, so %s until the window ends", counter.reason, tier, _ACTION[tier.on_exceed])
 
 
 _ACTION = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trio_gw.config.api import Cluster, Endpoint
-    from trio_gw.guard.limits import Gates
+    from trio_gw.guard.rate_limits import SessionLimiters
     from trio_gw.proxy.responses import Responder
     from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from trio_gw.wire.response import BackendResponse
 
 
-def count(gates: Gates | None) -> None:
+def count(limiters: SessionLimiters | None) -> None:
     """Count the request as one message from the client, and the response as one from the backend.
 
     Raises `Refusal` (429) if a message limit is used up.
     """
-    if gates is None:
+    if limiters is None:
         return
     now = time.time()
-    for gate in (gates.publish, gates.subscribe):
-        if (shut := gate.take(0, now)) is not None:
-            raise refusals.too_many_messages(max(shut.until - now, 0))
+    for limiter in (limiters.publish, limiters.subscribe):
+        if (reached := limiter.take(0, now)) is not None:
+            raise refusals.too_many_messages(max(reached.until - now, 0))
 
 
 class PlainHttp:
@@ -252,6 +252,6 @@ class PlainHttp:
             raise refusals.not_reading(idle)
 
     def _count_octets(self, octets: int, *, publish: bool) -> None:
-        if octets and (gates := self._session.gates) is not None:
-            gate = gates.publish if publish else gates.subscribe
-            gate.add(octets, time.time())
+        if octets and (limiters := self._session.limiters) is not None:
+            limiter = limiters.publish if publish else limiters.subscribe
+            limiter.add(octets, time.time())

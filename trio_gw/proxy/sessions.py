@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_gw.errors import Ending, Side
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.clients import ClientPeer
-    from trio_gw.guard.limits import Gates
+    from trio_gw.guard.rate_limits import SessionLimiters
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.rate_limit import RateLimit
     from trio_gw.routing.route import Route
@@ -62,9 +62,9 @@ class Session:
         "denied",
         "end_requested",
         "ending",
-        "gates",
         "info",
         "limit",
+        "limiters",
         "octets",
         "opened_at",
         "peer",
@@ -110,7 +110,7 @@ class Session:
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
         self.caps_taken: tuple[int, ...] = ()  # returned by `LimiterFactory.take_caps`
-        self.gates: Gates | None = None  # decide whether a message may pass
+        self.limiters: SessionLimiters | None = None  # decide whether a message may pass
         self.rate_limits: Mapping[Side, RateLimit] = _FREE  # the directions that are limited
 
     @property

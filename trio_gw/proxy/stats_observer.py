@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.errors import Problem, Side
-    from trio_gw.guard.quota import Quota
+    from trio_gw.guard.counter import WindowCounter
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session, Sessions
@@ -87,9 +87,9 @@ class StatsObserver:
         labels = _labels(session)
         self._topic(labels).opened += 1
         self._counted[session] = [0] * 8
-        if session.gates is not None:
+        if session.limiters is not None:
             listeners = (partial(self._throttled, (*labels, way)) for way in (_IN, _OUT))
-            session.gates.hear(*listeners)
+            session.limiters.add_listeners(*listeners)
         self._record_phases(session.opened_at, session.phase_ends)
 
     def ended(self, session: Session) -> None:
@@ -140,8 +140,8 @@ class StatsObserver:
             self._metrics.observe_all(families.LIFETIME, (), self._lifetimes)
             self._lifetimes.clear()
 
-    def _throttled(self, labels: Labels, quota: Quota, messages: int) -> None:
-        labels = (*labels, quota.level.lower(), quota.tier.on_exceed)
+    def _throttled(self, labels: Labels, counter: WindowCounter, messages: int) -> None:
+        labels = (*labels, counter.level.lower(), counter.tier.on_exceed)
         self._metrics.add(families.THROTTLED, labels, messages)
 
     def _topic(self, labels: Labels) -> _Topic:

@@ -5,8 +5,8 @@ nothing is lost by leaving something for the next round. All reads share one buf
 socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
 it is, the socket that sent it is not read: backpressure is TCP's own.
 
-Where a direction is limited, its gate is asked once for all that was received, if it has not lent
-more than that before. Only where it is not sure to fit, or something of the last message was
+Where a direction is limited, its limiter is asked once for all that was received, if it has not
+granted a lease on more. Only where it is not sure to fit, or something of the last message was
 dropped, every message is looked at (`rate_limit`).
 
 No connection holds up the others, whatever its bytes are: of what was received, so many frames are
@@ -67,7 +67,7 @@ class Poller:
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
-        self._time = 0.0  # epoch seconds, once a gate's loan was looked at in this round
+        self._time = 0.0  # epoch seconds, once a limiter's lease was looked at in this round
         self._postponed: deque[End] = deque()  # who has received what has not been looked at yet
         self._woken = 0  # tasks, in this round
 
@@ -147,7 +147,7 @@ class Poller:
                 self._count -= 1
                 self._epoll.unregister(end.fd)
             if end.rate_limit is not None:
-                end.rate_limit.limiter.settle()
+                end.rate_limit.limiter.reclaim_lease()
 
     def run_until(self, seconds: float) -> bool:
         """Serve until this time is over, the road or a guest called, or a pair was let go.
@@ -293,11 +293,11 @@ class Poller:
         )
 
     def _fits(self, end: End, left: int, data: memoryview) -> bool:
-        """Ask the gate for all that was just looked at; what may pass is counted."""
+        """Ask the limiter for all that was just looked at; what may pass is counted."""
         rate_limit, now = end.rate_limit, self._time
         assert rate_limit is not None
         borrowed = end.free_until > 0
-        messages, octets = end.repay()
+        messages, octets = end.release_lease()
         if rate_limit.busy:
             return False
         if borrowed:
@@ -307,7 +307,7 @@ class Poller:
             return True
         elif not rate_limit.limiter.fits(messages, octets, now):
             return False
-        rate_limit.limiter.lend(end, now)
+        rate_limit.limiter.lease(end, now)
         return True
 
     def _police(self, end: End, left: int, data: memoryview) -> None:

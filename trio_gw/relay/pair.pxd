@@ -16,11 +16,11 @@ cdef class End:
     cdef public double free_until
     cdef public bytes unsent
 
-    cpdef borrow(self, unsigned long long messages, unsigned long long octets, double until)
+    cpdef acquire_lease(self, unsigned long long messages, unsigned long long octets, double until)
 
     @cython.locals(begun="unsigned long long", announced="unsigned long long",
                    messages="unsigned long long", octets="unsigned long long")
-    cpdef tuple repay(self)
+    cpdef tuple release_lease(self)
 
 
 cdef class Pair:

@@ -59,19 +59,19 @@ class End:
         self.queued = False  # to go on with the rest that is on its lane
         self.unsent = unsent  # for this socket, from the other one
         self.rate_limit = rate_limit  # for what this socket says
-        self.begun, self.announced = lane.begun(), lane.announced()  # what the gate knows of
+        self.begun, self.announced = lane.begun(), lane.announced()  # what the limiter knows of
         self.free_messages = self.free_octets = 0
         self.free_until = 0.0
 
-    def borrow(self, messages: int, octets: int, until: float) -> None:
-        """Let so much more pass without asking, from what the gate knows of."""
+    def acquire_lease(self, messages: int, octets: int, until: float) -> None:
+        """Let so much more pass without asking, from what the limiter knows of."""
         # A message that has begun has not ended yet; headers are not among what is announced.
         self.free_messages = self.begun + messages
         self.free_octets = self.lane.octets + self.lane.need + octets
         self.free_until = until
 
-    def repay(self) -> tuple[int, int]:
-        """Ask again from now on; returns which messages and octets the gate does not know of."""
+    def release_lease(self) -> tuple[int, int]:
+        """Ask again from now on; returns which messages and octets the limiter does not know of."""
         self.free_until = 0.0
         begun, announced = self.lane.begun(), self.lane.announced()
         messages, octets = begun - self.begun, announced - self.announced

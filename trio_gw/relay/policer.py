@@ -1,11 +1,11 @@
-"""What of one direction may pass its gate, message by message. No I/O and no clock of its own.
+"""What of one direction may pass its limiter, message by message. No I/O and no clock of its own.
 
 Fed with what a `Lane` passed, so every header is valid and whole. A message is judged where it
 begins; all its frames share that fate, so none is ever cut in two, and no continuation goes out
 without its beginning. Control frames pass, also between the frames of a message that does not.
 
 `feed` yields what is to be sent and, where a message has to wait, a `Pause`: it has been told
-everything before it, and asks the gate again when it is resumed, or fed with the rest.
+everything before it, and asks the limiter again when it is resumed, or fed with the rest.
 
 A verdict that lasts is not asked for again in what is fed at once: nobody else asks meanwhile, so
 that the answer would be the same. Thousands of messages that are dropped cost one question.
@@ -13,42 +13,16 @@ that the answer would be the same. Thousands of messages that are dropped cost o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from trio_gw.limiting import MessageLimiter
+
     Bytes = bytes | bytearray | memoryview
-
-
-class Exceeded(Protocol):
-    """Why a message may not pass, until when (epoch seconds), and what is to be done.
-
-    If it `lasts`, no other message passes until then, either, as long as nobody else asks.
-    """
-
-    @property
-    def until(self) -> float: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def lasts(self) -> bool: ...
-
-
-class MessageLimiter(Protocol):
-    """Who decides. `take` counts what it lets pass; `add` a further frame of that.
-
-    A message that was held up is asked about `again`. `drop` hears of messages for which the last
-    verdict was used, so that it was not asked about them.
-    """
-
-    def take(self, octets: int, now: float, again: bool = False) -> Exceeded | None: ...
-    def add(self, octets: int, now: float) -> None: ...
-    def drop(self, messages: int) -> None: ...
 
 
 class Pause(NamedTuple):
@@ -106,7 +80,7 @@ class Policer:
         self._passes = True  # whether the current frame passes
         self._again = False  # the message that comes next has been asked about already
         self._shut = (0.0, 0.0)  # from when to when (epoch seconds) no message passes
-        self._unheard = 0  # messages dropped for that, of which the gate has not heard
+        self._unheard = 0  # messages dropped for that, of which the limiter has not heard
 
     @property
     def discarding(self) -> bool:
@@ -155,7 +129,7 @@ class Policer:
             yield _joined(passed)
 
     def _judge(self, opcode: int, length: int) -> Iterator[Pause]:
-        """Decide about a data frame: sets `dropping`, and yields while the gate has to be asked."""
+        """Decide about a data frame: set `dropping`, and yield while the limiter must be asked."""
         if opcode == frames.CONTINUATION:
             if not self.dropping:
                 self._limiter.add(length, self._clock())
@@ -183,7 +157,7 @@ class Policer:
         self._again = False
 
     def _tell(self) -> None:
-        """Let the gate hear of what was dropped without asking."""
+        """Let the limiter hear of what was dropped without asking."""
         if self._unheard:
             self._limiter.drop(self._unheard)
             self._unheard = 0

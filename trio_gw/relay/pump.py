@@ -4,7 +4,7 @@
 are closed, with the `Ending` that says who ended the connection and how. Backpressure is TCP's
 own: a direction reads its next chunk only when the last one has been taken by the other side,
 so memory is one chunk per direction however slow a peer is; and one more where something waits at
-a gate, for its sender's Close frame may be behind that. Of a chunk so many frames are looked at
+a limiter, for its sender's Close frame may be behind that. Of a chunk so many frames are looked at
 before other tasks get their turn; the lane keeps the rest meanwhile.
 
 How connections end. The first of these decides the `Ending`; from then on everything has
@@ -94,7 +94,7 @@ class Relay:
         self.leaving: dict[Side, float] = {}
         self.limited_octets: dict[Side, int] = dict.fromkeys(
             streams, 0
-        )  # octets that a gate looks at
+        )  # octets that a limiter looks at
         self.write_failed: set[Side] = set()  # sides that cannot be sent to any more
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
@@ -247,7 +247,7 @@ class Relay:
         return self.lanes[side].feed(data, FRAMES_PER_TURN)
 
     def _limited(self, side: Side, send_limited: Send) -> Send:
-        """Note how much of this side a gate looks at."""
+        """Note how much of this side a limiter looks at."""
 
         async def send(data: Bytes) -> None:
             self.limited_octets[side] = len(data)

@@ -1,6 +1,6 @@
-"""The gate of one direction as the drivers meet it: pass, drop, wait, or end the connection.
+"""The limiter of one direction as the drivers meet it: pass, drop, wait, or end the connection.
 
-On the road (`turn`) a gate is asked once for all that was received, or for more than that where
+On the road (`turn`) a limiter is asked once for all that was received, or for more than that where
 there is much room, and only where it does not fit into the limit message by message: a `Policer`
 decides. What it holds up waits here, off the road. Meanwhile a chunk more is read, to see whether
 the sender leaves; then TCP holds up the sender, so that at most two chunks wait in memory. Who
@@ -10,17 +10,17 @@ limit then is dropped, so that the Close frame gets through.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_gw.errors import CloseCode
-from trio_gw.relay import policer
 from trio_gw.relay.policer import Pause, Policer, count_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from trio_gw.limiting import ChunkLimiter
     from trio_gw.relay.lane import Lane
 
     Bytes = bytes | bytearray | memoryview
@@ -28,34 +28,6 @@ if TYPE_CHECKING:
     Left = Callable[[], Awaitable[float]]
 
 LOOK_AGAIN = 60.0  # seconds
-
-
-class Borrower(Protocol):
-    """Who may let pass some messages with some octets `until` then without asking.
-
-    It may have to `repay` before: that ends the loan, and tells how much of it was used.
-    """
-
-    def borrow(self, messages: int, octets: int, until: float) -> None: ...
-    def repay(self) -> tuple[int, int]: ...
-
-
-class ChunkLimiter(policer.MessageLimiter, Protocol):
-    """Who decides about whole chunks, too.
-
-    `fits` lets pass so many messages at once, with so many octets, and counts them; or nothing.
-    `count` counts what has passed. `lend` makes a loan, if there is much room, which lasts `until`
-    some window ends; `take_back` ends it, of which so much was used, and `settle` does after it
-    has asked the borrower.
-    """
-
-    @property
-    def until(self) -> float: ...
-    def fits(self, messages: int, octets: int, now: float) -> bool: ...
-    def count(self, messages: int, octets: int, now: float) -> None: ...
-    def lend(self, borrower: Borrower, now: float) -> bool: ...
-    def take_back(self, messages: int, octets: int) -> None: ...
-    def settle(self) -> None: ...
 
 
 class RateLimit:
@@ -84,7 +56,7 @@ class RateLimit:
     # -- on the road -----------------------------------------------------------------------
 
     def end_lease(self, messages: int, octets: int, now: float, data: Bytes, left: int) -> bool:
-        """End a loan, and ask for what did not fit into it: `data`, which the lane has passed.
+        """End a lease, and ask for what did not fit into it: `data`, which the lane has passed.
 
         So many messages with so many octets have passed since it began, those of `data` included;
         `left` was to come of the frame under way before that. Returns whether `data` may pass;
@@ -94,7 +66,7 @@ class RateLimit:
         lasts = now < limiter.until
         if lasts:
             # In the same windows it makes no difference when something was counted.
-            limiter.take_back(0, 0)
+            limiter.end_lease(0, 0)
             if limiter.fits(messages, octets, now):
                 return True
         ours = count_frames(data, left, masked=self._masked)
@@ -102,7 +74,7 @@ class RateLimit:
         if lasts:
             limiter.count(*before, now)
             return False
-        limiter.take_back(*before)
+        limiter.end_lease(*before)
         return limiter.fits(*ours, now)
 
     def police(self, data: Bytes, left: int) -> bytes:
@@ -166,7 +138,7 @@ class RateLimit:
         self.policer.closing = True
 
     async def _wait_for_window(self, ended: trio.Event, left: Left) -> bool:
-        """Wait until the gate may be asked again; or tell that the connection ends before that."""
+        """Wait until the limiter may be asked again; or tell that the connection ends before."""
         pause = max(self._until - self.clock(), 0)
         due = trio.current_time() + pause
         # The clock that the windows follow may be set meanwhile.

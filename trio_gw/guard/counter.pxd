@@ -1,14 +1,14 @@
-# The types of `quota.py` where it is compiled.
+# The types of `counter.py` in the compiled form.
 
 import cython
 
-from trio_gw.guard cimport fence
+from trio_gw.guard cimport memory_barrier
 
 cdef long long _COUNT, _STAMP, _EVENTS, _OCTETS
 cdef int _COUNT_BITS
 
 
-cdef class Ledger:
+cdef class CounterTable:
     cdef readonly object lock
     cdef readonly long long others
     cdef readonly long long[::1] cells
@@ -18,34 +18,34 @@ cdef class Ledger:
     cdef long long used(self, Py_ssize_t cell, long long window) noexcept
 
     @cython.locals(value="long long")
-    cdef void give_back(self, Py_ssize_t cell, long long window, long long amount) noexcept
+    cdef void subtract(self, Py_ssize_t cell, long long window, long long amount) noexcept
 
     @cython.locals(stamp="long long", count="long long", value="long long")
     cdef void add(self, Py_ssize_t cell, long long window, long long amount) noexcept
 
 
-cdef class Quota:
+cdef class WindowCounter:
     cdef object __weakref__
     cdef readonly object level, reason, tier
-    cdef public long long asked, told
+    cdef public long long asked_window, notified
     cdef readonly bint octets
     cdef readonly long long burst, limit
     cdef readonly double per
     cdef readonly Py_ssize_t cell
-    cdef readonly set lent
-    cdef Ledger _ledger
+    cdef readonly set leased
+    cdef CounterTable _table
 
     cdef long long window(self, double now) noexcept
 
     @cython.locals(odd="long long", limit="long long", burst="long long", before="long long")
-    cdef long long room(self, long long window) noexcept
+    cdef long long remaining(self, long long window) noexcept
 
     @cython.locals(amount="long long", window="long long")
     cdef void charge(self, long long messages, long long octets, double now) noexcept
 
-    @cython.locals(others="long long", room="long long", window="long long")
+    @cython.locals(others="long long", remaining="long long", window="long long")
     cdef bint fits(self, long long messages, long long octets, double now) noexcept
 
     cdef bint exceeded(self, long long octets, long long window) noexcept
 
-    cdef object shut(self, double now)
+    cdef object limit_reached(self, double now)

@@ -1,0 +1,125 @@
+"""Rate limits of sessions: which tiers apply, and which cells count. No clock.
+
+A *level* names a tier and a key; all sessions of that key share a counter (`counter`). A hash finds
+its cells in the shared table, so the table never grows; keys with the same cell share a count, and
+are then throttled too early. Tiers with windows of different lengths have separate blocks of cells,
+because they would take each other's counts for old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio_gw.guard.counter import CounterTable, WindowCounter
+from trio_gw.guard.limiter import DirectionLimiter
+from trio_gw.supervision.shared_memory import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from trio_gw.config.tiers import Tier
+    from trio_gw.supervision.shared_memory import Counters
+
+MOST_FULL = 1000  # counters that are kept although no session uses them
+CELLS = 1 << 16  # pairs of integers per length of window
+
+
+class Level(NamedTuple):
+    """What is limited: a name for people, the name of the tier, and the key that is counted."""
+
+    name: str
+    tier: str
+    key: str
+
+
+class SessionLimiters(NamedTuple):
+    """Both directions of a session. `drops` tells whether messages may be dropped."""
+
+    publish: DirectionLimiter
+    subscribe: DirectionLimiter
+    drops: bool
+
+    def add_listeners(
+        self,
+        publish: Callable[[WindowCounter, int], None],
+        subscribe: Callable[[WindowCounter, int], None],
+    ) -> None:
+        """Call these for messages that are refused, with the counter and their number."""
+        self.publish.listeners += (publish,)
+        self.subscribe.listeners += (subscribe,)
+
+
+class RateLimits:
+    """All counters of a process. A counter lives as long as a session uses it; its count stays.
+
+    The counters that were reported last are kept, so that the next session does not report them
+    again.
+    """
+
+    def __init__(
+        self,
+        tiers: Mapping[str, Tier],
+        notify: Callable[[WindowCounter], None],
+        counters: Counters,
+        index: int = 0,
+    ) -> None:
+        self.tiers = tiers
+        self._notify = notify
+        self._periods = _periods(tiers)
+        self._table = CounterTable(counters, index)
+        self._counters: weakref.WeakValueDictionary[tuple[str, ...], WindowCounter]
+        self._counters = weakref.WeakValueDictionary()
+        self._first_full: deque[WindowCounter] = deque(maxlen=MOST_FULL)
+
+    def __len__(self) -> int:
+        """Return the number of counters in use."""
+        return len(self._counters)
+
+    def limiters(self, levels: Iterable[Level]) -> SessionLimiters | None:
+        """Make the limiters of a session; None without limits. Levels are asked in order."""
+        publish: list[WindowCounter] = []
+        subscribe: list[WindowCounter] = []
+        for level in levels:
+            tier = self.tiers.get(level.tier)
+            if tier is None or not tier.limits:
+                continue
+            if tier.count in ("both", "publish", "each"):
+                publish.append(self._counter(level, tier, tier.count))
+            if tier.count in ("both", "subscribe", "each"):
+                other = "back" if tier.count == "each" else tier.count
+                subscribe.append(self._counter(level, tier, other))
+        if not publish and not subscribe:
+            return None
+        drops = any(counter.tier.on_exceed == "drop" for counter in (*publish, *subscribe))
+        return SessionLimiters(self._limiter(publish), self._limiter(subscribe), drops)
+
+    def _limiter(self, counters: list[WindowCounter]) -> DirectionLimiter:
+        return DirectionLimiter(tuple(counters), self._report, self._table)
+
+    def _report(self, counter: WindowCounter) -> None:
+        self._first_full.append(counter)
+        self._notify(counter)
+
+    def _counter(self, level: Level, tier: Tier, direction: str) -> WindowCounter:
+        name = (level.name, tier.name, direction, level.key)
+        if (counter := self._counters.get(name)) is None:
+            cell = _hash(name) % CELLS + self._periods.index(tier.per) * CELLS
+            counter = self._counters[name] = WindowCounter(level.name, tier, self._table, 2 * cell)
+        return counter
+
+
+def width(tiers: Mapping[str, Tier]) -> int:
+    """Return how many integers a process needs to count by these tiers."""
+    return max(len(Slot), 2 * CELLS * len(_periods(tiers)))
+
+
+def _periods(tiers: Mapping[str, Tier]) -> list[int]:
+    return sorted({tier.per for tier in tiers.values() if tier.limits})
+
+
+def _hash(name: tuple[str, ...]) -> int:
+    text = "\0".join(name).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
