@@ -14,12 +14,12 @@ import trio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from trio_gw.config.rules.issuers import ALGORITHMS
+from trio_gw.config.rules.tokens import ALGORITHMS
 from trio_gw.config.settings import Issuer
-from trio_gw.guard.credentials import Places, take
+from trio_gw.guard.credentials import CredentialPlaces, take
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations
-from trio_gw.guard.schemes import Demand, Guard, Visit, authenticate
+from trio_gw.guard.schemes import AccessPolicy, Handshake, Verifiers, authenticate
 from trio_gw.guard.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ KINDS: list[tuple[str, str, PrivateKey, dict[str, Any]]] = [
     ),
     ("EdDSA", "EdDSA", ED25519, OKPAlgorithm.to_jwk(ED25519.public_key(), as_dict=True)),
 ]
-DEMAND = Demand("/t", "Chat", "1.0.0", "/chat/1.0.0", scopes=("read",))
+DEMAND = AccessPolicy("/t", "Chat", "1.0.0", "/chat/1.0.0", scopes=("read",))
 SELF = {
     "subscribedAPIs": [
         {"name": f"A{n}", "version": "1.0.0", "context": f"/a{n}/1.0.0", "subscriptionTier": "Gold"}
@@ -76,7 +76,7 @@ async def measure(
             algorithms=tuple(sorted(ALGORITHMS)),
             validate_subscription="subscribedAPIs" in more,
         )
-        guard = Guard(Tokens(KeyRing([issuer], Path(folder))), Revocations())
+        guard = Verifiers(Tokens(KeyRing([issuer], Path(folder))), Revocations())
     claims: dict[str, Any] = {
         "iss": ISSUER,
         "sub": "alice",
@@ -92,8 +92,8 @@ async def measure(
     for _ in range(6):
         start = time.process_time()
         for fields in headers:
-            presented, _ = take(Places(), fields, "", ())
-            await authenticate(guard, DEMAND, Visit(NOW, "192.0.2.1", presented))
+            presented, _ = take(CredentialPlaces(), fields, "", ())
+            await authenticate(guard, DEMAND, Handshake(NOW, "192.0.2.1", presented))
         rounds.append((time.process_time() - start) / TOKENS * 1e6)
     return rounds[0], statistics.median(rounds[1:])
 

@@ -6,14 +6,15 @@ import pytest
 
 from trio_gw.config import backends, document, endpoint
 from trio_gw.config.api import BasicAuth, Cluster, Endpoint
-from trio_gw.config.backends import EndpointConfig, Side
+from trio_gw.config.backends import EndpointConfig, SideBackends
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import Findings, WrongError
+from trio_gw.config.faults import WrongError
+from trio_gw.config.findings import Findings
 
 A, B, C = (Endpoint("ws", name, 80) for name in "abc")
 
 
-def read(text: str, side: str = "production") -> tuple[Side, list[str]]:
+def read(text: str, side: str = "production") -> tuple[SideBackends, list[str]]:
     """Read a side of an `endpointConfig`, which begins on line 3."""
     findings = Findings(document.read(f"data:\n endpointConfig:\n  {text}\n".encode(), "f"))
     config = convert(EndpointConfig, findings, backends.CONFIG)
@@ -25,22 +26,22 @@ def read(text: str, side: str = "production") -> tuple[Side, list[str]]:
 @pytest.mark.parametrize(
     ("text", "side"),
     [
-        ("production_endpoints: {url: ws://a}", Side((A,))),
-        ("production_endpoints: [{url: ws://a}]", Side((A,))),
-        ("production_endpoints: [{url: ws://a}, {url: ws://b}]", Side((A, B))),
-        ("production_endpoints: {}", Side()),
-        ("production_endpoints: []", Side()),
-        ("production_endpoints: null", Side()),
-        ("sandbox_endpoints: {url: ws://a}", Side()),
+        ("production_endpoints: {url: ws://a}", SideBackends((A,))),
+        ("production_endpoints: [{url: ws://a}]", SideBackends((A,))),
+        ("production_endpoints: [{url: ws://a}, {url: ws://b}]", SideBackends((A, B))),
+        ("production_endpoints: {}", SideBackends()),
+        ("production_endpoints: []", SideBackends()),
+        ("production_endpoints: null", SideBackends()),
+        ("sandbox_endpoints: {url: ws://a}", SideBackends()),
         (
             "{production_endpoints: {url: ws://a}, production_failovers: [{url: ws://b},"
             " {url: ws://c}]}",
-            Side((A, B, C), failover=True),
+            SideBackends((A, B, C), failover=True),
         ),
-        ("{production_endpoints: {url: ws://a}, production_failovers: []}", Side((A,))),
+        ("{production_endpoints: {url: ws://a}, production_failovers: []}", SideBackends((A,))),
     ],
 )
-def test_endpoints(text: str, side: Side) -> None:
+def test_endpoints(text: str, side: SideBackends) -> None:
     assert read(text) == (side, [])
 
 
@@ -73,7 +74,7 @@ def test_the_host_that_a_backend_is_told(url: str, authority: str) -> None:
 )
 def test_how_they_are_called(config: str, timeout: float | None, retries: int) -> None:
     text = f"production_endpoints: [{{url: ws://a, config: {config}}}, {{url: ws://b}}]"
-    assert read(text) == (Side((A, B), timeout=timeout, retries=retries), [])
+    assert read(text) == (SideBackends((A, B), timeout=timeout, retries=retries), [])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_odd_numbers_are_warned_about(
     config: str, timeout: float | None, retries: int, words: str
 ) -> None:
     side, problems = read(f"production_endpoints: {{url: ws://a, config: {config}}}")
-    assert side == Side((A,), timeout=timeout, retries=retries)
+    assert side == SideBackends((A,), timeout=timeout, retries=retries)
     (said,) = problems
     assert said.startswith("warning: ")
     assert words in said
@@ -100,22 +101,26 @@ def test_odd_numbers_are_warned_about(
 @pytest.mark.parametrize(
     ("text", "side", "words"),
     [
-        ("production_failovers: [{url: ws://b}]", Side(), "without `production_endpoints`"),
+        ("production_failovers: [{url: ws://b}]", SideBackends(), "without `production_endpoints`"),
         (
             "{production_endpoints: [{url: ws://a}, {url: ws://b}],"
             " production_failovers: {url: ws://c}}",
-            Side((A, B, C), failover=True),
+            SideBackends((A, B, C), failover=True),
             "the first of the `production_endpoints` gets all traffic",
         ),
         (
             "production_endpoints: [{url: ws://a}, {url: ws://b, config: {retryTimeOut: '1'}}]",
-            Side((A, B)),
+            SideBackends((A, B)),
             "only the `config` of the first",
         ),
-        ("production_endpoints: {url: 'ws://a#f'}", Side((A,)), "`#` in the URL is not sent"),
+        (
+            "production_endpoints: {url: 'ws://a#f'}",
+            SideBackends((A,)),
+            "`#` in the URL is not sent",
+        ),
     ],
 )
-def test_what_is_not_used_is_told(text: str, side: Side, words: str) -> None:
+def test_what_is_not_used_is_told(text: str, side: SideBackends, words: str) -> None:
     found, problems = read(text)
     assert found == side
     (said,) = problems
@@ -194,13 +199,13 @@ def test_what_http_forbids(basic: BasicAuth) -> None:
 
 
 def test_a_side_becomes_a_cluster() -> None:
-    assert Side().cluster(lambda _: ()) is None
-    side = Side((A, B), failover=True, timeout=2.0, retries=3, basic=BasicAuth("u", "p"))
+    assert SideBackends().cluster(lambda _: ()) is None
+    side = SideBackends((A, B), failover=True, timeout=2.0, retries=3, basic=BasicAuth("u", "p"))
     made = side.cluster(lambda endpoint: (endpoint.host,))
     trusted = tuple(Endpoint("ws", name, 80, trust=(name,)) for name in "ab")
     assert made == Cluster(trusted, True, 2.0, 3, BasicAuth("u", "p"))
 
 
 def test_other_endpoints_keep_how_they_are_called() -> None:
-    side = Side((A, B), failover=True, timeout=2.0, retries=3)
-    assert side.replaced(C) == Side((C,), timeout=2.0, retries=3)
+    side = SideBackends((A, B), failover=True, timeout=2.0, retries=3)
+    assert side.replaced(C) == SideBackends((C,), timeout=2.0, retries=3)

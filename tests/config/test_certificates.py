@@ -10,8 +10,9 @@ import trustme
 
 from trio_gw.config import certificates, document
 from trio_gw.config.api import ClientCertificate, Endpoint
-from trio_gw.config.findings import Findings, WrongError
-from trio_gw.config.project import Loaded, load
+from trio_gw.config.faults import WrongError
+from trio_gw.config.findings import Findings
+from trio_gw.config.project import LoadedProject, load
 
 if TYPE_CHECKING:
     from trio_gw.errors import Problem
@@ -147,7 +148,7 @@ API = b"""data:
 DEFINITION = b"asyncapi: 2.0.0\nchannels: {/a: {publish: {}}}\n"
 
 
-def project(**files: bytes | str) -> Loaded:
+def project(**files: bytes | str) -> LoadedProject:
     named = {
         name.replace("__", "/").replace("_dot_", "."): data if isinstance(data, bytes) else
         data.encode()
@@ -156,7 +157,7 @@ def project(**files: bytes | str) -> Loaded:
     return load({"api.yaml": API, "Definitions/asyncapi.yaml": DEFINITION, **named}, "p")
 
 
-def texts(loaded: Loaded) -> list[str]:
+def texts(loaded: LoadedProject) -> list[str]:
     problems: tuple[Problem, ...] = loaded.problems
     return [f"{problem.file}:{problem.severity}" for problem in problems]
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from trio_gw.config import project
-from trio_gw.config.cors import Cors
+from trio_gw.config.cors import CorsSettings
 
 DEFINITION = b"asyncapi: 2.0.0\nchannels: {/t: {publish: {}}}\n"
 
 
-def load(configuration: Any) -> tuple[Cors | None, list[tuple[int, str]]]:
+def load(configuration: Any) -> tuple[CorsSettings | None, list[tuple[int, str]]]:
     data = {
         "name": "C",
         "version": "1",
@@ -58,7 +58,7 @@ def test_a_policy_of_its_own() -> None:
         "accessControlAllowMethods": ["GET"],
     }
     assert load(configuration) == (
-        Cors(
+        CorsSettings(
             allow_origins=("https://a", "https://*.b"),
             allow_methods=("GET",),
             allow_headers=("X-A",),
@@ -66,9 +66,9 @@ def test_a_policy_of_its_own() -> None:
         ),
         [],
     )
-    assert load({"corsConfigurationEnabled": True}) == (Cors(), [])
+    assert load({"corsConfigurationEnabled": True}) == (CorsSettings(), [])
     assert load({"corsConfigurationEnabled": True, "accessControlAllowOrigins": []}) == (
-        Cors(allow_origins=()),
+        CorsSettings(allow_origins=()),
         [],
     )
 
@@ -99,5 +99,5 @@ def test_no_credentials_for_everybody() -> None:
             "accessControlAllowCredentials": True,
         }
     )
-    assert cors == Cors()
+    assert cors == CorsSettings()
     assert "no credentials are allowed" in what

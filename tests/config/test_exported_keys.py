@@ -37,7 +37,7 @@ READ = {
     "operations": {"target", "verb", "throttlingPolicy"},
     "corsConfiguration": fields(cors.CorsConfiguration),
     "endpointConfig": fields(backends.EndpointConfig),
-    "endpoint": fields(backends._Target),
+    "endpoint": fields(backends._EndpointTarget),
     "config": fields(backends._Config),
     "endpoint_security": fields(backends._Security),
 }

@@ -15,7 +15,7 @@ from trio_gw.config.inspection import DEFAULT_MESSAGE, LARGEST_MESSAGE, LARGEST_
 INSPECT, MAX = "x-trio-gw-inspect", "x-trio-gw-max-message"
 
 
-def load(root: Any, channel: Any, operation: Any, version: int = 2) -> project.Loaded:
+def load(root: Any, channel: Any, operation: Any, version: int = 2) -> project.LoadedProject:
     if version == 2:
         definition: dict[str, Any] = asyncapi({"/t": {**channel, "publish": operation}})
     else:

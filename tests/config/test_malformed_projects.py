@@ -65,7 +65,7 @@ FILES = {
 FOLDER = "apis/Chat"
 
 
-def load(files: dict[str, bytes]) -> project.Loaded:
+def load(files: dict[str, bytes]) -> project.LoadedProject:
     """Load, and check what holds for every outcome."""
     loaded = project.load(files, FOLDER)
     assert (loaded.project is None) == has_errors(loaded.problems)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from trio_gw.config.api import BasicAuth, Endpoint
-from trio_gw.config.backends import Side
+from trio_gw.config.backends import SideBackends
 from trio_gw.config.overrides import Overrides, fingerprint
 
 API = fingerprint("Chat", "1.0.0")
@@ -15,7 +15,9 @@ OLD = Endpoint("wss", "old.example", 443, "/v1")
 BASIC = BasicAuth("user", "old secret")
 
 
-def applied(side: Side, kind: str = "production", **variables: str) -> tuple[Side, list[str]]:
+def applied(
+    side: SideBackends, kind: str = "production", **variables: str
+) -> tuple[SideBackends, list[str]]:
     environ = {f"api_{API}_{name}": value for name, value in variables.items()}
     overrides = Overrides({**environ, "PATH": "/bin", "api_other": "x"}, API, "apis/chat")
     found = overrides.applied(kind, side)
@@ -28,18 +30,18 @@ def test_the_fingerprint_is_the_hash_of_name_and_version() -> None:
 
 
 def test_nothing_set_changes_nothing() -> None:
-    side = Side((OLD,), failover=True, timeout=3.0, retries=2, basic=BASIC)
+    side = SideBackends((OLD,), failover=True, timeout=3.0, retries=2, basic=BASIC)
     assert applied(side) == (side, [])
     assert applied(side, sand_endpoint_0="ws://x") == (side, [])
 
 
 @pytest.mark.parametrize(("kind", "short"), [("production", "prod"), ("sandbox", "sand")])
 def test_endpoints_replace_the_whole_list(kind: str, short: str) -> None:
-    side = Side((OLD, OLD), failover=True, timeout=3.0, retries=2, basic=BASIC)
+    side = SideBackends((OLD, OLD), failover=True, timeout=3.0, retries=2, basic=BASIC)
     new = {f"{short}_endpoint_0": "ws://a:1/x", f"{short}_endpoint_1": "wss://b"}
     found, problems = applied(side, kind, **new)
     assert problems == []
-    assert found == Side(
+    assert found == SideBackends(
         (Endpoint("ws", "a", 1, "/x"), Endpoint("wss", "b", 443)),
         failover=False,  # they take turns
         timeout=3.0,
@@ -49,17 +51,19 @@ def test_endpoints_replace_the_whole_list(kind: str, short: str) -> None:
 
 
 def test_they_also_make_a_list_where_there_was_none() -> None:
-    found, problems = applied(Side(), prod_endpoint_0="a.example:8080")
+    found, problems = applied(SideBackends(), prod_endpoint_0="a.example:8080")
     assert (found.endpoints, problems) == ((Endpoint("ws", "a.example", 8080),), [])
 
 
 @pytest.mark.parametrize("written", ['"ws://a"', "'ws://a'", " ws://a ", ' "ws://a" '])
 def test_quotes_around_a_value(written: str) -> None:
-    assert applied(Side(), prod_endpoint_0=written)[0].endpoints == (Endpoint("ws", "a", 80),)
+    assert applied(SideBackends(), prod_endpoint_0=written)[0].endpoints == (
+        Endpoint("ws", "a", 80),
+    )
 
 
 def test_a_gap_ends_the_list_and_is_told() -> None:
-    found, problems = applied(Side(), prod_endpoint_0="ws://a", prod_endpoint_2="ws://c")
+    found, problems = applied(SideBackends(), prod_endpoint_0="ws://a", prod_endpoint_2="ws://c")
     assert found.endpoints == (Endpoint("ws", "a", 80),)
     assert len(problems) == 1
     assert problems[0].startswith("warning: ")
@@ -68,7 +72,7 @@ def test_a_gap_ends_the_list_and_is_told() -> None:
 
 def test_a_wrong_url_is_an_error() -> None:
     """The list in the project was not meant, so it is not served in its place."""
-    _, problems = applied(Side((OLD,)), prod_endpoint_0="ftp://u:secret@a")
+    _, problems = applied(SideBackends((OLD,)), prod_endpoint_0="ftp://u:secret@a")
     assert len(problems) == 1
     assert problems[0].startswith(f"error: environment variable `api_{API}_prod_endpoint_0`: ")
     assert "secret" not in problems[0]
@@ -85,11 +89,14 @@ def test_a_wrong_url_is_an_error() -> None:
     ],
 )
 def test_credentials(variables: dict[str, str], basic: BasicAuth) -> None:
-    assert applied(Side((OLD,), basic=BASIC), **variables) == (Side((OLD,), basic=basic), [])
+    assert applied(SideBackends((OLD,), basic=BASIC), **variables) == (
+        SideBackends((OLD,), basic=basic),
+        [],
+    )
 
 
 def test_credentials_without_basic_have_no_effect_and_are_told() -> None:
-    side = Side((OLD,))
+    side = SideBackends((OLD,))
     found, problems = applied(side, prod_basic_username="u", prod_basic_password="secret")
     assert found == side
     assert [problem.split(":")[0] for problem in problems] == ["warning", "warning"]
@@ -100,7 +107,7 @@ def test_credentials_without_basic_have_no_effect_and_are_told() -> None:
     "variables", [{"prod_basic_username": "top:secret"}, {"prod_basic_password": "top\nsecret"}]
 )
 def test_credentials_that_cannot_be_sent(variables: dict[str, str]) -> None:
-    _, problems = applied(Side((OLD,), basic=BASIC), **variables)
+    _, problems = applied(SideBackends((OLD,), basic=BASIC), **variables)
     assert len(problems) == 1
     assert problems[0].startswith("error: ")
     assert "secret" not in problems[0]

@@ -7,16 +7,19 @@ import re
 import pytest
 
 from trio_gw.config import document, references
-from trio_gw.config.findings import Findings, WrongError
+from trio_gw.config.faults import WrongError
+from trio_gw.config.findings import Findings
 from trio_gw.config.nodes import MAX_NODES, Mapping, Scalar
-from trio_gw.config.references import Place
+from trio_gw.config.references import RefPlaces
 
-LEAF = Place(True, {})
-EACH = Place(False, {"*": LEAF})
-PLACES = Place(False, {"here": EACH})
+LEAF = RefPlaces(True, {})
+EACH = RefPlaces(False, {"*": LEAF})
+PLACES = RefPlaces(False, {"here": EACH})
 
 
-def follow(text: str, *, strict: bool = True, places: Place = PLACES) -> tuple[object, list[str]]:
+def follow(
+    text: str, *, strict: bool = True, places: RefPlaces = PLACES
+) -> tuple[object, list[str]]:
     findings = Findings(document.read(text.encode(), "f"))
     references.follow(findings, places, strict=strict)
     said = [f"{each.line}:{each.severity}: {each.what}" for each in findings.problems]
@@ -121,7 +124,7 @@ def test_keys_beside_a_reference() -> None:
 
 
 def test_items_of_a_list_keep_their_indexes() -> None:
-    places = Place(False, {"here": Place(False, {"*": LEAF})})
+    places = RefPlaces(False, {"here": RefPlaces(False, {"*": LEAF})})
     text = "here: [{$ref: '#/x'}, {$ref: '#/gone'}, {k: 3}]\nx: {k: 1}"
     value, problems = follow(text, places=places)
     assert value == [{"k": 1}, {"$ref": "#/gone"}, {"k": 3}]

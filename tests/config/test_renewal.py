@@ -5,14 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from trio_gw.config.conditions import Deny
-from trio_gw.config.git import Git
-from trio_gw.config.observing import Log
+from trio_gw.config.git import GitSettings
+from trio_gw.config.observing import LogSettings
 from trio_gw.config.renewal import differences, take_over
 from trio_gw.config.settings import Issuer, Listen, Settings, User
 from trio_gw.config.tiers import TierTable
 
-HERE = Git(url="https://git.example.com/a", folder="git")
-THERE = Git(url="https://git.example.com/b", branch="x", path="y", token="t", folder="git")
+HERE = GitSettings(url="https://git.example.com/a", folder="git")
+THERE = GitSettings(url="https://git.example.com/b", branch="x", path="y", token="t", folder="git")
 
 
 def test_the_same_settings_do_not_differ() -> None:
@@ -20,9 +20,9 @@ def test_the_same_settings_do_not_differ() -> None:
 
 
 def test_the_level_is_taken_over_and_the_format_is_not() -> None:
-    read = Settings(log=Log(level="debug", format="json"))
+    read = Settings(log=LogSettings(level="debug", format="json"))
     now = take_over(Settings(), read)
-    assert now == Settings(log=Log(level="debug"))
+    assert now == Settings(log=LogSettings(level="debug"))
     assert differences(now, read) == ["log.format"]
 
 
@@ -39,7 +39,7 @@ def test_the_folder_of_the_last_commit_stays() -> None:
 
 
 def test_a_repository_neither_comes_nor_goes() -> None:
-    for one, other in ((HERE, Git()), (Git(), HERE)):
+    for one, other in ((HERE, GitSettings()), (GitSettings(), HERE)):
         now = take_over(Settings(git=one), Settings(git=other))
         assert now.git == one
         assert differences(now, Settings(git=other)) == ["git.url"]

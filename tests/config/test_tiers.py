@@ -10,7 +10,7 @@ import pytest
 from support.projects import api, asyncapi
 from trio_gw.config import project, tiers
 from trio_gw.config.settings_file import load
-from trio_gw.config.tiers import Limits, Tier, known, period, size, spoken, unknown
+from trio_gw.config.tiers import LimitSettings, Tier, known, period, size, spoken, unknown
 from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import compile_snapshots
 
@@ -42,7 +42,7 @@ connections_per_address = 2
 max_message = "64KB"
 """)
     settings = load(file, {"TRIO_GW_LIMITS_CONNECTIONS_PER_APPLICATION": "1"}).settings
-    assert settings.limits == Limits(4, 3, 1, 2, max_message="64KB")
+    assert settings.limits == LimitSettings(4, 3, 1, 2, max_message="64KB")
     found = known(settings.tiers)
     assert found["5EventsPerMin"] == Tier("5EventsPerMin", 5)
     assert found["3KbPerMin"] == Tier(
@@ -131,7 +131,7 @@ def test_how_a_tier_reads() -> None:
     assert str(Tier("t", 5, octets=True, burst=2)) == "5 bytes per 1m and 2 in a burst"
 
 
-def loaded(**topic: str) -> project.Loaded:
+def loaded(**topic: str) -> project.LoadedProject:
     meta = api("T", "/t", "ws://h:1", apiThrottlingPolicy=topic.pop("api", ""))
     channels = {"/a": {"publish": topic}, "/b": {"publish": {}}}
     files = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_gw.config.cors import Cors
+from trio_gw.config.cors import CorsSettings
 from trio_gw.config.wildcards import Wildcards, fits
 from trio_gw.proxy.cors_policy import CorsPolicy
 from trio_gw.wire.head import RequestHead
@@ -28,7 +28,7 @@ def test_no_origin_holds_everyone_up(stars: int) -> None:
     pattern = "https://" + "*.a." * stars + "example"
     origin = b"https://" + b".a." * 5000
     head = RequestHead("GET", "/", "", "x", b"x", ((b"origin", origin),))
-    policy = CorsPolicy(Cors(allow_origins=(pattern,)))
+    policy = CorsPolicy(CorsSettings(allow_origins=(pattern,)))
     begin = time.process_time()
     assert not policy.admits(head)
     assert time.process_time() - begin < 0.05

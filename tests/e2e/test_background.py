@@ -98,7 +98,7 @@ async def test_every_part_fails_again_and_again(
         "health": {"interval": 0.05},
     }
     parts = Faulty(TASKS, 4)
-    with logged("trio_gw.background") as log:
+    with logged("trio_gw.supervision.background") as log:
         gateway = await start(nursery, base, backend, parts, **settings)
         await served(gateway, "/one/1.0.0/x")  # its source has failed at first, too
         async with gateway.connect("/one/1.0.0/x") as stream:

@@ -22,7 +22,7 @@ from support.repositories import (
     start_git_server,
 )
 from support.secrets import secret, wrote
-from trio_gw.config.git import Git as Table
+from trio_gw.config.git import GitSettings as Table
 from trio_gw.feed import remote
 from trio_gw.feed.git import Git, environment
 from trio_gw.feed.gitwords import GitError, explain

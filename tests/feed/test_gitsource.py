@@ -13,7 +13,7 @@ import trio
 
 from support.projects import api, asyncapi, write
 from support.repositories import OPEN, GitServer, Repository, git, start_git_server
-from trio_gw.config.git import Git as Table
+from trio_gw.config.git import GitSettings as Table
 from trio_gw.config.settings import Settings
 from trio_gw.feed.gitasker import Asker
 from trio_gw.feed.gitsource import GitSource

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
+from trio_gw.guard.caps import PLACES, Caps, ConnectionCap, FullError
 from trio_gw.supervision.shared_memory import Counters
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def holding(caps: Caps, *wanted: Cap) -> Iterator[None]:
+def holding(caps: Caps, *wanted: ConnectionCap) -> Iterator[None]:
     """Be connected."""
     places = caps.take(wanted)
     try:
@@ -27,7 +27,7 @@ def holding(caps: Caps, *wanted: Cap) -> Iterator[None]:
 def test_so_many_and_no_more_whoever_holds_them() -> None:
     counters = Counters(2, PLACES)
     one, two = Caps(counters, 0), Caps(counters, 1)
-    cap = Cap("address", "10.0.0.7", 3)
+    cap = ConnectionCap("address", "10.0.0.7", 3)
     with contextlib.ExitStack() as held:
         for caps in (one, two, one):
             held.enter_context(holding(caps, cap))
@@ -35,15 +35,15 @@ def test_so_many_and_no_more_whoever_holds_them() -> None:
             with pytest.raises(FullError) as full, holding(caps, cap):
                 pass
             assert full.value.cap == cap
-        held.enter_context(holding(one, Cap("address", "10.0.0.8", 1)))
-        held.enter_context(holding(one, Cap("API", "10.0.0.7", 1)))
+        held.enter_context(holding(one, ConnectionCap("address", "10.0.0.8", 1)))
+        held.enter_context(holding(one, ConnectionCap("API", "10.0.0.7", 1)))
     with holding(one, cap._replace(most=1)):
         pass
 
 
 def test_a_refused_connection_takes_no_place_of_others() -> None:
     caps = Caps(Counters(1, PLACES))
-    wide, narrow = Cap("gateway", "", 9), Cap("API", "a", 1)
+    wide, narrow = ConnectionCap("gateway", "", 9), ConnectionCap("API", "a", 1)
     with holding(caps, wide, narrow):
         for _ in range(20):
             with pytest.raises(FullError), holding(caps, wide, narrow):
@@ -54,7 +54,7 @@ def test_a_refused_connection_takes_no_place_of_others() -> None:
 
 def test_a_process_that_died_takes_its_connections_along() -> None:
     counters = Counters(2, PLACES)
-    cap = Cap("gateway", "", 1)
+    cap = ConnectionCap("gateway", "", 1)
     Caps(counters, 1).take([cap])
     counters.clear(1)
     with holding(Caps(counters, 0), cap):

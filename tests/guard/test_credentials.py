@@ -10,14 +10,20 @@ from hypothesis import strategies as st
 
 from support.visits import lookup
 from trio_gw.errors import Refusal
-from trio_gw.guard.credentials import Places, Presented, Rest, looks_like_token, take
+from trio_gw.guard.credentials import (
+    CredentialPlaces,
+    Presented,
+    RemainingRequest,
+    looks_like_token,
+    take,
+)
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
-QUERY = Places(query_token=True, api_key_parameters=("key",), api_key_headers=(b"x-key",))
+QUERY = CredentialPlaces(query_token=True, api_key_parameters=("key",), api_key_headers=(b"x-key",))
 
 
 def test_headers_are_found_by_name() -> None:
-    places = Places(b"x-token", b"internal-key", (b"x-key",))
+    places = CredentialPlaces(b"x-token", b"internal-key", (b"x-key",))
     headers = [
         (b"authorization", b"Bearer no"),
         (b"x-token", b"Bearer yes"),
@@ -26,13 +32,13 @@ def test_headers_are_found_by_name() -> None:
     ]
     presented, rest = take(places, lookup(headers), "access_token=x&key=y", ("chat",))
     assert presented == Presented((b"Bearer yes",), (b"a.b.c",), (b"d.e.f",))
-    assert rest == Rest("access_token=x&key=y", ("chat",), "")
+    assert rest == RemainingRequest("access_token=x&key=y", ("chat",), "")
     assert places.headers == {b"x-token", b"internal-key", b"x-key"}
 
 
 def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
     headers = [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
-    assert take(Places(), lookup(headers), "", ())[0].bearer == (b"Bearer a", b"Bearer b")
+    assert take(CredentialPlaces(), lookup(headers), "", ())[0].bearer == (b"Bearer a", b"Bearer b")
 
 
 @pytest.mark.parametrize(
@@ -60,9 +66,9 @@ def test_two_headers_of_one_name_are_left_to_the_scheme() -> None:
 def test_a_token_among_the_subprotocols(
     offered: tuple[str, ...], token: bytes | None, rest: tuple[str, ...], marker: str
 ) -> None:
-    presented, left = take(Places(), lookup([]), "", offered)
+    presented, left = take(CredentialPlaces(), lookup([]), "", offered)
     assert presented.bearer == (() if token is None else (token,))
-    assert left == Rest("", rest, marker)
+    assert left == RemainingRequest("", rest, marker)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_a_token_in_the_query(query: str, token: bytes | None, rest: str) -> Non
 
 
 def test_a_token_in_the_query_is_nothing_when_that_is_off() -> None:
-    presented, left = take(Places(), lookup([]), "access_token=t", ())
+    presented, left = take(CredentialPlaces(), lookup([]), "access_token=t", ())
     assert (presented, left.query) == (Presented(), "access_token=t")
 
 
@@ -123,12 +129,12 @@ def test_two_places_are_one_too_many(
 )
 def test_two_markers_are_one_too_many(offered: tuple[str, ...]) -> None:
     with pytest.raises(Refusal) as caught:
-        take(Places(), lookup([]), "", offered)
+        take(CredentialPlaces(), lookup([]), "", offered)
     assert caught.value.status == 400
 
 
 def test_a_test_key_stands_for_both_of_its_kinds() -> None:
-    places = Places(internal_key=b"internal-key")
+    places = CredentialPlaces(internal_key=b"internal-key")
     presented, _ = take(places, lookup([]), "", ("choreo-test-key", "t"))
     assert presented == Presented((b"Bearer t",), (b"t",))
     with pytest.raises(Refusal):
@@ -150,9 +156,11 @@ def test_a_test_key_stands_for_both_of_its_kinds() -> None:
 )
 def test_what_looks_like_a_token_is_no_subprotocol(text: str) -> None:
     assert looks_like_token(text)
-    presented, rest = take(Places(), lookup([(b"authorization", b"Bearer a")]), "", ("chat", text))
+    presented, rest = take(
+        CredentialPlaces(), lookup([(b"authorization", b"Bearer a")]), "", ("chat", text)
+    )
     assert presented.bearer == (b"Bearer a",)
-    assert rest == Rest("", ("chat",), "")
+    assert rest == RemainingRequest("", ("chat",), "")
 
 
 @pytest.mark.parametrize(

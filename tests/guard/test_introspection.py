@@ -22,7 +22,7 @@ from trio_gw.errors import Refusal
 from trio_gw.guard.introspection import BAD_SECONDS, GOOD_SECONDS, REST_SECONDS, Introspection
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations
-from trio_gw.guard.schemes import Guard
+from trio_gw.guard.schemes import Verifiers
 from trio_gw.guard.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ BAD = secret("opaque-unknown-0123456789")
 class World:
     """One issuer (or more), the guard that asks it, and what it answers."""
 
-    def __init__(self, server: HttpServer, guard: Guard) -> None:
+    def __init__(self, server: HttpServer, guard: Verifiers) -> None:
         self.server = server
         self.guard = guard
 
@@ -82,7 +82,7 @@ async def serving(
         introspection = Introspection((*issuers, one))
         await nursery.start(introspection.run)
         ring = KeyRing((), folder)
-        yield World(server, Guard(Tokens(ring), Revocations(), introspection))
+        yield World(server, Verifiers(Tokens(ring), Revocations(), introspection))
         nursery.cancel_scope.cancel()
 
 
@@ -232,7 +232,7 @@ async def test_an_endpoint_that_is_not_there(tmp_path: Path, mock_clock: MockClo
         introspection = Introspection([gone])
         await nursery.start(introspection.run)
         world = World(
-            world.server, Guard(Tokens(KeyRing((), tmp_path)), Revocations(), introspection)
+            world.server, Verifiers(Tokens(KeyRing((), tmp_path)), Revocations(), introspection)
         )
         assert await world.refused() == (503, "900900")
         nursery.cancel_scope.cancel()
@@ -340,7 +340,7 @@ async def test_what_cannot_be_a_token_asks_nobody(
 
 async def test_without_issuers_that_can_be_asked_there_is_nothing(tmp_path: Path) -> None:
     assert not Introspection([Issuer("https://x", jwks="a")])
-    guard = Guard(Tokens(KeyRing((), tmp_path)), Revocations())
+    guard = Verifiers(Tokens(KeyRing((), tmp_path)), Revocations())
     with pytest.raises(Refusal) as caught:
         await visit(guard, [(b"authorization", b"Bearer opaque")], NOW)
     assert (caught.value.status, caught.value.code) == (401, "900901")

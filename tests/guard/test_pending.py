@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import count
 
 from trio_gw.guard.caps import PLACES, Caps
-from trio_gw.guard.pending import Entry, Pending
+from trio_gw.guard.pending import Pending, PendingEntry
 from trio_gw.supervision.shared_memory import Counters
 
 
@@ -21,7 +21,7 @@ class Door:
         )
         self._numbers = count()
 
-    def come(self, address: str) -> Entry:
+    def come(self, address: str) -> PendingEntry:
         number = next(self._numbers)
         return self.pending.enter(address, lambda: self.ended.append(number))
 
@@ -85,7 +85,7 @@ def test_room_is_made_once_for_those_that_are_about_to_leave() -> None:
 def test_whoever_is_ended_is_of_a_host_that_has_most() -> None:
     rng = random.Random(5)
     door = Door(0, 0)
-    here: dict[int, tuple[str, Entry]] = {}
+    here: dict[int, tuple[str, PendingEntry]] = {}
     for number in range(3000):
         address = rng.choice("aaaabbcde")
         here[number] = address, door.come(address)

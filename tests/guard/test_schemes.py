@@ -18,10 +18,10 @@ from support.visits import visit
 from trio_gw.config.settings import Claims, Issuer
 from trio_gw.errors import Refusal
 from trio_gw.guard.caller import Application, Subscription
-from trio_gw.guard.credentials import Places
+from trio_gw.guard.credentials import CredentialPlaces
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations
-from trio_gw.guard.schemes import Guard
+from trio_gw.guard.schemes import Verifiers
 from trio_gw.guard.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ FORBIDDEN = "Resource forbidden "
 NOT_SUBSCRIBED = (
     "User is NOT authorized to access the Resource. API Subscription validation failed."
 )
-PLACES = Places(
+PLACES = CredentialPlaces(
     internal_key=b"internal-key",
     api_key_headers=(b"apikey",),
     api_key_parameters=("apikey",),
@@ -76,8 +76,8 @@ class World:
             key = RSAAlgorithm.to_jwk(self.signers[issuer.issuer].public_key(), as_dict=True)
             (folder / issuer.jwks).write_text(json.dumps({"keys": [key]}))
         ring = KeyRing(issuers, folder)
-        self.guard = Guard(Tokens(ring), Revocations(), internal_key=PUBLISHER, api_key=KEYS)
-        self.off = Guard(Tokens(ring), Revocations())
+        self.guard = Verifiers(Tokens(ring), Revocations(), internal_key=PUBLISHER, api_key=KEYS)
+        self.off = Verifiers(Tokens(ring), Revocations())
 
     def token(self, issuer: str, *, signer: str = "", drop: str = "", **claims: Any) -> bytes:
         """Sign a token; `signer` is whose key is used if not the issuer's."""

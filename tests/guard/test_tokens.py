@@ -30,7 +30,7 @@ from trio_gw.config.settings import Issuer
 from trio_gw.errors import Refusal
 from trio_gw.guard.caller import Application, Caller, Subscription, check_key_type
 from trio_gw.guard.compact import UnacceptableError, UndecodableError, parse
-from trio_gw.guard.credentials import Places
+from trio_gw.guard.credentials import CredentialPlaces
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.tokens import Tokens
 
@@ -206,7 +206,7 @@ async def ask(
         tokens,
         [(b"host", b"localhost"), *[(sent_as, value) for value in values]],
         now,
-        places=Places(bearer=header.encode() or b"authorization"),
+        places=CredentialPlaces(bearer=header.encode() or b"authorization"),
         secured=secured,
         scopes=scopes,
         oauth2=oauth2,

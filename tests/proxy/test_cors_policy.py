@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.config.cors import Cors as Settings
+from trio_gw.config.cors import CorsSettings as Settings
 from trio_gw.proxy.cors_policy import CorsPolicies, CorsPolicy
 from trio_gw.wire.http import RequestReader
 

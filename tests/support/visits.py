@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trio_gw.guard.credentials import Places, take
+from trio_gw.guard.credentials import CredentialPlaces, take
 from trio_gw.guard.revocations import Revocations
-from trio_gw.guard.schemes import Demand, Guard, Visit, authenticate
+from trio_gw.guard.schemes import AccessPolicy, Handshake, Verifiers, authenticate
 from trio_gw.wire.fields import by_name
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ def lookup(headers: Iterable[tuple[bytes, bytes]]) -> Callable[[bytes], Sequence
 
 
 async def visit(
-    guard: Tokens | Guard,
+    guard: Tokens | Verifiers,
     headers: Iterable[tuple[bytes, bytes]],
     now: float,
     *,
-    places: Places | None = None,
+    places: CredentialPlaces | None = None,
     query: str = "",
     protocols: tuple[str, ...] = (),
     address: str = "192.0.2.1",
@@ -35,7 +35,7 @@ async def visit(
     **demand: Any,
 ) -> Caller:
     """Authenticate a handshake on a topic that asks for this; it is `/t` unless told."""
-    presented, _ = take(places or Places(), lookup(headers), query, protocols)
-    asked = Demand(**({"topic": "/t"} | demand))
-    whole = guard if isinstance(guard, Guard) else Guard(guard, Revocations())
-    return await authenticate(whole, asked, Visit(now, address, presented, referers))
+    presented, _ = take(places or CredentialPlaces(), lookup(headers), query, protocols)
+    asked = AccessPolicy(**({"topic": "/t"} | demand))
+    whole = guard if isinstance(guard, Verifiers) else Verifiers(guard, Revocations())
+    return await authenticate(whole, asked, Handshake(now, address, presented, referers))

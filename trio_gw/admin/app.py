@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from trio_gw.admin.context import Context
-    from trio_gw.guard.authority import Names
+    from trio_gw.guard.authority import AuthorityNames
 
     Handle = Callable[[Context, Request, str], Awaitable[Response]]
 
@@ -127,7 +127,7 @@ async def _not_found(request: Request, _: Exception) -> Response:
     return FaultError(404, f"path {path[:1000]} was not found").answer()
 
 
-def build_app(context: Context, version: str, names: Names) -> ASGIApp:
+def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
     """Build the application; `names` are those of its listener."""
     description = document(version)
 

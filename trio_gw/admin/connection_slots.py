@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import trio
 
-from trio_gw.config.addresses import is_loopback
-from trio_gw.guard.hosts import host
+from trio_gw.config.addresses import host_of, is_loopback
 
 MAX_CONNECTIONS = 256  # connections; as many again from loopback
 MAX_UNAUTHENTICATED = 192  # of these, on which nobody has shown credentials
@@ -91,7 +90,7 @@ class ConnectionSlots:
         """Take a place for a connection from this address; None if there is none to be had."""
         if is_loopback(address):
             return self._local.acquire("loopback")
-        return self._remote.acquire(host(address))
+        return self._remote.acquire(host_of(address))
 
     def mark_authenticated(self, slot: ConnectionSlot) -> None:
         """Note that whoever holds this place has shown good credentials."""

@@ -15,7 +15,7 @@ from trio_gw.guard.crosssite import SAFE, is_foreign, own_origins
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from trio_gw.guard.authority import Names
+    from trio_gw.guard.authority import AuthorityNames
 
 # No page shows an answer in a frame, loads it as its own, or guesses at its type.
 HEADERS = (
@@ -28,7 +28,7 @@ HEADERS = (
 class OriginCheck:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: ASGIApp, names: Names) -> None:
+    def __init__(self, app: ASGIApp, names: AuthorityNames) -> None:
         self._app = app
         self._names = names
 

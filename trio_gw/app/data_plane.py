@@ -12,7 +12,7 @@ import trio
 from trio_gw.config import tiers
 from trio_gw.guard.introspection import Introspection
 from trio_gw.guard.pending import Pending
-from trio_gw.guard.schemes import Guard
+from trio_gw.guard.schemes import Verifiers
 from trio_gw.guard.tokens import Tokens
 from trio_gw.proxy import descriptors, forwarding
 from trio_gw.proxy.balancer import Balancers
@@ -84,7 +84,7 @@ def build_data_plane(
         public = PublicKeys(keys.assertions.jwks, window)
     pages = testkey_cors(settings.cors)
     introspection = Introspection(settings.issuers)
-    guard = Guard(
+    guard = Verifiers(
         Tokens(keys.ring),
         revocations,
         introspection or None,

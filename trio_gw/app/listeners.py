@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.config.addresses import is_loopback, parse_address
-from trio_gw.guard.authority import Names
+from trio_gw.guard.authority import AuthorityNames
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.listener import bind, drop
 from trio_gw.relay.secure import SecureStream
@@ -56,13 +56,13 @@ def bind_all(settings: Settings) -> Sockets:
     return listeners
 
 
-def admin_names(settings: Settings, tls: ServerTls) -> Names:
+def admin_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
     """Name the hosts that the admin API answers to."""
     names = (*_names(settings.listen.admin), *settings.admin.hosts)
-    return Names(names, lambda: tls.hosts, local=True)
+    return AuthorityNames(names, lambda: tls.hosts, local=True)
 
 
-def metrics_names(settings: Settings) -> Names | None:
+def metrics_names(settings: Settings) -> AuthorityNames | None:
     """Name the hosts that the listener of metrics answers to; None: to any.
 
     On loopback it is browsers of this machine that others could reach it through.
@@ -70,7 +70,7 @@ def metrics_names(settings: Settings) -> Names | None:
     text = settings.metrics.listen
     if not text or not is_loopback(parse_address(text)[0]):
         return None
-    return Names(_names(text), local=True)
+    return AuthorityNames(_names(text), local=True)
 
 
 def _names(listen: str) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ from trio_gw.config import (
     yamltext,
 )
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import Findings, WrongError, printable
+from trio_gw.config.faults import WrongError, printable
+from trio_gw.config.findings import Findings
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.escaping import escape
 

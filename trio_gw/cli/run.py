@@ -27,7 +27,7 @@ from trio_gw.cli.common import load_settings, problems_in, settings_argument, te
 from trio_gw.cli.reload import RunningSettings
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 from trio_gw.errors import UnusableError
 from trio_gw.escaping import escape
 from trio_gw.proxy import descriptors

@@ -1,7 +1,4 @@
-"""Host names, and the `host:port` of listeners, as the settings write them.
-
-Nothing is resolved: what can be said of a text is said of the text alone.
-"""
+"""Host names, addresses, and the `host:port` of listeners. No name is resolved."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import re
 
 # One label of a host name. Underscores are not in RFC 1123, but containers are named with them.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+PREFIX = 64  # bits of an IPv6 address that identify a host; the host chooses the rest
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
@@ -55,3 +53,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_of(address: str) -> str:
+    """Return the host of an address, for counts by host; other texts are returned unchanged.
+
+    An IPv6 host has a whole network of addresses; without this each would have its own count.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, PREFIX), strict=False))

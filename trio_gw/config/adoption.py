@@ -21,8 +21,9 @@ from trio_gw.config import (
     references,
     servers,
 )
-from trio_gw.config.findings import Findings, printable
-from trio_gw.config.nodes import Entry, Mapping, Scalar
+from trio_gw.config.faults import printable
+from trio_gw.config.findings import Findings
+from trio_gw.config.nodes import Mapping, MappingEntry, Scalar
 from trio_gw.config.yamltext import dump
 from trio_gw.errors import Problem, UnusableError
 
@@ -39,7 +40,7 @@ class AmbiguousError(Exception):
     """More than one server could be the backend; its text says which, and what to add."""
 
 
-class Server(NamedTuple):
+class DocumentServer(NamedTuple):
     """A server of the document; `speech` as `servers.speech` has it."""
 
     name: str
@@ -48,7 +49,7 @@ class Server(NamedTuple):
     secured: str  # what its `security` asks for, as text to compare
 
 
-class Choice(NamedTuple):
+class BackendChoice(NamedTuple):
     """The backends, as URLs; empty ones are left to the definition.
 
     `server` is the one that the definition is to name, empty for none.
@@ -60,7 +61,7 @@ class Choice(NamedTuple):
     problems: tuple[Problem, ...] = ()
 
 
-class Names(NamedTuple):
+class ChannelNames(NamedTuple):
     """What channel names without a slash in front are (see `extensions`), and what to say."""
 
     kind: str = ""
@@ -80,7 +81,7 @@ class _Reader:
         paths: list[Path] = [("servers", name) for name in names]
         references.follow(self.findings, asyncapi.places(major, paths), strict=False)
 
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[DocumentServer]:
         node = self.findings.document.node(("servers",))
         entries = node.entries if isinstance(node, Mapping) else {}
         return [_server(name, entry.node) for name, entry in entries.items()]
@@ -105,7 +106,7 @@ class _Reader:
         return Problem(file, line, column, printable(what), printable(hint), severity)  # type: ignore[arg-type]
 
 
-def choose(found: Document, major: int, *, named: str = "", backend: str = "") -> Choice:
+def choose(found: Document, major: int, *, named: str = "", backend: str = "") -> BackendChoice:
     """Settle the backend: `backend` itself, else the server `named`, else the one there can be.
 
     Raises `UnusableError` if no server speaks WebSocket, or the one that is chosen is faulty, and
@@ -116,18 +117,18 @@ def choose(found: Document, major: int, *, named: str = "", backend: str = "") -
     chosen, problems = _chosen(reader, every, named, backend)
     if backend:
         server = chosen or _asking(every)
-        return Choice(backend, server=server.name if server else "")
+        return BackendChoice(backend, server=server.name if server else "")
     if origin := _origin(reader):
-        return Choice(origin, server=every[0].name if every else "")
+        return BackendChoice(origin, server=every[0].name if every else "")
     if chosen is None:
-        return Choice()
+        return BackendChoice()
     others = {one.name.casefold(): one for one in every if one.speech and not named}
     side = chosen.name.casefold() if len(every) == 1 else "production"
     used = {side if side in servers.SIDES else "production": chosen}
     if chosen.name.casefold() == "production" and "sandbox" in others:
         used["sandbox"] = others["sandbox"]
     if _is_plain(reader, every, used, major):
-        return Choice(problems=problems)
+        return BackendChoice(problems=problems)
     findings = Findings(reader.findings.document)
     urls = {
         "production" if len(used) == 1 else side: servers.read(
@@ -139,12 +140,12 @@ def choose(found: Document, major: int, *, named: str = "", backend: str = "") -
         hint = "; or add --backend wss://…"
         raise UnusableError([msgspec.structs.replace(e, hint=e.hint + hint) for e in faults])
     production, sandbox = (str(urls.get(side) or "") for side in servers.SIDES)
-    return Choice(production, sandbox, chosen.name, problems)
+    return BackendChoice(production, sandbox, chosen.name, problems)
 
 
 def _chosen(
-    reader: _Reader, every: list[Server], named: str, backend: str
-) -> tuple[Server | None, tuple[Problem, ...]]:
+    reader: _Reader, every: list[DocumentServer], named: str, backend: str
+) -> tuple[DocumentServer | None, tuple[Problem, ...]]:
     """Find the one server that can be meant; None if there is none and need not be."""
     if named:
         for one in every:
@@ -172,7 +173,7 @@ def _chosen(
     return None, ()
 
 
-def _no_websocket(reader: _Reader, every: list[Server]) -> Problem:
+def _no_websocket(reader: _Reader, every: list[DocumentServer]) -> Problem:
     shown = ", ".join(
         f"`{one.name[:40]}` speaks {one.protocol[:40] or 'an unknown protocol'}"
         for one in every[:MAX_NAMES]
@@ -184,7 +185,7 @@ def _no_websocket(reader: _Reader, every: list[Server]) -> Problem:
     return reader.problem(("servers", every[0].name), what, hint, error=True)
 
 
-def _remarks(reader: _Reader, one: Server) -> tuple[Problem, ...]:
+def _remarks(reader: _Reader, one: DocumentServer) -> tuple[Problem, ...]:
     """Say what is special about the server."""
     path: Path = ("servers", one.name)
     said = one.protocol.casefold()
@@ -199,7 +200,7 @@ def _remarks(reader: _Reader, one: Server) -> tuple[Problem, ...]:
     return ()
 
 
-def _asking(every: list[Server]) -> Server | None:
+def _asking(every: list[DocumentServer]) -> DocumentServer | None:
     """Find the server whose `security` holds beside a backend that is none of them."""
     asking = [one for one in every if one.secured]
     if len({one.secured for one in asking}) > 1:
@@ -211,7 +212,9 @@ def _asking(every: list[Server]) -> Server | None:
     return asking[0] if asking else (every[0] if every else None)
 
 
-def _is_plain(reader: _Reader, every: list[Server], used: dict[str, Server], major: int) -> bool:
+def _is_plain(
+    reader: _Reader, every: list[DocumentServer], used: dict[str, DocumentServer], major: int
+) -> bool:
     """Tell whether the definition alone already says all this, as every gateway reads it."""
     if len(every) > len(used):
         return False
@@ -238,7 +241,7 @@ def has_servers(found: Document) -> bool:
     return isinstance(node, Mapping) and bool(node.entries)
 
 
-def names(found: Document, major: int, choice: Choice) -> Names:
+def names(found: Document, major: int, choice: BackendChoice) -> ChannelNames:
     """Tell what the channels of the chosen server are."""
     reader = _Reader(found, major)
     mine: list[tuple[str | None, Path]] = []
@@ -252,11 +255,11 @@ def names(found: Document, major: int, choice: Choice) -> Names:
     if not odd:
         unknown = [path for name, path in mine if name is None]
         if not unknown or len(unknown) < len(mine):
-            return Names(left_out=left_out)
+            return ChannelNames(left_out=left_out)
         what = "no channel has an address, so all are one connection to the server's own URL"
         hint = "write `address: /…` if clients ask for a path"
         problem = reader.problem(("channels",), what, hint)
-        return Names(extensions.SUBJECTS, left_out, problems=(problem,))
+        return ChannelNames(extensions.SUBJECTS, left_out, problems=(problem,))
     texts = [name for name, _ in odd if not channel_name.is_url(name)]
     hint = "write its path alone; name its host in `servers`, or with --backend"
     problems = tuple(
@@ -268,17 +271,17 @@ def names(found: Document, major: int, choice: Choice) -> Names:
     )
     if not texts or any("/" in name and not _BAD_PATH.search(name) for name in texts):
         relative = tuple(name for name, _ in odd)
-        return Names(extensions.PATHS, left_out, relative, problems)
+        return ChannelNames(extensions.PATHS, left_out, relative, problems)
     shown = ", ".join(f"`{name[:40]}`" for name in texts[:MAX_NAMES])
     more = f" and {len(texts) - MAX_NAMES} more" if len(texts) > MAX_NAMES else ""
     what = f"{shown}{more} {'is no path' if len(texts) == 1 else 'are no paths'}: subjects of one"
     what += " connection, served as the topic `/` at the server's own URL"
     hint = "write `/` in front of a name that is a path"
     problem = reader.problem(odd[0][1], what, hint)
-    return Names(extensions.SUBJECTS, left_out, (), (problem, *problems))
+    return ChannelNames(extensions.SUBJECTS, left_out, (), (problem, *problems))
 
 
-def _is_told_apart(reader: _Reader, choice: Choice) -> bool:
+def _is_told_apart(reader: _Reader, choice: BackendChoice) -> bool:
     return bool(choice.server) and servers.speaks(("servers", choice.server), reader.findings)
 
 
@@ -309,9 +312,11 @@ def marked(text: str, keys: dict[str, str | bool], comment: str = "") -> str:
         if _has(attempt, expected):
             return attempt
     entries = {
-        key: Entry(0, 0, Scalar(0, 0, json.dumps(value), value, plain=isinstance(value, bool)))
+        key: MappingEntry(
+            0, 0, Scalar(0, 0, json.dumps(value), value, plain=isinstance(value, bool))
+        )
         if isinstance(value, bool)
-        else Entry(0, 0, Scalar(0, 0, value, value))
+        else MappingEntry(0, 0, Scalar(0, 0, value, value))
         for key, value in keys.items()
     }
     root = document.read(text.encode(), "", whole=True).root
@@ -325,7 +330,7 @@ def _has(text: str, keys: list[str]) -> bool:
         return False
 
 
-def _server(name: str, node: Node) -> Server:
+def _server(name: str, node: Node) -> DocumentServer:
     def said(key: str) -> str:
         value = _below(node, key)
         return value.text.strip() if isinstance(value, Scalar) and value.value is not None else ""
@@ -335,11 +340,11 @@ def _server(name: str, node: Node) -> Server:
     security = _below(node, "security")
     secured = "" if security is None else dump(_alone(security))
     scheme = url.partition("://")[0] if "://" in url else ""
-    return Server(name, protocol or scheme, servers.speech(protocol, url), secured)
+    return DocumentServer(name, protocol or scheme, servers.speech(protocol, url), secured)
 
 
 def _alone(node: Node) -> Mapping:
-    return Mapping(0, 0, {"security": Entry(0, 0, node)}, {})
+    return Mapping(0, 0, {"security": MappingEntry(0, 0, node)}, {})
 
 
 def _below(node: Node, key: str) -> Node | None:

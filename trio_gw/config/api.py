@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from trio_gw.config.cors import Cors
+    from trio_gw.config.cors import CorsSettings
 
 
 class BasicAuth(msgspec.Struct, frozen=True):
@@ -162,7 +162,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     authorization_header: str = ""
     organization: str = "carbon.super"
     oauth2: bool = True
-    cors: Cors | None = None
+    cors: CorsSettings | None = None
     deployments: tuple[Deployment, ...] = ()
     client_certificates: tuple[ClientCertificate, ...] = ()
     mutual_tls: Literal["ignored", "optional", "required"] = "ignored"

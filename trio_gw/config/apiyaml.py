@@ -65,7 +65,7 @@ class _ApiYaml(msgspec.Struct, frozen=True):
     data: _Data = _Data()
 
 
-class Declared(msgspec.Struct, frozen=True):
+class DeclaredApi(msgspec.Struct, frozen=True):
     """What an api.yaml declares. `kind` is its type in upper case.
 
     `tiers` are those of its operations, by topic.
@@ -82,9 +82,9 @@ class Declared(msgspec.Struct, frozen=True):
     authorization_header: str
     organization: str
     mutual_tls: Literal["ignored", "optional", "required"]
-    production: backends.Side
-    sandbox: backends.Side
-    cors: cors.Cors | None = None
+    production: backends.SideBackends
+    sandbox: backends.SideBackends
+    cors: cors.CorsSettings | None = None
     tiers: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -98,7 +98,7 @@ class Declared(msgspec.Struct, frozen=True):
         return self.kind not in ("", "WS")
 
 
-def read(findings: Findings) -> Declared:
+def read(findings: Findings) -> DeclaredApi:
     """Read an api.yaml and check what a WebSocket API needs; faults go to `findings`.
 
     spec: project-format §3, §4.1, §4.3, §4.4, §7.
@@ -106,7 +106,7 @@ def read(findings: Findings) -> Declared:
     data = convert(_ApiYaml, findings).data
     kind = data.type.strip().upper()
     config = data.endpoint_config or backends.EndpointConfig()
-    declared = Declared(
+    declared = DeclaredApi(
         kind=kind,
         id=data.id or overrides.fingerprint(data.name, data.version),
         name=data.name,
@@ -162,7 +162,7 @@ def _tiers(operations: object) -> tuple[tuple[str, str], ...]:
     return tuple((name, tier) for name, (_, tier) in found.items())
 
 
-def _check_kind(declared: Declared, findings: Findings) -> None:
+def _check_kind(declared: DeclaredApi, findings: Findings) -> None:
     if declared.foreign:
         findings.error(
             ("data", "type"),

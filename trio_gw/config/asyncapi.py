@@ -22,7 +22,7 @@ from trio_gw.config import (
     unenforced,
 )
 from trio_gw.config.convert import convert
-from trio_gw.config.references import Place
+from trio_gw.config.references import RefPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +68,7 @@ def read(findings: Findings, *, lone: bool = False) -> Definition:
     rules = topic.Rules(
         schemes,
         asked,
-        convert(inspection.Root, findings),
+        convert(inspection.InspectionRoot, findings),
         root,
         server_name=root.server if telling else "",
     )
@@ -87,8 +87,8 @@ def read(findings: Findings, *, lone: bool = False) -> Definition:
     )
 
 
-def _root(findings: Findings) -> extensions.Root:
-    root = convert(extensions.Root, findings)
+def _root(findings: Findings) -> extensions.RootExtensions:
+    root = convert(extensions.RootExtensions, findings)
     if root.channel_names in ("", extensions.PATHS, extensions.SUBJECTS):
         return root
     what = f"`{extensions.CHANNEL_NAMES}` is `{root.channel_names[:40]}`"
@@ -97,7 +97,7 @@ def _root(findings: Findings) -> extensions.Root:
     return msgspec.structs.replace(root, channel_names="")
 
 
-class _Kind(msgspec.Struct, frozen=True):
+class _Dialect(msgspec.Struct, frozen=True):
     asyncapi: str = ""
     swagger: Any = None
     openapi: Any = None
@@ -105,7 +105,7 @@ class _Kind(msgspec.Struct, frozen=True):
 
 def version(findings: Findings) -> tuple[int, int] | None:
     """Read which AsyncAPI this is, as major and minor; None, and an error, if it is none."""
-    kind = convert(_Kind, findings)
+    kind = convert(_Dialect, findings)
     for key, value in (("swagger", kind.swagger), ("openapi", kind.openapi)):
         if value is not None:
             findings.error(
@@ -130,23 +130,25 @@ def version(findings: Findings) -> tuple[int, int] | None:
     return None
 
 
-def places(major: int, used: Iterable[Path]) -> Place:
+def places(major: int, used: Iterable[Path]) -> RefPlaces:
     """Say where the values stand that are read, each of which may be a `$ref`.
 
     AsyncAPI 2 allows none for `publish` and `subscribe`, and the reference system reads what
     stands beside it there; so it is not followed.
     """
-    leaf = Place(True, {})
-    each = Place(False, {"*": leaf})
+    leaf = RefPlaces(True, {})
+    each = RefPlaces(False, {"*": leaf})
     server = {"variables": each} if major == 2 else {"variables": each, "security": each}
     below = {
-        "servers": Place(False, {str(path[-1]).casefold(): Place(True, server) for path in used}),
+        "servers": RefPlaces(
+            False, {str(path[-1]).casefold(): RefPlaces(True, server) for path in used}
+        ),
         "channels": each,
-        "components": Place(False, {"securityschemes": each}),
+        "components": RefPlaces(False, {"securityschemes": each}),
     }
     if major == 3:
-        below["operations"] = Place(False, {"*": Place(True, {"security": each})})
-    return Place(False, below)
+        below["operations"] = RefPlaces(False, {"*": RefPlaces(True, {"security": each})})
+    return RefPlaces(False, below)
 
 
 def _asked_by_servers(

@@ -1,6 +1,6 @@
 """`endpointConfig` of an api.yaml: the backends of each side, and how they are called.
 
-Called by `apiyaml`. What comes of it is a `Side`, which the AsyncAPI definition and the
+Called by `apiyaml`. What comes of it is a `SideBackends`, which the AsyncAPI definition and the
 environment may still change before it becomes a `Cluster`. spec: project-format §4.4, §6.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from trio_gw.config import endpoint
 from trio_gw.config.api import BasicAuth, Cluster, Endpoint
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class _Config(msgspec.Struct, frozen=True, rename="camel"):
     retry_time_out: str | None = None
 
 
-class _Target(msgspec.Struct, frozen=True):
+class _EndpointTarget(msgspec.Struct, frozen=True):
     url: str | None = None
     config: _Config | None = None
 
@@ -51,20 +51,20 @@ class _Securities(msgspec.Struct, frozen=True):
     sandbox: _Security | None = None
 
 
-_Targets = _Target | tuple[_Target, ...] | None
+_EndpointTargets = _EndpointTarget | tuple[_EndpointTarget, ...] | None
 
 
 class EndpointConfig(msgspec.Struct, frozen=True):
     """The part of an api.yaml that is read here."""
 
-    production_endpoints: _Targets = None
-    sandbox_endpoints: _Targets = None
-    production_failovers: _Targets = None
-    sandbox_failovers: _Targets = None
+    production_endpoints: _EndpointTargets = None
+    sandbox_endpoints: _EndpointTargets = None
+    production_failovers: _EndpointTargets = None
+    sandbox_failovers: _EndpointTargets = None
     endpoint_security: _Securities | None = None
 
 
-class Side(msgspec.Struct, frozen=True):
+class SideBackends(msgspec.Struct, frozen=True):
     """What is known of one side's backends; `endpoints` may be empty.
 
     `basic` is None unless the api.yaml enables it.
@@ -76,7 +76,7 @@ class Side(msgspec.Struct, frozen=True):
     retries: int = 0
     basic: BasicAuth | None = None
 
-    def replaced(self, *endpoints: Endpoint) -> Side:
+    def replaced(self, *endpoints: Endpoint) -> SideBackends:
         """Give the side other backends; how they are called stays (spec: project-format §6)."""
         return msgspec.structs.replace(self, endpoints=endpoints, failover=False)
 
@@ -90,7 +90,7 @@ class Side(msgspec.Struct, frozen=True):
         return Cluster(endpoints, self.failover, self.timeout, self.retries, self.basic)
 
 
-def read(side: str, config: EndpointConfig, findings: Findings) -> Side:
+def read(side: str, config: EndpointConfig, findings: Findings) -> SideBackends:
     """Read one side, `production` or `sandbox`; faults go to `findings`."""
     path: Path = (*CONFIG, f"{side}_endpoints")
     targets = _listed(getattr(config, f"{side}_endpoints"), path, findings)
@@ -108,7 +108,7 @@ def read(side: str, config: EndpointConfig, findings: Findings) -> Side:
         if target.config not in (None, targets[0][1].config if targets else None):
             what = f"only the `config` of the first of the `{side}_endpoints` counts"
             findings.warn((*at, "config"), what, "move what matters there, or remove it")
-    return Side(
+    return SideBackends(
         endpoints=tuple(
             found
             for at, target in targets + spares
@@ -130,17 +130,19 @@ def check_basic(basic: BasicAuth) -> None:
         raise WrongError(what, "write both as plain text on one line")
 
 
-def _listed(targets: _Targets, path: Path, findings: Findings) -> list[tuple[Path, _Target]]:
+def _listed(
+    targets: _EndpointTargets, path: Path, findings: Findings
+) -> list[tuple[Path, _EndpointTarget]]:
     if targets is None or findings.document.value(path) == {}:
         return []
-    if isinstance(targets, _Target):
+    if isinstance(targets, _EndpointTarget):
         return [(path, targets)]
     if findings.spoilt(path):
         return []  # Items may have been left out, and the indexes moved.
     return [((*path, index), target) for index, target in enumerate(targets)]
 
 
-def _endpoint(side: str, at: Path, target: _Target, findings: Findings) -> Endpoint | None:
+def _endpoint(side: str, at: Path, target: _EndpointTarget, findings: Findings) -> Endpoint | None:
     if findings.spoilt((*at, "url")):
         return None
     url = target.url or ""
@@ -160,7 +162,9 @@ def _endpoint(side: str, at: Path, target: _Target, findings: Findings) -> Endpo
         return None
 
 
-def _how(targets: list[tuple[Path, _Target]], findings: Findings) -> tuple[float | None, int]:
+def _how(
+    targets: list[tuple[Path, _EndpointTarget]], findings: Findings
+) -> tuple[float | None, int]:
     """Read the timeout in seconds and the retry count from the first entry.
 
     A timeout that is no integer takes the retry count with it, as in the reference system.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from trio_gw.config import document, extensions, references
-from trio_gw.config.nodes import Entry, Mapping, Scalar, Sequence
+from trio_gw.config.nodes import Mapping, MappingEntry, Scalar, Sequence
 from trio_gw.errors import Problem, UnusableError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Bundler:
     def mapping(self, node: Mapping, file: str) -> Mapping:
         """Give a mapping of `file` with its references turned."""
         entries = {
-            key: Entry(entry.line, entry.column, self._turned(key, entry.node, file))
+            key: MappingEntry(entry.line, entry.column, self._turned(key, entry.node, file))
             for key, entry in node.entries.items()
         }
         return msgspec.structs.replace(node, entries=entries)
@@ -156,11 +156,11 @@ class _Bundler:
 
 def _made(entries: dict[str, Mapping]) -> Mapping:
     folded = {key.casefold(): key for key in reversed(entries)}
-    return Mapping(0, 0, {key: Entry(0, 0, node) for key, node in entries.items()}, folded)
+    return Mapping(0, 0, {key: MappingEntry(0, 0, node) for key, node in entries.items()}, folded)
 
 
 def _with(root: Mapping, key: str, node: Node) -> Mapping:
-    entries = {**root.entries, key: Entry(0, 0, node)}
+    entries = {**root.entries, key: MappingEntry(0, 0, node)}
     return msgspec.structs.replace(
         root, entries=entries, folded={key.casefold(): key, **root.folded}
     )
@@ -177,7 +177,7 @@ def _opened(root: Mapping, node: Mapping, path: tuple[str, ...]) -> Mapping:
         value = _opened(root, entry.node, path[1:])
     elif "$ref" in entry.node.entries:
         value = references.look(root, entry.node) or entry.node
-    entries = {**node.entries, key: Entry(entry.line, entry.column, value)}
+    entries = {**node.entries, key: MappingEntry(entry.line, entry.column, value)}
     return msgspec.structs.replace(node, entries=entries)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from trio_gw.config import endpoint
 from trio_gw.config.api import ClientCertificate, Endpoint
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class CutError(WrongError):
     """A certificate file that breaks off: perhaps it is still being copied."""
 
 
-class _Entry(msgspec.Struct, frozen=True, rename="camel"):
+class _CertificateEntry(msgspec.Struct, frozen=True, rename="camel"):
     alias: str = ""
     endpoint: str = ""
     certificate: str = ""
@@ -42,10 +42,10 @@ class _Entry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Map(msgspec.Struct, frozen=True):
-    data: tuple[_Entry, ...] | None = None
+    data: tuple[_CertificateEntry, ...] | None = None
 
 
-class Trust(msgspec.Struct, frozen=True):
+class EndpointTrust(msgspec.Struct, frozen=True):
     """Which certificates anchor TLS to which endpoint; `rest` to those that have none.
 
     Endpoints are named without a slash at their end.
@@ -107,7 +107,7 @@ def _normal(body: bytes, subject: str) -> str:
 
 def trust(
     found: Mapping[str, tuple[str, ...]], findings: Findings | None, folder: Iterable[str]
-) -> Trust:
+) -> EndpointTrust:
     """Tell who trusts what, from the certificates by file name and the map, if there is one.
 
     `folder` names all certificate files, also the unreadable ones. Faults go to `findings`.
@@ -116,7 +116,7 @@ def trust(
     put: set[tuple[Endpoint, str]] = set()
     places: dict[Endpoint, Path] = {}
     used: set[str] = set()
-    names = _Names(folder)
+    names = _FolderFiles(folder)
     missing = False
     for path, entry in _entries(findings):
         assert findings is not None
@@ -140,7 +140,7 @@ def trust(
         places.setdefault(backend, (*path, "endpoint"))
     rest = (pem for name in sorted(found.keys() - used) for pem in found[name])
     trusted = {backend: tuple(each) for backend, each in own.items()}
-    return Trust(trusted, tuple(dict.fromkeys(rest)), places, missing)
+    return EndpointTrust(trusted, tuple(dict.fromkeys(rest)), places, missing)
 
 
 def clients(
@@ -149,7 +149,7 @@ def clients(
     """Give the client certificates, those of the map first."""
     certificates = []
     used: set[str] = set()
-    names = _Names(found)
+    names = _FolderFiles(found)
     for path, entry in _entries(findings):
         assert findings is not None
         name = names.find(entry.certificate)
@@ -171,7 +171,7 @@ def clients(
     return tuple(certificates)
 
 
-def _entries(findings: Findings | None) -> list[tuple[Path, _Entry]]:
+def _entries(findings: Findings | None) -> list[tuple[Path, _CertificateEntry]]:
     if findings is None:
         return []
     entries = convert(_Map, findings).data or ()
@@ -180,7 +180,7 @@ def _entries(findings: Findings | None) -> list[tuple[Path, _Entry]]:
     return [(("data", index), entry) for index, entry in enumerate(entries)]
 
 
-class _Names:
+class _FolderFiles:
     """The files of a folder, found by their paths in it, else by names that only one has."""
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from trio_gw.config import channel_name, extensions, references, topic
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Topic

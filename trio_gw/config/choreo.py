@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trio_gw.config import tomltext
-from trio_gw.config.choreo_keys import Drop, Part, Switch, To, Wait, rule_for
+from trio_gw.config.choreo_keys import AddressPart, Drop, Later, Switch, To, rule_for
 from trio_gw.config.choreo_values import Value, Values
-from trio_gw.config.findings import printable
-from trio_gw.config.rules.faults import dotted
+from trio_gw.config.faults import dotted, printable
 from trio_gw.config.settings import Settings
 from trio_gw.config.settings_schema import every_key, kinds, table_of
 from trio_gw.config.toml_lines import key_lines
@@ -26,7 +25,7 @@ from trio_gw.errors import Problem, UnusableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
 
 HEAD = "# Made by `trio-gw convert` from a configuration of Choreo Connect.\n"
 
@@ -108,11 +107,11 @@ class _Conversion:
             self._note(path, what, "check its spelling, or remove it")
         elif isinstance(rule, Drop):
             self._note(path, f"{dotted(path)} has no meaning here", rule.why)
-        elif isinstance(rule, Wait):
+        elif isinstance(rule, Later):
             self._note(path, f"{dotted(path)} is not available in this version", rule.why)
         elif isinstance(rule, Switch):
             self._wanted[rule.target] = value is True
-        elif isinstance(rule, Part):
+        elif isinstance(rule, AddressPart):
             self._parts.setdefault(rule.target, {})[rule.part] = Value(value, (path,))
         elif rule.target not in _KEYS:
             what = f"{dotted(path)} is not available in this version"

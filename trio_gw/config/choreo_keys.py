@@ -22,7 +22,7 @@ class To(NamedTuple):
     cannot: str = ""
 
 
-class Part(NamedTuple):
+class AddressPart(NamedTuple):
     """The key is one part of a listener's address: `enabled`, `host` or `port`."""
 
     target: str
@@ -41,20 +41,20 @@ class Drop(NamedTuple):
     why: str
 
 
-class Wait(NamedTuple):
+class Later(NamedTuple):
     """The key will have a meaning here, but not in this version; says what holds until then."""
 
     why: str
 
 
-Rule = To | Part | Switch | Drop | Wait
+Rule = To | AddressPart | Switch | Drop | Later
 
 ONE_PROCESS = Drop("it joins processes that are one here")
 INTERNAL = Drop("there is no such server inside: policy, router and adapter are one process")
 HTTP = Drop("it concerns HTTP APIs; this gateway serves WebSocket APIs")
 JAVA = Drop("it names a Java class")
 LIMITS = Drop("the gateway counts by itself, by the tiers in [tiers]")
-CONTROL = Wait("projects come from the folder `apis` only")
+CONTROL = Later("projects come from the folder `apis` only")
 ANALYTICS = Drop("events have settings of their own: see [analytics]")
 TRACING = Drop("name a collector of OpenTelemetry traces (OTLP over HTTP) in tracing.endpoint")
 TRIES = Drop("a remote that fails is asked again for ever, with growing pauses")
@@ -103,9 +103,9 @@ SECONDS = "it must be a number"
 KEYS: dict[str, Rule] = {
     "adapter.artifactsDirectory": To("apis", _apis, "it must be a folder"),
     "adapter.soapErrorInXMLEnabled": HTTP,
-    "adapter.server.enabled": Part("listen.admin", "enabled"),
-    "adapter.server.host": Part("listen.admin", "host"),
-    "adapter.server.port": Part("listen.admin", "port"),
+    "adapter.server.enabled": AddressPart("listen.admin", "enabled"),
+    "adapter.server.host": AddressPart("listen.admin", "host"),
+    "adapter.server.port": AddressPart("listen.admin", "port"),
     "adapter.server.users[].username": To("admin.users[].username"),
     "adapter.server.users[].password": To("admin.users[].password"),
     "adapter.server.tokenTTL": To("admin.token_validity", _duration, "it must be like 1h or 90s"),
@@ -128,10 +128,10 @@ KEYS: dict[str, Rule] = {
     "adapter.sourceControl.repository.accessToken": To("git.token"),
     "adapter.sourceControl.repository.SSHKeyFile": To("git.ssh_key"),
     "adapter.metrics.*": METRICS,
-    "router.listenerHost": Part("listen.http", "host"),
-    "router.listenerPort": Part("listen.http", "port"),
-    "router.securedListenerHost": Part("listen.https", "host"),
-    "router.securedListenerPort": Part("listen.https", "port"),
+    "router.listenerHost": AddressPart("listen.http", "host"),
+    "router.listenerPort": AddressPart("listen.http", "port"),
+    "router.securedListenerHost": AddressPart("listen.https", "host"),
+    "router.securedListenerPort": AddressPart("listen.https", "port"),
     "router.listenerCodecType": Drop("WebSocket clients come with HTTP/1.1"),
     "router.clusterTimeoutInSeconds": To("timeouts.connect", _number, SECONDS),
     "router.enforcerResponseTimeoutInSeconds": ONE_PROCESS,
@@ -151,7 +151,7 @@ KEYS: dict[str, Rule] = {
     "router.cors.allowHeaders": To("cors.allow_headers"),
     "router.cors.exposeHeaders": To("cors.expose_headers"),
     "router.cors.allowCredentials": To("cors.allow_credentials"),
-    "router.upstream.tls.trustedCertPath": Wait(
+    "router.upstream.tls.trustedCertPath": Later(
         "backends are checked against the system's certificates, or those of the project"
     ),
     "router.upstream.tls.disableSslVerification": Drop(

@@ -17,7 +17,7 @@ from trio_gw.config.settings_schema import is_struct, kinds, table_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.config.rules.faults import Fault, KeyPath
+    from trio_gw.config.faults import KeyPath, SettingsFault
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ class Values:
         return any(path[: len(where)] == where for path in self._found)
 
 
-def _first_error(values: dict[str, Any]) -> Fault | None:
+def _first_error(values: dict[str, Any]) -> SettingsFault | None:
     given = values
     derived = "issuers" not in values  # the loader then trusts the gateway's own keys
     if derived:

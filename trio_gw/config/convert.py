@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec.inspect as shape
 
-from trio_gw.config.nodes import Entry, Mapping, Node, Path, Scalar, plain_value
+from trio_gw.config.nodes import Mapping, MappingEntry, Node, Path, Scalar, plain_value
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -145,7 +145,9 @@ def _struct(node: Mapping, kind: shape.StructType, path: Path, findings: Finding
     return kind.cls(**values)
 
 
-def _refuse_spellings(found: list[tuple[str, Entry]], path: Path, findings: Findings) -> None:
+def _refuse_spellings(
+    found: list[tuple[str, MappingEntry]], path: Path, findings: Findings
+) -> None:
     (one, first), (other, second) = found[:2]
     findings.error(
         (*path, other),

@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"\*|null|[A-Za-z*][A-Za-z0-9+.*-]*://[A-Za-z0-9.*_\[\]:-]+")
 
 
-class Cors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CorsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which origins are let in, and what browsers are told; `*` matches any text."""
 
     enabled: bool = True
@@ -63,7 +63,7 @@ class CorsFault(msgspec.Struct, frozen=True):
     hint: str
 
 
-def faults(cors: Cors) -> Iterator[CorsFault]:
+def faults(cors: CorsSettings) -> Iterator[CorsFault]:
     """Yield every name and every origin of a policy that is none."""
     for name in ("allow_methods", "allow_headers", "expose_headers"):
         for index, text in enumerate(getattr(cors, name)):
@@ -77,7 +77,7 @@ def faults(cors: Cors) -> Iterator[CorsFault]:
             yield CorsFault("allow_origins", index, f"{origin[:80]!r} is not an origin", hint)
 
 
-def read(config: CorsConfiguration | None, findings: Findings) -> Cors | None:
+def read(config: CorsConfiguration | None, findings: Findings) -> CorsSettings | None:
     """Make the policy that an api.yaml asks for; None if it asks for none of its own.
 
     What means nothing in it is left out with a warning: that lets in fewer, never more.
@@ -89,7 +89,7 @@ def read(config: CorsConfiguration | None, findings: Findings) -> Cors | None:
         for field in _KEYS
         if (values := getattr(config, f"access_control_{field}")) is not None
     }
-    cors = Cors(allow_credentials=config.access_control_allow_credentials, **given)
+    cors = CorsSettings(allow_credentials=config.access_control_allow_credentials, **given)
     dropped: set[tuple[str, int]] = set()
     for fault in faults(cors):
         findings.warn((*CONFIG, _KEYS[fault.field], fault.index), fault.what, fault.hint)

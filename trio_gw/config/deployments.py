@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _VHOST = re.compile(r"[A-Za-z0-9_.*-]{0,253}")
 
 
-class _Entry(msgspec.Struct, frozen=True, rename="camel"):
+class _DeploymentEntry(msgspec.Struct, frozen=True, rename="camel"):
     deployment_environment: str = ""
     deployment_vhost: str = ""
 
 
 class _Deployments(msgspec.Struct, frozen=True):
-    data: tuple[_Entry, ...] | None = None
+    data: tuple[_DeploymentEntry, ...] | None = None
 
 
 def read(findings: Findings) -> tuple[Deployment, ...]:
@@ -51,7 +51,7 @@ def read(findings: Findings) -> tuple[Deployment, ...]:
     )
 
 
-def _check_entry(entry: _Entry, path: Path, findings: Findings) -> None:
+def _check_entry(entry: _DeploymentEntry, path: Path, findings: Findings) -> None:
     if not entry.deployment_environment.strip():
         findings.error(
             path,

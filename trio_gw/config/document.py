@@ -18,8 +18,8 @@ from trio_gw.config import jsontext
 from trio_gw.config.jsontext import BREAK, Lines
 from trio_gw.config.nodes import (
     Builder,
-    Entry,
     Mapping,
+    MappingEntry,
     Node,
     Path,
     Plain,
@@ -113,7 +113,7 @@ class Document(msgspec.Struct, frozen=True):
 
     def place(self, path: Path) -> tuple[int, int]:
         """Tell line and column of a value; of the nearest key above it when it is missing."""
-        node: Node | Entry | None = self.node(path)
+        node: Node | MappingEntry | None = self.node(path)
         for end in range(len(path) - 1, 0, -1):
             if node is not None:
                 break

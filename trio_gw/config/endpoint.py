@@ -12,7 +12,7 @@ from typing import Literal
 
 from trio_gw.config.api import Endpoint
 from trio_gw.config.convert import MAX_TEXT
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 _SCHEMES: dict[str, Literal["ws", "wss"]] = {
     "ws": "ws",

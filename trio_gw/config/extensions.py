@@ -28,7 +28,7 @@ _KEYS = {
 }
 
 
-class Root(msgspec.Struct, frozen=True, rename=_KEYS):
+class RootExtensions(msgspec.Struct, frozen=True, rename=_KEYS):
     """What the root of a definition says.
 
     `pass_path` tells that topics without `x-uri-mapping` hand their path on to the backend;

@@ -8,33 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from trio_gw.config.faults import printable
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
     from trio_gw.config.document import Document
+    from trio_gw.config.faults import WrongError
     from trio_gw.config.nodes import Path
 
 # Of errors, and of warnings. Nobody fixes more in one go; a hostile file could have thousands.
 MAX_FINDINGS = 100
-
-
-def printable(text: str) -> str:
-    """Make a message fit for one line of a log, whatever it quotes from a file."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-class WrongError(Exception):
-    """A value that cannot be used: what is wrong with it, and how to fix it.
-
-    Raised by code that knows the value but not its place; whoever knows the place catches it.
-    """
-
-    def __init__(self, what: str, hint: str) -> None:
-        self.what = what
-        self.hint = hint
-        super().__init__(what)
 
 
 class Findings:

@@ -24,7 +24,7 @@ _NOT_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[-/.]|[/
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Git(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A repository whose projects are served; off without `url`. Its repr hides the token.
 
     `branch` empty is the remote's default one; `path` is the folder of the projects in it.

@@ -24,7 +24,7 @@ LARGEST_MESSAGE = 64 << 20  # where a message is held whole, and more than once
 LARGEST_RELAYED = 1 << 40
 
 
-class Declared(Protocol):
+class InspectionKeys(Protocol):
     """What one place says, each None where it says nothing."""
 
     @property
@@ -34,7 +34,9 @@ class Declared(Protocol):
     def max_message(self) -> int | None: ...
 
 
-class Root(msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message": MAX_MESSAGE}):
+class InspectionRoot(
+    msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message": MAX_MESSAGE}
+):
     """What the definition says for all its topics."""
 
     inspect: bool | None = None
@@ -42,7 +44,7 @@ class Root(msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message
 
 
 def read(
-    places: Sequence[tuple[Declared, Path]], findings: Findings
+    places: Sequence[tuple[InspectionKeys, Path]], findings: Findings
 ) -> tuple[Inspection | None, int | None]:
     """Read the nearest of these places, nearest first; `places` come with their paths.
 

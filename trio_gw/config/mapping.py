@@ -10,7 +10,7 @@ import urllib.parse
 from collections import Counter
 
 from trio_gw.config.api import UriMapping
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 PLACEHOLDER = re.compile(r"\{uri\.var\.([^{}]*)\}")
 

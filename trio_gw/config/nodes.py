@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from trio_gw.config.findings import printable
+from trio_gw.config.faults import printable
 from trio_gw.errors import Problem, UnusableError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Scalar(msgspec.Struct, frozen=True):
         return plain_scalar(self.line, self.column, self.text[: found.start()].rstrip())
 
 
-class Entry(msgspec.Struct, frozen=True):
+class MappingEntry(msgspec.Struct, frozen=True):
     """A mapping's value, with the place of its key."""
 
     line: int
@@ -80,12 +80,12 @@ class Mapping(msgspec.Struct, frozen=True):
 
     line: int
     column: int
-    entries: dict[str, Entry]
+    entries: dict[str, MappingEntry]
     folded: dict[str, str]  # each key's first spelling, by the key without case
     size: int = 1
     height: int = 1
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> MappingEntry | None:
         """Look a key up as written, else regardless of case (spec: project-format §2.1)."""
         return self.entries.get(name) or self.entries.get(self.folded.get(name.casefold(), ""))
 
@@ -127,7 +127,7 @@ def plain_value(node: Node) -> Plain:
     return {key: plain_value(entry.node) for key, entry in node.entries.items()}
 
 
-class _Open:
+class _OpenNode:
     """A collection that is still being filled."""
 
     def __init__(self, line: int, column: int, anchor: str | None, *, mapping: bool) -> None:
@@ -135,7 +135,7 @@ class _Open:
         self.column = column
         self.anchor = anchor
         self.mapping = mapping
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, MappingEntry] = {}
         self.items: list[Node] = []
         self.key: Scalar | None = None
         self.merge: tuple[Scalar, Node] | None = None
@@ -157,7 +157,7 @@ class Builder:
         self._left_out = 0  # how many collections are open within what is left out
         self._holder = Mapping(0, 0, {}, {})  # stands for it
         self._file = file
-        self._stack: list[_Open] = []
+        self._stack: list[_OpenNode] = []
         self._anchors: dict[str, Node | None] = {}
         self._count = 0
 
@@ -198,7 +198,7 @@ class Builder:
             self.refuse_depth(line, column)
         if anchor is not None:
             self._anchors[anchor] = None  # Known, but not to be used before it is closed.
-        self._stack.append(_Open(line, column, anchor, mapping=mapping))
+        self._stack.append(_OpenNode(line, column, anchor, mapping=mapping))
 
     def close(self) -> None:
         """End the innermost mapping or list."""
@@ -277,10 +277,10 @@ class Builder:
             if key.plain and key.text == "<<":
                 parent.merge = (key, node)
             else:
-                parent.entries[key.text] = Entry(key.line, key.column, node)
+                parent.entries[key.text] = MappingEntry(key.line, key.column, node)
 
-    def _fresh_key(self, parent: _Open, key: Scalar, line: int, column: int) -> Scalar:
-        first: Entry | Scalar | None = parent.entries.get(key.text)
+    def _fresh_key(self, parent: _OpenNode, key: Scalar, line: int, column: int) -> Scalar:
+        first: MappingEntry | Scalar | None = parent.entries.get(key.text)
         if first is None and parent.merge and key.plain and key.text == "<<":
             first = parent.merge[0]
         if first is not None:
@@ -292,7 +292,7 @@ class Builder:
             )
         return Scalar(line, column, key.text, key.value, key.plain)
 
-    def _merge(self, done: _Open) -> None:
+    def _merge(self, done: _OpenNode) -> None:
         """Apply `<<`: keys written out win, then the earlier mapping of the list."""
         if done.merge is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How log lines look, from which level on, and in which shape connections are listed.
 
     `format` is `auto` (text on a terminal, JSON otherwise), `text` or `json`. `access` is `own`,
@@ -17,7 +17,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access: str = "own"
 
 
-class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether things are counted, where they are shown, and how many series a metric may have.
 
     `listen` is `host:port` of a plain listener for `/metrics` alone; empty turns it off.
@@ -28,7 +28,7 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     series: int = 1000
 
 
-class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events about connections and traffic, and where they go. Its repr hides the token.
 
     `detail` is `interval` (totals every `interval` seconds) or `frames` (an event for each data
@@ -56,7 +56,7 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [("enabled", self.enabled), ("sinks", self.sinks)]
 
 
-class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Spans of OpenTelemetry; off without `endpoint`, the URL that takes them (OTLP over HTTP).
 
     `console` writes them to standard output. `sample_ratio` is the part of traces that are told,

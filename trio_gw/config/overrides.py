@@ -15,13 +15,13 @@ import msgspec
 
 from trio_gw.config import backends, endpoint
 from trio_gw.config.api import BasicAuth, Endpoint
-from trio_gw.config.findings import WrongError, printable
+from trio_gw.config.faults import WrongError, printable
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trio_gw.config.backends import Side
+    from trio_gw.config.backends import SideBackends
 
 _SHORT = {"production": "prod", "sandbox": "sand"}
 
@@ -46,7 +46,7 @@ class Overrides:
             if name.startswith(prefix)
         }
 
-    def applied(self, kind: str, side: Side) -> Side:
+    def applied(self, kind: str, side: SideBackends) -> SideBackends:
         """Give the side (`kind` is `production` or `sandbox`) as the variables want it.
 
         Any endpoint replaces the whole list, also an empty one. Credentials only count where
@@ -73,7 +73,7 @@ class Overrides:
                 self._note(name, what, "count from 0 without a gap", "warning")
         return found
 
-    def _credentials(self, kind: str, side: Side) -> Side:
+    def _credentials(self, kind: str, side: SideBackends) -> SideBackends:
         names = [f"{_SHORT[kind]}_basic_{part}" for part in ("username", "password")]
         if side.basic is None:
             for name in filter(self._values.__contains__, names):

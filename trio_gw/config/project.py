@@ -25,7 +25,8 @@ from trio_gw.config import (
     topic,
 )
 from trio_gw.config.api import ApiProject, ClientCertificate
-from trio_gw.config.findings import Findings, WrongError, printable
+from trio_gw.config.faults import WrongError, printable
+from trio_gw.config.findings import Findings
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import Problem, UnusableError, has_errors
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
-class Loaded(msgspec.Struct, frozen=True):
+class LoadedProject(msgspec.Struct, frozen=True):
     """The outcome for one project folder or zip.
 
     `project` is None exactly when a problem is an error. `incomplete` tells that the project
@@ -49,7 +50,7 @@ class Loaded(msgspec.Struct, frozen=True):
     incomplete: bool = False
 
 
-class _Held(NamedTuple):
+class _CertificateFolder(NamedTuple):
     """A folder of certificates: its files, the certificates of those that are good, its map."""
 
     names: list[str]
@@ -64,7 +65,7 @@ def wanted(path: str) -> bool:
 
 def load(
     files: Mapping[str, bytes], folder: str, environ: Mapping[str, str] = _NO_ENVIRONMENT
-) -> Loaded:
+) -> LoadedProject:
     """Load a project from its files; `folder` is how messages name it. Never raises.
 
     Paths that are not `wanted` are ignored. `environ` may replace backends and credentials
@@ -73,7 +74,7 @@ def load(
     loading = _Loading(files, folder)
     project = loading.run(environ)
     problems = tuple(sorted(set(loading.problems)))
-    return Loaded(None if has_errors(problems) else project, problems, loading.incomplete)
+    return LoadedProject(None if has_errors(problems) else project, problems, loading.incomplete)
 
 
 class _Loading:
@@ -177,10 +178,10 @@ class _Loading:
     def _sides(
         self,
         api: Findings,
-        declared: apiyaml.Declared,
+        declared: apiyaml.DeclaredApi,
         definition: asyncapi.Definition,
         environ: Mapping[str, str],
-    ) -> dict[str, backends.Side]:
+    ) -> dict[str, backends.SideBackends]:
         """Settle who is called: api.yaml, then the definition, then the environment (§6)."""
         own = overrides.fingerprint(declared.name, declared.version)
         given = overrides.Overrides(environ, own, self._folder)
@@ -198,7 +199,7 @@ class _Loading:
         self.problems += given.problems
         return sides
 
-    def _trusted(self, sides: dict[str, backends.Side]) -> dict[str, Cluster | None]:
+    def _trusted(self, sides: dict[str, backends.SideBackends]) -> dict[str, Cluster | None]:
         """Give the endpoints the certificates that the project holds for them (§8)."""
         held = self._certificates("endpoint", "certificate validation error")
         trust = certificates.trust(held.found, held.map, held.names)
@@ -220,7 +221,7 @@ class _Loading:
         self.problems += held.map.problems if held.map else ()
         return clients
 
-    def _certificates(self, purpose: layout.Purpose, subject: str) -> _Held:
+    def _certificates(self, purpose: layout.Purpose, subject: str) -> _CertificateFolder:
         """Read the folder of certificates for a purpose; `subject` begins its messages."""
         files, maps = layout.CERTIFICATES[purpose]
         names = (*self._names.get(files, ()), *self._names.get(maps, ()))
@@ -228,8 +229,8 @@ class _Loading:
         if others:
             what = f"`{folder}` and `{others[0]}` are the same kind of folder"
             self._note(what, "remove one of the two")
-            return _Held([], {}, None)
-        held = _Held([], {}, self._read(maps, below=f"{folder}/"))
+            return _CertificateFolder([], {}, None)
+        held = _CertificateFolder([], {}, self._read(maps, below=f"{folder}/"))
         for path in self._names.get(files, ()):
             if not path.startswith(f"{folder}/"):
                 continue
@@ -245,9 +246,9 @@ class _Loading:
 
 def _check_endpoints(
     api: Findings,
-    declared: apiyaml.Declared,
+    declared: apiyaml.DeclaredApi,
     source: Findings,
-    sides: Mapping[str, backends.Side],
+    sides: Mapping[str, backends.SideBackends],
 ) -> None:
     """Insist on a backend from anywhere; the reference insists on api.yaml alone."""
     path = backends.CONFIG

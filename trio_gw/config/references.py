@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from trio_gw.config.findings import WrongError
-from trio_gw.config.nodes import MAX_NODES, Entry, Mapping, Node, Scalar, Sequence
+from trio_gw.config.faults import WrongError
+from trio_gw.config.nodes import MAX_NODES, Mapping, MappingEntry, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
     from trio_gw.config.findings import Findings
@@ -29,14 +29,14 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _PROSE = frozenset({"$ref", "description", "summary"})
 
 
-class Place(NamedTuple):
+class RefPlaces(NamedTuple):
     """Where to look: whether a `$ref` may stand here, and the places below by key.
 
     Keys are in lower case; `*` stands for every other key, and for the items of a list.
     """
 
     may_refer: bool
-    below: dict[str, Place]
+    below: dict[str, RefPlaces]
 
 
 def pointer(reference: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def pointer(reference: str) -> tuple[str, ...]:
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
 
 
-def follow(findings: Findings, places: Place, *, strict: bool) -> None:
+def follow(findings: Findings, places: RefPlaces, *, strict: bool) -> None:
     """Replace the document of `findings` by one whose references at these places are followed.
 
     What cannot be followed is left out, with an error when `strict` (AsyncAPI 3), else with a
@@ -86,7 +86,7 @@ def look(root: Mapping, node: Node) -> Node | None:
 def find(root: Mapping, reference: str) -> Node | None:
     """Give the node at the end of a reference within the document; None if there is none."""
     try:
-        return _Resolver(root).target(reference)
+        return _PointerResolver(root).target(reference)
     except WrongError:
         return None
 
@@ -97,10 +97,10 @@ class _Follower:
     def __init__(self, findings: Findings, *, strict: bool) -> None:
         self._findings = findings
         self._strict = strict
-        self._resolver = _Resolver(findings.document.root)
+        self._resolver = _PointerResolver(findings.document.root)
         self._room = MAX_NODES
 
-    def rebuild(self, node: Node, place: Place, path: Path) -> Node | None:
+    def rebuild(self, node: Node, place: RefPlaces, path: Path) -> Node | None:
         """Give the node with all references at and below it followed; None to leave it out."""
         if place.may_refer and isinstance(node, Mapping) and "$ref" in node.entries:
             found = self._follow(node, path)
@@ -111,12 +111,12 @@ class _Follower:
             return node
         anything = place.below.get("*")
         if isinstance(node, Mapping):
-            entries: dict[str, Entry] = {}
+            entries: dict[str, MappingEntry] = {}
             for key, entry in node.entries.items():
                 below = place.below.get(key.casefold(), anything)
                 child = self.rebuild(entry.node, below, (*path, key)) if below else entry.node
                 if child is not None:
-                    entries[key] = Entry(entry.line, entry.column, child)
+                    entries[key] = MappingEntry(entry.line, entry.column, child)
             folded = {fold: key for fold, key in node.folded.items() if key in entries}
             return msgspec.structs.replace(node, entries=entries, folded=folded)
         if isinstance(node, Sequence) and anything is not None:
@@ -150,7 +150,7 @@ class _Follower:
         note(path, error.what, error.hint)
 
 
-class _Resolver:
+class _PointerResolver:
     """Finds what references point to; each text is worked out once, so that no document can
     make this more than linear.
     """

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trio_gw.config.rules.faults import dotted
+from trio_gw.config.faults import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
     from trio_gw.config.settings import Settings
 
 _ABSENT = object()

@@ -58,7 +58,7 @@ class _Components(msgspec.Struct, frozen=True, rename="camel"):
     security_schemes: dict[str, _Type | None] | None = None
 
 
-class _Root(msgspec.Struct, frozen=True):
+class _SchemesRoot(msgspec.Struct, frozen=True):
     components: _Components = _Components()
 
 
@@ -101,7 +101,7 @@ NOTHING = Asked()
 
 def schemes(findings: Findings, version: tuple[int, int], servers: Iterable[Path]) -> Schemes:
     """Read `components.securitySchemes`; `servers` are those that are backends."""
-    found = convert(_Root, findings).components.security_schemes or {}
+    found = convert(_SchemesRoot, findings).components.security_schemes or {}
     by_name = {name: scheme for name, scheme in found.items() if scheme is not None}
     oauth2 = any(scheme.type == "oauth2" for scheme in by_name.values())
     if version[0] == 3 and not oauth2:

@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from trio_gw.config import channel_name, extensions, mapping
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PLAIN = re.compile(r"/[A-Za-z0-9~/_.{}*$!@;()=+-]*|wss?://[A-Za-z0-9~/_.:-]*[A-Za-z0-9~/_.-]")

@@ -14,7 +14,7 @@ import msgspec
 
 from trio_gw.config import endpoint, extensions
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 from trio_gw.config.nodes import Mapping
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class _Variable(msgspec.Struct, frozen=True):
     default: str | None = None
 
 
-class _Server(msgspec.Struct, frozen=True):
+class _ServerObject(msgspec.Struct, frozen=True):
     """A server of AsyncAPI 2 (`url`) or of AsyncAPI 3 (`host`, `pathname`, `protocol`)."""
 
     url: str = ""
@@ -43,14 +43,14 @@ class _Server(msgspec.Struct, frozen=True):
     variables: dict[str, _Variable | None] | None = None
 
 
-class _Sides(msgspec.Struct, frozen=True):
+class _ServerNames(msgspec.Struct, frozen=True):
     # Read for its refusals only: a list, or one name in two spellings.
     production: Any = None
     sandbox: Any = None
 
 
-class _Root(msgspec.Struct, frozen=True):
-    servers: _Sides = _Sides()
+class _ServersRoot(msgspec.Struct, frozen=True):
+    servers: _ServerNames = _ServerNames()
 
 
 def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]:
@@ -60,7 +60,7 @@ def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]
     place of a backend that `api.yaml` declares, and that the reference system would call.
     `named` is the one that the document itself names, and then no other counts.
     """
-    convert(_Root, findings)
+    convert(_ServersRoot, findings)
     node = findings.document.node(("servers",))
     names = list(node.entries) if isinstance(node, Mapping) else []
     if named:
@@ -104,7 +104,7 @@ def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
 
 def speaks(path: Path, findings: Findings) -> bool:
     """Tell whether the server at a path is one that WebSockets can be opened to."""
-    server = convert(_Server, findings, path)
+    server = convert(_ServerObject, findings, path)
     return bool(speech(_text(server.protocol), server.url or server.host))
 
 
@@ -114,7 +114,7 @@ def read(path: Path, findings: Findings, *, major: int, whole: bool = False) -> 
     With `whole` all of it counts: a `protocol` beside a URL without a scheme, and a scheme or a
     path in a `host`. Without, it is read as the reference system does.
     """
-    server = convert(_Server, findings, path)
+    server = convert(_ServerObject, findings, path)
     if findings.document.node(path) is None or findings.spoilt(path):
         return None
     name = str(path[-1])[:80]
@@ -135,7 +135,7 @@ def _text(protocol: object) -> str:
 
 
 def _joined(
-    server: _Server, name: str, path: Path, findings: Findings, *, whole: bool
+    server: _ServerObject, name: str, path: Path, findings: Findings, *, whole: bool
 ) -> str | None:
     """Put the URL of an AsyncAPI 3 server together."""
     protocol = _text(server.protocol)
@@ -166,7 +166,7 @@ def _joined(
 
 
 def _parse(
-    text: str, name: str, path: Path, server: _Server, findings: Findings
+    text: str, name: str, path: Path, server: _ServerObject, findings: Findings
 ) -> Endpoint | None:
     variables = server.variables or {}
     defaults = {key: each.default for key, each in variables.items() if each is not None}

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.conditions import Deny  # noqa: TC001 - needed to read the tables
-from trio_gw.config.cors import Cors
-from trio_gw.config.git import Git
-from trio_gw.config.observing import Analytics, Log, Metrics, Tracing
-from trio_gw.config.tiers import Limits, TierTable
+from trio_gw.config.cors import CorsSettings
+from trio_gw.config.git import GitSettings
+from trio_gw.config.observing import (
+    AnalyticsSettings,
+    LogSettings,
+    MetricsSettings,
+    TracingSettings,
+)
+from trio_gw.config.tiers import LimitSettings, TierTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -263,19 +268,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     testkey: TestKey = TestKey()
     backend_jwt: BackendJwt = BackendJwt()
     admin: Admin = Admin()
-    git: Git = Git()
+    git: GitSettings = GitSettings()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()
     retry: Retry = Retry()
     dns: Dns = Dns()
-    cors: Cors = Cors()
+    cors: CorsSettings = CorsSettings()
     tiers: dict[str, TierTable] = {}
-    limits: Limits = Limits()
+    limits: LimitSettings = LimitSettings()
     deny: tuple[Deny, ...] = ()
-    log: Log = Log()
-    metrics: Metrics = Metrics()
-    analytics: Analytics = Analytics()
-    tracing: Tracing = Tracing()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path of the settings against the folder of their file."""

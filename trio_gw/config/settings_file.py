@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import msgspec
 
 from trio_gw.config import regular
-from trio_gw.config.rules.faults import KeyPath, dotted
+from trio_gw.config.faults import KeyPath, dotted
 from trio_gw.config.settings import MGW, Settings
 from trio_gw.config.settings_rules import check
 from trio_gw.config.settings_schema import (

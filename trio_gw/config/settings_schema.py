@@ -15,7 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from msgspec.structs import FieldInfo
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
 
 DROPPED = object()
 """Stands for a value that could not be read; its problem has been reported."""

@@ -42,7 +42,7 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: str = "each"
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Caps on connections, and the size of a message where an API names none; 0 is no limit.
 
     `pending` and `pending_per_address` are for connections that have sent no request yet;

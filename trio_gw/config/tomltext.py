@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

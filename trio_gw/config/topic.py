@@ -13,7 +13,7 @@ import msgspec
 from trio_gw.config import channel_name, extensions, inspection, mapping, references, requirements
 from trio_gw.config.api import Topic, UriMapping
 from trio_gw.config.convert import convert
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 from trio_gw.config.nodes import Mapping, Sequence
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class Rules(NamedTuple):
 
     schemes: requirements.Schemes
     server: requirements.Asked
-    inspection: inspection.Root
-    root: extensions.Root
+    inspection: inspection.InspectionRoot
+    root: extensions.RootExtensions
     server_name: str = ""
 
 
@@ -154,7 +154,7 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
 
 
 def _pass_path(
-    declared: tuple[_Extensions, _Extensions | _Switches, extensions.Root],
+    declared: tuple[_Extensions, _Extensions | _Switches, extensions.RootExtensions],
     target: UriMapping | None,
     places: tuple[Path, ...],
     findings: Findings,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from trio_gw.config.rules.faults import dotted
+from trio_gw.config.faults import dotted
 from trio_gw.config.settings_schema import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

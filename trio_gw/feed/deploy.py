@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.config.project import Loaded
+    from trio_gw.config.project import LoadedProject
     from trio_gw.feed.catalog import Catalog
     from trio_gw.feed.deployed import Deployed
     from trio_gw.feed.index import Index
@@ -101,7 +101,7 @@ class Deployer:
             return Outcome("broken", (_failed(label, error),))
 
     async def _deploy(self, upload: BinaryIO, label: str, *, override: bool) -> Outcome:
-        def opened() -> tuple[Mapping[str, bytes], Loaded]:
+        def opened() -> tuple[Mapping[str, bytes], LoadedProject]:
             files = archive.unpack(upload, label)
             return files, load(files, label, os.environ)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from trio_gw.config.git import Git as Table
+    from trio_gw.config.git import GitSettings as Table
 
 SAID = 64 << 10  # octets of what git says on standard error that are kept
 HEADERS = 8 << 20  # octets beyond `max_size` that a file may have for what is not contents

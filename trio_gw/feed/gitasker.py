@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from trio_gw.config.git import Git as Table
+    from trio_gw.config.git import GitSettings as Table
     from trio_gw.config.settings import Settings
     from trio_gw.feed.gitsource import GitSource
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.config.git import Git as Table
+    from trio_gw.config.git import GitSettings as Table
     from trio_gw.feed.gitstate import Mark
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from trio_gw.config.git import Git as Table
+    from trio_gw.config.git import GitSettings as Table
     from trio_gw.feed.ledger import Snapshot
 
 STATE = "state.json"

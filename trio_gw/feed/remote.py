@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from trio_gw.config.git import Git as Table
+    from trio_gw.config.git import GitSettings as Table
     from trio_gw.feed.git import Git
 
 REFS_BYTES = 1 << 20

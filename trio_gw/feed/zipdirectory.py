@@ -13,7 +13,7 @@ import struct
 import zipfile
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from trio_gw.config.findings import printable
+from trio_gw.config.faults import printable
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import Problem, UnusableError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from trio_gw.config import certificates
-from trio_gw.config.findings import WrongError
+from trio_gw.config.faults import WrongError
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard.certificates import expiry, read
 

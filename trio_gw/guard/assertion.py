@@ -20,7 +20,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
-from trio_gw.guard.signing import algorithm_of, thumbprint
+from trio_gw.guard.certificates import algorithms_for
 
 if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
@@ -128,3 +128,16 @@ def _key_id(pair: KeyPair) -> str:
     """Name the key by the SHA-256 of its certificate (RFC 7515 §4.1.8)."""
     der = pair.certificate.public_bytes(serialization.Encoding.DER)
     return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+
+
+def algorithm_of(pair: KeyPair) -> str:
+    """Choose how to sign: of the six ways an RSA key has, the one the reference system uses."""
+    able = algorithms_for(pair.private_key.public_key())
+    return "RS256" if "RS256" in able else min(able)
+
+
+def thumbprint(pair: KeyPair) -> str:
+    """Make `x5t` as the reference system does: base64url of the *hex* SHA-1, with padding."""
+    der = pair.certificate.public_bytes(serialization.Encoding.DER)
+    hexadecimal = hashlib.sha1(der, usedforsecurity=False).hexdigest()
+    return base64.urlsafe_b64encode(hexadecimal.encode()).decode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from trio_gw.guard.hosts import host
+from trio_gw.config.addresses import host_of
 
 FREE = 5  # failures before anyone has to wait
 LONGEST = 300.0  # seconds to wait at most
@@ -34,7 +34,7 @@ class Attempts:
         An attempt that may be made counts as a failure until it has ended, so that many at once
         get nobody around the wait. Every one that may be made has to be ended with `end`.
         """
-        key = host(address)
+        key = host_of(address)
         failures, until, last = self._failed.get(key, (0, 0.0, 0.0))
         if failures and now - last >= FORGOTTEN:
             del self._failed[key]
@@ -53,7 +53,7 @@ class Attempts:
         A success changes nothing: the failures stay counted, or a user of the gateway could
         guess at another's password without end by logging in in between.
         """
-        key = host(address)
+        key = host_of(address)
         failures, until, _ = self._failed.pop(key, (0, 0.0, 0.0))
         failures += 1
         if failures >= FREE:
@@ -64,7 +64,7 @@ class Attempts:
 
     def end(self, address: str) -> None:
         """Note that an attempt is over, whatever came of it."""
-        key = host(address)
+        key = host_of(address)
         self._under_way[key] -= 1
         if not self._under_way[key]:
             del self._under_way[key]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#]+)(?::[0-9]{1,5})?")
 
 
-class Names:
+class AuthorityNames:
     """The names; `further` gives those that may change, such as a certificate's.
 
     `*.` at the beginning of one stands for one label. With `local` every name of one label is

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PLACES = 1 << 16
 
 
-class Cap(NamedTuple):
+class ConnectionCap(NamedTuple):
     """At most `most` connections with this key; `name` says of what, for people."""
 
     name: str
@@ -29,7 +29,7 @@ class Cap(NamedTuple):
 class FullError(Exception):
     """There are as many connections as there may be."""
 
-    def __init__(self, cap: Cap) -> None:
+    def __init__(self, cap: ConnectionCap) -> None:
         self.cap = cap
         super().__init__(f"{cap.most} connections per {cap.name}")
 
@@ -42,7 +42,7 @@ class Caps:
         self._counters = counters
         self._own = self._counters.column(index)
 
-    def take(self, caps: Sequence[Cap]) -> tuple[int, ...]:
+    def take(self, caps: Sequence[ConnectionCap]) -> tuple[int, ...]:
         """Count a connection; returns what to `leave` in the end. Raises `FullError`."""
         places = tuple(map(_place, caps))
         for cap, place in zip(caps, places, strict=True):
@@ -52,7 +52,9 @@ class Caps:
             self._own[place] += 1
         return places
 
-    def add(self, caps: Sequence[Cap]) -> tuple[tuple[int, ...], tuple[Cap, ...]]:
+    def add(
+        self, caps: Sequence[ConnectionCap]
+    ) -> tuple[tuple[int, ...], tuple[ConnectionCap, ...]]:
         """Count a connection in any case; returns what to `leave`, and the caps it exceeds."""
         places = tuple(map(_place, caps))
         for place in places:
@@ -69,6 +71,6 @@ class Caps:
             self._own[place] -= 1
 
 
-def _place(cap: Cap) -> int:
+def _place(cap: ConnectionCap) -> int:
     text = f"{cap.name}\0{cap.key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % PLACES

@@ -10,11 +10,11 @@ for odd and even windows, because a burst depends on the use in the previous win
 
 Counting is exact with several processes, too; `limiter` does it. Far from the limit, a process
 counts first and looks afterwards: when two do this at the same time, the later one sees both
-counts. Near the limit, one process at a time looks and counts, under a lock. The others do not wait
-for a process that is stopped while it holds the lock (`shared_memory.ProcessLock`); they count without it. More
-than the limit never passes. But when messages meet at the limit at the same time, each process may
-see the counts of the others, and all may be refused although there was room for some: one message
-too few for each process.
+counts. Near the limit, one process at a time looks and counts, under a lock. The others do not
+wait for a process that is stopped while it holds the lock (`shared_memory.ProcessLock`); they count
+without it. More than the limit never passes. But when messages meet at the limit at the same time,
+each process may see the counts of the others, and all may be refused although there was room for
+some: one message too few for each process.
 
 Where a C compiler is available, this file is compiled; `counter.pxd` declares the types.
 """

@@ -38,7 +38,7 @@ _JOSE_HEADER = "ey"  # base64url of what a JSON object with a member begins with
 _SHORTEST_HEADER = 16  # octets of a JOSE header in base64url: `{"alg":"x"}` has 15
 
 
-class Places(NamedTuple):
+class CredentialPlaces(NamedTuple):
     """The places of one topic's credentials; header names are in lower case.
 
     `api_keys` are headers and query parameters that may hold an API key.
@@ -64,7 +64,7 @@ class Presented(msgspec.Struct, frozen=True):
     api_key: tuple[bytes, ...] = ()
 
 
-class Rest(NamedTuple):
+class RemainingRequest(NamedTuple):
     """What is left of the query and the offered subprotocols.
 
     `marker` is the subprotocol that marked a token, as the client wrote it; empty without a token
@@ -76,15 +76,15 @@ class Rest(NamedTuple):
     marker: str
 
 
-NOTHING_LEFT = Rest("", (), "")
+NOTHING_LEFT = RemainingRequest("", (), "")
 
 
 def take(
-    places: Places,
+    places: CredentialPlaces,
     values: Callable[[bytes], Sequence[bytes]],
     query: str,
     protocols: Sequence[str],
-) -> tuple[Presented, Rest]:
+) -> tuple[Presented, RemainingRequest]:
     """Take the credentials out of a request; raises Refusal (400) if one is there twice.
 
     `values` gives the values of a header. Two headers of one name are left to the scheme, which
@@ -111,7 +111,7 @@ def take(
     keys = [*more, *keys]
     if len(keys) > 1:
         raise refusals.ambiguous("The request holds more than one API key")
-    left = Rest(query, rest, offered.marker if offered is not None else "")
+    left = RemainingRequest(query, rest, offered.marker if offered is not None else "")
     return Presented(bearer, internal, tuple(keys)), left
 
 

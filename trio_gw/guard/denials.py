@@ -67,7 +67,7 @@ NOTHING = Denials()
 
 
 def declared(denies: Iterable[Deny]) -> Denials:
-    """Make a set of the conditions of the settings, in which `rules.deny` has found no fault."""
+    """Make a set of the conditions of the settings, in which `rules.limits` has found no fault."""
     return Denials(
         condition(kind, getattr(deny, kind), invert=deny.invert, reason=deny.reason)
         for deny in denies

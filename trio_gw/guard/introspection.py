@@ -48,7 +48,7 @@ class _Remembered(NamedTuple):
     until: float
 
 
-class _Endpoint:
+class _IntrospectionServer:
     """One issuer that can be asked."""
 
     def __init__(self, issuer: Issuer) -> None:
@@ -62,7 +62,9 @@ class Introspection:
     """Asks issuers about opaque tokens, and remembers what they said. `tls` as in `KeyRing`."""
 
     def __init__(self, issuers: Iterable[Issuer], *, tls: ssl.SSLContext | None = None) -> None:
-        self._endpoints = [_Endpoint(issuer) for issuer in issuers if issuer.introspection_url]
+        self._endpoints = [
+            _IntrospectionServer(issuer) for issuer in issuers if issuer.introspection_url
+        ]
         self._tls = tls
         self._client: fetch.Client | None = None
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
@@ -131,7 +133,7 @@ class Introspection:
             raise refusals.unable(f"issuer {silent} does not answer")
         return _Remembered(None, trio.current_time() + BAD_SECONDS)
 
-    async def _exchange(self, endpoint: _Endpoint, token: bytes) -> dict[str, Any]:
+    async def _exchange(self, endpoint: _IntrospectionServer, token: bytes) -> dict[str, Any]:
         issuer = endpoint.issuer
         assert self._client is not None
         form = {"token": token.decode("ascii"), "token_type_hint": "access_token"}
@@ -154,7 +156,7 @@ class Introspection:
         return answer
 
 
-def _failed(endpoint: _Endpoint, why: str) -> None:
+def _failed(endpoint: _IntrospectionServer, why: str) -> None:
     endpoint.rests_until = trio.current_time() + REST_SECONDS
     level = logging.DEBUG if endpoint.failing else logging.WARNING
     endpoint.failing = True

@@ -54,7 +54,7 @@ class NoKeyError(Exception):
     """The issuer is trusted, but no key of this id is known (yet)."""
 
 
-class _Trust:
+class _IssuerKeys:
     """One issuer and its keys; the fetch state is used only if it has a URL."""
 
     def __init__(self, issuer: Issuer) -> None:
@@ -91,7 +91,7 @@ class KeyRing:
         self.generation = 0
         self._tls = tls
         self._base = base
-        self._trusts = {issuer.issuer: _Trust(issuer) for issuer in issuers}
+        self._trusts = {issuer.issuer: _IssuerKeys(issuer) for issuer in issuers}
         problems: list[Problem] = []
         for trust in self._trusts.values():
             try:
@@ -115,7 +115,7 @@ class KeyRing:
         """Name the issuers' files; they are loaded again when they change."""
         return [self._item(trust) for trust in self._trusts.values() if trust.file]
 
-    def _item(self, trust: _Trust) -> Reloaded[_Loaded]:
+    def _item(self, trust: _IssuerKeys) -> Reloaded[_Loaded]:
         path = self._base / trust.file
 
         def load() -> _Loaded:
@@ -201,7 +201,7 @@ class KeyRing:
                 fresh = partial(self._keep_fresh, client, trust)
                 nursery.start_soon((background or BackgroundTasks()).keep, TaskName.KEYS, fresh)
 
-    async def _keep_fresh(self, client: fetch.Client, trust: _Trust) -> None:
+    async def _keep_fresh(self, client: fetch.Client, trust: _IssuerKeys) -> None:
         failures = 0
         while True:
             trust.asked, trust.busy = trio.Event(), True
@@ -233,14 +233,14 @@ class KeyRing:
             with trio.move_on_after(delay):
                 await trust.asked.wait()
 
-    def _replace(self, trust: _Trust, keys: tuple[Key, ...]) -> None:
+    def _replace(self, trust: _IssuerKeys, keys: tuple[Key, ...]) -> None:
         if keys != trust.keys:
             trust.keys = keys
             self.generation += 1
             logger.info("issuer %s: %d keys", trust.issuer.title, len(keys))
 
 
-def _load(trust: _Trust, base: Path) -> _Loaded:
+def _load(trust: _IssuerKeys, base: Path) -> _Loaded:
     """Read the issuer's keys from its file, and its certificate if it has one.
 
     Raises UnusableError.

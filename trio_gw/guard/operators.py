@@ -14,7 +14,7 @@ import jwt
 import jwt.types
 
 from trio_gw.guard.accounts import Accounts
-from trio_gw.guard.signing import algorithm_of
+from trio_gw.guard.assertion import algorithm_of
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Admin

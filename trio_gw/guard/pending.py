@@ -1,7 +1,7 @@
 """Connections that have not said yet what they want: how many there may be, and who makes room.
 
 A client that connects and says nothing costs a descriptor and memory until its time is over. So
-there are caps on such connections, in all and of one host (`guard.hosts`). A new one is never
+there are caps on such connections, in all and of one host (`config.addresses`). A new one is never
 refused: beyond a cap, and when the process runs short of descriptors or memory (`evict`), the
 oldest one of the host that has most of them is ended. A flood from one host displaces itself.
 
@@ -16,8 +16,8 @@ import time
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
-from trio_gw.guard.caps import Cap
-from trio_gw.guard.hosts import host
+from trio_gw.config.addresses import host_of
+from trio_gw.guard.caps import ConnectionCap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -29,7 +29,7 @@ log = logging.getLogger("trio_gw.limits")
 TELL = 10.0  # seconds between two lines of the log
 
 
-class Entry:
+class PendingEntry:
     """One connection that waits; `end` is called at most once, and must not block or raise."""
 
     __slots__ = ("address", "end", "host", "over", "places")
@@ -63,7 +63,7 @@ class Pending:
         self._clock = clock
         self._count = 0
         self._serial = 0
-        self._hosts: dict[Hashable, OrderedDict[Entry, None]] = {}  # oldest connection first
+        self._hosts: dict[Hashable, OrderedDict[PendingEntry, None]] = {}  # oldest connection first
         # The hosts by how many connections they have; who has had so many for longest is first.
         self._crowds: dict[int, OrderedDict[Hashable, None]] = {}
         self._largest = 0
@@ -75,16 +75,16 @@ class Pending:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, address: str, end: Callable[[], None]) -> Entry:
+    def enter(self, address: str, end: Callable[[], None]) -> PendingEntry:
         """Count a connection from this address; beyond a cap another one, or this one, is ended."""
-        where: Hashable = host(address) if ":" in address else address
-        caps = [Cap("pending", "", self._most)] if self._most else []
+        where: Hashable = host_of(address) if ":" in address else address
+        caps = [ConnectionCap("pending", "", self._most)] if self._most else []
         if self._exempt(address):
             self._serial += 1
             where = self._serial
         elif self._per_host:
-            caps.append(Cap("pending address", str(where), self._per_host))
-        entry = Entry(address, where, end)
+            caps.append(ConnectionCap("pending address", str(where), self._per_host))
+        entry = PendingEntry(address, where, end)
         entry.places, beyond = self._caps.add(caps)
         crowd = self._hosts.setdefault(where, OrderedDict())
         crowd[entry] = None
@@ -99,14 +99,14 @@ class Pending:
                 self.evict("all")
         return entry
 
-    def leave(self, entry: Entry) -> None:
+    def leave(self, entry: PendingEntry) -> None:
         """Count a connection no longer; for who entered it, whether it has been ended or not."""
         if entry.over:
             self._leaving -= 1
         else:
             self._forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: PendingEntry) -> None:
         entry.over = True
         self._caps.leave(entry.places)
         crowd = self._hosts[entry.host]
@@ -131,7 +131,7 @@ class Pending:
                 return False
         return True
 
-    def _end(self, entry: Entry, reason: str) -> None:
+    def _end(self, entry: PendingEntry, reason: str) -> None:
         self._forget(entry)
         self._leaving += 1
         self.evicted[reason] += 1

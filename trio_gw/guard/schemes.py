@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.revocations import Revocations
 
 
-class Demand(NamedTuple):
+class AccessPolicy(NamedTuple):
     """What one topic asks of its callers, and which API it belongs to."""
 
     topic: str
@@ -36,7 +36,7 @@ class Demand(NamedTuple):
     api_key: bool = False
 
 
-class Visit(msgspec.Struct, frozen=True):
+class Handshake(msgspec.Struct, frozen=True):
     """One handshake: when (epoch seconds), where it comes from, and what it presents."""
 
     now: float
@@ -45,7 +45,7 @@ class Visit(msgspec.Struct, frozen=True):
     referers: tuple[bytes, ...] = ()
 
 
-class Guard(NamedTuple):
+class Verifiers(NamedTuple):
     """Who can tell what a credential is worth.
 
     `internal_key` and `api_key` are the issuers whose keys sign those, empty when they are off.
@@ -58,7 +58,7 @@ class Guard(NamedTuple):
     api_key: str = ""
 
 
-async def authenticate(guard: Guard, demand: Demand, visit: Visit) -> Caller:
+async def authenticate(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller:
     """Return who is calling, or raise the Refusal to answer with (spec: security §6)."""
     if not demand.secured:
         return anonymous(visit.address)
@@ -76,7 +76,7 @@ async def authenticate(guard: Guard, demand: Demand, visit: Visit) -> Caller:
     raise first or refusals.no_credential("; ".join(filter(None, reasons)))
 
 
-async def internal_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+async def internal_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller | str:
     """Take a test-console token (spec: security §4)."""
     values = visit.presented.internal_key
     if not guard.internal_key or not values:
@@ -97,7 +97,7 @@ async def internal_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | s
     )
 
 
-async def oauth2(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+async def oauth2(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller | str:
     """Take a bearer token (spec: security §3)."""
     token = _bearer(visit.presented.bearer)
     if isinstance(token, str):
@@ -117,7 +117,7 @@ async def oauth2(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
     return caller
 
 
-async def api_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
+async def api_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller | str:
     """Take an API key, which knows no scopes but may be bound to addresses and pages."""
     values = visit.presented.api_key
     if not guard.api_key or not demand.api_key or not values:
@@ -130,12 +130,12 @@ async def api_key(guard: Guard, demand: Demand, visit: Visit) -> Caller | str:
     return _subscribed(found, demand)
 
 
-def _check_not_revoked(guard: Guard, caller: Caller) -> None:
+def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
     if guard.revocations.covers(caller.token_id, caller.subject, caller.consumer_key):
         raise refusals.revoked()
 
 
-def _subscribed(found: Verified, demand: Demand) -> Caller:
+def _subscribed(found: Verified, demand: AccessPolicy) -> Caller:
     """Find the subscription to this API in the token itself (spec: security §3.5)."""
     if not found.carried.declared:
         # Looked up by consumer key where somebody knows subscriptions; here nobody does.

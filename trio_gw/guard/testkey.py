@@ -18,7 +18,7 @@ import jwt
 
 from trio_gw.errors import Refusal, Side
 from trio_gw.guard.accounts import Accounts, SlowDownError
-from trio_gw.guard.signing import algorithm_of, thumbprint
+from trio_gw.guard.assertion import algorithm_of, thumbprint
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import TestKey

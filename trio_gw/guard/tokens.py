@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jwt
 
-from trio_gw.config.rules.issuers import ALGORITHMS
+from trio_gw.config.rules.tokens import ALGORITHMS
 from trio_gw.guard import refusals
 from trio_gw.guard.caller import Caller, from_claims, text
 from trio_gw.guard.compact import CompactToken, UnacceptableError, UndecodableError, is_date, parse
@@ -33,7 +33,7 @@ CACHE_SIZE = 10_000  # tokens
 _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
 
-class Kind(NamedTuple):
+class TokenKind(NamedTuple):
     """One kind of signed token, and what is different about it.
 
     `token_type` is what the claim of that name must be. A token of one kind is never taken for
@@ -46,9 +46,11 @@ class Kind(NamedTuple):
     unlike: str = "Not a JWT token. Failed to decode the token header"  # told who sends garbage
 
 
-BEARER = Kind("oauth2")
-INTERNAL_KEY = Kind("internal-key", "InternalKey", unlike="Internal key authentication failed.")
-API_KEY = Kind("api-key", "apiKey", lasting=True)
+BEARER = TokenKind("oauth2")
+INTERNAL_KEY = TokenKind(
+    "internal-key", "InternalKey", unlike="Internal key authentication failed."
+)
+API_KEY = TokenKind("api-key", "apiKey", lasting=True)
 _TYPES = frozenset((INTERNAL_KEY.token_type, API_KEY.token_type))
 
 
@@ -76,7 +78,7 @@ class Tokens:
         self._verified: OrderedDict[bytes, Verified] = OrderedDict()
 
     async def verify(
-        self, token: bytes, now: float, kind: Kind = BEARER, signer: str | None = None
+        self, token: bytes, now: float, kind: TokenKind = BEARER, signer: str | None = None
     ) -> Verified:
         """Verify a token, or raise the Refusal to answer with (spec: security §6).
 
@@ -102,7 +104,7 @@ class Tokens:
         return found
 
     async def _verify(
-        self, token: bytes, digest: bytes, now: float, kind: Kind, signer: str | None
+        self, token: bytes, digest: bytes, now: float, kind: TokenKind, signer: str | None
     ) -> Verified:
         """Check everything about a token but its expiry."""
         try:
@@ -138,7 +140,7 @@ class Tokens:
         return Verified(caller, carried(claims) if wants else NOTHING, issuer, generation)
 
 
-def _check_kind(parsed: CompactToken, kind: Kind) -> None:
+def _check_kind(parsed: CompactToken, kind: TokenKind) -> None:
     """Refuse a token of another kind, before anything is asked of its issuer."""
     token_type = text(parsed.claims.get("token_type"))
     if kind.token_type and token_type != kind.token_type:

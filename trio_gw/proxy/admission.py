@@ -15,12 +15,12 @@ from msgspec import structs
 from trio_gw.guard.caller import Caller, check_key_type
 from trio_gw.guard.clients import accept
 from trio_gw.guard.credentials import Presented, take
-from trio_gw.guard.schemes import Visit, authenticate
+from trio_gw.guard.schemes import Handshake, authenticate
 
 if TYPE_CHECKING:
     from trio_gw.errors import Headers
     from trio_gw.guard.clients import ClientPeer
-    from trio_gw.guard.credentials import Rest
+    from trio_gw.guard.credentials import RemainingRequest
     from trio_gw.proxy.services import Services
     from trio_gw.routing.route import Route
     from trio_gw.wire.handshake import Upgrade
@@ -73,7 +73,7 @@ async def admit(
     if policy.secured:
         presented, rest = take(policy.places, head.values, head.query, upgrade.protocols)
         head, upgrade, marker = _without(head, upgrade, rest)
-    visit = Visit(time.time(), address, presented, tuple(head.values(b"referer")))
+    visit = Handshake(time.time(), address, presented, tuple(head.values(b"referer")))
     caller = await authenticate(services.guard, policy.demand, visit)
     kind = check_key_type(
         caller, has_production=api.production is not None, has_sandbox=api.sandbox is not None
@@ -81,7 +81,9 @@ async def admit(
     return Admitted(caller, kind, head, upgrade, policy.drop, marker)
 
 
-def _without(head: RequestHead, upgrade: Upgrade, rest: Rest) -> tuple[RequestHead, Upgrade, str]:
+def _without(
+    head: RequestHead, upgrade: Upgrade, rest: RemainingRequest
+) -> tuple[RequestHead, Upgrade, str]:
     """Remove credentials from query and subprotocols. Headers are removed later, by name."""
     if rest.query != head.query:
         head = head.replace(query=rest.query)

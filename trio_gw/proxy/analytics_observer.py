@@ -33,7 +33,7 @@ from trio_gw.telemetry.sinks import FileSink, HttpSink
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trio_gw.config.observing import Analytics as Settings
+    from trio_gw.config.observing import AnalyticsSettings as Settings
     from trio_gw.guard.counter import WindowCounter
     from trio_gw.proxy.fault_types import FaultType
     from trio_gw.proxy.sessions import Session, Sessions

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from msgspec import structs
 
-from trio_gw.config.cors import Cors as Policy
+from trio_gw.config.cors import CorsSettings as Policy
 from trio_gw.errors import JSON_TYPE
 from trio_gw.guard.crosssite import is_foreign, own_origins
 from trio_gw.proxy.cors_policy import CorsPolicy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trio_gw.config.wildcards import Wildcards
 
 if TYPE_CHECKING:
-    from trio_gw.config.cors import Cors as Settings
+    from trio_gw.config.cors import CorsSettings as Settings
     from trio_gw.errors import Headers
     from trio_gw.wire.head import RequestHead
 

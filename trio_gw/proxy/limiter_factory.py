@@ -12,10 +12,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config import tiers
+from trio_gw.config.addresses import host_of
 from trio_gw.config.conditions import user_name
 from trio_gw.errors import Side
-from trio_gw.guard.caps import PLACES, Cap, Caps, FullError
-from trio_gw.guard.hosts import host
+from trio_gw.guard.caps import PLACES, Caps, ConnectionCap, FullError
 from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.rate_limit import RateLimit
@@ -119,12 +119,14 @@ class LimiterFactory:
         limits, api = self._settings, route.api
         application = caller.application.uuid or caller.application.name
         caps = [
-            Cap("gateway", "", limits.connections),
-            Cap("API", f"{api.base_path}:{api.version}", limits.connections_per_api),
-            Cap("address", host(address), limits.connections_per_address),
+            ConnectionCap("gateway", "", limits.connections),
+            ConnectionCap("API", f"{api.base_path}:{api.version}", limits.connections_per_api),
+            ConnectionCap("address", host_of(address), limits.connections_per_address),
         ]
         if not caller.anonymous:
-            caps.append(Cap("application", application, limits.connections_per_application))
+            caps.append(
+                ConnectionCap("application", application, limits.connections_per_application)
+            )
         try:
             return self.caps.take([cap for cap in caps if cap.most])
         except FullError as full:
@@ -141,7 +143,7 @@ class LimiterFactory:
         yield Level("topic", self._known(topic.tier), f"{base}:{topic.name}")
         subscription = caller.subscription
         if caller.anonymous:
-            yield Level("address", self._known(subscription.tier), f"{base}:{host(address)}")
+            yield Level("address", self._known(subscription.tier), f"{base}:{host_of(address)}")
             return
         if subscription.stop_on_quota:
             name = self._known(subscription.tier)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trio_gw.errors import Refusal, Side, router_refusal
 
 if TYPE_CHECKING:
-    from trio_gw.guard.caps import Cap
+    from trio_gw.guard.caps import ConnectionCap
 
 FULL_RETRY = 5  # seconds; value of Retry-After
 
@@ -60,7 +60,7 @@ def too_many(wait: float) -> Refusal:
     )
 
 
-def full(cap: Cap) -> Refusal:
+def full(cap: ConnectionCap) -> Refusal:
     """Refuse a connection beyond a cap: 429 for a cap of the client, 503 for a global cap."""
     own = cap.name in ("address", "application")
     status, message = (429, "Too Many Requests") if own else (503, "Service Unavailable")

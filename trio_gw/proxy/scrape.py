@@ -17,7 +17,7 @@ from trio_gw.wire.http import RequestReader, response
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from trio_gw.guard.authority import Names
+    from trio_gw.guard.authority import AuthorityNames
     from trio_gw.relay.plain import PlainStream
 
 DEADLINE = 10.0  # seconds for request and answer together
@@ -25,7 +25,9 @@ AT_ONCE = 16  # connections served at one time; for a further one the oldest is 
 
 
 def metrics_handler(
-    exposition: Callable[[], Awaitable[bytes]], content_type: str, names: Names | None = None
+    exposition: Callable[[], Awaitable[bytes]],
+    content_type: str,
+    names: AuthorityNames | None = None,
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
     """Make the handler of that listener; `names` are those it answers to, None: any."""
     kind = (

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.assertion import Assertions
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.pending import Pending
-    from trio_gw.guard.schemes import Guard
+    from trio_gw.guard.schemes import Verifiers
     from trio_gw.guard.tls import ServerTls
     from trio_gw.proxy.builtin import Builtin
     from trio_gw.proxy.cors_policy import CorsPolicies
@@ -41,7 +41,7 @@ class Services(NamedTuple):
 
     settings: Settings
     live: Live
-    guard: Guard
+    guard: Verifiers
     blocklist: Blocklist
     tls: ServerTls
     builtin: Builtin

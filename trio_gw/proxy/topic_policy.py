@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from trio_gw.guard.credentials import Places
-from trio_gw.guard.schemes import Demand
+from trio_gw.guard.credentials import CredentialPlaces
+from trio_gw.guard.schemes import AccessPolicy
 from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class TopicPolicy(NamedTuple):
     """The policy of one topic. `drop` names headers with credentials, which no backend receives."""
 
     secured: bool
-    places: Places
+    places: CredentialPlaces
     drop: frozenset[bytes]
-    demand: Demand
+    demand: AccessPolicy
 
 
 class TopicPolicies:
@@ -51,12 +51,12 @@ class TopicPolicies:
 
 def _policy_for(settings: Settings, route: Route) -> TopicPolicy:
     api, topic = route.api, route.topic
-    places, drop = Places(), frozenset[bytes]()
+    places, drop = CredentialPlaces(), frozenset[bytes]()
     if route.secured:
         places = _places(settings, route)
         if not settings.forward_credentials:
             drop = places.headers | forwarding.CREDENTIALS
-    demand = Demand(
+    demand = AccessPolicy(
         topic=topic.name,
         api=api.name,
         version=api.version,
@@ -69,11 +69,11 @@ def _policy_for(settings: Settings, route: Route) -> TopicPolicy:
     return TopicPolicy(route.secured, places, drop, demand)
 
 
-def _places(settings: Settings, route: Route) -> Places:
+def _places(settings: Settings, route: Route) -> CredentialPlaces:
     keys = route.topic.api_keys if settings.api_key.issuer else ()
     own = route.api.authorization_header or settings.authorization_header.lower()
     internal = settings.internal_key.header.lower() if settings.internal_key.issuer else ""
-    return Places(
+    return CredentialPlaces(
         bearer=own.encode("ascii"),
         internal_key=internal.encode("ascii"),
         api_key_headers=tuple(key.name.encode() for key in keys if key.place == "header"),

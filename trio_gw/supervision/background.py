@@ -21,7 +21,7 @@ from trio_gw.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-log = logging.getLogger("trio_gw.background")
+log = logging.getLogger("trio_gw.supervision.background")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a task that failed is started again
 SHORT = 1.0  # seconds, the longest pause of what connections depend on

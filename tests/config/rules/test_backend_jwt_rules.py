@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from trio_gw.config.rules import backend_jwt
+from trio_gw.config.rules import tokens
 from trio_gw.config.settings import BackendJwt, Settings
 
 
 def faults(**table: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    found = backend_jwt.check(Settings(backend_jwt=BackendJwt(**table)))
+    found = tokens.backend_jwt(Settings(backend_jwt=BackendJwt(**table)))
     return [(fault.path[1:], fault.what) for fault in found]
 
 

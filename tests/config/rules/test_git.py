@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from trio_gw.config import git
-from trio_gw.config.git import Git
+from trio_gw.config.git import GitSettings
 from trio_gw.config.rules import git as rules
 from trio_gw.config.settings import Settings
 
@@ -147,5 +147,5 @@ def test_off_without_an_address() -> None:
 
 
 def test_the_token_is_in_no_repr() -> None:
-    assert "s3cret" not in repr(Settings(git=Git(url=HTTPS, token="s3cret", username="u")))
-    assert Git(token="s3cret").__rich_repr__() == [("url", ""), ("branch", "")]
+    assert "s3cret" not in repr(Settings(git=GitSettings(url=HTTPS, token="s3cret", username="u")))
+    assert GitSettings(token="s3cret").__rich_repr__() == [("url", ""), ("branch", "")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_gw.config import passwords
-from trio_gw.config.rules import testkey
+from trio_gw.config.rules import users
 from trio_gw.config.settings import Listen, Settings, TestKey, User
 from trio_gw.config.settings_file import load
 from trio_gw.errors import UnusableError
@@ -23,12 +23,12 @@ def settings(password: str, *, listen: Listen | None = None, enabled: bool = Tru
 
 
 def test_a_good_hash_breaks_no_rule() -> None:
-    assert list(testkey.check(settings(OTHER))) == []
-    assert list(testkey.check(settings(OTHER, listen=OPEN))) == []
+    assert list(users.testkey(settings(OTHER))) == []
+    assert list(users.testkey(settings(OTHER, listen=OPEN))) == []
 
 
 def test_an_unusable_hash_is_no_password() -> None:
-    (fault,) = testkey.check(settings("$scrypt$ln=30,r=8,p=1$x$y", listen=OPEN))
+    (fault,) = users.testkey(settings("$scrypt$ln=30,r=8,p=1$x$y", listen=OPEN))
     assert fault.path == ("testkey", "users", 0, "password")
     assert fault.what == (
         "testkey.users[0].password is no usable hash:"
@@ -39,9 +39,9 @@ def test_an_unusable_hash_is_no_password() -> None:
 
 @pytest.mark.parametrize("password", ["admin", ADMIN, str(passwords.make(b"admin", b"x" * 16))])
 def test_the_default_password_is_found_in_any_form(password: str) -> None:
-    assert list(testkey.check(settings(password))) == []  # on loopback
-    assert list(testkey.check(settings(password, listen=OPEN, enabled=False))) == []
-    (fault,) = testkey.check(settings(password, listen=OPEN))
+    assert list(users.testkey(settings(password))) == []  # on loopback
+    assert list(users.testkey(settings(password, listen=OPEN, enabled=False))) == []
+    (fault,) = users.testkey(settings(password, listen=OPEN))
     assert fault.path == ("listen", "http")
     assert "still has the default password" in fault.what
 

@@ -7,12 +7,12 @@ import ssl
 from typing import TYPE_CHECKING
 
 from trio_gw.config.addresses import is_host_name
-from trio_gw.config.rules.faults import Fault, dotted
+from trio_gw.config.faults import SettingsFault, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
     from trio_gw.config.settings import Settings
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3")
@@ -31,20 +31,24 @@ _TAKEN = frozenset(
 )
 
 
-def check(settings: Settings) -> Iterator[Fault]:
+def check(settings: Settings) -> Iterator[SettingsFault]:
     """Yield the broken rules of these."""
     tls = settings.tls
     for path, value in ((("tls", "cert"), tls.cert), (("tls", "key"), tls.key)):
         if not value:
-            yield Fault(path, f"{dotted(path)} is empty", "name a path, or leave the key out")
+            yield SettingsFault(
+                path, f"{dotted(path)} is empty", "name a path, or leave the key out"
+            )
     for index, pair in enumerate(tls.certificates):
         place = ("tls", "certificates", index)
         for name, value in (("cert", pair.cert), ("key", pair.key)):
             if not value:
-                yield Fault((*place, name), f"{dotted((*place, name))} is empty", "name a PEM file")
+                yield SettingsFault(
+                    (*place, name), f"{dotted((*place, name))} is empty", "name a PEM file"
+                )
         for host in pair.hosts:
             if not is_host_name(host.removeprefix("*.")):
-                yield Fault(
+                yield SettingsFault(
                     (*place, "hosts"),
                     f"{dotted(place)}.hosts: {host!r} is not a host name",
                     'write it like "ws.example.com" or "*.example.com"',
@@ -56,13 +60,13 @@ def check(settings: Settings) -> Iterator[Fault]:
     header = tls.client_certificate_header
     path = ("tls", "client_certificate_header")
     if header and not _NAME.fullmatch(header.lower()):
-        yield Fault(
+        yield SettingsFault(
             path,
             f"tls.client_certificate_header: {header!r} is not a name for a header",
             "use letters, digits and hyphens, like x-client-certificate-subject",
         )
     elif header.lower() in _TAKEN or header.lower().startswith("sec-"):
-        yield Fault(
+        yield SettingsFault(
             path,
             f"tls.client_certificate_header: {header!r} is the name of another header",
             "choose a name of its own, like x-client-certificate-subject",
@@ -71,17 +75,17 @@ def check(settings: Settings) -> Iterator[Fault]:
 
 def _protocol(
     minimum_path: KeyPath, minimum: str, ciphers_path: KeyPath, ciphers: str
-) -> Iterator[Fault]:
+) -> Iterator[SettingsFault]:
     """Ask OpenSSL, so that no handshake finds out first."""
     name, listed = dotted(minimum_path), dotted(ciphers_path)
     if minimum not in VERSIONS:
         known = ", ".join(VERSIONS)
-        yield Fault(
+        yield SettingsFault(
             minimum_path, f"{name}: {minimum[:40]!r} is no version of TLS", f"write one of {known}"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if (what := _unusable(context, ciphers)) is not None:
-        yield Fault(
+        yield SettingsFault(
             ciphers_path,
             f"{listed}: {what}",
             "write it as `openssl ciphers` takes it, like"
@@ -96,7 +100,7 @@ def _protocol(
             hint = f"end the list with @SECLEVEL=0 and add ciphers like ECDHE+AES to {listed}"
             if not has:
                 why, hint = "it was built without", "write 1.2"
-            yield Fault(
+            yield SettingsFault(
                 minimum_path,
                 f"{name}: {ssl.OPENSSL_VERSION} does not speak TLS {minimum} with the ciphers in"
                 f" {listed}: {why}",

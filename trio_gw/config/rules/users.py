@@ -1,38 +1,40 @@
-"""Rules of users and their passwords, wherever the settings list them."""
+"""Rules of users and their passwords: `[testkey]` and `[admin]`."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from trio_gw.config import passwords
-from trio_gw.config.addresses import is_loopback, parse_address
-from trio_gw.config.rules.faults import Fault, dotted, duplicates
+from trio_gw.config.addresses import is_host_name, is_loopback, parse_address
+from trio_gw.config.faults import SettingsFault, dotted, duplicates
+from trio_gw.config.rules.general import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trio_gw.config.rules.faults import KeyPath
+    from trio_gw.config.faults import KeyPath
     from trio_gw.config.settings import Settings, User
 
 _DEFAULT_PASSWORD = "admin"  # noqa: S105 - known to everyone, hence the rule below
 
 
-def check(table: str, users: Sequence[User]) -> Iterator[Fault]:
+def _users(table: str, users: Sequence[User]) -> Iterator[SettingsFault]:
     """Yield what is wrong with the entries of `[[<table>.users]]` themselves."""
     for index, user in enumerate(users):
         path = (table, "users", index)
         if not user.username or ":" in user.username:
             # RFC 7617 §2: Basic credentials end the user name at the first colon.
-            yield Fault(
+            yield SettingsFault(
                 (*path, "username"), f"{dotted(path)}.username is empty or has a colon in it"
             )
         yield from _password((*path, "password"), user)
     yield from duplicates(f"{table}.users", "username", [user.username for user in users])
 
 
-def default_password(
+def _default_password(
     settings: Settings, table: str, users: Sequence[User], kind: str, listeners: Sequence[str]
-) -> Iterator[Fault]:
+) -> Iterator[SettingsFault]:
     """Refuse default credentials where others can reach them (spec: differences §2).
 
     `kind` says what these users are; `listeners` name those at which they count.
@@ -50,7 +52,7 @@ def default_password(
     named = " and ".join(f"listen.{name}" for name in exposed)
     for index, user in enumerate(users):
         if _is_default(user):
-            yield Fault(
+            yield SettingsFault(
                 ("listen", exposed[0]),
                 f"{named} can be reached from other machines while the {kind}"
                 f" {user.username!r} still has the default password",
@@ -59,14 +61,14 @@ def default_password(
             )
 
 
-def _password(path: KeyPath, user: User) -> Iterator[Fault]:
+def _password(path: KeyPath, user: User) -> Iterator[SettingsFault]:
     if not user.password:
-        yield Fault(path, f"{dotted(path)} is empty")
+        yield SettingsFault(path, f"{dotted(path)} is empty")
     elif passwords.is_hash(user.password):
         try:
             passwords.parse(user.password)
         except ValueError as error:
-            yield Fault(
+            yield SettingsFault(
                 path, f"{dotted(path)} is no usable hash: {error}", "run trio-gw hash-password"
             )
 
@@ -78,3 +80,83 @@ def _is_default(user: User) -> bool:
         return passwords.parse(user.password).matches(_DEFAULT_PASSWORD.encode())
     except ValueError:
         return False  # reported already
+
+
+def testkey(settings: Settings) -> Iterator[SettingsFault]:
+    """Yield the broken rules of the test keys."""
+    yield from _testkey(settings)
+    if settings.testkey.enabled:
+        kind = "test-key user"
+        yield from _default_password(settings, "testkey", settings.testkey.users, kind, TRAFFIC)
+
+
+def _testkey(settings: Settings) -> Iterator[SettingsFault]:
+    testkey = settings.testkey
+    if not testkey.issuer:
+        yield SettingsFault(("testkey", "issuer"), "testkey.issuer is empty")
+    if testkey.validity < 1:
+        yield SettingsFault(("testkey", "validity"), "testkey.validity must be 1 second or more")
+    yield from _users("testkey", testkey.users)
+    if not testkey.enabled:
+        return
+    if not testkey.users:
+        yield SettingsFault(
+            ("testkey", "users"),
+            "testkey has no users, so nobody can get a test key",
+            "add [[testkey.users]], or set testkey.enabled = false",
+            "warning",
+        )
+    if testkey.issuer not in [one.issuer for one in settings.issuers]:
+        yield SettingsFault(
+            ("testkey", "issuer"),
+            f"no entry of issuers trusts the test keys' issuer {testkey.issuer!r},"
+            " so test keys open no API",
+            f'add [[issuers]] with that issuer and certificate = "{settings.tls.cert}",'
+            " or set testkey.enabled = false",
+            "warning",
+        )
+
+
+LONGEST_TOKEN = 24 * 3600  # seconds a token may be good for
+
+
+def admin(settings: Settings) -> Iterator[SettingsFault]:
+    """Yield the broken rules of the admin API."""
+    table = settings.admin
+    yield from _users("admin", table.users)
+    if not 1 <= table.token_validity <= LONGEST_TOKEN:
+        yield SettingsFault(
+            ("admin", "token_validity"),
+            f"admin.token_validity must be from 1 to {LONGEST_TOKEN} seconds",
+        )
+    if not 1 <= table.max_upload <= 128:
+        # No larger zip is read (feed.zipdirectory).
+        yield SettingsFault(("admin", "max_upload"), "admin.max_upload must be from 1 to 128 (MiB)")
+    if not (math.isfinite(table.upload_timeout) and table.upload_timeout > 0):
+        yield SettingsFault(
+            ("admin", "upload_timeout"),
+            "admin.upload_timeout must be more than 0 seconds, and finite",
+        )
+    for index, name in enumerate(table.hosts):
+        if not is_host_name(name.removeprefix("*.")):
+            yield SettingsFault(
+                ("admin", "hosts", index),
+                f"{name[:80]!r} is not a host name",
+                'write it without scheme and port, like "gateway.example" or "*.example.com"',
+            )
+    if settings.apis and settings.apis == settings.deployed:
+        yield SettingsFault(
+            ("deployed",),
+            "deployed and apis are the same folder",
+            "name a folder of its own for what is deployed over the REST API",
+        )
+    if not settings.listen.admin:
+        return
+    if not table.users:
+        yield SettingsFault(
+            ("admin", "users"),
+            "admin has no users, so nobody can use the REST API",
+            'add [[admin.users]], or turn it off with listen.admin = ""',
+            "warning",
+        )
+    yield from _default_password(settings, "admin", table.users, "admin user", ("admin",))

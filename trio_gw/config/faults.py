@@ -1,4 +1,4 @@
-"""A broken rule as a value, and what every group of rules shares."""
+"""Faults in declarations as values: for files of projects, and for settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,26 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 
-class Fault(msgspec.Struct, frozen=True):
+def printable(text: str) -> str:
+    """Make a message fit for one line of a log, whatever it quotes from a file."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+class WrongError(Exception):
+    """A value that cannot be used: what is wrong with it, and how to fix it.
+
+    Raised by code that knows the value but not its place; whoever knows the place catches it.
+    """
+
+    def __init__(self, what: str, hint: str) -> None:
+        self.what = what
+        self.hint = hint
+        super().__init__(what)
+
+
+class SettingsFault(msgspec.Struct, frozen=True):
     """A broken rule: the path of its key, what is wrong, how to fix it."""
 
     path: KeyPath
@@ -29,11 +48,11 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def duplicates(table: str, key: str, values: list[str]) -> Iterator[Fault]:
+def duplicates(table: str, key: str, values: list[str]) -> Iterator[SettingsFault]:
     """Yield a fault for every entry of a list of tables whose key repeats an earlier one."""
     for index, value in enumerate(values):
         if value and (first := values.index(value)) < index:
-            yield Fault(
+            yield SettingsFault(
                 (*table.split("."), index, key),
                 f"{table}[{index}].{key} repeats {value!r} of {table}[{first}]",
                 "keep one of them",
