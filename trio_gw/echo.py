@@ -1,7 +1,7 @@
 """The embedded echo backend: sends every WebSocket message back to its sender.
 
-For trying the gateway out and for tests; `trio-gw echo` runs it alone, `trio-gw run --echo`
-beside the gateway. Accepts any path and the first subprotocol offered.
+For trying out the gateway, and for tests. `trio-gw echo` runs it alone, `trio-gw run --echo`
+together with the gateway. Accepts any path and the first offered subprotocol.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.echo")
 
-MAX_MESSAGE = 64 * 1024 * 1024  # bytes; the library's own 1 MiB would hide what the gateway can do
+MAX_MESSAGE = 64 * 1024 * 1024  # bytes; the library's default is 1 MiB
 
 
 async def serve(
     host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve until cancelled; reports the port. Raises `UnusableError` when it cannot bind."""
+    """Serve until cancelled; reports the port. Raises `UnusableError` if it cannot bind."""
     sockets = bind("echo", host, port)
     async with trio.open_nursery() as nursery:
         for sock in sockets:

@@ -193,7 +193,7 @@ async def test_who_says_nothing_and_who_succeeds_is_not_told_of(gateway: Running
 async def test_many_failures_are_few_lines(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_failures_module, "LINES", 3)
+    monkeypatch.setattr(tls_failures_module, "MAX_LINES", 3)
     monkeypatch.setattr(tls_failures_module, "WINDOW", 0.5)
     with logged("trio_gw.connection") as said:
         async with trio.open_nursery() as nursery:

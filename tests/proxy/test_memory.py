@@ -39,7 +39,7 @@ class Use:
 
     def look(self, used: int) -> bool:
         self.used = used << 20
-        self.memory.look()
+        self.memory.measure()
         return self.memory.short
 
 

@@ -72,14 +72,14 @@ async def test_idle_counts_from_the_last_byte_in_either_direction(mock_clock: Mo
         publish, subscribe = Lane(masked=True), Lane(masked=False)
         session.relay(publish, subscribe)
         start = trio.current_time()
-        looking.look(start + 9)
+        looking.sweep(start + 9)
         publish.feed(PING)
-        looking.look(start + 10)
+        looking.sweep(start + 10)
         subscribe.feed(b"\x81\x01x")
-        looking.look(start + 18)
-        looking.look(start + 27.9)
+        looking.sweep(start + 18)
+        looking.sweep(start + 27.9)
         assert publish.ending is None
-        looking.look(start + 28)
+        looking.sweep(start + 28)
         assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "idle for 10 s")
 
 
@@ -91,16 +91,16 @@ async def test_lifetime_counts_from_the_start(mock_clock: MockClock) -> None:
         start = trio.current_time()
         for second in range(30):
             publish.feed(PING)
-            looking.look(start + second)
+            looking.sweep(start + second)
         assert publish.ending is None
-        looking.look(start + 30)
+        looking.sweep(start + 30)
         assert publish.ending == (CloseCode.GOING_AWAY, "open for 30 s")
 
 
 async def test_a_handshake_is_not_swept(mock_clock: MockClock) -> None:
     sessions = Sessions(Timeouts())
     with sessions.open("::1") as session:
-        sweeper(sessions, idle=1, lifetime=1).look(trio.current_time() + 100)
+        sweeper(sessions, idle=1, lifetime=1).sweep(trio.current_time() + 100)
         assert session.end_requested is None
 
 

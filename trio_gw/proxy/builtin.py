@@ -1,8 +1,8 @@
-"""The gateway's own endpoints on the traffic ports.
+"""The built-in endpoints on the traffic ports.
 
-`/health`, `/ready` and `/testkey` answer any method on their exact path, `/.wellknown/jwks` only
-GET (spec: routing §12); all answer only requests that are not WebSocket upgrades, so an API
-whose topics cover everything does not hide them.
+`/health`, `/ready` and `/testkey` accept any method on their exact path, `/.wellknown/jwks` only
+GET (spec: routing §12). They answer only requests that are not WebSocket upgrades, so an API whose
+topics match every path does not hide them.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ JWKS = "/.wellknown/jwks"
 Answer = tuple[int, "Headers", bytes]
 
 
-# The policy of `/testkey` where the settings name no origin.
+# The policy of `/testkey` if the settings name no origin.
 NO_PAGES = CorsPolicy(Policy(enabled=False))
 
 
 def testkey_cors(cors: Policy) -> CorsPolicy:
-    """Make the policy of `/testkey`: pages whose origin is named; `*` names none.
+    """Create the CORS policy of `/testkey`: only pages with a named origin; `*` names none.
 
-    The endpoint itself says which methods and headers it needs; `allow_methods` and
-    `allow_headers` are for topics.
+    The endpoint itself defines its methods and headers; `allow_methods` and `allow_headers` are for
+    topics.
     """
     named = tuple(origin for origin in cors.allow_origins if origin.strip("*:/"))
     return CorsPolicy(
@@ -61,7 +61,7 @@ def testkey_cors(cors: Policy) -> CorsPolicy:
 
 
 class RequestWindow:
-    """Lets so many requests through within so many seconds, then none until these are over."""
+    """A rate limit: admits `limit` requests in `seconds`, then none until the window ends."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit = limit
@@ -70,7 +70,7 @@ class RequestWindow:
         self._left = 0
 
     def admit(self, now: float) -> float:
-        """Return 0 for a request that may be answered, else the seconds to wait."""
+        """Return 0 if the request is admitted, otherwise the seconds to wait."""
         if now >= self._ends:
             self._ends, self._left = now + self._seconds, self._limit
         if self._left:
@@ -80,14 +80,14 @@ class RequestWindow:
 
 
 class PublicKeys(NamedTuple):
-    """What `/.wellknown/jwks` serves, and how often."""
+    """The body of `/.wellknown/jwks`, and its rate limit."""
 
     jwks: bytes
     window: RequestWindow
 
 
 class Builtin:
-    """Answers the system paths."""
+    """Answers requests to the built-in paths."""
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class Builtin:
         pages: CorsPolicy = NO_PAGES,
         short: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`pages` is the policy for pages of other origins that may ask for keys.
+        """`pages` is the CORS policy for pages of other origins that may request keys.
 
-        `short` tells whether new connections are refused for want of memory.
+        `short` tells whether new connections are refused because memory is short.
         """
         self._pages = pages
         self._short = short
@@ -111,7 +111,7 @@ class Builtin:
 
     @property
     def starting(self) -> bool:
-        """Tell whether projects are still being loaded."""
+        """Whether projects are still being loaded."""
         return self._shared_state.state in (
             WorkerState.ABSENT,
             WorkerState.STARTING,
@@ -119,7 +119,7 @@ class Builtin:
         )
 
     def serves(self, path: str) -> bool:
-        """Tell whether a path is one of the gateway's own."""
+        """Whether this is a built-in path."""
         return (
             path in ("/health", "/ready")
             or (path == "/testkey" and self._testkeys is not None)
@@ -127,7 +127,7 @@ class Builtin:
         )
 
     def cors(self, head: RequestHead) -> Headers:
-        """Return the headers that let a page read whatever answer it gets (Fetch §3.3.3)."""
+        """Return the CORS headers for any response to a page (Fetch §3.3.3)."""
         return self._pages.headers(head) if head.path == "/testkey" else ()
 
     async def answer(
@@ -139,12 +139,12 @@ class Builtin:
         scheme: str = "http",
         port: int = 0,
     ) -> Answer:
-        """Answer a request to one of them; `body` reads its body, `client` is who asks.
+        """Answer a request to a built-in path. `body` reads its body, `client` is the address.
 
-        It came with this `scheme`, to this `port`.
+        `scheme` and `port` are those of the listener.
 
-        Raises `Refusal` when the body is malformed, when there were too many requests, or 404
-        while the path does not exist yet.
+        Raises `Refusal` if the body is malformed or the rate limit is reached, and 404 while the
+        path does not exist yet.
         """
         if head.path == "/health":
             return 200, TEXT, b'{"status": "healthy"}'
@@ -170,9 +170,9 @@ class Builtin:
         return status, (*TEXT, NO_STORE), text.encode()
 
     def _check_page(self, head: RequestHead, scheme: str, port: int) -> None:
-        """Refuse pages that are neither our own nor named in the settings, whatever the method.
+        """Refuse pages that are neither our own nor named in the settings, for every method.
 
-        Every method makes a key, and is counted as an attempt.
+        Every method creates a key, and counts as an attempt.
         """
         if self._pages.headers(head):
             return
@@ -181,7 +181,7 @@ class Builtin:
             raise foreign_page()
 
     async def _ready(self) -> Answer:
-        """Speak for all workers; 404 until they have been ready once (spec: routing §12)."""
+        """Answer for all workers; 404 until this worker has been ready once (spec: routing §12)."""
         if self._shared_state.state == WorkerState.DRAINING:
             return 503, TEXT, b'{"status": "draining"}'
         if self.starting:
@@ -191,10 +191,10 @@ class Builtin:
         if await self._shared_state.is_converged():
             told: dict[str, object] = {"status": "ready"}
             if failing := self._shared_state.failing():
-                # Connections are served all the same, and others would fail just as well.
+                # Connections are still served, and the other processes would fail in the same way.
                 told["failing"] = failing
             if unresponsive := self._shared_state.unresponsive():
-                # The other workers take new connections, until it is replaced.
+                # The other workers accept new connections until it is replaced.
                 told["unresponsive"] = unresponsive
             return 200, TEXT, json.dumps(told).encode()
         return 503, TEXT, b'{"status": "other workers are not ready, or serve other projects"}'

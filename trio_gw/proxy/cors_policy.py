@@ -1,9 +1,9 @@
-"""Which web pages may use an API, and what their browsers are told (spec: security §9).
+"""Which web pages may use an API, and the CORS headers for their browsers (spec: security §9).
 
-Browsers do not apply CORS to WebSockets: any page may open one, with the visitor's cookies. So a
-handshake whose `Origin` is not on the list is refused (RFC 6455 §10.2); clients that are no
-browsers send none. The headers matter to pages that look at an API's plain answers, and to
-preflights. Compiled once for the settings and once for each policy of an API's own.
+Browsers do not apply CORS to WebSockets: any page can open one, with the cookies of its visitor. So
+a handshake whose `Origin` is not allowed is refused (RFC 6455 §10.2); clients that are not browsers
+send none. The headers matter for pages that read other responses of an API, and for preflights. The
+policy is compiled once for the settings and once for each API with its own policy.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from trio_gw.wire.head import RequestHead
 
 PREFIX = b"access-control-"
-MAX_POLICIES = 1000  # far more than different ones there are in a table
+MAX_POLICIES = 1000  # far more than a table has
 
 
 class CorsPolicies:
-    """The policy of the settings, and those that APIs have of their own."""
+    """The policy of the settings, and the policies of APIs that have their own."""
 
     def __init__(self, settings: Settings) -> None:
         self._default = CorsPolicy(settings)
-        # By identity: the hash of a long policy takes long. Kept, so that no other one has it.
+        # By identity: hashing a long policy is slow. The value keeps the policy alive.
         self._own: dict[int, tuple[Settings, CorsPolicy]] = {}
 
     def of(self, own: Settings | None) -> CorsPolicy:
-        """Return the policy for an API, compiled at its first use."""
+        """Return the policy for an API; it is compiled at its first use."""
         if own is None:
             return self._default
         known = self._own.get(id(own))
@@ -42,7 +42,7 @@ class CorsPolicies:
 
 
 class CorsPolicy:
-    """One policy."""
+    """One compiled policy."""
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.enabled
@@ -59,14 +59,16 @@ class CorsPolicy:
         self._common = tuple(common)
 
     def admits(self, head: RequestHead) -> bool:
-        """Tell whether a handshake may go on: it comes from no page, or from one on the list."""
+        """Whether a handshake is allowed: it has no origin, or an allowed one."""
         origins = head.values(b"origin")
         if not origins or not self._enabled or self._any:
             return True
         return self._origin(head) is not None
 
     def headers(self, head: RequestHead) -> Headers:
-        """Return the headers for any answer to this request; none for an origin not allowed."""
+        """Return the headers for any response to this request; none if the origin is not
+        allowed.
+        """
         origin = self._origin(head)
         if origin is None:
             return ()
@@ -74,7 +76,7 @@ class CorsPolicy:
         return ((PREFIX + b"allow-origin", origin), *self._common, *vary)
 
     def preflight(self, head: RequestHead) -> Headers | None:
-        """Return the headers that answer a preflight, or None if this is none to be answered."""
+        """Return the headers that answer a preflight; None if this is not a preflight to answer."""
         if not head.values(PREFIX + b"request-method") or self._origin(head) is None:
             return None
         allowed = (

@@ -1,10 +1,10 @@
-"""File descriptors: as many as the system allows, and a part of them kept for other than clients.
+"""File descriptors: raises the limit, and reserves a part of them for other uses than clients.
 
-Who has taken every descriptor of a process could not be denied any more: the file that says so
-could not be opened. The kernel gives out the lowest number that is free. So the number of a new
-descriptor tells, without any counting, that at least so many are in use, and each use has a
-ceiling of its own (`Ceilings`): above what clients and backends may have there is room for the
-admin and metrics listeners, and above that for files, key sets, git and name look-ups.
+If clients used every descriptor of a process, they could not even be denied: the file with the deny
+conditions could not be opened. The kernel assigns the lowest free number. So the number of a new
+descriptor shows, without any counting, that at least that many are in use, and each use has its own
+ceiling (`Ceilings`): above the ceiling of clients and backends there is a reserve for the admin and
+metrics listeners, and above that one for files, key sets, git and name lookups.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
-MOST = 1 << 20  # what is raised to at most: some programs that git starts try every number
-LEAST_SHARE, LARGEST_SHARE = 8, 256  # descriptors that one of the reserves has
-FEW = 512  # a limit below this one is worth a warning
+MOST = 1 << 20  # do not raise beyond: some programs that git starts close every number
+LEAST_SHARE, LARGEST_SHARE = 8, 256  # descriptors in one reserve
+FEW = 512  # warn about a lower limit
 
 
 class Ceilings(NamedTuple):
-    """Up to which number each use may go; see `of`."""
+    """The highest descriptor number for each use; see `of`."""
 
-    clients: int  # from here on, a client that says nothing has to go for each new one
-    backends: int  # ... for each new backend connection; none is made where no client can go
-    traffic: int  # neither clients nor backends
+    clients: int  # from here on, each new client closes a pending one
+    backends: int  # ... each new backend connection does; without a pending one it fails
+    traffic: int  # maximum for clients and backends
     operators: int  # the admin and metrics listeners
 
 
 def of(limit: int) -> Ceilings:
-    """Divide the descriptors that a process may have."""
+    """Divide the descriptors that a process may open."""
     share = max(LEAST_SHARE, min(LARGEST_SHARE, limit // 16))
     return Ceilings(*(limit - share * part for part in (4, 3, 2, 1)))
 
 
 def current() -> Ceilings:
-    """Divide those that this process may have."""
+    """Divide the descriptors that this process may open."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return of(MOST if limit == resource.RLIM_INFINITY else limit)
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, for this process and those that it starts."""
+    """Raise the soft limit to the hard limit, for this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -69,19 +69,19 @@ def raise_limit() -> None:
 
 
 def is_exhausted(error: OSError) -> bool:
-    """Tell whether a connection failed for want of descriptors or memory of our own.
+    """Whether a connection failed because this process lacks descriptors or memory.
 
-    Why no address could be connected to, Trio keeps in a group of its own.
+    Trio keeps the reasons why no address could be connected to in an exception group.
     """
     causes = (error, error.__cause__, *getattr(error.__cause__, "exceptions", ()))
     return any(isinstance(cause, OSError) and cause.errno in EXHAUSTED for cause in causes)
 
 
 class DescriptorBudget:
-    """Whether there is room for a new descriptor of one use.
+    """Decides whether a new descriptor of one use may be kept.
 
-    One below `ceiling` needs not be asked for. `make(count)` ends so many other uses, counting
-    those that are about to end, and tells whether it could.
+    A descriptor below `ceiling` is always admitted, without a call. `reclaim(count)` closes that
+    many other descriptors, including those that are already closing, and returns whether it could.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class DescriptorBudget:
         reclaim: Callable[[int], bool] = lambda count: False,
         count: Counter[str] | None = None,
     ) -> None:
-        """Begin to make room at `ceiling`; without any, go up to `last`, else up to `most`.
+        """Reclaim from `ceiling` on. If that fails, admit up to `last`, otherwise up to `most`.
 
-        Those that find none are counted as `closed`.
+        Refused descriptors are counted as `closed`.
         """
         self.ceiling = self._first = ceiling
         self._closed = False
@@ -104,19 +104,19 @@ class DescriptorBudget:
         self._count: Counter[str] = Counter() if count is None else count
 
     def close(self, close: bool) -> None:
-        """Admit nothing any more, or again."""
+        """Admit nothing, or admit again."""
         self._closed = close
         self.ceiling = 0 if close else self._first
 
     def admits(self, number: int) -> bool:
-        """Tell whether a new descriptor with this number may stay; make room for it if needed."""
+        """Whether a new descriptor with this number may be kept; reclaims others if needed."""
         if self._closed:
             self._count["closed"] += 1
             return False
         if number < self.ceiling:
             return True
-        # All below are in use, so this brings the use down to the ceiling again. To end one for
-        # each new one would not do: what that frees goes to the next one unseen.
+        # All numbers below are in use, so this reduces the use to the ceiling again. To close one
+        # for each new one is not enough: the freed number goes to the next one without a check.
         made = self.reclaim(number + 1 - self.ceiling)
         if number < (self._most if made else self._last):
             return True

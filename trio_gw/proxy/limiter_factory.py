@@ -1,8 +1,8 @@
-"""The admit phase: what limits a connection, by its route and its caller.
+"""The admit phase: creates what limits a connection, from its route and its caller.
 
 Called by `connection`. Keys and order are those of the reference system: API, topic, subscription,
-application, the first that has no room decides (spec: frames §4). Where no credential is asked
-for there is one level instead of the last two: the client's address.
+application; the first limit that is reached decides (spec: frames §4). For topics without
+credentials the client's address replaces the last two levels.
 """
 
 from __future__ import annotations
@@ -34,43 +34,43 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.limits")
 
-MOST_NAMES = 100  # unknown tiers that are told of
-MOST_FREE = 1000  # sets of tiers that are known to limit nothing
+MAX_NAMES = 100  # unknown tiers to warn about
+MAX_FREE = 1000  # remembered sets of tiers that limit nothing
 
 
 class SharedCounters(NamedTuple):
-    """What processes count together: what passed in windows, and connections that are open."""
+    """Counters that all processes share: messages in time windows, and open connections."""
 
     used: Counters
     held: Counters
 
     def mark_dead(self, index: int) -> None:
-        """Forget the connections of a process that has ended; what it let pass still counts."""
+        """Release the connections of a process that has ended. Its messages still count."""
         self.held.clear(index)
 
 
 def make_shared_counters(settings: Settings, processes: int) -> SharedCounters:
-    """Make the counters for so many processes, before they are forked."""
+    """Create the counters for this number of processes, before the fork."""
     used = width(tiers.known(settings.tiers))
     return SharedCounters(Counters(processes, used), Counters(processes, PLACES))
 
 
 class LimiterFactory:
-    """What limits the connections of one process, the one with this `index`."""
+    """Creates the limiters of the connections of one process, the one with this `index`."""
 
     def __init__(
         self, settings: Settings, shared: SharedCounters | None = None, index: int = 0
     ) -> None:
         used, held = shared or make_shared_counters(settings, 1)
         self._tiers = tiers.known(settings.tiers)
-        self._limits = RateLimits(self._tiers, _tell, used, index)
+        self._limits = RateLimits(self._tiers, _log_throttled, used, index)
         self._settings = settings.limits
         self._most = tiers.size(settings.limits.max_message)
         self.caps = Caps(held, index)
         lengths = settings.limits.head, settings.limits.target
         self.bounds = Bounds(*map(tiers.size, lengths))
         self._unknown: set[str] = set()
-        self._free: set[tuple[str, ...]] = set()  # names of tiers that limit nothing together
+        self._free: set[tuple[str, ...]] = set()  # sets of tiers that limit nothing
         caps = settings.limits
         self._capped = bool(
             caps.connections
@@ -80,20 +80,20 @@ class LimiterFactory:
         )
 
     def limiters(self, route: Route, caller: Caller, address: str) -> SessionLimiters | None:
-        """Make the limiters of a connection, None if nothing limits what it says."""
+        """Create the limiters of a connection; None if nothing limits its messages."""
         subscription, application = caller.subscription, caller.application
         named = route.api.tier, route.topic.tier, subscription.tier, application.tier
         if named in self._free:
             return None
         limiters = self._limits.limiters(self._levels(route, caller, address))
         if not any(self._limiting(name) for name in named):
-            if len(self._free) >= MOST_FREE:
+            if len(self._free) >= MAX_FREE:
                 self._free.clear()
             self._free.add(named)
         return limiters
 
     def rate_limits(self, limiters: SessionLimiters | None) -> dict[Side, RateLimit]:
-        """Make what stands in the way of its messages; empty if nothing does."""
+        """Create the rate limit of each direction; empty if nothing is limited."""
         if limiters is None:
             return {}
         sides = ((Side.CLIENT, limiters.publish), (Side.BACKEND, limiters.subscribe))
@@ -104,15 +104,18 @@ class LimiterFactory:
         }
 
     def most(self, route: Route) -> int:
-        """Return how many bytes a message may have, 0 for any number; not in message mode."""
+        """Return the maximum size of a message in bytes; 0 if there is none, and in message
+        mode.
+        """
         if route.topic.inspection is not None:
             return 0
         return self._most if route.topic.max_message is None else route.topic.max_message
 
     def take_caps(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
-        """Take one of the places there are for connections; returns what to release in the end.
+        """Count a new connection against the caps. Returns what to pass to `release_caps` at its
+        end.
 
-        Raises `Refusal` if all are taken.
+        Raises `Refusal` if a cap is reached.
         """
         if not self._capped:
             return ()
@@ -133,7 +136,7 @@ class LimiterFactory:
             raise refusals.full(full.cap) from None
 
     def release_caps(self, taken: tuple[int, ...]) -> None:
-        """Give a place back."""
+        """Uncount a connection."""
         self.caps.leave(taken)
 
     def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
@@ -156,16 +159,16 @@ class LimiterFactory:
         return tier is not None and bool(tier.limits)
 
     def _known(self, name: str) -> str:
-        """Give a tier's name back, and tell once of one that nobody knows."""
+        """Return the name of a tier; warn once about a tier that is not defined."""
         new = name and name not in self._tiers and name not in self._unknown
-        if new and len(self._unknown) < MOST_NAMES:
+        if new and len(self._unknown) < MAX_NAMES:
             self._unknown.add(name)
             hint = "define it under [tiers] in gateway.toml"
-            log.warning("the tier %r is not known here, so it limits nothing; %s", name, hint)
+            log.warning("the tier %r is not defined, so it limits nothing; %s", name, hint)
         return name
 
 
-def _tell(counter: WindowCounter) -> None:
+def _log_throttled(counter: WindowCounter) -> None:
     tier: Tier = counter.tier
     log.info("%s: %s, so %s until the window ends", counter.reason, tier, _ACTION[tier.on_exceed])
 

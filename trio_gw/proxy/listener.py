@@ -1,6 +1,6 @@
-"""Listening sockets: bind, accept, hand each connection to a handler in a nursery.
+"""Listening sockets: bind, accept, and start a handler for each connection in a nursery.
 
-Serves any handler; `worker` gives it the gateway's. A name binds every address it stands for.
+Serves any handler. A host name binds every address that it resolves to.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.listener")
 
-BACKLOG = 4096  # connections the kernel holds ready; capped by net.core.somaxconn
+BACKLOG = 4096  # connections in the accept queue; capped by net.core.somaxconn
 FREE_PORT_TRIES = 10
-AT_ONCE = 64  # connections accepted before other tasks get their turn
-PAUSE = 0.1  # seconds without accepting when descriptors or memory run out
-SLOW = 0.01  # seconds between two connections that are closed because there is no room for them
-TELL = 10.0  # seconds between two lines of the log about them
+BATCH = 64  # connections to accept before other tasks run
+PAUSE = 0.1  # seconds without accepting after descriptors or memory ran out
+REFUSE_PAUSE = 0.01  # seconds between two connections that are closed for lack of descriptors
+LOG_INTERVAL = 10.0  # seconds between two log lines about them
 _NO_SUCH_FAMILY = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 
 
 def bind(name: str, host: str, port: int) -> list[socket.socket]:
-    """Bind every address of `host` (empty: all interfaces) to one port; 0 picks a free one.
+    """Bind every address of `host` (empty: all interfaces) to one port; 0 chooses a free one.
 
-    Called before anything is served, maybe before there is an event loop: a name is looked up
-    here and now.
+    Called before anything is served, possibly without an event loop, so the name lookup blocks.
 
     Raises `UnusableError` with a problem that names the setting: `name`, or `listen.<name>`.
     """
@@ -59,7 +58,7 @@ def bind(name: str, host: str, port: int) -> list[socket.socket]:
         raise refuse(f"{where}: {error.strerror}", hint) from None
     try:
         for _ in range(FREE_PORT_TRIES - 1 if port == 0 else 0):
-            # A port that is free on one address may be taken on the next: then take another.
+            # A port that is free on one address may be in use on the next one: try another port.
             with contextlib.suppress(OSError):
                 return _bind_all(addresses, port)
         return _bind_all(addresses, port)
@@ -94,7 +93,7 @@ def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket
 
 
 def _addresses(host: str) -> list[tuple[int, str]]:
-    """Find the (family, address) pairs of a host; `localhost` is loopback, whatever DNS says."""
+    """Return the (family, address) pairs of a host; `localhost` is loopback, whatever DNS says."""
     if host.lower() == "localhost":  # RFC 6761 §6.3
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -133,7 +132,7 @@ async def accept_all(
     given, a connection without a free descriptor is closed at once.
     """
     with sock:
-        # Accepted sockets inherit these: no waiting for more to send, and dead peers noticed.
+        # Accepted sockets inherit these: no Nagle delay, and TCP keep-alive.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         accept = partial(_accept, sock, handler, connections, accept_turn, waits, budget)
@@ -148,7 +147,7 @@ async def _accept(
     waits: Waits | None,
     budget: DescriptorBudget | None,
 ) -> None:
-    family, pausing, told = sock.family, False, -TELL
+    family, pausing, logged_at = sock.family, False, -LOG_INTERVAL
     while True:
         if waits is None:
             await trio.lowlevel.wait_readable(sock)
@@ -157,43 +156,43 @@ async def _accept(
         if accept_turn is not None:
             await accept_turn(sock)
         try:
-            for _ in range(AT_ONCE if accept_turn is None else 1):
-                # What `accept` does, but for asking a family that is known for its name.
+            for _ in range(BATCH if accept_turn is None else 1):
+                # Like `accept`, but without the system call that asks for the known family.
                 number, address = sock._accept()  # type: ignore[attr-defined]
                 accepted = socket.socket(family, socket.SOCK_STREAM, 0, number)
                 crowded = budget is not None and number >= budget.ceiling
                 if budget is not None and crowded and not budget.admits(number):
                     accepted.close()
-                    if trio.current_time() - told >= TELL:
-                        told = trio.current_time()
-                        log.error("closing new connections: there is no room for them")
-                    await trio.sleep(SLOW)
+                    if trio.current_time() - logged_at >= LOG_INTERVAL:
+                        logged_at = trio.current_time()
+                        log.error("closing new connections: no descriptors are left for them")
+                    await trio.sleep(REFUSE_PAUSE)
                     break
                 if pausing:
                     pausing = False
                     log.warning("accepting again")
                 connections.start_soon(handler, PlainStream(accepted), str(address[0]))
-                if crowded:  # whoever had to make room gets the turn to do so
+                if crowded:  # let the tasks run that were logged_at to make room
                     break
-        except MemoryError:  # what was accepted is closed with the objects it went into
+        except MemoryError:  # an accepted socket is closed with its objects
             if budget is not None:
                 budget.reclaim(1)
             await trio.sleep(PAUSE)
-        except BlockingIOError:  # all are accepted, or another process was faster
+        except BlockingIOError:  # no more in the queue, or another process was faster
             pass
-        except OSError as error:  # or a connection was aborted before it was accepted
+        except OSError as error:  # also: the connection was aborted before it was accepted
             if error.errno in EXHAUSTED:
-                # Connections that end free descriptors; without the pause this would spin.
+                # Connections that end free descriptors; without the pause this loop would spin.
                 if budget is not None:
                     budget.reclaim(1)
                 if not pausing:
-                    log.error("cannot accept: %s; trying again meanwhile", error.strerror)
+                    log.error("cannot accept: %s; retrying until it works", error.strerror)
                 pausing = True
                 await trio.sleep(PAUSE)
 
 
 def contain_errors(handler: Handler) -> Handler:
-    """Make of a handler one that does not raise: a bug ends its connection, and no other."""
+    """Wrap a handler so that it does not raise: a bug ends its connection only."""
 
     async def serve(stream: PlainStream, peer: str) -> None:
         try:
@@ -205,6 +204,6 @@ def contain_errors(handler: Handler) -> Handler:
 
 
 async def drop(stream: PlainStream, peer: str, why: BaseException) -> None:
-    """End a connection because of a bug in what serves it."""
+    """Close a connection because of a bug in its handler."""
     log.error("%s: the connection failed", peer, exc_info=why)
     await trio.aclose_forcefully(stream)

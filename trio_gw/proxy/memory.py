@@ -1,13 +1,14 @@
-"""How much memory there is, and what is given up before it runs out.
+"""Measures memory, and releases some before it runs out.
 
-Read a few times a second: the memory of the whole cgroup beside its limit, the address space of
-this process beside its own (RLIMIT_AS), and the memory of all workers beside the setting
-`limits.memory`. Above a high-water mark new connections get 503, those without a request are ended
-but for a few, and so are the clients and backends that keep the gateway from sending what it holds
-for them, the biggest first. Near the limit itself, new connections are closed as they are accepted.
+Several times a second it reads the memory of the cgroup and its limit, the address space of this
+process and its limit (RLIMIT_AS), and the memory of all workers and the setting `limits.memory`.
+Above a high-water mark new connections get 503, most connections without a request are closed, and
+so are the clients and backends that do not read the data buffered for them, the largest first.
+Close to the limit, new connections are closed when they are accepted.
 
-Memory that connections gave back is used again, but the system may not get it back. So connections
-are let in again below the mark, and also once there are fewer than when it was reached.
+Memory of closed connections is reused, but it may not return to the system. So new connections are
+admitted again below the mark, and also when there are fewer connections than when the mark was
+reached.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.memory")
 
-LOOK = 0.25  # seconds between two looks
-HURRY = 0.05  # ... shortly below the mark
-PART, ROOM_PART = 8, 3  # kept free: an eighth of the limit, a third of what was left at most
-ENDING = 12 << 10  # bytes that a connection takes to end; all of them may at the same moment
-KEEP = 64  # connections without a request that are kept
-FEWER = 0.9  # of the connections there were at the mark: so many there may be until it is over
-STALLED = 16 << 10  # bytes that wait for a peer, from which on it is ended
-SHED = 16  # of these, with each look
+INTERVAL = 0.25  # seconds between two measurements
+SHORT_INTERVAL = 0.05  # ... close to the mark
+PART, FREE_PART = 8, 3  # kept free: 1/8 of the limit, at most 1/3 of what was free at start
+ENDING = 12 << 10  # bytes needed to end a connection; all may end at the same moment
+KEEP = 64  # pending connections that are kept
+FEWER = 0.9  # of the connections at the mark are allowed until memory is available again
+STALLED = 16 << 10  # a session with this many buffered bytes may be ended
+SHED = 16  # of them, per measurement
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_NO_LIMIT = 1 << 60  # cgroup v1 has a number near 2**63 for none
+_NO_LIMIT = 1 << 60  # cgroup v1 uses a number near 2**63 for no limit
 
 
 class Gauge:
-    """One limit, which may change, and what is used of it (bytes). No limit is 0."""
+    """One memory limit, which may change, and the current use, in bytes. 0 means no limit."""
 
     def __init__(self, name: str, limit: Callable[[], int], used: Callable[[], int]) -> None:
         self.name = name
@@ -56,23 +57,23 @@ class Gauge:
         self.read()
 
     def read(self) -> None:
-        """Measure anew."""
+        """Measure."""
         self.used, limit = self._used(), self._limit()
         if limit != self.limit:
             self.limit = limit
-            keep = max(0, min(limit // PART, (limit - self.used) // ROOM_PART))
-            self.high = limit - keep  # new connections are refused from here on,
-            self.low = self.high - keep // 2  # until there is less than this
+            keep = max(0, min(limit // PART, (limit - self.used) // FREE_PART))
+            self.high = limit - keep  # from here on new connections are refused,
+            self.low = self.high - keep // 2  # until the use is below this one
             self.last = limit - keep // 2  # from here on they are closed at once
             self.near = self.high - keep
 
     def above(self, mark: str, owed: int = 0) -> bool:
-        """Tell whether as much is in use, or owed, as one of the marks says."""
+        """Whether the use, plus what is owed, has reached one of the marks."""
         return self.limit > 0 and self.used + owed >= int(getattr(self, mark))
 
 
 class Memory:
-    """Looks after the memory of one process. `short`: new connections are refused."""
+    """Watches the memory of one process. `short`: new connections are refused."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Memory:
         budget: DescriptorBudget,
         stalled: Callable[[], Mapping[int, int]],
     ) -> None:
-        """`stalled` tells how many bytes wait for a peer, by the `id` of a publishing lane."""
+        """`stalled` returns how many bytes wait for a peer, by the `id` of a publishing lane."""
         self.gauges = gauges
         self.short = False
         self.shed = 0
@@ -90,7 +91,7 @@ class Memory:
         self._pending = pending
         self._budget = budget
         self._stalled = stalled
-        self._most = 0  # sessions there may be while it is short
+        self._most = 0  # sessions allowed while memory is short
         self._peak = 0
 
     def check(self) -> None:
@@ -99,13 +100,13 @@ class Memory:
             raise refusals.exhausted("too little is left for another connection", "memory")
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Measure again and again, until cancelled."""
         while True:
-            hurry = self.look()
-            await trio.sleep(HURRY if hurry else LOOK)
+            soon = self.measure()
+            await trio.sleep(SHORT_INTERVAL if soon else INTERVAL)
 
-    def look(self) -> bool:
-        """Measure, and give up what has to be; tells whether it should be soon again."""
+    def measure(self) -> bool:
+        """Measure, and release memory if needed. Returns whether to measure again soon."""
         for gauge in self.gauges:
             gauge.read()
         owed = len(self._sessions) * ENDING
@@ -118,7 +119,7 @@ class Memory:
         elif self.short and not any(gauge.above("low", owed) for gauge in self.gauges):
             self.short = False
             log.warning("enough memory again: new connections are accepted")
-        # With fewer connections than before, what the others gave back can be used.
+        # With fewer connections than at the mark, the memory of the others can be reused.
         crowded = len(self._sessions) >= self._most
         self._budget.close(crowded and any(gauge.above("last", owed) for gauge in self.gauges))
         return any(gauge.above("near", owed) for gauge in self.gauges)
@@ -131,13 +132,13 @@ class Memory:
                 " new ones are refused until there are fewer",
                 *(gauge.used >> 20, gauge.limit >> 20, gauge.name, len(self._sessions)),
             )
-        # Those that end may take more than ever for a moment: that says nothing of the others.
+        # Connections that end may need more memory for a moment; that does not lower the bound.
         if gauge.used > self._peak and len(self._sessions) >= self._most:
             self._peak = gauge.used
             self._most = int(len(self._sessions) * FEWER)
 
     def _shed(self) -> None:
-        """End those for whom most waits to be sent."""
+        """End the sessions with the most buffered data."""
         waiting = self._stalled()
         sizes = [
             (waiting[id(session.publish)], session)
@@ -149,13 +150,13 @@ class Memory:
             session.end(CloseCode.TRY_AGAIN, "gateway is short of memory")
             self.shed += 1
         if sizes:
-            log.warning("ended %d connections that do not take what is sent", len(sizes[:SHED]))
+            log.warning("ended %d connections that do not read", len(sizes[:SHED]))
 
 
 def gauges(limit: int, total: Callable[[int], int]) -> tuple[Gauge, ...]:
-    """Find the limits there are; `limit` is that of the settings, 0 is none.
+    """Find the memory limits of this process; `limit` is the one of the settings, 0 is none.
 
-    `total` is told the memory of this process, and gives that of all workers.
+    `total` takes the memory of this process and returns that of all workers.
     """
     resident = _KernelNumber("/proc/self/statm", 1, _PAGE)
     found = [Gauge("RLIMIT_AS", _address_space, _KernelNumber("/proc/self/statm", 0, _PAGE))]
@@ -174,9 +175,9 @@ def _address_space() -> int:
 def cgroup(
     listed: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> Cgroup | None:
-    """Find the smallest memory limit of the cgroups that this process is in, version 2 or 1.
+    """Find the smallest memory limit of the cgroups of this process, version 2 or 1.
 
-    None if there is no limit.
+    Returns None if there is no limit.
     """
     try:
         lines = [line.split(":", 2) for line in listed.read_text().splitlines()]
@@ -192,13 +193,13 @@ def cgroup(
         else:
             continue
         here = Path(path.strip("/"))
-        # In a container the path may be that outside of it; its own group is the root then.
+        # In a container the path may be the one outside; then its own group is the root.
         for part in (here, *here.parents):
             folder = base / part
             try:
                 most = int((folder / names[0]).read_text())
                 int((folder / names[1]).read_text())
-            except (OSError, ValueError):  # not there, or "max"
+            except (OSError, ValueError):  # does not exist, or "max"
                 continue
             if 0 < most < _NO_LIMIT:
                 found.append((most, folder, names, cache))
@@ -209,7 +210,7 @@ def cgroup(
 
 
 class _KernelNumber:
-    """A number in a file of the kernel's, in bytes; the file is kept open."""
+    """A number in a file of the kernel, in bytes. The file is kept open."""
 
     def __init__(self, path: str | Path, field: int = 0, unit: int = 1) -> None:
         self._field = field
@@ -222,7 +223,7 @@ class _KernelNumber:
 
 
 class Cgroup:
-    """A cgroup: what it uses, without the file cache that can be given up. Files are kept open."""
+    """A cgroup: its use without the file cache that can be reclaimed. Its files are kept open."""
 
     def __init__(self, limit: Path, current: Path, stat: Path, cache: str) -> None:
         self._limit = _KernelNumber(limit)
@@ -232,7 +233,7 @@ class Cgroup:
         self._cache = f"\n{cache} ".encode()
 
     def limit(self) -> int:
-        """Read the limit, which may have changed; 0 is none."""
+        """Read the limit, which may change; 0 is none."""
         try:
             most = self._limit()
         except ValueError:  # "max"
@@ -240,6 +241,6 @@ class Cgroup:
         return most if most < _NO_LIMIT else 0
 
     def __call__(self) -> int:
-        """Read what is used."""
+        """Read the current use."""
         _, _, rest = os.pread(self._stat, 8192, 0).partition(self._cache)
         return self._current() - int(rest.partition(b"\n")[0] or 0)

@@ -1,7 +1,7 @@
-"""Why no topic matches a request: what the log says, and how much of it the client may know.
+"""Explains why no topic matches a request, in the log and, as far as is safe, to the client.
 
-Called by `connection` for a 404. The log names what comes near; the answer speaks of the request
-alone, so nobody learns from it which paths exist.
+Called by `connection` for a 404. The log names similar paths that exist. The response describes the
+request only, so that nobody can find out which paths exist.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EMPTY_SEGMENT = "The path has an empty segment (`//`): write one slash."
 
 
 def refusal(table: RouteTable, host: str, path: str) -> Refusal:
-    """Build the 404 for a request that no topic of `table` matches."""
+    """Build the 404 for a request that matches no topic of `table`."""
     return not_found(_EMPTY_SEGMENT if "//" in path else "", why=_why(table, host, path))
 
 

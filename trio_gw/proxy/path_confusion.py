@@ -1,9 +1,9 @@
-"""Requests that a backend may read as another topic than the gateway did.
+"""Refuses requests that a backend may read as a different topic than the gateway did.
 
-Called by `connection`. Topics are matched as paths are written, and what is passed on is passed on
-as it is written (spec: routing §2, §5). A backend decodes it, drops what follows a `;`, ignores the
-case of letters: then `/rooms/%61dmin`, which is let in as `/rooms/{id}`, is `/rooms/admin` there.
-Where that asks more of its callers, nobody gets at it by another spelling.
+Called by `connection`. Topics are matched, and paths are passed on, exactly as they are written
+(spec: routing §2, §5). A backend may decode the path, cut it at a `;`, or ignore case: then
+`/rooms/%61dmin`, which matches `/rooms/{id}` here, is `/rooms/admin` there. If that topic requires
+more of its callers, another spelling must not give access to it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from trio_gw.routing.access_index import AccessIndex
     from trio_gw.routing.route import Match
 
-STEPS = 4 * 4096  # of matching all readings of a request; a few milliseconds
+STEPS = 4 * 4096  # of work to match all readings of a request; a few milliseconds
 
 
 def check(path: str, query: str, match: Match) -> None:
-    """Raise Refusal (400) if what is passed on of a request can be read as more than it is.
+    """Raise `Refusal` (400) if the backend could read the request as more than was authorized.
 
-    That is a way out of the endpoint's path, or another topic of the API that asks for more.
+    That is a path outside the endpoint's path, or a topic of the API that requires more.
     """
     route = match.route
     access = route.access
     if not route.target.passes and (access is None or not access.names):
-        return  # the backend's path is the same for everyone
+        return  # the path at the backend does not depend on the request
     if access is not None and access.is_known(route.rank, path):
         return
     mapped, asked = route.target.request(match.parameters, query, match.rest)
@@ -60,7 +60,7 @@ def check(path: str, query: str, match: Match) -> None:
 
 
 def _conflicts(access: AccessIndex, topic: int, path: str, query: str, work: Work) -> bool:
-    """Tell whether a request to the backend can be read as one of a topic that asks for more."""
+    """Whether the backend can read the request as a topic that requires more."""
     pairs: set[tuple[str, str]] = set()
     texts = _interpretations(path)
     if access.names:

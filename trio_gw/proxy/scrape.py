@@ -1,4 +1,4 @@
-"""The listener for `/metrics` alone: plain HTTP, one answer for each connection, within bounds."""
+"""The `/metrics` listener: plain HTTP, one response per connection, within bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio_gw.relay.plain import PlainStream
 
 DEADLINE = 10.0  # seconds for request and answer together
-AT_ONCE = 16  # connections served at one time; for a further one the oldest is closed
+MAX_CONNECTIONS = 16  # for one more, the oldest is closed
 
 
 def metrics_handler(
@@ -29,7 +29,7 @@ def metrics_handler(
     content_type: str,
     names: AuthorityNames | None = None,
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
-    """Make the handler of that listener; `names` are those it answers to, None: any."""
+    """Create the handler for that listener. `names` are the allowed host names; None allows any."""
     kind = (
         (b"content-type", content_type.encode("ascii")),
         (b"x-content-type-options", b"nosniff"),
@@ -38,8 +38,8 @@ def metrics_handler(
     served: deque[trio.CancelScope] = deque()
 
     async def serve(stream: PlainStream, _peer: str) -> None:
-        # Whoever says nothing, or does not read, keeps nobody else from an answer.
-        if len(served) >= AT_ONCE:
+        # A client that sends nothing, or does not read, must not block the others.
+        if len(served) >= MAX_CONNECTIONS:
             served.popleft().cancel()
         try:
             with trio.move_on_after(DEADLINE) as scope, contextlib.suppress(*BROKEN):
@@ -62,7 +62,7 @@ def metrics_handler(
                     head = reader.feed(bytes(data))
             if head is None:
                 raise too_slow("head", DEADLINE / 2)
-            # Browsers always send Host; what checks with HTTP/1.0 need not.
+            # Browsers always send Host; HTTP/1.0 clients may omit it.
             named = head.authority.decode("latin-1")
             if names is not None and not names.has(named) and (named or not head.old):
                 raise misdirected()

@@ -251,7 +251,7 @@ class ProcessGauges:
         metrics.put(families.PENDING, worker, len(self._pending))
         for reason in REASONS:
             metrics.put(families.EVICTED, (reason, *worker), self._pending.evicted[reason])
-        self._tls_failures.tell()
+        self._tls_failures.log_suppressed()
         for (listener, reason), count in self._tls_failures.refused.items():
             metrics.put(families.TLS_FAILED, (listener, reason, *worker), count)
         for gauge in self._memory.gauges:

@@ -1,9 +1,8 @@
-"""What ends connections that nobody ends: time, tokens, revocation, conditions, an API gone.
+"""Ends connections: timeouts, expired or revoked tokens, deny conditions, removed APIs.
 
-Services of `worker`'s nursery. Once a second one pass looks at all sessions, instead of a timer
-per connection or per frame; the exact moment of an expiry within that second is waited for.
-Whenever many end for one reason they are spread, so that their clients do not all return in one
-moment.
+Runs as background tasks. One pass per second checks all sessions, instead of one timer per
+connection or per frame. Within that second, the exact moment of an expiry is waited for. If many
+sessions end for one reason, their ends are spread so that the clients do not all reconnect at once.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.sessions")
 
-SWEEP = 1.0  # seconds between two looks at all sessions
-SKEW = 5.0  # seconds that a token is accepted beyond its expiry (spec: security §3.2)
-AT_ONCE = 1.0  # seconds within which what was revoked or denied has ended
-SLICE = 50  # sessions compared with deny conditions in one go, a millisecond's work at most
+SWEEP = 1.0  # seconds between two sweeps
+SKEW = 5.0  # seconds that a token is accepted after its expiry (spec: security §3.2)
+END_WITHIN = 1.0  # seconds within which revoked or denied sessions end
+SLICE = 50  # sessions to compare with deny conditions before other tasks run; at most 1 ms
 
 
 class Sweeper:
-    """Ends sessions from outside. `expiry`: also when their tokens end; `clock`: epoch seconds."""
+    """Ends sessions. With `expiry` also when their tokens expire; `clock` returns epoch seconds."""
 
     def __init__(
         self,
@@ -52,16 +51,16 @@ class Sweeper:
         self._expiring: set[Session] = set()
 
     async def run(self) -> None:
-        """End what is idle, too old, or opened with a token that has expired; never returns."""
+        """End sessions that are idle, too old, or whose token has expired; never returns."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(SWEEP)
-                self.look(trio.current_time())
+                self.sweep(trio.current_time())
                 if self._expiry and (due := self.expiring(self._clock())):
                     nursery.start_soon(self._expire, due)
 
-    def look(self, now: float) -> None:
-        """End every relayed session that is past a limit at `now` (Trio's clock, seconds)."""
+    def sweep(self, now: float) -> None:
+        """End every relayed session that is over a limit at `now` (Trio's clock, seconds)."""
         idle, lifetime = self._timeouts.idle, self._timeouts.lifetime
         for session in self._sessions:
             publish, subscribe = session.publish, session.subscribe
@@ -76,10 +75,10 @@ class Sweeper:
                 session.end(CloseCode.GOING_AWAY, f"open for {lifetime:g} s")
 
     def expiring(self, now: float) -> list[Session]:
-        """List the sessions whose token expires before the next look; each is listed once.
+        """List the sessions whose token expires before the next sweep; each is listed once.
 
-        `now` is in epoch seconds. A clock that jumps forward ends what has expired by it; one
-        that jumps back ends nothing too early.
+        `now` is in epoch seconds. If the clock jumps forward, everything expired by it is ended; if
+        it jumps back, nothing is ended too early.
         """
         due = [
             session
@@ -92,7 +91,9 @@ class Sweeper:
         return due
 
     async def _expire(self, due: list[Session]) -> None:
-        """End these as their tokens expire; many at one time are spread over `timeouts.drain`."""
+        """End these sessions when their tokens expire; many at once are spread over
+        `timeouts.drain`.
+        """
         self._expiring.update(due)
         try:
             for session in due:
@@ -100,7 +101,7 @@ class Sweeper:
                     continue
                 wait = expires_at(session) - self._clock()
                 if wait > SWEEP:
-                    break  # the clock went back: the next look decides anew
+                    break  # the clock went back: the next sweep decides
                 await trio.sleep(max(wait, 0))
                 at_that_time = [one for one in due if one.end_requested is None and self._over(one)]
                 await self._sessions.end(at_that_time, CloseCode.POLICY, "token expired")
@@ -111,7 +112,7 @@ class Sweeper:
         return expires_at(session) <= self._clock()
 
     async def revoke(self, revocations: Revocations) -> None:
-        """End the connections of what is revoked while they are open; never returns."""
+        """End open connections whose token is revoked; never returns."""
         while True:
             hit = [
                 session
@@ -123,25 +124,25 @@ class Sweeper:
             ]
             if hit:
                 log.info("ending %d connections whose tokens were revoked", len(hit))
-                await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=AT_ONCE)
+                await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=END_WITHIN)
             else:
                 await revocations.wait_changed()
 
     async def block(self, blocklist: Blocklist) -> None:
-        """End the connections that deny conditions concern while they are open; never returns."""
+        """End open connections that deny conditions apply to; never returns."""
         while True:
             changed = blocklist.changed
             if blocklist.current and (hit := await self._denied(blocklist)):
                 async with trio.open_nursery() as nursery:
                     for kind, some in hit.items():
                         log.info("ending %d connections whose %s is denied", len(some), kind)
-                        end = partial(self._sessions.end, within=AT_ONCE, denied=kind)
+                        end = partial(self._sessions.end, within=END_WITHIN, denied=kind)
                         nursery.start_soon(end, some, CloseCode.POLICY, f"{kind} is blocked")
             else:
                 await changed.wait()
 
     async def _denied(self, blocklist: Blocklist) -> dict[str, list[Session]]:
-        """Find them, by the kind of condition; others get their turn meanwhile."""
+        """Find them, by kind of condition; other tasks may run in between."""
         hit: dict[str, list[Session]] = {}
         for place, session in enumerate(self._sessions):
             if place % SLICE == SLICE - 1:
@@ -153,7 +154,7 @@ class Sweeper:
         return hit
 
     async def evict(self, live: Live) -> None:
-        """End the connections of topics that a new table no longer has; never returns."""
+        """End the connections of topics that have left the table; never returns."""
         while True:
             gone = [
                 session
@@ -170,9 +171,9 @@ class Sweeper:
 
 
 def expires_at(session: Session) -> float:
-    """Give the moment (epoch seconds) at which a session's token ends it; infinite without one.
+    """Return when a session's token expires (epoch seconds); infinite without a token.
 
-    A token that was accepted within the allowance for clocks that differ keeps that allowance.
+    A token that was accepted within the tolerance for clock skew keeps that tolerance.
     """
     caller = session.caller
     if caller is None or caller.expires_at is None:

@@ -1,6 +1,6 @@
-"""TLS handshakes that failed: counted by listener and reason, and logged within bounds.
+"""Failed TLS handshakes: counted by listener and reason, and logged at a bounded rate.
 
-One per process; `stats_observer` reads the counts.
+One object per process; `stats_observer` reads the counts.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.connection")
 
 LISTENERS = ("https", "admin")
-LINES = 60  # of the log, within
-WINDOW = 60.0  # seconds; further ones are only counted
+MAX_LINES = 60  # log lines per window
+WINDOW = 60.0  # seconds; more failures are only counted
 
 
 class TlsFailures:
-    """Notes handshakes that failed. `refused` counts them by listener and reason."""
+    """Records failed handshakes. `refused` counts them by listener and reason."""
 
     def __init__(self) -> None:
         self.refused: Counter[tuple[str, str]] = Counter()
         self._ends = float("-inf")
         self._lines = 0
-        self._untold: Counter[str] = Counter()  # by reason
+        self._suppressed: Counter[str] = Counter()  # by reason
 
     def note(self, listener: str, peer: str, error: TlsHandshakeError) -> None:
-        """Note a handshake with `peer` on one of `LISTENERS`."""
+        """Record a failed handshake with `peer` on one of `LISTENERS`."""
         if not error.reason:
             return
         self.refused[listener, error.reason] += 1
-        self.tell()
-        if self._lines >= LINES:
-            self._untold[error.reason] += 1
+        self.log_suppressed()
+        if self._lines >= MAX_LINES:
+            self._suppressed[error.reason] += 1
             return
         now = trio.current_time()
         if now >= self._ends:
@@ -49,17 +49,17 @@ class TlsFailures:
         offered = offer(error.sent)
         said = "".join(f"; {name}: {value}" for name, value in offered.items())
         message = f"{peer} TLS handshake on listener {listener} failed: {error.why}{said}"
-        told: dict[str, logs.Value] = {"client": peer, "listener": listener, "why": error.why}
-        logs.event(log, logging.INFO, message, told | offered, {"reason": error.reason})
+        fields: dict[str, logs.Value] = {"client": peer, "listener": listener, "why": error.why}
+        logs.event(log, logging.INFO, message, fields | offered, {"reason": error.reason})
 
-    def tell(self) -> None:
-        """Log how many had no line of their own; called now and then."""
-        if self._lines >= LINES and trio.current_time() >= self._ends:
+    def log_suppressed(self) -> None:
+        """Log how many were not logged one by one. Called from time to time."""
+        if self._lines >= MAX_LINES and trio.current_time() >= self._ends:
             self._lines = 0
-            if self._untold:
-                most, count = self._untold.most_common(1)[0]
+            if self._suppressed:
+                most, count = self._suppressed.most_common(1)[0]
                 log.info(
-                    "%d more TLS handshakes failed within %g seconds; most (%d): %s",
-                    *(self._untold.total(), WINDOW, count, most.replace("_", " ")),
+                    "%d more TLS handshakes failed within %g seconds; most frequent (%d): %s",
+                    *(self._suppressed.total(), WINDOW, count, most.replace("_", " ")),
                 )
-                self._untold.clear()
+                self._suppressed.clear()

@@ -1,9 +1,9 @@
-"""TLS handshakes with clients: made, and if they fail, why in words (`TlsHandshakeError`).
+"""TLS handshakes with clients, and explanations of their failures (`TlsHandshakeError`).
 
-Called by `request` for the TLS listener and by the admin listener for its own. What a client sent
-first is looked at (`MSG_PEEK`) before OpenSSL takes it, which costs one receive in place of a first
-attempt that would find nothing; it is read only when a handshake fails. Who does not speak TLS at
-all never gets to OpenSSL: a request of plain HTTP is answered in plain text.
+Used for the TLS listener and for the admin listener. The first bytes of a client are peeked at
+(`MSG_PEEK`) before OpenSSL reads them. That costs one receive, but it replaces a first attempt that
+would find no data. The bytes are parsed only if the handshake fails. A client that does not speak
+TLS never reaches OpenSSL: a plain HTTP request is answered in plain text.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from trio_gw.wire.http import response
 if TYPE_CHECKING:
     from trio_gw.relay.secure import SecureStream
 
-LINGER = 1.0  # seconds a client has to read the alert that says why its handshake failed
-SHOWN = 4  # cipher suites of an offer that are named
+LINGER = 1.0  # seconds a client has to read the alert
+SHOWN = 4  # offered cipher suites to name
 
 HTTP = "This port speaks TLS: use wss:// or https://, or connect to the plain port."
 PROXY = (
-    "This port does not take the PROXY protocol: send plain TLS"
+    "This port does not accept the PROXY protocol: send plain TLS"
     " (HAProxy: no send-proxy; nginx: proxy_protocol off), and name the proxy in trusted_proxies."
 )
 
@@ -40,7 +40,7 @@ REASONS = (
 
 _SHOWN_CERTIFICATE = "the client does not trust the gateway's certificate"
 _NO_PARAMETERS = "no key exchange group or signature algorithm in common"
-# By OpenSSL's names of its errors (`ssl.SSLError.reason`).
+# Keys are OpenSSL's error names (`ssl.SSLError.reason`).
 _BY_REASON = {
     "NO_SHARED_CIPHER": ("no_shared_cipher", "no cipher suite in common"),
     "UNSUPPORTED_PROTOCOL": ("unsupported_version", "no TLS version in common"),
@@ -66,21 +66,21 @@ _UNTRUSTED = (
     *("CERTIFICATE_REVOKED", "UNSUPPORTED_CERTIFICATE", "BAD_CERTIFICATE_STATUS_RESPONSE"),
 )
 _HUNG_UP = (
-    "the client closed the connection during the handshake, as some do that do not trust"
-    " the certificate"
+    "the client closed the connection during the handshake; some clients do that if they do not"
+    " trust the certificate"
 )
 _MALFORMED = ("DECODE_ERROR", "LENGTH", "RECORD", "WRONG_VERSION_NUMBER", "UNEXPECTED", "BAD_")
 
 
 class TlsHandshakeError(trio.BrokenResourceError):
-    """A handshake failed: one of `REASONS`, the same in words, and what the client sent first.
+    """A handshake failed: one of `REASONS`, an explanation, and the first bytes of the client.
 
-    Without a `reason` it is nobody's business: the client left without a word.
+    With an empty `reason` it is not worth reporting: the client left without sending anything.
     """
 
     def __init__(self, reason: str, why: str, sent: bytes, answer: bytes = b"") -> None:
         super().__init__(why)
-        self.answer = answer  # for a client that can read one without TLS
+        self.answer = answer  # for a client that does not speak TLS
         self.reason = reason
         self.why = why
         self.sent = sent
@@ -109,11 +109,10 @@ async def shake_hands(stream: SecureStream, due: float, seconds: float) -> bytes
     if failed is None:
         return sent
     if failed.answer or isinstance(failed.__cause__, ssl.SSLError):
-        # What the client has sent meanwhile would reset the connection, and with it the answer or
-        # the alert.
+        # Unread data from the client would reset the connection, and the response or alert be lost.
         with trio.move_on_after(LINGER), contextlib.suppress(*BROKEN):
             if failed.answer:
-                # Nothing has been sent yet, so the socket takes a few lines at once.
+                # Nothing has been sent yet, so the socket buffer has space for a few lines.
                 socket.socket.send(stream.tls, failed.answer)
             await stream.send_eof()
             while await stream.receive_raw():
@@ -122,9 +121,9 @@ async def shake_hands(stream: SecureStream, due: float, seconds: float) -> bytes
 
 
 def alerted(error: BaseException, sent: bytes = b"") -> TlsHandshakeError | None:
-    """Explain what broke a connection right behind its handshake, if the client told by an alert.
+    """Explain an error directly after the handshake, if the client sent an alert; otherwise None.
 
-    With TLS 1.3 it may judge the certificate when for the gateway the handshake is over.
+    With TLS 1.3 the client may check the certificate when the handshake is over for the gateway.
     """
     cause = error.__cause__
     if isinstance(cause, ssl.SSLError) and "ALERT" in str(cause.reason):
@@ -133,7 +132,7 @@ def alerted(error: BaseException, sent: bytes = b"") -> TlsHandshakeError | None
 
 
 def offer(sent: bytes) -> dict[str, str]:
-    """Tell what a client offered, as far as it can be known."""
+    """Return what a client offered, as far as it can be read."""
     if (found := hello.read(sent)) is None:
         return {}
     told = {"versions": ", ".join(found.versions)} if found.versions else {}
@@ -148,10 +147,10 @@ def offer(sent: bytes) -> dict[str, str]:
 
 
 async def _peek(stream: SecureStream) -> bytes:
-    """Look at what the client sent first, once there is something; nothing if it hung up."""
+    """Peek at the first bytes of the client; empty if it closed the connection."""
     while stream.tls.fileno() >= 0:
         try:
-            # Not the method of the TLS socket, which takes no flags.
+            # Not the method of the TLS socket, which accepts no flags.
             return socket.socket.recv(stream.tls, hello.MAX_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             await trio.lowlevel.wait_readable(stream.tls)
@@ -161,7 +160,7 @@ async def _peek(stream: SecureStream) -> bytes:
 
 
 async def _no_tls(stream: SecureStream) -> TlsHandshakeError:
-    """Take what a client sent that does not speak TLS, and say what it is."""
+    """Read what a client sent that is not TLS, and find out what it is."""
     data = b""
     while hello.needs_more(data):
         await trio.lowlevel.wait_readable(stream.tls)
@@ -174,7 +173,7 @@ async def _no_tls(stream: SecureStream) -> TlsHandshakeError:
                 break
             data += more
     if hello.is_proxy(data):
-        why, said = "the PROXY protocol, which is not taken here", PROXY
+        why, said = "the PROXY protocol, which is not accepted here", PROXY
     elif hello.is_http(data):
         why, said = "plain HTTP on a port that speaks TLS", HTTP
     else:
@@ -189,7 +188,7 @@ async def _no_tls(stream: SecureStream) -> TlsHandshakeError:
 def _explain(error: BaseException, sent: bytes) -> TlsHandshakeError:
     cause = error.__cause__
     if not sent:
-        return TlsHandshakeError("", "the client left without a word", sent)
+        return TlsHandshakeError("", "the client sent nothing", sent)
     if isinstance(cause, ssl.SSLCertVerificationError):
         why = f"client certificate refused: {cause.verify_message}"
         return TlsHandshakeError("client_certificate", why, sent)
@@ -220,7 +219,7 @@ def _cipher_name(code: int) -> str:
 
 @functools.cache
 def _names() -> dict[int, str]:
-    """Name the cipher suites that this OpenSSL knows, by their code points."""
+    """Return the names of the cipher suites that this OpenSSL knows, by code point."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
     return {cipher["id"] & 0xFFFF: cipher["name"] for cipher in context.get_ciphers()}

@@ -1,11 +1,11 @@
-"""Asking the other workers of this gateway something that only they know.
+"""RPC between the worker processes of one gateway.
 
-Every worker has a mailbox, a pair of connected sockets made before the fork, so that a worker
-that is started again finds it, and so that nobody outside these processes can reach it: it has no
-name, neither in a file system nor elsewhere. A question is one packet in the mailbox, and comes
-with a socket of its own for the answer. That one ends with whoever answers, so an answer that was
-cut short is seen; nobody waits longer than was said, and nobody reads more than `MAX_RESPONSE`.
-What questions and answers mean is for those to say who ask (`admin.aggregate`).
+Every worker has a channel, a pair of connected sockets that is created before the fork. So a
+restarted worker finds its channel again, and no process outside can reach it: it has no name in a
+file system or elsewhere. A request is one packet in the channel, and carries a new socket for the
+response. That socket closes if the callee ends, so an incomplete response is noticed. Nobody waits
+longer than the deadline, or reads more than `MAX_RESPONSE`. The callers define the content of
+requests and responses (`admin.rpc_messages`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ log = logging.getLogger("trio_gw.rpc")
 
 MAX_REQUEST = 8 * 1024  # bytes
 MAX_RESPONSE = 8 << 20  # bytes
-MAX_CONCURRENT = 16  # questions that are answered at one time; who asks more gets no answer
+MAX_CONCURRENT = 16  # requests in progress; more get no response
 
-_DEADLINE = struct.Struct("=d")  # before a question: when nobody waits for its answer any more
-_LENGTH = struct.Struct("=I")  # before an answer
+_DEADLINE = struct.Struct("=d")  # before a request: its deadline, by the monotonic clock
+_LENGTH = struct.Struct("=I")  # before a response
 _DESCRIPTOR = struct.Struct("=i")
 
 
 class RpcChannels:
-    """One for each process, made before they are forked."""
+    """One channel per process, created before the fork."""
 
     def __init__(self, processes: int) -> None:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         for _ in range(processes):
-            # Packets, so that those of several processes never mix.
+            # Packets, so that requests of several processes never mix.
             pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._pairs.append(pair)
             for end in pair:
@@ -49,21 +49,21 @@ class RpcChannels:
         return len(self._pairs)
 
     def close(self) -> None:
-        """Be done with them, as far as this process is concerned."""
+        """Close all of them in this process."""
         for end in (end for pair in self._pairs for end in pair):
             end.close()
 
     def send_end(self, process: int) -> socket.socket:
-        """Return where packets for a process are put."""
+        """Return the socket to send packets to a process."""
         return self._pairs[process][0]
 
     def receive_end(self, process: int) -> socket.socket:
-        """Return where they are taken out, by that process alone."""
+        """Return the socket from which that process receives them."""
         return self._pairs[process][1]
 
 
 class WorkerRpc:
-    """The other workers, as seen by the one with this `index`; without mailboxes there are none."""
+    """RPC for the worker with this `index`; without channels there are no other workers."""
 
     def __init__(self, channels: RpcChannels | None = None, index: int = 0) -> None:
         self._channels = channels
@@ -72,16 +72,16 @@ class WorkerRpc:
 
     @property
     def others(self) -> list[int]:
-        """List their indices."""
+        """The indices of the other workers."""
         count = 0 if self._channels is None else len(self._channels)
         return [index for index in range(count) if index != self._index]
 
-    # -- asking --------------------------------------------------------------------------------
+    # -- caller --------------------------------------------------------------------------------
 
     async def call(
         self, request: bytes, targets: Iterable[int], *, seconds: float
     ) -> dict[int, bytes]:
-        """Ask some of them at once; returns what those answered who did, within `seconds`."""
+        """Send a request to several workers. Returns the responses received within `seconds`."""
         assert len(request) <= MAX_REQUEST
         packet = _DEADLINE.pack(time.monotonic() + seconds) + request
         responses: dict[int, bytes] = {}
@@ -95,7 +95,7 @@ class WorkerRpc:
         assert self._channels is not None
         try:
             ours, theirs = socket.socketpair()
-        except OSError as error:  # no more descriptors
+        except OSError as error:  # no descriptors left
             log.warning("cannot ask worker %d: %s", index + 1, error.strerror)
             return
         async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
@@ -104,7 +104,7 @@ class WorkerRpc:
                 ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
                 try:
                     self._channels.send_end(index).sendmsg([packet], ancillary)
-                except OSError as error:  # it is full: nobody takes anything out
+                except OSError as error:  # the channel is full: the worker does not read
                     log.warning("cannot ask worker %d: %s", index + 1, error.strerror)
                     return
             received = bytearray()
@@ -120,7 +120,7 @@ class WorkerRpc:
             if length == len(received) - _LENGTH.size:
                 responses[index] = bytes(received[_LENGTH.size :])
 
-    # -- answering -----------------------------------------------------------------------------
+    # -- callee --------------------------------------------------------------------------------
 
     async def serve(
         self,
@@ -128,7 +128,7 @@ class WorkerRpc:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer what the others ask. Runs until cancelled; without others it returns."""
+        """Answer requests of the others. Runs until cancelled; returns if there are no others."""
         task_status.started()
         if self._channels is None:
             return
@@ -144,7 +144,7 @@ class WorkerRpc:
                     )
                 except BlockingIOError:
                     continue
-                # Without descriptors left there is none; who asked will see that.
+                # Without free descriptors there is no socket; the caller notices that.
                 for _, _, rights in ancillary:
                     stream = trio.SocketStream(
                         trio.socket.from_stdlib_socket(
@@ -171,8 +171,8 @@ class WorkerRpc:
                     if len(response) <= MAX_RESPONSE:
                         await stream.send_all(_LENGTH.pack(len(response)) + response)
         except trio.BrokenResourceError:
-            log.debug("a worker asked, and did not wait for the answer")
+            log.debug("a worker sent a request and did not wait for the response")
         except Exception:
-            log.exception("a question of another worker could not be answered")
+            log.exception("a request of another worker failed")
         finally:
             self._in_progress -= 1
