@@ -102,7 +102,10 @@ class CompileRelay(BuildHookInterface[Any]):
             for old in target.glob(f"*{compiled.EXTENSION_SUFFIXES[0]}"):
                 old.unlink()  # made from older sources; those of other Pythons stay
             for place, path in made.items():
-                shutil.copy(path, ROOT / place)
+                # A gateway may start meanwhile: it must not find half a file.
+                half = ROOT / f"{place}.new"
+                shutil.copy(path, half)
+                half.replace(ROOT / place)
         if version != "editable":
             build_data["pure_python"] = False
             build_data["infer_tag"] = True

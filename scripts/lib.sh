@@ -1,5 +1,5 @@
 # Shared by the scripts here: make .venv hold what is needed, on a machine that may have nothing.
-# Usage: . scripts/lib.sh; ensure_venv run|test
+# Usage: . scripts/lib.sh; ensure_venv run|test, or start_quickly
 # VENV names another virtual environment, and PYTHON the interpreter that it is made with.
 
 root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)}
@@ -40,27 +40,109 @@ find_python() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
 }
 
-# ensure_venv KIND: run = the gateway; test = the gateway, the locked test tools.
+# wanted: a fingerprint of what an installation depends on.
+# What is compiled where that can be done has its types in a .pxd of the same name.
+wanted() {
+    for types in "$root"/trio_gw/*/*.pxd; do
+        cat "$types"
+        [ ! -f "${types%.pxd}.py" ] || cat "${types%.pxd}.py"
+    done | cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" - | cksum
+}
+
+# installed KIND: the installation of this kind is complete and up to date.
+installed() {
+    [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.stamp-$1" 2>/dev/null)" = "$wanted" ]
+}
+
+# ensure_venv KIND: run = the gateway; test = the gateway, the locked test tools. The relay is
+# compiled where there is a C compiler.
 ensure_venv() {
-    stamp=$venv/.stamp-$1
-    # What is compiled where that can be done has its types in a .pxd of the same name.
-    wanted=$(for types in "$root"/trio_gw/*/*.pxd; do
-        cat "$types" "${types%.pxd}.py"
-    done | cat "$root/pyproject.toml" "$root/tests/requirements.txt" "$root/hatch_build.py" - | cksum)
-    if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-        return
-    fi
+    wanted=$(wanted)
+    ! installed "$1" || return 0
     if ! [ -x "$venv/bin/python" ]; then
         find_python
         "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
         say "creating $venv ..."
         "$python" -m venv "$venv" || die "could not create a virtual environment"
     fi
+    # `start_quickly` makes an environment without pip, and may be compiling there.
+    "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip >/dev/null ||
+        die "could not install pip"
     say "installing the gateway's dependencies ..."
     pip="$venv/bin/python -m pip --disable-pip-version-check --quiet install"
     if [ "$1" = test ]; then
         $pip --require-hashes -r "$root/tests/requirements.txt" || die "pip failed"
     fi
-    $pip -e "$root[top]" || die "pip failed"
-    printf '%s' "$wanted" >"$stamp"
+    locked $pip -e "$root[top]" || die "pip failed"
+    printf '%s' "$wanted" >"$venv/.stamp-$1"
+    printf '%s' "$wanted" >"$venv/.stamp-compiled"
+}
+
+# locked COMMAND...: run a command while no other process compiles into this source tree.
+locked() {
+    if command -v flock >/dev/null; then
+        flock "$venv/.compiling" "$@"
+    else
+        "$@"
+    fi
+}
+
+# start_quickly: make the gateway ready to run in pure Python, within seconds; then compile the
+# relay in the background, for the next start.
+start_quickly() {
+    wanted=$(wanted)
+    if ! installed start && ! installed run && ! installed test; then
+        install_pure
+    fi
+    if installed compiled || [ "${TRIO_GW_PURE:-0}" != 0 ] || ! command -v flock >/dev/null ||
+        ! command -v cc >/dev/null; then
+        return 0
+    fi
+    say "compiling in the background; restart to use it"
+    # A session of its own: Ctrl-C ends the gateway, not the compiler.
+    setsid -f nice -n 19 "$root/scripts/compile" "$venv" "$wanted" \
+        </dev/null >"$venv/compile.log" 2>&1 || say "cannot compile in the background"
+}
+
+# install_pure: install the gateway without its compiled part, by uv if that can be had.
+install_pure() {
+    if ! [ -x "$venv/bin/python" ]; then
+        find_python
+        "$python" -c 'import venv' 2>/dev/null || apt_install python3-venv
+        say "creating $venv ..."
+        "$python" -m venv --without-pip "$venv" || die "could not create a virtual environment"
+    fi
+    say "installing the gateway's dependencies ..."
+    if [ -x "$venv/bin/uv" ] || bundled_pip install uv; then
+        if TRIO_GW_PURE=1 "$venv/bin/uv" --quiet pip install --python "$venv/bin/python" \
+            -e "$root[top]"; then
+            printf '%s' "$wanted" >"$venv/.stamp-start"
+            return 0
+        fi
+        say "uv failed; trying pip ..."
+    fi
+    TRIO_GW_PURE=1 bundled_pip install -e "$root[top]" || die "pip failed"
+    printf '%s' "$wanted" >"$venv/.stamp-start"
+}
+
+# bundled_pip ARGUMENT...: run the pip that comes with Python, without installing it.
+bundled_pip() {
+    pip_wheel=$(find_pip)
+    if [ -z "$pip_wheel" ]; then
+        apt_install python3-venv
+        pip_wheel=$(find_pip)
+    fi
+    [ -n "$pip_wheel" ] || die "Python has no pip: please install its package of venv or ensurepip"
+    "$venv/bin/python" "$pip_wheel/pip" --disable-pip-version-check --quiet "$@"
+}
+
+# find_pip: print the wheel of pip that ensurepip would install.
+find_pip() {
+    folder=$("$venv/bin/python" -c 'import ensurepip; print(ensurepip.__path__[0])' 2>/dev/null) || :
+    for pip_wheel in "$folder"/_bundled/pip-*.whl /usr/share/python-wheels/pip-*.whl; do
+        if [ -f "$pip_wheel" ]; then
+            printf '%s' "$pip_wheel"
+            return
+        fi
+    done
 }
