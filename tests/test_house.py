@@ -65,7 +65,7 @@ DOORS: dict[str, set[str]] = {
         "guard/testkey.py",
         "guard/tokens.py",
     },
-    "trio_websocket": {"echo.py", "relay/messages.py"},
+    "trio_websocket": {"echo.py"},
     "watchfiles": {"watch/directories.py"},
     "yaml": {"config/document.py"},
     "cryptography": {

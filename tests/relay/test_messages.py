@@ -16,9 +16,9 @@ from support.conversation import frame
 from support.relays import inspected, inspected_memory, lockstep, memory, relaying, tcp
 from trio_gw.errors import CloseCode, Ending, Side
 from trio_gw.relay import messages
-from trio_gw.relay.assembly import MAX_FRAGMENTS
+from trio_gw.relay.assembly import MAX_FRAGMENTS, Message
 from trio_gw.relay.lane import Lane
-from trio_gw.relay.messages import FILTERS, Message
+from trio_gw.relay.messages import FILTERS
 from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.frames import BINARY, CONTINUATION, PING, PONG, TEXT, ViolationError
 

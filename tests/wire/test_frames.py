@@ -1,6 +1,8 @@
-"""Close frames: built, read, judged (RFC 6455 §5.5.1, §7.4)."""
+"""Frames that the gateway builds, and Close frames that it reads (RFC 6455 §5.2, §5.5.1, §7.4)."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
@@ -96,3 +98,21 @@ def test_what_is_built_is_read_back(code: int, reason: str) -> None:
     payload = apply_mask(bytearray(frame[6:]), frame[2:6])
     assert parse_close(payload) == (code, split_frames(frame)[0][0].reason)
     assert len(reason.encode()) > frames.MAX_REASON or parse_close(payload).reason == reason
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 125, 511, 512, 513, 4096, 70_001])
+def test_masking_is_the_octet_wise_xor(size: int) -> None:
+    payload, key = random.Random(size).randbytes(size), b"\x00\xff\x12\x81"
+    expected = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    assert frames.apply_mask(payload, key) == expected
+    assert frames.apply_mask(memoryview(expected), key) == payload
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_the_frame_of_a_message(size: int, text: bool, masked: bool) -> None:
+    payload = random.Random(size).randbytes(size)
+    (seen,), rest = split_frames(frames.data_frame(payload, text=text, masked=masked))
+    first = 0x80 | (frames.TEXT if text else frames.BINARY)
+    assert (seen.first, seen.payload, seen.masked, rest) == (first, payload, masked, b"")

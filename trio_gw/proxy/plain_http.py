@@ -195,7 +195,7 @@ class PlainHttp:
         seconds = self._services.settings.timeouts.handshake
         with trio.move_on_after(seconds):
             try:
-                data = await receive(self._stream)
+                data = await receive(self._stream, CHUNK)
             except BROKEN as error:
                 raise ClientGoneError from error
             if not data:

@@ -1,9 +1,9 @@
-"""Frames taken apart for message mode, without I/O: what passes as it is, what makes a message.
+"""Messages from the frames of one direction, for message mode (RFC 6455 §5.4). No I/O.
 
-Fed with what a `Lane` passed, so every header is valid and whole. Control frames come out as they
-were. Data frames come out bit by bit, for a library that puts messages together; it is told that
-every message is binary, for it must not judge text (`relay.messages` says why). What would make
-a message too big is refused at the header that says so, before any of it is kept.
+`Assembly.feed` takes what a `Lane` passed, so every header is valid, and whole up to its mask.
+Control frames come out as they were. The payloads of data frames are unmasked and joined; each
+message comes out once, when its last frame is complete. A message that would exceed a limit is
+refused at the header that says so, before its payload is stored.
 """
 
 from __future__ import annotations
@@ -17,68 +17,89 @@ from trio_gw.wire.frames import ViolationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_FRAGMENTS = 4096  # of one message; empty ones cost as much as others
+MAX_FRAGMENTS = 4096  # of one message; an empty fragment costs as much as any other
 
 
-class Part(NamedTuple):
-    """A whole control frame, or some bytes of a message. `last` is set where a message ends."""
+class Message(NamedTuple):
+    """A message and its type. Nobody has checked yet that the payload of a text is UTF-8."""
 
-    data: bytes
-    control: bool = False
-    last: bool = False
-    text: bool = False
+    payload: bytes
+    text: bool
 
 
 class Assembly:
     """One direction. `masked` as for its lane; `limit` in bytes of payload of one message."""
 
     def __init__(self, *, masked: bool, limit: int) -> None:
-        self._key = 4 if masked else 0
+        self._mask = 4 if masked else 0  # bytes
         self._limit = limit
-        self._left = 0  # bytes still to come of the current frame
-        self._control: bytearray | None = None  # the control frame that is under way
+        self._left = 0  # bytes of the current frame's payload that have not arrived
+        self._unread = 0  # bytes of its mask that have not arrived
+        self._key = b""  # the mask of the next byte of the current frame, and of the three behind
+        self._control: bytearray | None = None  # an incomplete control frame
+        self._payload = bytearray()  # of the current message
         self._final = False  # the current data frame is the last of its message
         self._text = False
-        self._size = 0  # of the message so far, what is announced included
+        self._size = 0  # of the current message, with what its headers announce
         self._fragments = 0
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Part]:
-        """Take apart what a lane passed. Raises `ViolationError` where it exceeds a bound."""
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes | Message]:
+        """Give each complete control frame, as its bytes, and each complete message, in order.
+
+        Raises `ViolationError` where a message exceeds a limit.
+        """
         view = memoryview(data)
         at = 0
         while at < len(view):
-            if self._left == 0:
-                first, head = view[at], self._head(view, at)
-                end = min(len(view), at + head + self._left)
-                self._left -= end - at - head
-                if first & 0x0F >= frames.CLOSE:
-                    self._control = bytearray(view[at:end])
-                else:
-                    if first & 0x0F == frames.TEXT:
-                        first = first & 0xF0 | frames.BINARY
-                    yield self._piece(bytes((first,)) + bytes(view[at + 1 : end]))
+            if self._left == self._unread == 0:
+                at = self._header(view, at)
+            if self._unread:
+                at = self._read_key(view, at)
+                if self._unread:
+                    return
+            end = min(len(view), at + self._left)
+            self._left -= end - at
+            piece, at = view[at:end], end
+            if self._control is not None:
+                self._control += piece
+                if self._left == 0:
+                    whole, self._control = bytes(self._control), None
+                    yield whole
+                continue
+            plain = self._unmasked(piece)
+            if self._left == 0 and self._final:
+                if self._payload:
+                    self._payload += plain
+                    plain, self._payload = bytes(self._payload), bytearray()
+                complete = [Message(bytes(plain), self._text)]
+                del plain, piece
+                yield complete.pop()  # not kept here while it is sent
             else:
-                end = min(len(view), at + self._left)
-                self._left -= end - at
-                if self._control is None:
-                    yield self._piece(bytes(view[at:end]))
-                else:
-                    self._control += view[at:end]
-            at = end
-            if self._control is not None and self._left == 0:
-                whole, self._control = bytes(self._control), None
-                yield Part(whole, control=True)
+                self._payload += plain
 
-    def _head(self, view: memoryview, at: int) -> int:
-        """Read a frame's header; returns its size. `_left` is then that of the payload."""
-        first, length, size = view[at], view[at + 1] & 0x7F, 2
+    def _header(self, view: memoryview, at: int) -> int:
+        """Read a frame's header up to its mask; returns where that begins."""
+        start, first, length = at, view[at], view[at + 1] & 0x7F
+        at += 2
         if length >= 126:
-            size = 4 if length == 126 else 10
-            length = int.from_bytes(view[at + 2 : at + size], "big")
-        self._left = length
-        if first & 0x0F < frames.CLOSE:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(view[at : at + size], "big")
+            at += size
+        if first & 0x0F >= frames.CLOSE:
+            self._control = bytearray(view[start:at])
+        else:
             self._begin(first, length)
-        return size + self._key
+        self._left, self._key, self._unread = length, b"", self._mask
+        return at
+
+    def _read_key(self, view: memoryview, at: int) -> int:
+        """Read what is there of the mask; returns where it ends. A lane may pass it in parts."""
+        piece = bytes(view[at : at + self._unread])
+        self._key += piece
+        self._unread -= len(piece)
+        if self._control is not None:
+            self._control += piece
+        return at + len(piece)
 
     def _begin(self, first: int, length: int) -> None:
         if first & 0x0F != frames.CONTINUATION:
@@ -94,5 +115,10 @@ class Assembly:
             what = f"message of more than {MAX_FRAGMENTS} fragments"
             raise ViolationError(what, CloseCode.TOO_BIG)
 
-    def _piece(self, data: bytes) -> Part:
-        return Part(data, last=self._final and self._left == 0, text=self._text)
+    def _unmasked(self, piece: memoryview) -> bytes | memoryview:
+        if not self._mask:
+            return piece
+        key = self._key
+        if turn := len(piece) % 4:
+            self._key = key[turn:] + key[:turn]
+        return frames.apply_mask(piece, key)

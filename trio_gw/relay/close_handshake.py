@@ -15,6 +15,7 @@ from trio_gw.errors import Ending, Side
 from trio_gw.relay.lane import FRAMES_PER_TURN
 from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import PlainStream
+from trio_gw.relay.sizes import CHUNK
 from trio_gw.relay.waits import Woken
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def _await_close(
             return b""
         if not lane.rest:
             try:
-                received = speaker.receive_now()
+                received = speaker.receive_now(CHUNK)
             except BROKEN:
                 return b""  # it will look like an end
             if received is None:
@@ -126,7 +127,7 @@ async def _await_eof(backend: PlainStream, waits: Waits, due: float) -> None:
     """Let the backend, which is the server there, close first (RFC 6455 §7.1.1)."""
     while True:
         try:
-            data = backend.receive_now()
+            data = backend.receive_now(CHUNK)
         except BROKEN:
             return
         if data is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.relay.sizes import CHUNK
+from trio_gw.relay.sizes import CHUNK, HEAD_CHUNK, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
         self._ended = False
         self._waiting = 0  # tasks that Trio will wake
 
-    def receive_now(self, max_bytes: int = CHUNK) -> bytes | None:
+    def receive_now(self, max_bytes: int = HEAD_CHUNK) -> bytes | None:
         """Return what is there, empty at the end of the stream, None when it is to be waited for.
 
         Raises one of Trio's stream errors, as all methods here do.
@@ -169,16 +169,16 @@ def receive_now(stream: trio.abc.Stream) -> bytes | None:
     return stream.receive_now() if isinstance(stream, PlainStream) else None
 
 
-async def receive(stream: trio.abc.Stream) -> bytes:
+async def receive(stream: trio.abc.Stream, size: int = HEAD_CHUNK) -> bytes:
     """Receive without yielding if something is there; only for steps that are few."""
     if isinstance(stream, PlainStream):
-        if (data := stream.receive_now()) is not None:
+        if (data := stream.receive_now(size)) is not None:
             return data
         # Raises when it is closed meanwhile.
         await stream.wait(trio.lowlevel.wait_readable)
-        if (data := stream.receive_now()) is not None:
+        if (data := stream.receive_now(size)) is not None:
             return data
-    return bytes(await stream.receive_some(CHUNK))
+    return bytes(await stream.receive_some(max(size, RECORD)))
 
 
 async def send(stream: trio.abc.Stream, data: bytes) -> None:
