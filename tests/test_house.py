@@ -140,5 +140,7 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_the_rule_can_fail(tmp_path: Path) -> None:
     offender = tmp_path / "offender.py"
-    offender.write_text("from trio_gw.proxy.listener import bind\nimport trio_gw.feed.folder\n")
-    assert imports(offender) == ["trio_gw.proxy.listener", "trio_gw.feed.folder"]
+    offender.write_text(
+        "from trio_gw.proxy.listener import bind\nimport trio_gw.feed.folder_source\n"
+    )
+    assert imports(offender) == ["trio_gw.proxy.listener", "trio_gw.feed.folder_source"]

@@ -15,7 +15,7 @@ import trio
 
 from trio_gw.config.settings import Environment
 from trio_gw.feed.catalog import Catalog
-from trio_gw.feed.folder import follow
+from trio_gw.feed.folder_source import follow
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.table import Live
 

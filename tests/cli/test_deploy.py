@@ -20,7 +20,7 @@ from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
 from trio_gw.cli import client, deploy
 from trio_gw.cli.deploy import bar
-from trio_gw.feed.removal import remove
+from trio_gw.feed.remove_tree import remove_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_folder_that_is_nested_without_end(tmp_path: Path) -> None:
         deploy._pack(tmp_path / "chat", spool)
         with zipfile.ZipFile(spool) as packed:
             assert len(packed.namelist()) == 17
-    remove(tmp_path / "chat")  # pytest could not
+    remove_tree(tmp_path / "chat")  # pytest could not
 
 
 async def test_a_folder_from_deployed_to_undeployed(cli: Cli) -> None:

@@ -154,7 +154,7 @@ async def test_sighup_takes_over_new_credentials(
     await serving.read_until("err", "listening on http://127")
     (base / "gateway.toml").write_text(text % TOKEN + 'branch = "main"\n')
     serving.process.send_signal(signal.SIGHUP)
-    await serving.read_until("err", f"git: {server.url}, main, is asked from now on")
+    await serving.read_until("err", f"git: {server.url}, main, is now")
     await serving.read_until("err", "git: commit ")
     await serving.read_until("err", "added Pets:1.0.0")
     serving.process.terminate()

@@ -12,7 +12,7 @@ from trio_gw.config import apiyaml, backends, cors, document, exported_keys
 from trio_gw.config.findings import Findings
 from trio_gw.config.project import load
 from trio_gw.errors import UnusableError
-from trio_gw.feed.folder import load_once
+from trio_gw.feed.folder_source import load_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,8 +124,8 @@ def test_a_link_out_of_the_folder_says_how_to_release(tmp_path: Path) -> None:
     (tmp_path / "apis").mkdir()
     (tmp_path / "apis/Chat").symlink_to("../releases/1")
     _, (problem,) = load_once(tmp_path / "apis", label="apis")
-    assert "leads out of the watched folder" in problem.what
-    assert "make the watched folder itself the link" in problem.hint
+    assert "outside the watched folder" in problem.what
+    assert "make the whole watched folder a link" in problem.hint
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support.numbers import total
 from support.projects import api, asyncapi, write
 from support.repositories import OPEN, Repository
 from support.secrets import secret
-from trio_gw.feed import catalog, checkout
+from trio_gw.feed import catalog, git_checkout
 from trio_gw.routing import compiler
 from trio_gw.supervision import background
 from trio_gw.supervision.background import TaskName
@@ -166,12 +166,12 @@ async def test_a_commit_that_the_gateway_cannot_deal_with(
     parts = Faulty((), 0)
     gateway = await start(nursery, base, backend, parts)
     assert await gateway.status("/pets/1.0.0/x") == 101
-    take_apart = checkout.take_apart
+    take_apart = git_checkout.unpack
 
     def fails(*_: object) -> None:
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr(checkout, "take_apart", fails)
+    monkeypatch.setattr(git_checkout, "unpack", fails)
     repository = Repository.__new__(Repository)
     repository.work, repository.bare = base / "repository/work", base / "repository/served/apis.git"
     repository.branch = "main"
@@ -182,7 +182,7 @@ async def test_a_commit_that_the_gateway_cannot_deal_with(
     assert await gateway.status("/fish/1.0.0/x") == 404
     (told,) = await problems(gateway)
     assert "`git_remote` fails (RecursionError)" in told
-    monkeypatch.setattr(checkout, "take_apart", take_apart)
+    monkeypatch.setattr(git_checkout, "unpack", take_apart)
     await served(gateway, "/fish/1.0.0/x")
     await parts.reached(lambda: not parts.failing)
 

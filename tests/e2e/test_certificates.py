@@ -192,7 +192,7 @@ async def test_what_cannot_be_used_leaves_the_old_one_until_it_is_fixed(
             replace(certs / "mg.pem", chain_of(other) + b"#" * (1 << 20))
     error = await said.wait(text)
     assert error.startswith(str(certs))
-    assert error.endswith("; what was read before stays in use")
+    assert error.endswith("; the content loaded before stays in use")
     assert await shown(gateway.tls_port) == der_of(first)
     if fault == "folder":
         (certs / "mg.key").rmdir()

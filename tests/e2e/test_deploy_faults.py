@@ -19,8 +19,8 @@ from support.backends import Backend, start_echo
 from support.crashes import start
 from support.gateway import RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
-from trio_gw.feed import deployed
-from trio_gw.feed.depot import Depot
+from trio_gw.feed import deployment_source
+from trio_gw.feed.deployment_store import DeploymentStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -137,16 +137,16 @@ async def test_an_index_that_may_not_have_reached_the_disk(
     gateway = await start_gateway(nursery, base, admin=True)
     client = await logged_in(gateway)
     assert (await client.deploy(zipped(base, backend))).status == 200
-    sync = Depot._sync_folder
+    sync = DeploymentStore._sync_folder
     calls = []
 
-    def fails_the_second_time(depot: Depot) -> None:
-        calls.append(depot)
+    def fails_the_second_time(store: DeploymentStore) -> None:
+        calls.append(store)
         if len(calls) == 2:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        sync(depot)
+        sync(store)
 
-    monkeypatch.setattr(Depot, "_sync_folder", fails_the_second_time)
+    monkeypatch.setattr(DeploymentStore, "_sync_folder", fails_the_second_time)
     assert (await client.deploy(zipped(base, backend, "Rooms"))).status == 500
     # The index has been replaced, so what it names has to stay.
     assert tidy(base)
@@ -167,7 +167,7 @@ def rows(gateway: RunningGateway) -> list[Any]:
 async def test_a_zip_is_served_again_when_it_is_fixed(
     base: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(deployed, "AGAIN", 0.1)
+    monkeypatch.setattr(deployment_source, "RETRY", 0.1)
     async with trio.open_nursery() as nursery:
         gateway = await start_gateway(nursery, base, admin=True)
         client = await logged_in(gateway)
@@ -201,22 +201,22 @@ async def test_a_zip_is_served_again_when_it_is_fixed(
 async def test_an_index_that_cannot_be_read_for_a_while(
     nursery: trio.Nursery, base: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployed, "AGAIN", 0.1)
+    monkeypatch.setattr(deployment_source, "RETRY", 0.1)
     gateway = await start_gateway(nursery, base, admin=True)
     client = await logged_in(gateway)
     assert (await client.deploy(zipped(base, backend))).status == 200
-    real = Depot.read
+    real = DeploymentStore.read
 
-    def fails(depot: Depot) -> Any:
+    def fails(store: DeploymentStore) -> Any:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(Depot, "read", fails)
+    monkeypatch.setattr(DeploymentStore, "read", fails)
     answer = await client.undeploy("Chat")
     assert answer.status == 500
     assert "cannot be read" in answer.json()["problems"][0]["what"]
     assert await gateway.status("/chat/1.0.0/x") == 101
     # The file has not changed, and is read again all the same.
-    monkeypatch.setattr(Depot, "read", real)
+    monkeypatch.setattr(DeploymentStore, "read", real)
     await until(lambda: gateway.running.catalog.problems == ())
     assert (await client.undeploy("Chat")).status == 200
 

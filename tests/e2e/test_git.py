@@ -119,13 +119,13 @@ async def test_a_broken_commit_changes_nothing_and_says_why(
     repository.project("pets", "ws://bad host")
     repository.project("fish", backend.url, "/new")
     bad = repository.commit()
-    await log.wait("is not taken up")
+    await log.wait("is rejected")
     for path in ("/pets/1.0.0/x", "/fish/1.0.0/x"):
         assert await gateway.status(path) == 101
     first, *rest = problems(gateway)
     assert first == (
-        f"{repository.url}: commit {bad[:12]} of branch main is not taken up: 1 error in it;"
-        ' push one that fixes them, or set git.broken = "skip";'
+        f"{repository.url}: commit {bad[:12]} of branch main is rejected: it has 1 error;"
+        ' push a correction, or set git.broken = "skip";'
         f" commit {good[:12]} is still served"
     )
     assert [one for one in rest if one.startswith(f"git@{bad[:12]}/pets/api.yaml:")] == rest
@@ -147,7 +147,7 @@ async def test_a_conflict_within_a_commit_is_an_error_in_it(
     gateway = await start(nursery, base, repository)
     repository.project("cats", backend.url, context="/pets")
     bad = repository.commit()
-    await log.wait("is not taken up")
+    await log.wait("is rejected")
     assert await gateway.status("/pets/1.0.0/x") == 101
     assert any(one.startswith(f"git@{bad[:12]}/") for one in problems(gateway))
 
@@ -187,7 +187,7 @@ async def test_the_last_commit_is_served_after_a_restart_without_the_remote(
     aside = repository.bare.rename(repository.bare.with_name("aside.git"))
     gateway = await start(nursery, base, repository)
     assert await gateway.status("/pets/1.0.0/x") == 101
-    told = await log.wait("there is no such repository")
+    told = await log.wait("the repository does not exist")
     assert told.startswith(repository.url)
     assert told.endswith(f"commit {commit[:12]} is still served")
     assert (await gateway.get("/ready")).status == 200
@@ -206,7 +206,7 @@ async def test_a_first_clone_that_fails_keeps_nothing_from_being_served(
     (told,) = problems(gateway)
     assert told == (
         f"{repository.url}: the repository is empty, or its default branch is;"
-        " push a commit, or name a branch in git.branch; nothing of it is served"
+        " push a commit, or set git.branch; no commit is served yet"
     )
     repository.project("pets", backend.url)
     repository.commit()
@@ -265,7 +265,7 @@ async def test_a_folder_of_the_repository(
     assert problems(gateway) == []
     shutil.rmtree(repository.work / "gateway")
     repository.commit()
-    assert "has no folder gateway/apis" in await log.wait("is not taken up")
+    assert "has no folder gateway/apis" in await log.wait("is rejected")
     assert await gateway.status("/pets/1.0.0/x") == 101
 
 

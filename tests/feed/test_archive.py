@@ -21,7 +21,7 @@ from support.examples import examples
 from trio_gw.config import project
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import UnusableError
-from trio_gw.feed import archive, zipdirectory
+from trio_gw.feed import archive, zip_directory
 from trio_gw.feed.archive import unpack
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def test_bounds_are_inclusive() -> None:
     size = archive.ENTRY_BYTES
     files = {"api.yaml": random.Random(1).randbytes(size)}
     assert len(unpack(packed(files), "Chat.zip")["api.yaml"]) == size
-    many = {f"{index}.txt": b"" for index in range(zipdirectory.ENTRIES - 1)}
+    many = {f"{index}.txt": b"" for index in range(zip_directory.ENTRIES - 1)}
     assert unpack(packed({**many, "api.yaml": API}), "Chat.zip") == {"api.yaml": API}
 
 
@@ -339,44 +339,50 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "rar": (lambda: b"Rar!\x1a\x07\x01\0" + b"\0" * 50, "is not a zip file"),
     "prefix": (lambda: b"#!/bin/sh\n" + GOOD, "is not a zip file"),
     # Its end.
-    "trailing octet": (lambda: GOOD + b"\0", "bytes after its end"),
-    "trailing text": (lambda: GOOD + b"more", "bytes after its end"),
-    "two zips": (lambda: GOOD + GOOD, "directory is not where"),
+    "trailing octet": (lambda: GOOD + b"\0", "bytes after the end record"),
+    "trailing text": (lambda: GOOD + b"more", "bytes after the end record"),
+    "two zips": (lambda: GOOD + GOOD, "position or size of its directory"),
     "end in the comment": (
         lambda: written(ONE, comment=b"x" + packed({})),
-        "its directory is not where",
+        "position or size of its directory",
     ),
-    "comment cut": (lambda: written(ONE, comment=b"hello")[:-2], "bytes after its end"),
+    "comment cut": (lambda: written(ONE, comment=b"hello")[:-2], "bytes after the end record"),
     "several parts": (lambda: written(ONE, disk=1), "one part of several"),
-    "directory elsewhere": (lambda: written(ONE, shift=1), "directory is not where"),
-    "directory outside": (lambda: written(ONE, shift=2**31), "directory is not where"),
-    "directory longer": (lambda: written(ONE, longer=9), "directory is not where"),
-    "bytes before the end": (lambda: written(ONE, before_end=b"x"), "directory is not where"),
+    "directory elsewhere": (lambda: written(ONE, shift=1), "position or size of its directory"),
+    "directory outside": (lambda: written(ONE, shift=2**31), "position or size of its directory"),
+    "directory longer": (lambda: written(ONE, longer=9), "position or size of its directory"),
+    "bytes before the end": (
+        lambda: written(ONE, before_end=b"x"),
+        "position or size of its directory",
+    ),
     "fewer entries": (lambda: written(ONE, count=2), "its directory is damaged"),
-    "more entries": (lambda: written(ONE, ONE, count=1), "holds more, or less"),
-    "no entries": (lambda: written(ONE, count=0), "holds more, or less"),
+    "more entries": (
+        lambda: written(ONE, ONE, count=1),
+        "the size of its directory does not match",
+    ),
+    "no entries": (lambda: written(ONE, count=0), "the size of its directory does not match"),
     "directory mark": (lambda: central(written(ONE), 0, b"PK\1\3"), "directory is damaged"),
-    "directory name length": (lambda: central(written(ONE), 28, b"\xff\xff"), "holds more"),
+    "directory name length": (lambda: central(written(ONE), 28, b"\xff\xff"), "does not match"),
     "too many entries": (
-        lambda: packed({f"{index}.txt": b"" for index in range(zipdirectory.ENTRIES + 1)}),
-        "holds 10,001 entries",
+        lambda: packed({f"{index}.txt": b"" for index in range(zip_directory.ENTRIES + 1)}),
+        "contains 10,001 entries",
     ),
     "directory too long": (
         lambda: written(*(Part(b"x" * 60_000 + b"%d" % at) for at in range(80))),
-        "its directory is not where, or not as long",
+        "size of its directory does not match",
     ),
-    "file too long": (lambda: GOOD + b"\0" * zipdirectory.FILE_BYTES, "more than 128 MiB"),
+    "file too long": (lambda: GOOD + b"\0" * zip_directory.FILE_BYTES, "more than 128 MiB"),
     "zip64 end moved": (
         lambda: written(ONE, before_end=large_end(TAIL - 54, 54, 1, at=7)),
-        "zip64 end is not where",
+        "zip64 end record is in the wrong",
     ),
     "zip64 end missing": (
         lambda: written(ONE, before_end=b"x" * 56 + large_end(0, 0, 0)[56:]),
-        "zip64 end is not where",
+        "zip64 end record is in the wrong",
     ),
     "zip64 end differs": (
         lambda: written(ONE, before_end=large_end(0, TAIL, 1)),
-        "two ends say different things",
+        "two end records do not agree",
     ),
     "zip64 many entries": (
         lambda: (
@@ -396,9 +402,9 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "absolute folder": (lambda: written(Part(b"/etc/")), "an absolute path"),
     "drive": (lambda: written(Part(b"C:/api.yaml", API)), "an absolute path"),
     "drive relative": (lambda: written(Part(b"c:api.yaml", API)), "an absolute path"),
-    "up": (lambda: written(Part(b"../api.yaml", API)), "leads out of the zip"),
-    "up and down": (lambda: written(Part(b"a/../b/api.yaml")), "leads out of the zip"),
-    "up at the end": (lambda: written(Part(b"a/..")), "leads out of the zip"),
+    "up": (lambda: written(Part(b"../api.yaml", API)), "leaves the zip"),
+    "up and down": (lambda: written(Part(b"a/../b/api.yaml")), "leaves the zip"),
+    "up at the end": (lambda: written(Part(b"a/..")), "leaves the zip"),
     "backslash": (lambda: written(Part(b"Chat\\api.yaml")), "a backslash"),
     "backslash up": (lambda: written(Part(b"..\\..\\x")), "a backslash"),
     "share": (lambda: written(Part(b"\\\\host\\share\\x")), "a backslash"),
@@ -415,17 +421,17 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "directory encrypted": (lambda: written(Part(b"x", flags=0x2000)), "is encrypted"),
     "bzip2": (
         lambda: packed(FILES, method=zipfile.ZIP_BZIP2),
-        "a method that is not read (number 12)",
+        "an unsupported compression method (number 12)",
     ),
     "lzma": (lambda: packed(FILES, method=zipfile.ZIP_LZMA), "(number 14)"),
     "deflate64": (lambda: written(Part(b"x", method=9, raw=b"\3\0")), "(number 9)"),
     # Twice.
-    "twice": (lambda: written(ONE, ONE._replace(data=b"other")), "stands in the zip twice"),
-    "twice, one letter": (lambda: written(Part(b"a"), Part(b"a")), "stands in the zip twice"),
-    "twice by dots": (lambda: written(ONE, Part(b"./api.yaml")), "stands in the zip twice"),
+    "twice": (lambda: written(ONE, ONE._replace(data=b"other")), "is in the zip twice"),
+    "twice, one letter": (lambda: written(Part(b"a"), Part(b"a")), "is in the zip twice"),
+    "twice by dots": (lambda: written(ONE, Part(b"./api.yaml")), "is in the zip twice"),
     "twice by case": (
         lambda: written(ONE, Part(b"API.yaml")),
-        "differs from `api.yaml` in upper and lower case only",
+        "differs from `api.yaml` only in upper and lower case",
     ),
     # Sizes.
     "ratio": (
@@ -444,7 +450,7 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: written(
             *(Part(b"%d/api.yaml" % at, b"x" * archive.ENTRY_BYTES) for at in range(9))
         ),
-        "holds more than 16 MiB",
+        "contains more than 16 MiB",
     ),
     "all files": (
         lambda: written(
@@ -455,12 +461,12 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
     # Headers and data.
     "other name before": (
         lambda: written(ONE._replace(local_name=b"APi.yaml")),
-        "say different things",
+        "do not agree",
     ),
-    "other method before": (lambda: written(ONE._replace(local_method=8)), "say different"),
-    "encrypted before": (lambda: written(ONE._replace(local_flags=1)), "say different"),
-    "other checksum before": (lambda: written(ONE._replace(local_crc=1)), "say different"),
-    "other sizes before": (lambda: written(ONE._replace(local_sizes=(1, 1))), "say different"),
+    "other method before": (lambda: written(ONE._replace(local_method=8)), "do not agree"),
+    "encrypted before": (lambda: written(ONE._replace(local_flags=1)), "do not agree"),
+    "other checksum before": (lambda: written(ONE._replace(local_crc=1)), "do not agree"),
+    "other sizes before": (lambda: written(ONE._replace(local_sizes=(1, 1))), "do not agree"),
     "header mark": (lambda: written(ONE, Part(b"b", local_mark=b"PK\3\5")), "header is missing"),
     "header elsewhere": (lambda: written(ONE._replace(offset=2**31)), "belong to no entry"),
     "header in the directory": (
@@ -479,17 +485,17 @@ CORPUS: dict[str, tuple[Callable[[], bytes], str]] = {
             Part(b"a.bin", b"x" * 100, packed_size=100 + 31, size=100 + 31),
             Part(b"b", b""),
         ),
-        "shares bytes",
+        "overlaps the entry",
     ),
     "shared data": (
         lambda: written(Part(b"a.bin", b"x"), Part(b"b.bin", b"x", offset=0)),
-        "shares bytes",
+        "overlaps the entry",
     ),
-    "quine": (lambda: written(ONE._replace(packed_size=9999)), "runs into the directory"),
+    "quine": (lambda: written(ONE._replace(packed_size=9999)), "overlaps the directory"),
     "checksum": (lambda: written(ONE._replace(crc=1)), "checksum is wrong"),
     "checksum of deflated": (lambda: written(ONE._replace(crc=1, method=8)), "checksum is wrong"),
-    "stored shorter": (lambda: written(ONE._replace(size=3)), "its sizes are wrong"),
-    "stored longer": (lambda: written(ONE._replace(size=300)), "its sizes are wrong"),
+    "stored shorter": (lambda: written(ONE._replace(size=3)), "its sizes do not match"),
+    "stored longer": (lambda: written(ONE._replace(size=300)), "its sizes do not match"),
     "deflated longer": (
         lambda: written(ONE._replace(method=8, size=len(API) + 1)),
         "does not unpack to the",
@@ -561,13 +567,13 @@ def test_a_zip_full_of_bad_entries_is_told_in_a_few_lines() -> None:
     [
         (b"", "is empty"),
         (b"\0" * 5000, "is empty"),
-        (b"P", "at its very beginning"),
-        (b"PK\3", "at its very beginning"),
-        (b"PK\3\4", "the directory at its end is missing"),
-        (GOOD[:100], "the directory at its end is missing"),
-        (GOOD[:-30], "the directory at its end is missing"),
-        (GOOD[:-1], "the directory at its end is missing"),
-        (GOOD + b"\0" * 70_000, "the directory at its end is missing"),
+        (b"P", "after the first bytes"),
+        (b"PK\3", "after the first bytes"),
+        (b"PK\3\4", "the directory at the end is missing"),
+        (GOOD[:100], "the directory at the end is missing"),
+        (GOOD[:-30], "the directory at the end is missing"),
+        (GOOD[:-1], "the directory at the end is missing"),
+        (GOOD + b"\0" * 70_000, "the directory at the end is missing"),
     ],
 )
 def test_a_zip_that_may_still_be_on_its_way(data: bytes, words: str) -> None:
@@ -592,7 +598,7 @@ class Shrinking(io.BytesIO):
 def test_a_file_that_is_cut_while_it_is_read_is_incomplete() -> None:
     with pytest.raises(IncompleteError) as caught:
         unpack(Shrinking(GOOD), "Chat.zip")
-    assert "breaks off while it is read" in caught.value.problems[0].what
+    assert "became shorter while it was read" in caught.value.problems[0].what
 
 
 # --- from a path -----------------------------------------------------------------------------

@@ -22,13 +22,13 @@ HELD = {
 
 def test_what_is_written_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer = Precedence(tmp_path / "deployed", "deployed", writer="one")
-    assert writer.mark() is None
+    assert writer.version() is None
     assert writer.read(first=True) == {}
     writer.write(HELD)
-    mark = writer.mark()
+    mark = writer.version()
     assert writer.read(first=False) == HELD
     writer.write({})
-    assert writer.mark() != mark
+    assert writer.version() != mark
     assert writer.read(first=False) == {}
     assert [each.name for each in (tmp_path / "deployed").iterdir()] == [FILE]
     assert caplog.records == []

@@ -195,8 +195,8 @@ async def test_places_are_those_of_the_projects_and_of_the_root(
     rounds = Rounds(root, mock_clock)
     make(root, "A")
     await rounds.start()
-    paths = {place.path for place in rounds.tracker.places}
+    paths = {place.path for place in rounds.tracker.directories}
     assert paths == {str(root / name) for name in ("", "A", "A/Definitions")}
     shutil.rmtree(root / "A")
     await rounds.after(1, root / "A")
-    assert {place.path for place in rounds.tracker.places} == {str(root)}
+    assert {place.path for place in rounds.tracker.directories} == {str(root)}

@@ -1,4 +1,4 @@
-"""One pass over a project's names: what it finds, which directories it saw, what it calls them.
+"""One pass over a project's names: what it finds, which directories it lists, what it calls them.
 
 `test_store` holds what comes of it: links, circles, bounds, files that are none.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trio_gw.feed import walk
-from trio_gw.feed.walk import Walk, look, place_of
+from trio_gw.feed.walk import ProjectWalk, directory_id, walk_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def walked(root: Path, name: str) -> Walk:
-    found = look(place_of(str(root)), name, "apis")
+def walked(root: Path, name: str) -> ProjectWalk:
+    found = walk_project(directory_id(str(root)), name, "apis")
     assert found is not None
     return found
 
@@ -47,7 +47,7 @@ def test_it_finds_wanted_files_in_a_fixed_order_and_every_folder(root: Path) -> 
     found = walked(root, "Echo")
     assert [each.path for each in found.files] == ["Definitions/asyncapi.yaml", "api.yaml"]
     assert [each.real for each in found.files] == [str(project / each.path) for each in found.files]
-    seen = {place.path for place in found.places}
+    seen = {place.path for place in found.directories}
     assert seen == {str(project), str(project / "Definitions"), str(project / "Docs")}
     assert not found.problems
     assert not found.zipped
@@ -70,14 +70,14 @@ def test_a_mark_tells_states_apart(root: Path) -> None:
 def test_files_that_are_projects(root: Path, name: str, zipped: bool) -> None:
     (root / name).write_bytes(b"PK")
     assert walk.is_zip(name) == zipped
-    found = look(place_of(str(root)), name, "apis")
+    found = walk_project(directory_id(str(root)), name, "apis")
     if not zipped:
         assert found is None
         return
     assert found is not None
     assert found.zipped
     assert [(each.path, each.real) for each in found.files] == [("", str(root / name))]
-    assert found.places == set()  # the root is watched anyway
+    assert found.directories == set()  # the root is watched anyway
 
 
 def test_a_folder_named_like_a_zip_is_a_folder(root: Path) -> None:
@@ -93,26 +93,26 @@ def test_a_linked_zip_names_the_folder_where_it_really_is(root: Path) -> None:
     (root / "a.zip").symlink_to(root / ".store" / "real")
     found = walked(root, "a.zip")
     assert found.zipped
-    assert {place.path for place in found.places} == {str(root / ".store")}
+    assert {place.path for place in found.directories} == {str(root / ".store")}
 
 
 def test_what_is_not_there(root: Path) -> None:
-    assert look(place_of(str(root)), "Gone", "apis") is None
+    assert walk_project(directory_id(str(root)), "Gone", "apis") is None
     os.mkfifo(root / "pipe.zip")
-    assert look(place_of(str(root)), "pipe.zip", "apis") is None
+    assert walk_project(directory_id(str(root)), "pipe.zip", "apis") is None
 
 
 def test_a_place_is_told_by_device_and_inode(root: Path) -> None:
-    first = place_of(str(root))
+    first = directory_id(str(root))
     (root.parent / "link").symlink_to(root)
-    assert place_of(str(root.parent / "link"))[1:] == first[1:]
+    assert directory_id(str(root.parent / "link"))[1:] == first[1:]
     root.rename(root.parent / "other")
     root.mkdir()
-    assert place_of(str(root))[1:] != first[1:]
+    assert directory_id(str(root))[1:] != first[1:]
 
 
 def test_problems_name_the_path_inside_and_their_weight(root: Path) -> None:
-    found = Walk(place_of(str(root)), "apis/Echo")
+    found = ProjectWalk(directory_id(str(root)), "apis/Echo")
     found.report("", "is odd", "fix it")
     found.report("a/b", "is odd", "fix it", "warning")
     assert [(each.file, each.severity) for each in found.problems] == [
@@ -139,11 +139,11 @@ def test_what_the_system_says_of_a_file() -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EACCES, "user read it"),
+        (errno.EACCES, "user read access"),
         (errno.EMFILE, "limit of open files"),
         (errno.ENFILE, "limit"),
     ],
 )
 def test_the_remedy_fits_the_fault(number: int, words: str) -> None:
-    assert words in walk.remedy(OSError(number, "x"))
+    assert words in walk.access_hint(OSError(number, "x"))
     assert words in walk.unreadable(OSError(number, "x"))[1]

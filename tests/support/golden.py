@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio_gw.config.project import load
 from trio_gw.config.settings import Environment
-from trio_gw.feed import store
+from trio_gw.feed import project_files
 from trio_gw.routing.compiler import compile_table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def outcome(case: Path) -> dict[str, Any]:
     """Load and compile the case's project with the code that the gateway uses."""
     described = case / "case.json"
     facts: dict[str, Any] = json.loads(described.read_text()) if described.exists() else {}
-    contents = store.read(case, "project", label="apis")
+    contents = project_files.read(case, "project", label="apis")
     assert contents is not None
     loaded = load(contents.files, "apis/project", facts.get("environ", {}))
     environments = [

@@ -16,7 +16,7 @@ import trio.testing
 
 from support.logged import Logged, logged
 from trio_gw.errors import Problem, UnusableError
-from trio_gw.watch.files import Reloaded, keep_loaded, together
+from trio_gw.watch.files import Reloaded, combined, keep_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ async def test_a_change_is_seen_by_the_watch_long_before_the_next_look(
     nursery: trio.Nursery, file: Path
 ) -> None:
     texts = Texts(file)
-    await nursery.start(partial(keep_loaded, [texts.item()], look=3600))
+    await nursery.start(partial(keep_loaded, [texts.item()], poll=3600))
     write(file, "two")
     await texts.wait("two")
     nursery.cancel_scope.cancel()
@@ -147,14 +147,14 @@ async def test_a_broken_file_changes_nothing_and_is_told_once(
     await nursery.start(partial(keep_loaded, [texts.item()], grace=0.0, retry=0.01))
     write(file, BROKEN)
     text = await said.wait("is broken")
-    assert text == f"{file}: is broken; fix it; what was read before stays in use"
+    assert text == f"{file}: is broken; fix it; the content loaded before stays in use"
     before = texts.loads
     with trio.fail_after(10):
         while texts.loads < before + 3:
             await trio.lowlevel.checkpoint()
     assert texts.used == ["one"]
     replace(file, "one")  # one that is being written could be read half
-    await said.wait("texts: good again")
+    await said.wait("texts: usable again")
     write(file, "two")
     await texts.wait("two")
     assert len([one for one in said.texts() if "is broken" in one]) == 1
@@ -226,7 +226,7 @@ async def test_links_are_followed_and_swapped_as_kubernetes_does(
     (mount / "..data").symlink_to("..1")
     (mount / "tls.crt").symlink_to("..data/tls.crt")
     texts = Texts(mount / "tls.crt")
-    await nursery.start(partial(keep_loaded, [texts.item()], look=3600))
+    await nursery.start(partial(keep_loaded, [texts.item()], poll=3600))
     (mount / "..new").symlink_to("..2")
     (mount / "..new").replace(mount / "..data")
     await texts.wait("two")
@@ -243,7 +243,7 @@ async def test_a_parent_that_is_exchanged_is_seen_by_the_look(
         (tmp_path / name / "certs" / "file").write_text(name)
     (tmp_path / "current").symlink_to("old")
     texts = Texts(tmp_path / "current" / "certs" / "file")
-    await nursery.start(partial(keep_loaded, [texts.item()], look=0.05))
+    await nursery.start(partial(keep_loaded, [texts.item()], poll=0.05))
     (tmp_path / "next").symlink_to("new")
     (tmp_path / "next").replace(tmp_path / "current")
     await texts.wait("new")
@@ -257,7 +257,7 @@ async def test_what_is_joined_is_loaded_as_one(
     for path in paths:
         path.write_text("one")
     first, second = Texts(paths[0]), Texts(paths[1])
-    both = together("both", first.item(), second.item())
+    both = combined("both", first.item(), second.item())
     await nursery.start(partial(keep_loaded, [both], grace=0.0))
     paths[0].write_text("two")
     await first.wait("two")

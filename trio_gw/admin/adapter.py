@@ -94,7 +94,7 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
         async with (
             _upload_slot(context.uploads),
             receive_upload(
-                request, PART, context.depot.upload, limit=limit, seconds=settings.upload_timeout
+                request, PART, context.store.upload, limit=limit, seconds=settings.upload_timeout
             ) as (name, file),
         ):
             outcome = await context.deployer.deploy(file, name, override=override)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from trio_gw.admin.aggregate import Aggregate
     from trio_gw.admin.form_token import PeekableBody
     from trio_gw.config.settings import Admin
-    from trio_gw.feed.deploy import Deployer
-    from trio_gw.feed.depot import Depot
+    from trio_gw.feed.deployer import Deployer
+    from trio_gw.feed.deployment_store import DeploymentStore
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.operators import Operators
     from trio_gw.routing.table import Live
@@ -36,7 +36,7 @@ class Context(NamedTuple):
     settings: Admin
     operators: Operators
     deployer: Deployer
-    depot: Depot
+    store: DeploymentStore
     live: Live
     blocklist: Blocklist
     aggregate: Aggregate

@@ -20,7 +20,7 @@ from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.rpc_messages import LISTED, MOST_LISTED, CloseConnection, ListConnections, Sort
 from trio_gw.config import conditions
 from trio_gw.errors import CloseCode, Problem
-from trio_gw.feed import listing
+from trio_gw.routing.export import route_rows
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def routes(context: Context, request: Request, _: str) -> Response:
     """`GET /admin/routes`: the table, as `trio-gw routes --json` prints it."""
     table = context.live.table
     body = {"generation": context.live.generation, "digest": table.digest}
-    return answer({**body, "routes": listing.rows(table)})
+    return answer({**body, "routes": route_rows(table)})
 
 
 async def denials(context: Context, request: Request, _: str) -> Response:

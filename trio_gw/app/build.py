@@ -28,12 +28,12 @@ from trio_gw.config.placement import vhosts
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError
 from trio_gw.feed.catalog import Catalog
-from trio_gw.feed.deploy import Deployer
-from trio_gw.feed.deployed import GIT, ORIGIN, Deployed
-from trio_gw.feed.depot import Depot
-from trio_gw.feed.folder import FOLDER
-from trio_gw.feed.gitasker import Asker
-from trio_gw.feed.gitsource import GitSource
+from trio_gw.feed.deployer import Deployer
+from trio_gw.feed.deployment_source import DeploymentSource
+from trio_gw.feed.deployment_store import DeploymentStore
+from trio_gw.feed.git_poller import GitPoller
+from trio_gw.feed.git_source import GitSource
+from trio_gw.feed.origins import APIS, DEPLOYED, GIT
 from trio_gw.feed.precedence import Precedence
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
@@ -69,9 +69,9 @@ class Sources(NamedTuple):
     """The sources of projects. With `trial` there is that one API, and no other source runs."""
 
     trial: ApiProject | None
-    deployed: Deployed
+    deployed: DeploymentSource
     git: GitSource | None
-    remote: Asker | None  # asks the remote of the repository; in the first worker only
+    remote: GitPoller | None  # polls the remote repository; in the first worker only
 
 
 class Parts(NamedTuple):
@@ -105,7 +105,7 @@ def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
     """
     forget = not (settings.persist or again)
     try:
-        Depot(base / settings.deployed, settings.deployed).sweep(forget=forget)
+        DeploymentStore(base / settings.deployed, settings.deployed).sweep(forget=forget)
     except UnusableError as error:
         for problem in error.problems:
             log.error("%s", problem)
@@ -134,7 +134,7 @@ async def build(
     keys = await _in_thread(partial(load_keys, settings, base))
     from_git = bool(settings.git.url) and trial is None
     # In the order of their priority: of two origins that claim the same, the first is served.
-    origins = (ORIGIN, GIT, FOLDER) if from_git else (ORIGIN, FOLDER)
+    origins = (DEPLOYED, GIT, APIS) if from_git else (DEPLOYED, APIS)
     live = Live(EMPTY)
     catalog = Catalog(
         live,
@@ -174,13 +174,13 @@ async def build(
         await shared_state.wait_converged()
 
     vhost_of = vhosts(settings.environments)
-    depot = Depot(base / settings.deployed, settings.deployed)
-    deployed = Deployed(depot, catalog.publish, vhost_of)
+    store = DeploymentStore(base / settings.deployed, settings.deployed)
+    deployed = DeploymentSource(store, catalog.publish, vhost_of)
     git = remote = None
     if from_git:
         first = shared_state.index == 0
-        git = GitSource(settings.git, base, deployed.git, asks=first)
-        remote = Asker(git, settings, base, settle) if first else None
+        git = GitSource(settings.git, base, deployed.update_git, polls=first)
+        remote = GitPoller(git, settings, base, settle) if first else None
     project = None if trial is None else _trial_project(trial)
     worker_status = WorkerStatus(
         shared_state.index + 1, sessions, catalog, observers.metrics, background
@@ -189,7 +189,7 @@ async def build(
         settings.admin,
         operators=keys.operators,
         deployer=Deployer(deployed, catalog, live, vhost_of, settle),
-        depot=depot,
+        store=store,
         live=live,
         blocklist=blocklist,
         aggregate=Aggregate(worker_status, shared_state, rpc),

@@ -20,7 +20,7 @@ from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.operators import Operators
 from trio_gw.guard.testkey import TestKeys
 from trio_gw.guard.tls import ServerTls
-from trio_gw.watch.files import Reloaded, together
+from trio_gw.watch.files import Reloaded, combined
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +115,7 @@ def reloaded_files(
             return changed
 
         others.append(Reloaded(f"backend trust {path}", (path,), load, use))
-    return [together(default.what, *own), *others]
+    return [combined(default.what, *own), *others]
 
 
 async def trust_clients(

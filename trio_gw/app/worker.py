@@ -23,9 +23,9 @@ from trio_gw.app.listeners import (
     log_addresses,
     metrics_names,
 )
-from trio_gw.feed.deployed import GIT, ORIGIN
-from trio_gw.feed.folder import FOLDER, followed
-from trio_gw.feed.gitsource import either
+from trio_gw.feed.folder_source import folder_source
+from trio_gw.feed.git_source import either
+from trio_gw.feed.origins import APIS, DEPLOYED, GIT
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.denials import declared
 from trio_gw.proxy.health import watch
@@ -177,19 +177,19 @@ async def _start_sources(parts: Parts, nursery: trio.Nursery) -> None:
         name: TaskName, origin: str, task: Callable[..., Awaitable[None]]
     ) -> None:
         # A source that fails at its start does not delay the other sources.
-        lost = partial(catalog.miss, origin)
+        lost = partial(catalog.skip_origin, origin)
         await nursery.start(partial(start, name, task, on_give_up=lost))
 
     await nursery.start(start, TaskName.TABLE, catalog.run)
     if trial is None:
-        await start_source(TaskName.DEPLOYED, ORIGIN, deployed.run)
+        await start_source(TaskName.DEPLOYED, DEPLOYED, deployed.run)
         if git is not None:
             await start_source(TaskName.GIT, GIT, git.run)
         if remote is not None:
             nursery.start_soon(parts.background.keep, TaskName.GIT_REMOTE, remote.run)
         folder = parts.base / parts.settings.apis
-        apis = followed(folder, deployed.folder, identify=deployed.identify)
-        await start_source(TaskName.APIS, FOLDER, apis.run)
+        apis = folder_source(folder, deployed.update_folder, identify=deployed.identify)
+        await start_source(TaskName.APIS, APIS, apis.run)
     else:
         catalog.publish(TRIAL, {TRIAL: trial})
     await catalog.ready.wait()

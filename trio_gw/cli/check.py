@@ -20,16 +20,17 @@ from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.escaping import escape
-from trio_gw.feed import git, listing
+from trio_gw.feed import git_command
 from trio_gw.feed.catalog import compile_snapshots
-from trio_gw.feed.folder import load_once
-from trio_gw.feed.standing import Standing, standing
+from trio_gw.feed.folder_source import load_once
+from trio_gw.feed.offline import OfflineSnapshot, load_offline
 from trio_gw.guard import blocklist
 from trio_gw.guard.anchors import load_anchors
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.protocol import protocols
 from trio_gw.guard.tls import read_shown
+from trio_gw.routing.export import route_rows
 
 if TYPE_CHECKING:
     import argparse
@@ -71,9 +72,9 @@ def main(options: argparse.Namespace) -> int:
         problems += _check_keys(settings, base)
     except UnusableError as error:
         problems += error.problems
-    found = _given(options.paths) if options.paths else standing(settings, base)
+    found = _given(options.paths) if options.paths else load_offline(settings, base)
     if settings.git.url:
-        problems += git.faults(settings.git, base, os.environ)
+        problems += git_command.faults(settings.git, base, os.environ)
     problems += found.problems
     compiled = compile_snapshots(
         found.snapshots,
@@ -105,12 +106,12 @@ def main(options: argparse.Namespace) -> int:
             "projects": count,
             "topics": topics,
             "problems": [msgspec.structs.asdict(problem) for problem in problems],
-            "routes": listing.rows(compiled.table),
+            "routes": route_rows(compiled.table),
             "unenforced": unenforced,
         }
         print(json.dumps(report, indent=2))
     else:
-        if rows := listing.rows(compiled.table):
+        if rows := route_rows(compiled.table):
             print(_targets(rows))
         # Errors last: nearest to where the eye is.
         tell(sorted(problems, key=lambda problem: problem.severity == "error"))
@@ -136,7 +137,7 @@ def _against(options: argparse.Namespace, table: RouteTable) -> list[Problem]:
             there = compare.running_routes(gateway)
     except client.RefusedError as error:
         return [Problem("--against", 0, 0, str(error))]
-    return compare.differences(listing.rows(table), there)
+    return compare.differences(route_rows(table), there)
 
 
 def _summary(problems: list[Problem], projects: int, topics: int) -> str:
@@ -151,7 +152,7 @@ def _summary(problems: list[Problem], projects: int, topics: int) -> str:
     return f"{', '.join(counted)}; {good}" if counted else f"fine: {good}"
 
 
-def _given(paths: list[Path]) -> Standing:
+def _given(paths: list[Path]) -> OfflineSnapshot:
     """Load what lies at these paths, and nothing else."""
     projects: dict[str, ApiProject] = {}
     problems: list[Problem] = []
@@ -163,7 +164,7 @@ def _given(paths: list[Path]) -> Standing:
             found, faults = load_once(path, label=str(path))
         projects |= {project.folder: project for project in found.values()}
         problems += faults
-    return Standing((projects,), tuple(problems))
+    return OfflineSnapshot((projects,), tuple(problems))
 
 
 def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:

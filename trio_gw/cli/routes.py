@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError, has_errors
-from trio_gw.feed import listing
 from trio_gw.feed.catalog import compile_snapshots
-from trio_gw.feed.standing import standing
+from trio_gw.feed.offline import load_offline
+from trio_gw.routing.export import route_rows
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
         tell(error.problems)
         return 1
     settings = loaded.settings
-    found = standing(settings, loaded.base)
+    found = load_offline(settings, loaded.base)
     problems = found.problems
     table, _, conflicts, _ = compile_snapshots(
         found.snapshots,
@@ -51,13 +51,13 @@ def main(options: argparse.Namespace) -> int:
 
 def as_json(table: RouteTable) -> str:
     """List the routes as JSON, one object each."""
-    return json.dumps(listing.rows(table), indent=2)
+    return json.dumps(route_rows(table), indent=2)
 
 
 def as_text(table: RouteTable) -> str:
     """List the routes as aligned columns."""
     lines = [COLUMNS]
-    for row in listing.rows(table):
+    for row in route_rows(table):
         security = "token" if row["secured"] else "open"
         if row["secured"] and row["scopes"]:
             security = "scope " + " or ".join(row["scopes"])

@@ -1,12 +1,12 @@
-"""A zip file as an API project: its wanted files, in memory, or the reasons to refuse it.
+"""Read an API project from a zip file: its needed files in memory, or the reasons to refuse it.
 
-Called by the store for `*.zip` in the watched folder, and for uploads. Blocks; call it in a
-worker thread. Nothing is ever written to disk, so nothing can be left behind.
+Called by `project_files` for `*.zip` in the watched folder, and for uploads. Blocks; call it in a
+worker thread. It never writes to disk, so it leaves no files behind.
 
-A zip says everything twice, in the header before each file and in the directory at its end, and
-readers differ in whom they believe. Here both must agree, entries must not share bytes, and what
-is unpacked is bounded by what was promised, never trusted to keep to it. Names that a careless
-reader would write outside of its folder are refused, though nothing here writes.
+A zip describes each file twice, in the header before the file and in the directory at the end, and
+readers use different ones. Here both must agree, entries must not share bytes, and not more is
+unpacked than the declared size. Names that a careless reader would write outside of its folder are
+refused, although nothing is written here.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trio_gw.config.project import wanted
 from trio_gw.errors import Problem, UnusableError
-from trio_gw.feed.zipdirectory import LESS, Zip
+from trio_gw.feed.zip_directory import REMOVE_FILES, ZipReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trio_gw.feed.zipdirectory import Directory
+    from trio_gw.feed.zip_directory import CentralDirectory
 
-ENTRY_BYTES = 2 << 20  # of one wanted file, unpacked
-WANTED_BYTES = 16 << 20  # of all wanted files, unpacked
-TOTAL_BYTES = 128 << 20  # of all entries, as they declare; most is never unpacked
-RATIO = 200  # Text rarely shrinks more than twentyfold; deflate can do a thousandfold.
-RATIO_FROM = 1 << 20  # A small file may be all blanks and harm nobody.
-PROBLEMS = 20  # Nobody reads more of one zip.
+ENTRY_BYTES = 2 << 20  # of one needed file, unpacked
+WANTED_BYTES = 16 << 20  # of all needed files, unpacked
+TOTAL_BYTES = 128 << 20  # of all entries, by their declared sizes; most are never unpacked
+RATIO = 200  # Text rarely compresses more than 20:1; deflate can reach 1000:1.
+RATIO_FROM = 1 << 20  # The ratio of smaller files is not checked; they cause no harm.
+PROBLEMS = 20  # reported for one zip at most
 
 _CHUNK = 1 << 16
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -49,13 +49,13 @@ Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 
 
 def unpack(source: Source, name: str) -> dict[str, bytes]:
-    """Read the wanted files of a zipped project by relative POSIX path.
+    """Read the needed files of a zipped project by relative POSIX path.
 
-    `source` is the zip itself, its path, or a file open for reading that can seek; `name`
-    stands for it in problems. Of the zip at most what is wanted is held in memory.
+    `source` is the content of the zip, its path, or an open seekable file; `name` is its name in
+    problems. Only needed files are held in memory.
 
-    Raises `UnusableError` for whatever is wrong with the zip: `IncompleteError` when it may
-    still be on its way. Raises `OSError` only if the file system fails. spec: project-format §1.
+    Raises `UnusableError` for every fault of the zip, `IncompleteError` if it may still be being
+    copied. Raises `OSError` only if the file system fails. spec: project-format §1.
     """
     with _opened(source, name) as file:
         return _Archive(file, name).unpack()
@@ -66,12 +66,12 @@ def _opened(source: Source, name: str) -> Iterator[BinaryIO]:
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
-        # Without O_NONBLOCK a named pipe would hold us up until somebody writes to it.
+        # Without O_NONBLOCK, opening a named pipe blocks until another process writes to it.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         with open(os.open(source, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 what = "is not a regular file, so it is not read"
-                raise UnusableError([Problem(name, 0, 0, what, "replace it")])
+                raise UnusableError([Problem(name, 0, 0, what, "replace it with a file")])
             yield file
     else:
         yield source
@@ -81,7 +81,7 @@ class _Archive:
     """One call of `unpack`."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._zip = Zip(file, name)
+        self._zip = ZipReader(file, name)
         self._problems: list[Problem] = []
 
     def unpack(self) -> dict[str, bytes]:
@@ -91,7 +91,7 @@ class _Archive:
         for info in infos:
             self._check(info)
         self._check_together(entries)
-        self._settle()
+        self._raise_problems()
         starts = self._starts(infos, directory)
         return {
             path: self._data(info, path, starts[info.header_offset])
@@ -99,97 +99,101 @@ class _Archive:
             if wanted(path)
         }
 
-    def _note(self, path: str, what: str, hint: str) -> None:
+    def _record(self, path: str, what: str, hint: str) -> None:
         self._problems.append(self._zip.problem(what, hint, path))
 
-    def _settle(self) -> None:
-        """Raise what has been noted."""
+    def _raise_problems(self) -> None:
+        """Raise `UnusableError` if problems have been recorded."""
         found = list(dict.fromkeys(self._problems))
         if len(found) > PROBLEMS:
             what = f"{len(found) - PROBLEMS} more problems are not shown"
-            found[PROBLEMS:] = [self._zip.problem(what, "fix those above first")]
+            found[PROBLEMS:] = [self._zip.problem(what, "fix the problems above first")]
         if found:
             raise UnusableError(found)
 
     def _path(self, info: zipfile.ZipInfo) -> str:
-        """Give the plain path of a file; empty for a folder."""
+        """Return the normalized path of a file; empty for a folder."""
         name = info.orig_filename
         parts = name.split("/")
-        hint = "rename the file, and pack the project again"
+        hint = "rename the file and create the zip again"
         if "\0" in name:
-            self._note(name, "the name holds a NUL character", hint)
+            self._record(name, "the name contains a NUL character", hint)
         if "\\" in name:
-            hint = "pack it with a tool that writes `/` between folders"
-            self._note(name, "the name holds a backslash", hint)
+            hint = "create the zip with a tool that writes `/` between folders"
+            self._record(name, "the name contains a backslash", hint)
         elif name.startswith("/") or _DRIVE.match(name):
-            hint = "pack the project from its own folder, so that names are relative"
-            self._note(name, "the name is an absolute path", hint)
+            hint = "create the zip inside the project folder, so that names are relative"
+            self._record(name, "the name is an absolute path", hint)
         elif ".." in parts:
-            hint = "pack the project from its own folder, so that names stay inside"
-            self._note(name, "the name leads out of the zip by `..`", hint)
+            hint = "create the zip inside the project folder, so that names have no `..`"
+            self._record(name, "the name contains `..` and leaves the zip", hint)
         path = "/".join(part for part in parts if part not in ("", "."))
         if name.endswith("/"):
             return ""
         if not path:
-            self._note(name, "holds a file without a name", hint)
+            self._record(name, "contains a file without a name", hint)
         return path
 
     def _check(self, info: zipfile.ZipInfo) -> None:
-        """Note what an entry must not be."""
+        """Record problems of a single entry."""
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind == stat.S_IFLNK:
-            what = "is a symbolic link, and links are not followed"
-            self._note(info.filename, what, "pack the file itself instead of the link")
+            what = "is a symbolic link; links are not followed"
+            self._record(info.filename, what, "include the file itself instead of the link")
         elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            self._note(info.filename, "is a device or a pipe, not a file", "leave it out")
+            self._record(
+                info.filename, "is a device or a pipe, not a file", "remove it from the zip"
+            )
         if info.flag_bits & _FLAG_ENCRYPTED:
-            self._note(info.filename, "is encrypted", "pack the project without a password")
+            self._record(info.filename, "is encrypted", "create the zip without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            what = f"is compressed by a method that is not read (number {info.compress_type})"
-            self._note(info.filename, what, "pack the project with the method `deflate`")
+            what = f"uses an unsupported compression method (number {info.compress_type})"
+            self._record(info.filename, what, "create the zip with the method `deflate`")
 
     def _check_together(self, entries: list[tuple[zipfile.ZipInfo, str]]) -> None:
-        """Note names that stand twice, and sizes beyond the bounds, as declared."""
+        """Record duplicate names, and declared sizes above the limits."""
         seen: dict[str, str] = {}
-        total = room = 0
+        total = needed = 0
         for info, path in entries:
             total += info.file_size
             if not path:
                 continue
             first = seen.get(path.casefold())
             if first is not None:
-                what = "stands in the zip twice"
+                what = "is in the zip twice"
                 if first != path:
-                    what = f"differs from `{first[:80]}` in upper and lower case only"
-                self._note(path, what, "remove one of the two")
+                    what = f"differs from `{first[:80]}` only in upper and lower case"
+                self._record(path, what, "remove one of the two")
             seen.setdefault(path.casefold(), path)
             packed = max(info.compress_size, 1)
             if info.file_size > RATIO_FROM and info.file_size > RATIO * packed:
                 what = f"unpacks to {info.file_size // packed:,} times its size, more than {RATIO}"
-                self._note(path, what, "leave it out: no file of a project does that")
+                self._record(path, what, "remove it: normal project files compress less")
             elif wanted(path):
-                room += info.file_size
+                needed += info.file_size
                 if info.file_size > ENTRY_BYTES:
                     what = f"has {info.file_size:,} bytes, more than {ENTRY_BYTES >> 20} MiB"
-                    self._note(path, what, "shorten the file")
-        if room > WANTED_BYTES:
-            what = f"holds more than {WANTED_BYTES >> 20} MiB of definitions and certificates"
-            self._note("", what, LESS)
+                    self._record(path, what, "make the file smaller")
+        if needed > WANTED_BYTES:
+            what = f"contains more than {WANTED_BYTES >> 20} MiB of definitions and certificates"
+            self._record("", what, REMOVE_FILES)
         if total > TOTAL_BYTES:
-            self._note("", f"unpacks to {total:,} bytes, more than {TOTAL_BYTES >> 20} MiB", LESS)
+            self._record(
+                "", f"unpacks to {total:,} bytes, more than {TOTAL_BYTES >> 20} MiB", REMOVE_FILES
+            )
 
-    def _starts(self, infos: list[zipfile.ZipInfo], directory: Directory) -> dict[int, int]:
-        """Tell where the data of each entry begins, by the offset of its header.
+    def _starts(self, infos: list[zipfile.ZipInfo], directory: CentralDirectory) -> dict[int, int]:
+        """Return where the data of each entry begins, by the offset of its header.
 
-        Entries must follow one another from the beginning of the file to the directory. What
-        lies between could be another file to another reader, and what overlaps is a bomb.
+        Entries must follow each other from the beginning of the file to the directory. Another
+        reader could find another file in a gap, and overlapping entries are typical of zip bombs.
         """
         starts: dict[int, int] = {}
         end = slack = 0
         for info in sorted(infos, key=lambda info: info.header_offset):
             at = info.header_offset
             if at < end:
-                what = "it shares bytes with the entry before it"
+                what = "it overlaps the entry before it"
                 self._zip.refuse(what, path=info.filename)
             self._check_gap(at - end, slack)
             if at + _LOCAL.size > directory.offset:
@@ -197,18 +201,18 @@ class _Archive:
             starts[at], slack = self._local(info)
             end = starts[at] + info.compress_size
             if end > directory.offset:
-                self._zip.refuse("it runs into the directory", path=info.filename)
+                self._zip.refuse("it overlaps the directory", path=info.filename)
         self._check_gap(directory.offset - end, slack)
         return starts
 
     def _check_gap(self, gap: int, slack: int) -> None:
         if gap > slack:
-            self._zip.refuse(f"holds {gap:,} bytes that belong to no entry")
+            self._zip.refuse(f"contains {gap:,} bytes that belong to no entry")
 
     def _local(self, info: zipfile.ZipInfo) -> tuple[int, int]:
-        """Compare the header before the data with the directory.
+        """Compare the local header of an entry with the directory.
 
-        Tells where the data begins, and how long a descriptor of its sizes may be behind it.
+        Returns where the data begins, and the maximum length of a data descriptor after it.
         """
         header = self._zip.read(info.header_offset, _LOCAL.size)
         mark, _, flags, method, _, _, crc, packed, size, name, extra = _LOCAL.unpack(header)
@@ -219,27 +223,27 @@ class _Archive:
         same = self._zip.read(start, name).decode(encoding, "replace") == info.orig_filename
         same &= method == info.compress_type
         same &= not (flags ^ info.flag_bits) & (_FLAG_ENCRYPTED | _FLAG_UTF8)
-        # Zero: it stands behind the data. The highest number: it stands in the extra field.
+        # Zero means: see the data descriptor. The highest number means: see the extra field.
         described = bool((flags | info.flag_bits) & _FLAG_DESCRIPTOR)
         behind = (0,) if described else ()
         same &= crc in (info.CRC, *behind)
         same &= packed in (info.compress_size, 0xFFFFFFFF, *behind)
         same &= size in (info.file_size, 0xFFFFFFFF, *behind)
         if not same:
-            what = "its header and the directory say different things"
+            what = "its header and the directory do not agree"
             self._zip.refuse(what, path=info.filename)
         return start + int(name) + int(extra), 24 if described else 0
 
     def _data(self, info: zipfile.ZipInfo, path: str, start: int) -> bytes:
-        """Unpack one entry: exactly as much as it declares, or not at all."""
+        """Unpack one entry; its size must be exactly the declared size."""
         if info.compress_type == zipfile.ZIP_STORED:
             if info.compress_size != info.file_size:
-                self._zip.refuse("its sizes are wrong", path=path)
+                self._zip.refuse("its sizes do not match", path=path)
             data = self._zip.read(start, info.file_size)
         else:
             data = self._inflated(info, path, start)
         if zlib.crc32(data) != info.CRC:
-            self._zip.refuse("is damaged: its checksum is wrong", path=path)
+            self._zip.refuse("is damaged: the checksum is wrong", path=path)
         return data
 
     def _inflated(self, info: zipfile.ZipInfo, path: str, start: int) -> bytes:
@@ -253,7 +257,7 @@ class _Archive:
                     at = start + info.compress_size - left
                     packed = self._zip.read(at, min(left, _CHUNK))
                     left -= len(packed)
-                # One octet more than promised is enough to know that the promise is broken.
+                # One byte more than declared is enough to detect a wrong size.
                 data += inflater.decompress(packed, info.file_size + 1 - len(data))
                 packed = inflater.unconsumed_tail
         except zlib.error:

@@ -1,14 +1,16 @@
-"""The catalog: the latest snapshot of every source, merged, compiled, compared, swapped in.
+"""The catalog: merge the latest snapshots of all sources, compile them, and swap the table.
 
-Sources call `publish`; `run` compiles. Nothing is served before every expected origin has spoken.
-Snapshots are compiled in a worker thread, which lets the event loop run after every millisecond;
-those that come meanwhile are compiled afterwards, of several only the last state. A table that
-would serve the same as the current one is not swapped in. Readers of `Live` see whole tables only.
+Sources call `publish`; `run` compiles. Nothing is served before every expected origin has
+published. Snapshots are compiled in a worker thread, which pauses every millisecond so that the
+event loop can run. Snapshots published meanwhile are compiled afterwards, only in their last
+state. A table that is equal to the current one is not swapped in. Readers of `Live` always see
+complete tables.
 
-Problems of all sources, and those that only show when everything is put together, are kept in
-`problems` for the admin API. Each is logged when it appears and when it is gone, not in between.
+`problems` has the problems of all sources, and those found when all projects are combined, for the
+admin API. Each problem is logged when it appears and when it is solved.
 
-Who is served first keeps it (`conflicts`), over restarts too (`precedence`).
+When projects conflict, the one that was served first stays (`conflicts`), also after a restart
+(`precedence`).
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Environment
     from trio_gw.errors import Problem
-    from trio_gw.feed.ledger import Snapshot
-    from trio_gw.feed.precedence import Mark, Precedence
+    from trio_gw.feed.atomic_file import FileVersion
+    from trio_gw.feed.precedence import Precedence
+    from trio_gw.feed.project_state import Snapshot
     from trio_gw.routing.conflicts import Claim, Holder
     from trio_gw.routing.table import Live, RouteTable
 
@@ -38,15 +41,15 @@ log = logging.getLogger("trio_gw.feed")
 
 T = TypeVar("T")
 
-SLICE, BREAK = 0.001, 0.0005  # seconds of work in a thread, and for the others after it
-LOOK = 0.25  # seconds between two looks at what the worker that decides has written
-NAMES = 20  # titles that one log line lists at most
+SLICE, BREAK = 0.001, 0.0005  # seconds of work in the thread, and of the pause after it
+POLL = 0.25  # seconds between two checks of the precedence file
+MAX_TITLES = 20  # in one log line
 
 
 class Compiled(NamedTuple):
-    """A table, the APIs it serves by folder, and what is wrong between them.
+    """A table, its APIs by folder, and the problems found when all projects are combined.
 
-    `changed` tells whether somebody holds what was not held by the same before.
+    `changed` is true if the holder of any claim has changed.
     """
 
     table: RouteTable
@@ -56,7 +59,7 @@ class Compiled(NamedTuple):
 
 
 class Catalog:
-    """What all origins published. `ready` is set once a table made of all of them is live."""
+    """The snapshots of all origins. `ready` is set when a table with all of them is live."""
 
     def __init__(
         self,
@@ -68,27 +71,27 @@ class Catalog:
         known_tiers: Collection[str] = tiers.BUILTIN,
         precedence: Precedence | None = None,
     ) -> None:
-        """Expect these `origins`, the most important first. `precedence` keeps who was first."""
+        """Expect these `origins`, the most important first."""
         self.ready = trio.Event()
         self.problems: tuple[Problem, ...] = ()
-        self.conflicts: tuple[Problem, ...] = ()  # those that show when all is put together
+        self.conflicts: tuple[Problem, ...] = ()  # problems found when all projects are combined
         self._live = live
         self._environments = tuple(environments)
         self._strict_vhosts = strict_vhosts
         self._known_tiers = known_tiers
         self._precedence = precedence
-        self._mark: Mark | None = None
+        self._version: FileVersion | None = None
         self._snapshots: dict[str, Snapshot | None] = dict.fromkeys(origins)
         self._served: dict[str, ApiProject] = {}
         self._held: Mapping[Claim, Holder] = {}
-        self._published = self._applied = 0  # states of the snapshots
-        self._wake = trio.Event()  # there is one that is not applied
-        self._done = trio.Event()  # one has been applied
-        self._failed = False  # what is published could not be compiled
+        self._published = self._applied = 0  # counters of snapshot states
+        self._wake = trio.Event()  # set if a state is not applied yet
+        self._done = trio.Event()  # set when a state has been applied
+        self._failed = False  # the published snapshots could not be compiled
         self._limiter = trio.CapacityLimiter(1)
 
     async def applied(self) -> None:
-        """Return when all that was published so far is in the current table."""
+        """Return when everything published so far is in the current table."""
         wanted = self._published
         while self._applied < wanted:
             await self._done.wait()
@@ -99,36 +102,36 @@ class Catalog:
         projects: Mapping[str, ApiProject],
         problems: Sequence[Problem] = (),
     ) -> None:
-        """Replace all that `origin` published before. Called in the Trio thread; never blocks.
+        """Replace the snapshot of `origin`. Called in the Trio thread; never blocks.
 
-        `projects` by folder name, whose order decides conflicts within the origin that are new.
-        Raises ValueError for an origin that is not expected.
+        `projects` are by folder name. The order of the names decides new conflicts in the origin.
+        Raises ValueError for an unexpected origin.
         """
         if origin not in self._snapshots:
             raise ValueError(f"unexpected origin: {origin!r}")
         self._snapshots[origin] = dict(projects), tuple(problems)
-        snapshots = self._spoken()
+        snapshots = self._received()
         if len(snapshots) == len(self._snapshots):
             self._published += 1
             self._wake.set()
         else:
-            self._tell(problem for _, found in snapshots for problem in found)
+            self._report(problem for _, found in snapshots for problem in found)
 
-    def miss(self, origin: str) -> None:
-        """Go on without an origin that has failed; what it publishes later is taken up."""
+    def skip_origin(self, origin: str) -> None:
+        """Continue without an origin that has failed; it may still publish later."""
         if self._snapshots[origin] is None:
             self.publish(origin, {})
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Compile what is published, and follow what others decide, until cancelled.
+        """Compile published snapshots and follow the precedence file until cancelled.
 
-        Run again after a failure, it tries anew what it could not compile.
+        When run again after a failure, it tries to compile the failed snapshots again.
         """
         if self._failed:
             self._wake.set()
         if (precedence := self._precedence) is not None and not self._applied:
-            self._mark, self._held = await self._in_thread(
-                lambda: (precedence.mark(), precedence.read(first=True))
+            self._version, self._held = await self._in_thread(
+                lambda: (precedence.version(), precedence.read(first=True))
             )
         task_status.started()
         async with trio.open_nursery() as nursery:
@@ -139,13 +142,13 @@ class Catalog:
                 self._wake = trio.Event()
                 await self._compile()
 
-    def _spoken(self) -> list[Snapshot]:
+    def _received(self) -> list[Snapshot]:
         return [snapshot for snapshot in self._snapshots.values() if snapshot is not None]
 
     async def _compile(self) -> None:
-        """Compile what is published now, and make it the current table."""
-        state, held = self._published, self._held
-        snapshots = self._spoken()
+        """Compile the current snapshots and make the result the current table."""
+        revision, held = self._published, self._held
+        snapshots = self._received()
         projects = {origin: snapshot[0] for origin, snapshot in self._snapshots.items() if snapshot}
         self._failed, fault = True, None
         try:
@@ -153,30 +156,34 @@ class Catalog:
         except Exception as error:
             fault = error
         if fault is not None:
-            # Nobody waits for what may never be; the last good table stays.
-            self._tell(problem for _, found in snapshots for problem in found)
-            if not self.ready.is_set():  # There is none yet: serve what can be.
+            # The last good table stays. `applied` must not wait for a table that may never exist.
+            self._report(problem for _, found in snapshots for problem in found)
+            if not self.ready.is_set():  # There is no table yet: serve what is possible.
                 compiled = await self._in_thread(lambda: self._compilable(projects, held))
                 self._live.swap(compiled.table)
-                self._tell_changes(compiled.served)
-            self._settle(state)
+                self._log_changes(compiled.served)
+            self._set_applied(revision)
             raise fault
         self._failed = False
         self.conflicts = compiled.problems
-        self._tell([*(problem for _, found in snapshots for problem in found), *compiled.problems])
+        self._report(
+            [*(problem for _, found in snapshots for problem in found), *compiled.problems]
+        )
         if compiled.table.digest != self._live.table.digest:
             self._live.swap(compiled.table)
-            self._tell_changes(compiled.served)
-        if self._held is held:  # else others have decided meanwhile, and it is compiled anew
+            self._log_changes(compiled.served)
+        if (
+            self._held is held
+        ):  # otherwise the precedence file has changed, and the next compilation uses it
             self._held = compiled.table.held
-        self._settle(state)
+        self._set_applied(revision)
         precedence = self._precedence
         if precedence is not None and precedence.decides and compiled.changed:
-            with trio.CancelScope(shield=True):  # what has been served is to be known later
+            with trio.CancelScope(shield=True):  # a restart must know what has been served
                 await self._in_thread(lambda: precedence.write(compiled.table.held))
 
-    def _settle(self, state: int) -> None:
-        self._applied = state
+    def _set_applied(self, revision: int) -> None:
+        self._applied = revision
         self.ready.set()
         done, self._done = self._done, trio.Event()
         done.set()
@@ -184,7 +191,7 @@ class Catalog:
     def _compiled(
         self, projects: Mapping[str, Mapping[str, ApiProject]], held: Mapping[Claim, Holder]
     ) -> Compiled:
-        """Compile the projects of these origins. Called in a thread."""
+        """Compile the projects of these origins. Called in a worker thread."""
         return compile_snapshots(
             list(projects.values()),
             self._environments,
@@ -193,13 +200,13 @@ class Catalog:
             known_tiers=self._known_tiers,
             origins=tuple(projects),
             held=held,
-            pause=Slices().pause,
+            pause=TimeSlices().pause,
         )
 
     def _compilable(
         self, projects: Mapping[str, Mapping[str, ApiProject]], held: Mapping[Claim, Holder]
     ) -> Compiled:
-        """Leave out the origins with which compiling fails."""
+        """Compile without the origins that make compiling fail."""
         good: dict[str, Mapping[str, ApiProject]] = {}
         for origin, found in projects.items():
             with contextlib.suppress(Exception):
@@ -208,13 +215,13 @@ class Catalog:
         return self._compiled(good, held)
 
     async def _follow(self, precedence: Precedence) -> None:
-        """Take over what the worker that decides has written."""
+        """Follow the precedence file that the deciding worker writes."""
         while True:
-            await trio.sleep(LOOK)
-            mark = await self._in_thread(precedence.mark)
-            if mark == self._mark:
+            await trio.sleep(POLL)
+            version = await self._in_thread(precedence.version)
+            if version == self._version:
                 continue
-            self._mark = mark
+            self._version = version
             decided = await self._in_thread(lambda: precedence.read(first=False))
             if any(self._held.get(claim) != holder for claim, holder in decided.items()):
                 self._held = {**self._held, **decided}
@@ -224,8 +231,8 @@ class Catalog:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
-    def _tell(self, problems: Iterable[Problem]) -> None:
-        """Take over the current problems, and log which are new and which are gone."""
+    def _report(self, problems: Iterable[Problem]) -> None:
+        """Replace the current problems, and log the new and the solved ones."""
         before = set(self.problems)
         self.problems = tuple(dict.fromkeys(problems))
         for problem in self.problems:
@@ -235,7 +242,7 @@ class Catalog:
         for problem in sorted(before.difference(self.problems)):
             log.info("solved: %s", problem)
 
-    def _tell_changes(self, served: dict[str, ApiProject]) -> None:
+    def _log_changes(self, served: dict[str, ApiProject]) -> None:
         before, self._served = self._served, served
         changes = (
             ("added", [api for key, api in served.items() if key not in before]),
@@ -247,14 +254,14 @@ class Catalog:
         log.info("table %d: %s", self._live.generation, "; ".join([counted, *words]))
 
 
-class Slices:
-    """Lets others run after every millisecond of work in a thread, and ends it when cancelled."""
+class TimeSlices:
+    """Pauses the work in a thread every millisecond, and ends it when it is cancelled."""
 
     def __init__(self) -> None:
         self._until = time.perf_counter() + SLICE
 
     def pause(self) -> None:
-        """Let others run if it is time. Raises what cancels the thread's task."""
+        """Pause if the slice is over. Raises if the task of the thread is cancelled."""
         if time.perf_counter() >= self._until:
             trio.from_thread.check_cancelled()
             time.sleep(BREAK)
@@ -274,22 +281,22 @@ def compile_snapshots(
 ) -> Compiled:
     """Compile the projects of several origins, the most important first. May be slow.
 
-    Also what the command line compiles with. Of two projects in conflict the one that has `held`
-    what both want is served; if neither has, the one of the first origin, and within an origin the
-    one whose folder's name sorts first.
+    The command line uses it as well. When two projects conflict, the one that already holds the
+    claim (`held`) is served. If there is no holder, it is the project of the first origin, and
+    within an origin the first by folder name.
     """
     names = origins or [str(number) for number in range(len(snapshots))]
     merged: list[ApiProject] = []
-    whose: list[str] = []
+    project_origins: list[str] = []
     for origin, snapshot in zip(names, snapshots, strict=True):
         for _, project in sorted(snapshot.items()):
             merged.append(project)
-            whose.append(origin)
+            project_origins.append(origin)
     table, problems = compile_table(
         *(merged, environments),
         strict_vhosts=strict_vhosts,
         previous=previous,
-        origins=whose,
+        origins=project_origins,
         held=held,
         pause=pause,
     )
@@ -299,6 +306,6 @@ def compile_snapshots(
 
 
 def _titles(apis: Sequence[ApiProject]) -> str:
-    titles = ", ".join(api.title for api in apis[:NAMES])
-    more = len(apis) - NAMES
+    titles = ", ".join(api.title for api in apis[:MAX_TITLES])
+    more = len(apis) - MAX_TITLES
     return f"{titles} and {more} more" if more > 0 else titles

@@ -1,12 +1,12 @@
-"""inotify watches on a changing set of directories: the one door to watchfiles.
+"""inotify watches on a changing set of directories. The only module that uses watchfiles.
 
-Used by `feed.folder` for API projects and by `watch.files` for certificates. What a watch tells
-is a hint only: who gets it looks for itself.
+Used by `feed.folder_source` for API projects and by `watch.files` for certificates. Events are
+hints only: the receiver checks the files itself.
 
-Watched are directories one by one and not recursively: the recursive watch of the library
-follows links wherever they lead, and holds up the whole process meanwhile (a link to /usr: four
-seconds). An inotify watch belongs to a directory, not to its name: once a name is gone its watch
-is forgotten, and made anew if it is covered again.
+Directories are watched one by one, not recursively. The recursive watch of the library follows all
+links and blocks the whole process meanwhile (four seconds for a link to /usr). An inotify watch
+belongs to a directory, not to its name. When a directory is removed, its watch is forgotten; it is
+created again if the same path is covered again.
 """
 
 from __future__ import annotations
@@ -24,98 +24,98 @@ from trio_gw.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-DEBOUNCE = 120  # milliseconds over which the library gathers events at most
-STEP = 30  # milliseconds without an event after which it hands them over
-PAUSE = 0.25  # seconds between two beginnings of a watch that keeps ending by itself
-FRESH = 128  # directories watched beside the others; making a watch takes 25 µs of the loop
+DEBOUNCE = 120  # maximum milliseconds during which the library collects events
+STEP = 30  # milliseconds without an event after which the library delivers them
+PAUSE = 0.25  # seconds between two starts of a watch that ends repeatedly
+MAX_FRESH = 128  # directories in the second watch; adding one takes 25 µs of the event loop
 
-# The library logs every batch of events at level INFO; what matters is logged by who listens.
+# The library logs every batch of events at level INFO; the receivers log what is important.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
-class Place(NamedTuple):
-    """A real directory that is worth watching."""
+class DirectoryId(NamedTuple):
+    """A real directory and its identity."""
 
     path: str
     device: int
     inode: int
 
 
-class _Slot:
-    """One running watch: its directories, and how to end it. `live` once it has begun."""
+class _Watch:
+    """One running watch and its directories. `live` is set when it has started."""
 
-    def __init__(self, places: frozenset[Place]) -> None:
-        self.places = places
+    def __init__(self, directories: frozenset[DirectoryId]) -> None:
+        self.directories = directories
         self.scope = trio.CancelScope()
         self.live = False
-        self.begun = trio.current_time()
+        self.started = trio.current_time()
 
 
 class Watches:
     """inotify watches on a changing set of directories.
 
-    `problem` is set while they cannot be had. Two running watches at most: `all`, and a small
-    one for directories that are newer, so that a project more does not mean a watch more on
-    each of thousands.
+    `problem` is set while the system refuses them. There are at most two watches: `all`, and a
+    small one, `fresh`, for newer directories. So a new project does not restart the watch on
+    thousands of directories.
     """
 
     def __init__(
         self,
         nursery: trio.Nursery,
-        heard: Callable[[Collection[str], Collection[str]], None],
+        on_hint: Callable[[Collection[str], Collection[str]], None],
         *,
         label: str,
         retry: float,
     ) -> None:
-        """`heard(paths, gone)` is called with hints; a refused watch is tried every `retry` s."""
+        """`on_hint(paths, gone)` gets hints; a refused watch is tried again after `retry` s."""
         self.problem: Problem | None = None
         self._nursery = nursery
         self._label = label
-        self._heard = heard
+        self._on_hint = on_hint
         self._epoch = 0
-        self._slots = {"all": _Slot(frozenset()), "fresh": _Slot(frozenset())}
+        self._watches = {"all": _Watch(frozenset()), "fresh": _Watch(frozenset())}
         self._retry = retry
         self._retry_at = 0.0
 
     @property
     def live(self) -> bool:
-        """Tell whether something is watched, and nothing is about to be."""
-        used = [slot for slot in self._slots.values() if slot.places]
-        return self.problem is None and bool(used) and all(slot.live for slot in used)
+        """Whether all watches have started; false if nothing is watched."""
+        used = [watch for watch in self._watches.values() if watch.directories]
+        return self.problem is None and bool(used) and all(watch.live for watch in used)
 
-    def cover(self, places: frozenset[Place], epoch: int) -> None:
-        """Watch these directories; all of them anew if the epoch is another one."""
+    def cover(self, directories: frozenset[DirectoryId], epoch: int) -> None:
+        """Watch these directories; create all watches again if the epoch has changed."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._retry_at = 0.0
             self._start("all", frozenset())
             self._start("fresh", frozenset())
-        known = self._slots["all"].places | self._slots["fresh"].places
-        if places <= known or trio.current_time() < self._retry_at:
+        known = self._watches["all"].directories | self._watches["fresh"].directories
+        if directories <= known or trio.current_time() < self._retry_at:
             return
-        fresh = (self._slots["fresh"].places & places) | (places - known)
-        if len(fresh) <= FRESH:
+        fresh = (self._watches["fresh"].directories & directories) | (directories - known)
+        if len(fresh) <= MAX_FRESH:
             self._start("fresh", fresh)
         else:
-            self._start("all", places)
+            self._start("all", directories)
             self._start("fresh", frozenset())
 
-    def _start(self, name: str, places: frozenset[Place]) -> None:
-        self._slots[name].scope.cancel()
-        slot = self._slots[name] = _Slot(places)
-        if places:
-            self._nursery.start_soon(self._listen, slot)
+    def _start(self, name: str, directories: frozenset[DirectoryId]) -> None:
+        self._watches[name].scope.cancel()
+        watch = self._watches[name] = _Watch(directories)
+        if directories:
+            self._nursery.start_soon(self._run, watch)
 
-    async def _listen(self, slot: _Slot) -> None:
-        # The thread in which the library waits cannot be interrupted; it asks this instead.
+    async def _run(self, watch: _Watch) -> None:
+        # The thread of the library cannot be interrupted; it checks this event.
         stop = threading.Event()
-        paths = [place.path for place in slot.places]
+        paths = [directory.path for directory in watch.directories]
         try:
-            with slot.scope:
+            with watch.scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._attend, slot, stop)
-                    # Permission errors are not to be ignored: the library would take the limit
-                    # of watches for one.
+                    nursery.start_soon(self._notice_start, watch, stop)
+                    # Do not ignore permission errors: the library reports the limit of watches
+                    # as one.
                     batches = watchfiles.awatch(
                         *paths,
                         watch_filter=None,
@@ -129,49 +129,53 @@ class Watches:
                         async for changes in batches:
                             self._batch(changes)
         except Exception as error:
-            self._fail(slot, error)
+            self._fail(watch, error)
 
-    async def _attend(self, slot: _Slot, stop: threading.Event) -> None:
-        """Note that a watch has begun: this task runs when `awatch` waits for the first time.
+    async def _notice_start(self, watch: _Watch, stop: threading.Event) -> None:
+        """Mark a watch as started: this task runs when `awatch` waits for the first time.
 
-        Had it been refused, the checkpoint would raise Cancelled.
+        If the watch was refused, the checkpoint raises Cancelled.
         """
         try:
             await trio.lowlevel.checkpoint()
-            slot.live = True
-            if all(other.live or not other.places for other in self._slots.values()):
+            watch.live = True
+            if all(other.live or not other.directories for other in self._watches.values()):
                 self.problem = None
-            # Between the scan and the watch something may have changed.
-            self._heard([place.path for place in slot.places], ())
+            # Something may have changed between the scan and the start of the watch.
+            self._on_hint([directory.path for directory in watch.directories], ())
             await trio.sleep_forever()
         finally:
             stop.set()
 
     def _batch(self, changes: set[watchfiles.main.FileChange]) -> None:
         gone = {path for change, path in changes if change is watchfiles.Change.deleted}
-        for other in self._slots.values():
-            other.places = _without(other.places, gone)
-        self._heard({path for _, path in changes}, gone)
+        for other in self._watches.values():
+            other.directories = _without(other.directories, gone)
+        self._on_hint({path for _, path in changes}, gone)
 
-    def _fail(self, slot: _Slot, error: BaseException) -> None:
+    def _fail(self, watch: _Watch, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        places, slot.places = slot.places, frozenset()
-        if slot.live or isinstance(error, FileNotFoundError):
-            # A name that is not UTF-8 ends a watch, or a directory went away between the scan
-            # and the watch. Scan again and watch anew, but not in a tight loop.
-            self._retry_at = slot.begun + (PAUSE if slot.live else 0.0)
-            self._heard([place.path for place in places], ())
+        directories, watch.directories = watch.directories, frozenset()
+        if watch.live or isinstance(error, FileNotFoundError):
+            # A name that is not UTF-8 ended the watch, or a directory disappeared between the
+            # scan and the watch. Scan and start again, but not in a tight loop.
+            self._retry_at = watch.started + (PAUSE if watch.live else 0.0)
+            self._on_hint([directory.path for directory in directories], ())
             return
         self._retry_at = trio.current_time() + self._retry
         text = str(error).split(" about [")[0]
-        what = f"cannot be watched ({text}), so it is read through every second"
-        hint = "raise the limits fs.inotify.max_user_watches and max_user_instances, or of files"
+        what = f"cannot be watched ({text}), so it is scanned every second"
+        hint = "increase fs.inotify.max_user_watches, max_user_instances or the open files"
         self.problem = Problem(self._label, 0, 0, what, hint, "warning")
-        self._heard((), ())
+        self._on_hint((), ())
 
 
-def _without(places: frozenset[Place], gone: set[str]) -> frozenset[Place]:
-    """Leave out the directories that are gone, and what was below them."""
-    above = tuple(f"{path}/" for path in gone.intersection(place.path for place in places))
-    return frozenset(place for place in places if not f"{place.path}/".startswith(above))
+def _without(directories: frozenset[DirectoryId], gone: set[str]) -> frozenset[DirectoryId]:
+    """Return the directories without those that are gone and those below them."""
+    above = tuple(
+        f"{path}/" for path in gone.intersection(directory.path for directory in directories)
+    )
+    return frozenset(
+        directory for directory in directories if not f"{directory.path}/".startswith(above)
+    )

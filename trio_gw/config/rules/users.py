@@ -130,7 +130,7 @@ def admin(settings: Settings) -> Iterator[SettingsFault]:
             f"admin.token_validity must be from 1 to {LONGEST_TOKEN} seconds",
         )
     if not 1 <= table.max_upload <= 128:
-        # No larger zip is read (feed.zipdirectory).
+        # No larger zip is read (feed.zip_directory).
         yield SettingsFault(("admin", "max_upload"), "admin.max_upload must be from 1 to 128 (MiB)")
     if not (math.isfinite(table.upload_timeout) and table.upload_timeout > 0):
         yield SettingsFault(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_gw.feed.gitwords import explain
+from trio_gw.feed.git_errors import explain
 
 READ = (
     "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access"
@@ -18,10 +18,19 @@ READ += " rights\nand the repository exists.\n"
         ("fatal: Authentication failed for 'https://h/a.git/'", "does not accept the credentials"),
         ("remote: HTTP Basic: Access denied.\nfatal: Authentication failed", "not accept the cred"),
         ("fatal: could not read Username for 'https://h': terminal prompts disabled", "asks for"),
-        ("fatal: unable to access 'https://h/': The requested URL returned error: 403", "forbids"),
-        ("remote: Repository not found.\nfatal: repository 'https://h/a' not found", "no such rep"),
-        (f"ERROR: Repository not found.\n{READ}", "no such repository"),
-        ("fatal: '/a' does not appear to be a git repository\n" + READ, "no such repository"),
+        (
+            "fatal: unable to access 'https://h/': The requested URL returned error: 403",
+            "denies access",
+        ),
+        (
+            "remote: Repository not found.\nfatal: repository 'https://h/a' not found",
+            "does not exist",
+        ),
+        (f"ERROR: Repository not found.\n{READ}", "repository does not exist"),
+        (
+            "fatal: '/a' does not appear to be a git repository\n" + READ,
+            "repository does not exist",
+        ),
         ("fatal: detected dubious ownership in repository at '/a'", "belongs to another user"),
         (
             "fatal: unable to access 'https://h/': server certificate verification failed.",
@@ -31,11 +40,14 @@ READ += " rights\nand the repository exists.\n"
         ("fatal: unable to access 'https://h/': Could not resolve host: h", "cannot be resolved"),
         ("fatal: unable to access 'https://h/': Failed to connect to h port 443", "reached"),
         ("fatal: unable to access 'https://h/': The requested URL returned error: 502", "reached"),
-        ("fatal: the remote end hung up unexpectedly", "cannot be reached, or gave up"),
+        (
+            "fatal: the remote end hung up unexpectedly",
+            "cannot be reached, or the connection broke",
+        ),
         (f"Host key verification failed.\n{READ}", "host key is not known"),
-        (f"git@h: Permission denied (publickey).\n{READ}", "lets nobody in with this key"),
+        (f"git@h: Permission denied (publickey).\n{READ}", "does not accept this key"),
         ("fatal: dumb http transport does not support shallow capabilities", "old protocol"),
-        ("fatal: transport 'ext' not allowed", "another kind of address"),
+        ("fatal: transport 'ext' not allowed", "another kind of URL"),
         ("fatal: write error: No space left on device", "the disk is full"),
     ],
 )
@@ -43,7 +55,7 @@ def test_causes(said: str, cause: str) -> None:
     error = explain(said, "fetch", 128)
     assert cause in error.what
     assert error.hint
-    assert error.passing
+    assert error.temporary
     assert "Please make sure" not in error.what
     assert "Could not read from remote repository" not in error.what
 
@@ -53,4 +65,4 @@ def test_causes(said: str, cause: str) -> None:
     ["fatal: write error: File too large", "fatal: Out of memory, malloc failed (tried 9 bytes)"],
 )
 def test_what_is_wrong_with_a_commit_does_not_pass(said: str) -> None:
-    assert not explain(said, "fetch", 128).passing
+    assert not explain(said, "fetch", 128).temporary

@@ -23,9 +23,9 @@ from support.repositories import (
 )
 from support.secrets import secret, wrote
 from trio_gw.config.git import GitSettings as Table
-from trio_gw.feed import remote
-from trio_gw.feed.git import Git, environment
-from trio_gw.feed.gitwords import GitError, explain
+from trio_gw.feed import git_remote
+from trio_gw.feed.git_command import GitCommand, environment
+from trio_gw.feed.git_errors import GitError, explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ async def head_of(url: str, base: Path, **more: Any) -> str:
     environ = more.pop("environ", os.environ)
     table = Table(url=url, **more)
     try:
-        return (await remote.head(Git(table, base, environ), table, base)).commit
+        return (await git_remote.head(GitCommand(table, base, environ), table, base)).commit
     except GitError as error:
         wrote(str(error), "an error of git")
         raise
@@ -104,7 +104,7 @@ async def test_https_refused(
 ) -> None:
     with pytest.raises(GitError, match=said) as refused:
         await head_of(server.url, tmp_path, **{"ca": ca, **more})
-    assert refused.value.passing
+    assert refused.value.temporary
     assert TOKEN not in str(refused.value)
 
 
@@ -139,7 +139,7 @@ async def test_a_server_cannot_lead_to_another_transport(
 
 async def test_a_server_that_repeats_the_token(tmp_path: Path) -> None:
     table = Table(url="https://localhost/a", token="to/ken+secret-0123456789", username="u")
-    runs = Git(table, tmp_path, os.environ)
+    runs = GitCommand(table, tmp_path, os.environ)
     said = b"remote: to/ken+secret-0123456789 to%2Fken%2Bsecret-0123456789"
     said += b" dTp0by9rZW4rc2VjcmV0LTAxMjM0NTY3ODk="
     assert runs.clean(said) == "remote: *** *** ***"
@@ -214,7 +214,7 @@ async def test_ssh(tmp_path: Path, repository: Repository, form: str) -> None:
     ("says", "said"),
     [
         ("Host key verification failed.", "the SSH server's host key is not known"),
-        ("git@h: Permission denied (publickey).", "lets nobody in with this key"),
+        ("git@h: Permission denied (publickey).", "does not accept this key"),
         ("ssh: Could not resolve hostname h: Name or service not known", "cannot be resolved"),
         ("ssh: connect to host h port 22: Connection refused", "cannot be reached"),
     ],
@@ -245,8 +245,8 @@ async def test_without_git(tmp_path: Path) -> None:
 
 
 async def test_what_git_says_is_bounded(tmp_path: Path, repository: Repository) -> None:
-    runs = Git(Table(url=repository.url), tmp_path, os.environ)
-    with pytest.raises(GitError, match="git cat-file says too much"):
+    runs = GitCommand(Table(url=repository.url), tmp_path, os.environ)
+    with pytest.raises(GitError, match="git cat-file has too much output"):
         await runs.run("cat-file", "-p", "HEAD", cwd=repository.bare, most=10)
 
 
@@ -254,5 +254,5 @@ def test_the_words_of_git_are_shortened_and_printable() -> None:
     said = explain("hint: x\nfatal: a\x1b[31m\u200bb\nerror: " + "c" * 300, "fetch", 128)
     assert said.what.startswith("git fetch failed (a?[31m?b; ccc")
     assert len(said.what) < 250
-    assert explain("", "fetch", -9).what == "git fetch failed (died of signal 9)"
+    assert explain("", "fetch", -9).what == "git fetch failed (ended by signal 9)"
     assert explain("", "fetch", 3).what == "git fetch failed (code 3)"

@@ -1,14 +1,15 @@
-"""The program `git`, run so that it can neither ask, nor hang, nor tell a secret.
+"""Run the program `git` so that it cannot ask questions, hang, or reveal a secret.
 
-The only door to it. Every run has a deadline, a bound on what it says, on the size of the files
-that it writes and on its memory, and a process group of its own, which is killed as a whole when
-the run is cancelled or too slow: git starts others. Its environment is ours but for what steers
-git; no configuration is read but what stands here, so no hook, filter, alias or helper of anyone's
-is run, and no transport but that of the address.
+This is the only module that runs git. Each run has a deadline and limits for its output, the size
+of the files it writes and its memory. It has its own process group, because git starts other
+processes; the whole group is killed when the run is cancelled or too slow. The environment is that
+of the gateway, without variables that change the behaviour of git. No configuration files are
+read, so no foreign hook, filter, alias or helper runs, and only the transport of the configured
+address is allowed.
 
-The token reaches git by the environment of that one process, and the server only when it asks, and
-only the server of the address: a helper of git's own kind answers for that host. It is on no
-command line and in no URL, and is taken out of whatever git says.
+Git receives the token in the environment of that one process. A credential helper gives it to the
+configured server only, and only when the server asks for it. It is not in a command line or a URL,
+and it is removed from the output of git.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import trio
 from trio_gw.config import git as addresses
 from trio_gw.config import regular
 from trio_gw.errors import Problem
-from trio_gw.feed.gitwords import GitError, explain
+from trio_gw.feed.git_errors import GitError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
 
     from trio_gw.config.git import GitSettings as Table
 
-SAID = 64 << 10  # octets of what git says on standard error that are kept
-HEADERS = 8 << 20  # octets beyond `max_size` that a file may have for what is not contents
+MAX_STDERR = 64 << 10  # bytes of standard error that are kept
+OVERHEAD = 8 << 20  # bytes beyond `max_size` that a file may have for data that is not content
 MEMORY = 2 << 20  # KiB of address space of each process
-WAIT = 5.0  # seconds for which a killed process may take to be gone
+KILL_TIMEOUT = 5.0  # seconds to wait until a killed process has ended
 
-# `ulimit -f` counts blocks of 512 octets. A lower limit that is there already stays. What is too
-# large fails, which git then says; the signal would end its helper without a word.
+# `ulimit -f` counts blocks of 512 bytes. A lower existing limit stays. XFSZ is ignored so that a
+# write that exceeds the limit fails and git reports that; the signal would end git silently.
 _LIMITED = (
     'trap "" XFSZ; '
     'for limit in "-f $1" "-v $2"; do (ulimit $limit) 2>/dev/null && ulimit $limit; done; '
@@ -56,11 +57,11 @@ _HELPER = (
 )
 _CONFIG: dict[str, str] = {
     "core.askPass": "",
-    "core.bigFileThreshold": "1m",  # larger ones are streamed, not held in memory
+    "core.bigFileThreshold": "1m",  # larger files are streamed, not held in memory
     "core.hooksPath": "/dev/null",
     "credential.helper": "",
     "fetch.fsckObjects": "false",
-    "fetch.unpackLimit": "1",  # one pack, so that its size is bounded
+    "fetch.unpackLimit": "1",  # always keep one pack, so that its size is limited
     "gc.auto": "0",
     "http.lowSpeedLimit": "1",
     "maintenance.auto": "false",
@@ -71,13 +72,13 @@ _CONFIG: dict[str, str] = {
 }
 
 
-class Git:
+class GitCommand:
     """Runs git for the repository of `[git]`; relative paths are relative to `base`."""
 
     def __init__(self, table: Table, base: Path, environ: Mapping[str, str]) -> None:
         self._timeout = table.timeout
         self._secrets = secrets_of(table)
-        self._blocks = str(((table.max_size << 20) + HEADERS) // 512)
+        self._blocks = str(((table.max_size << 20) + OVERHEAD) // 512)
         self._environment = environment(table, base, environ)
 
     async def run(
@@ -88,11 +89,11 @@ class Git:
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
     ) -> bytes:
-        """Run git to its end; return what it wrote, `most` octets at most.
+        """Run git until it ends; return its output, at most `most` bytes.
 
-        With `stdout` it writes there instead. Raises `GitError` for whatever goes wrong.
+        With `stdout`, the output is written there instead. Raises `GitError` for every failure.
         """
-        said, wrote = bytearray(), bytearray()
+        errors, output = bytearray(), bytearray()
         command = ["/bin/sh", "-c", _LIMITED, "sh", self._blocks, str(MEMORY), *arguments]
         with trio.move_on_after(self._timeout) as scope:
             find = partial(shutil.which, "git", path=self._environment.get("PATH"))
@@ -108,56 +109,56 @@ class Git:
                 env=self._environment,
                 start_new_session=True,
             )
-            orderly = False
+            ended = False
             try:
                 async with trio.open_nursery() as nursery:
                     assert process.stderr is not None
-                    nursery.start_soon(_listen, process.stderr, said)
+                    nursery.start_soon(_drain, process.stderr, errors)
                     if process.stdout is not None:
-                        nursery.start_soon(_collect, process.stdout, wrote, most, process)
+                        nursery.start_soon(_collect, process.stdout, output, most, process)
                     await process.wait()
-                orderly = True  # and nobody else holds its pipes
+                ended = True  # and no other process holds its pipes
             finally:
-                if not orderly:
+                if not ended:
                     _kill(process)
-                with trio.move_on_after(WAIT, shield=True):
+                with trio.move_on_after(KILL_TIMEOUT, shield=True):
                     await _end(process)
         if scope.cancelled_caught:
             what = f"git {arguments[0]} took longer than {self._timeout:g} s"
-            raise GitError(what, "see to the network, or raise git.timeout")
-        if process.stdout is not None and len(wrote) > most:
-            what = f"git {arguments[0]} says too much"
-            raise GitError(what, "keep fewer files there", passing=False)
+            raise GitError(what, "check the network, or increase git.timeout")
+        if process.stdout is not None and len(output) > most:
+            what = f"git {arguments[0]} has too much output"
+            raise GitError(what, "keep fewer files in the repository", temporary=False)
         if process.returncode:
-            raise explain(self.clean(said), arguments[0], process.returncode)
-        return bytes(wrote)
+            raise explain(self.clean(errors), arguments[0], process.returncode)
+        return bytes(output)
 
-    def clean(self, said: bytes | bytearray) -> str:
-        """Give a text that may be shown: no secret in it."""
-        text = said.decode("utf-8", "replace")
+    def clean(self, output: bytes | bytearray) -> str:
+        """Return output as text, with all secrets removed."""
+        text = output.decode("utf-8", "replace")
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
 
-async def _listen(stream: trio.abc.ReceiveStream, said: bytearray) -> None:
-    """Read to the end, so that the writer never waits; keep the beginning."""
+async def _drain(stream: trio.abc.ReceiveStream, kept: bytearray) -> None:
+    """Read to the end, so that the writer never blocks; keep the beginning."""
     while data := await stream.receive_some():
-        said += data[: SAID - len(said)]
+        kept += data[: MAX_STDERR - len(kept)]
 
 
 async def _collect(
-    stream: trio.abc.ReceiveStream, wrote: bytearray, most: int, process: trio.Process
+    stream: trio.abc.ReceiveStream, output: bytearray, most: int, process: trio.Process
 ) -> None:
     while data := await stream.receive_some():
-        wrote += data
-        if len(wrote) > most:
+        output += data
+        if len(output) > most:
             _kill(process)
             return
 
 
 async def _end(process: trio.Process) -> None:
-    """Leave nothing behind: neither the process, which has been killed or is over, nor a pipe."""
+    """Close the pipes and wait for the process, which has ended or been killed."""
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             await pipe.aclose()
@@ -170,7 +171,7 @@ def _kill(process: trio.Process) -> None:
 
 
 def faults(table: Table, base: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Find what would keep git from working: programs and files that are not there."""
+    """List reasons why git cannot work: missing programs, unreadable files."""
     ssh = addresses.parse(table.url).scheme == "ssh"
     for name, package in (("git", "git"), ("ssh", "openssh-client"))[: 1 + ssh]:
         if shutil.which(name, path=environ.get("PATH")) is None:
@@ -184,16 +185,16 @@ def faults(table: Table, base: Path, environ: Mapping[str, str]) -> Iterator[Pro
                 mode = os.fstat(file.fileno()).st_mode
         except OSError as error:
             what = f"git.{key} cannot be read ({error.strerror})"
-            hint = "name another file, or let the gateway's user read it"
+            hint = "set another file, or give the gateway's user read access"
             yield Problem(str(base / named), 0, 0, what, hint)
         else:
             if key == "ssh_key" and mode & 0o077:
-                what = "git.ssh_key can be read by others, so ssh refuses it"
+                what = "git.ssh_key can be read by other users, so ssh refuses it"
                 yield Problem(str(base / named), 0, 0, what, "chmod 600 it")
 
 
 def environment(table: Table, base: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Make the environment of git: ours, but for what steers git or holds our settings."""
+    """Return the environment for git: ours without variables for git and the gateway."""
     address = addresses.parse(table.url)
     given = {
         name: value
@@ -206,7 +207,7 @@ def environment(table: Table, base: Path, environ: Mapping[str, str]) -> dict[st
     if table.ca:
         config["http.sslCAInfo"] = str(base / table.ca)
     given |= {
-        "LC_ALL": "C",  # `gitwords` knows these words
+        "LC_ALL": "C",  # `git_errors` matches these messages
         "GIT_ALLOW_PROTOCOL": address.scheme,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -228,9 +229,9 @@ def environment(table: Table, base: Path, environ: Mapping[str, str]) -> dict[st
 
 
 def ssh_command(table: Table, base: Path) -> str:
-    """Write the command that git runs for SSH: it never asks, and never trusts a new host.
+    """Return the command that git runs for SSH: it never asks and never trusts a new host.
 
-    With a key in the settings the gateway's user has no say in it, nor has an agent.
+    With a key in the settings, the configuration of the user and SSH agents are not used.
     """
     options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no"]
     options += [f"ConnectTimeout={max(1, round(table.timeout))}"]
@@ -253,7 +254,7 @@ def ssh_command(table: Table, base: Path) -> str:
 
 
 def secrets_of(table: Table) -> tuple[str, ...]:
-    """Name every form in which the token might come back, the longest first."""
+    """List every form in which git may print the token, the longest first."""
     if not table.token:
         return ()
     pair = f"{table.username or 'git'}:{table.token}"

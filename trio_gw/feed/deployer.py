@@ -1,9 +1,9 @@
-"""Deploying an uploaded project, and undeploying: checked, stored, and live when it returns.
+"""Deploy an uploaded project, or undeploy one: checked, stored, and live when the call returns.
 
-Called by the admin API. An upload is read and loaded by the code that reads `apis/`; what is
-wrong with it comes back as problems, and nothing has changed. Then the index of the depot is
-replaced (`depot`), and only when the table that follows from it is live, in every worker, the
-outcome is told. spec: adapter-rest §4, §5.2.
+Called by the admin API. An upload is read and loaded by the same code as projects in `apis/`. If
+it has problems, they are returned and nothing changes. Otherwise the index in the deployment store
+is replaced. The result is returned when the resulting table is live in every worker.
+spec: adapter-rest §4, §5.2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trio_gw.config.placement import Placement, host_name, placements
 from trio_gw.config.project import load
 from trio_gw.errors import Problem, UnusableError, has_errors, renamed
 from trio_gw.feed import archive
-from trio_gw.feed.index import Hidden
+from trio_gw.feed.deployment_index import HiddenProject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
     from trio_gw.config.project import LoadedProject
     from trio_gw.feed.catalog import Catalog
-    from trio_gw.feed.deployed import Deployed
-    from trio_gw.feed.index import Index
+    from trio_gw.feed.deployment_index import DeploymentIndex
+    from trio_gw.feed.deployment_source import DeploymentSource
     from trio_gw.routing.table import Live
 
 log = logging.getLogger("trio_gw.deploy")
 
 T = TypeVar("T")
 
-PATIENCE = 4.0  # seconds to wait for another change; apictl gives up after 10 altogether
-QUEUE = 20.0  # seconds to wait for other uploads to be unpacked and checked
-NAME_LENGTH = 120  # characters of an upload's name in problems
+CHANGE_TIMEOUT = 4.0  # seconds to wait for another change; apictl gives up after 10 in total
+UPLOAD_TIMEOUT = 20.0  # seconds to wait until other uploads are unpacked and checked
+NAME_LENGTH = 120  # characters of the name of an upload in problems
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended. `nowhere`: it is fine, but none of its environments is known here."""
+    """The result of a deployment. `nowhere`: no problem, but its environments are unknown here."""
 
     status: Literal["deployed", "nowhere", "exists", "conflict", "broken"]
     problems: tuple[Problem, ...] = ()
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 class Served(NamedTuple):
-    """One API on one host: an item of the list of APIs."""
+    """One API on one host, as in the list of APIs."""
 
     host: str
     project: ApiProject
@@ -59,28 +59,28 @@ class Served(NamedTuple):
 
 
 class Deployer:
-    """Changes what is deployed. `settle` returns when all workers serve the same table."""
+    """Deploys and undeploys APIs. `converge` returns when all workers serve the same table."""
 
     def __init__(
         self,
-        deployed: Deployed,
+        deployments: DeploymentSource,
         catalog: Catalog,
         live: Live,
         vhost_of: Mapping[str, str],
-        settle: Callable[[], Awaitable[None]] | None = None,
+        converge: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._deployed = deployed
-        self._depot = deployed.depot
+        self._deployments = deployments
+        self._depot = deployments.store
         self._catalog = catalog
         self._live = live
         self._vhost_of = vhost_of
-        self._settle = settle
-        self._turn = trio.Lock()
-        self._loading = trio.Lock()  # one upload's files are in memory at a time
-        self._limiter = trio.CapacityLimiter(2)  # a deployment, and an undeployment beside it
+        self._converge = converge
+        self._changes = trio.Lock()
+        self._loading = trio.Lock()  # only one upload is in memory at a time
+        self._limiter = trio.CapacityLimiter(2)  # one deployment and one undeployment at a time
 
     def served(self) -> list[Served]:
-        """List the APIs of the current table, one for each host."""
+        """List the APIs of the current table, one item per API and host."""
         seen: dict[tuple[str, str], Served] = {}
         for host, _, api in self._live.table.bases():
             if (host, api.folder) not in seen:
@@ -90,10 +90,10 @@ class Deployer:
         return list(seen.values())
 
     async def deploy(self, upload: BinaryIO, name: str, *, override: bool) -> Outcome:
-        """Deploy the zip in this file; `name` stands for it in problems."""
+        """Deploy the zip in this file; `name` is its name in problems."""
         label = "".join(c if c.isprintable() else "?" for c in name)[:NAME_LENGTH] or "upload"
         try:
-            async with _soon(self._loading, QUEUE):
+            async with _acquired(self._loading, UPLOAD_TIMEOUT):
                 return await self._deploy(upload, label, override=override)
         except UnusableError as error:
             return Outcome("broken", error.problems)
@@ -112,17 +112,17 @@ class Deployer:
         where = placements(project.deployments, self._vhost_of)
         if not where:
             known = ", ".join(sorted(self._vhost_of))
-            what = f"deployed nowhere: it names none of the environments here ({known})"
-            hint = "name one of them in deployment_environments.yaml, or add [[environments]]"
+            what = f"deployed nowhere: this gateway knows none of its environments, only {known}"
+            hint = "use one of these in deployment_environments.yaml, or add [[environments]]"
             problem = Problem(label, 0, 0, what, hint, "warning")
             return Outcome("nowhere", (*loaded.problems, problem), project)
         async with self._changing():
-            problems = tuple(self._clashes(project, where, override=override))
+            problems = tuple(self._conflicts(project, where, override=override))
             if problems:
                 exists = all(problem.severity == "warning" for problem in problems)
                 return Outcome("exists" if exists else "conflict", problems, project)
             place = await self._store(files, project, loaded.problems, where)
-            # What another holds, such as the default version, is only seen in the table.
+            # Some conflicts, for example about the default version, only appear in the table.
             conflicts = [each for each in self._catalog.conflicts if each.file == place]
         hosts = ", ".join(dict.fromkeys(one.host for one in where))
         log.info("deployed %s on %s", project.title, hosts)
@@ -130,52 +130,54 @@ class Deployer:
         return Outcome("deployed", problems, project, where)
 
     async def undeploy(self, title: str, vhost: str = "", environments: Sequence[str] = ()) -> bool:
-        """Undeploy `<name>:<version>`, perhaps from one host or some environments only.
+        """Undeploy `<name>:<version>`, optionally from one host or some environments only.
 
-        Returns False if it is not there. Raises OSError or `UnusableError` when it cannot be.
+        Returns False if it is not deployed. Raises OSError or `UnusableError` if that fails.
         """
         host = host_name(vhost) if vhost else ""
 
-        def goes(one: Placement) -> bool:
+        def removes(one: Placement) -> bool:
             there = not host or one.host == host
             return there and (not environments or one.environment in environments)
 
         async with self._changing():
-            index = self._deployed.index
+            index = self._deployments.index
             present = [
                 each for entry in index.entries if entry.title == title for each in entry.where
             ]
-            raw = self._deployed.folder_projects()
-            for project in self._deployed.remaining(raw).values():
+            raw = self._deployments.folder_projects()
+            for project in self._deployments.remaining(raw).values():
                 if project.title == title:
                     present += placements(project.deployments, self._vhost_of)
             if not any(not host or one.host == host for one in present):
                 return False
-            if not any(map(goes, present)):
+            if not any(map(removes, present)):
                 return True  # none of these environments: nothing to do (spec: adapter-rest §5.2)
             hidden = []
             for name, project in raw.items():
-                where = tuple(filter(goes, placements(project.deployments, self._vhost_of)))
+                where = tuple(filter(removes, placements(project.deployments, self._vhost_of)))
                 if project.title == title and where:
-                    hidden.append(Hidden(name, self._deployed.digests.get(name, ""), where))
-            await self._commit(index.undeployed(title, goes, hidden))
+                    hidden.append(
+                        HiddenProject(name, self._deployments.digests.get(name, ""), where)
+                    )
+            await self._commit(index.undeployed(title, removes, hidden))
         log.info("undeployed %s%s", title, f" from {host}" if host else "")
         return True
 
-    def _clashes(
+    def _conflicts(
         self, project: ApiProject, where: Sequence[Placement], *, override: bool
     ) -> Iterator[Problem]:
-        """Find what stands in the way; a warning if only the same API does."""
+        """Find conflicts with deployed APIs; a warning for the same API, otherwise an error."""
         hosts = {one.host for one in where}
-        told = set()
+        reported = set()
         for host, base, api in self._live.table.bases():
-            if host not in hosts or (host, api.folder) in told:
+            if host not in hosts or (host, api.folder) in reported:
                 continue
             same_id = api.id == project.id
             if same_id and api.organization == project.organization:
-                told.add((host, api.folder))
+                reported.add((host, api.folder))
                 if not override:
-                    what = f"{project.title} is deployed on {host} already"
+                    what = f"{project.title} is already deployed on {host}"
                     hint = "deploy it with override, or undeploy it first"
                     yield Problem(project.folder, 0, 0, what, hint, "warning")
                 continue
@@ -183,29 +185,29 @@ class Deployer:
                 what = f"base path {base or '/'} on {host} belongs to {api.title}"
                 hint = "change the context or the version, or undeploy that API"
             elif same_id:
-                what = f"its id on {host} is that of {api.title}"
-                hint = "give it another `id`, or undeploy that API"
+                what = f"{api.title} on {host} has the same id"
+                hint = "change its `id`, or undeploy that API"
             elif (api.organization, api.title) == (project.organization, project.title):
-                what = f"there is another {api.title} on {host}, with the id {api.id}"
-                hint = "give it that `id`, or another name or version"
+                what = f"another {api.title} is deployed on {host}, with the id {api.id}"
+                hint = "use that `id`, or change the name or version"
             else:
                 continue
-            told.add((host, api.folder))
+            reported.add((host, api.folder))
             yield Problem(project.folder, 0, 0, what, hint)
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
-        """Have the index to ourselves, as it is now.
+        """Hold the lock for changing the index, after reading its current state.
 
-        Raises OSError or `UnusableError` when it cannot be had.
+        Raises OSError or `UnusableError` if that fails.
         """
-        async with _soon(self._turn, PATIENCE):
-            lock = self._depot.locked(PATIENCE)
+        async with _acquired(self._changes, CHANGE_TIMEOUT):
+            lock = self._depot.locked(CHANGE_TIMEOUT)
             await self._in_thread(lock.__enter__)
             try:
-                await self._deployed.refresh()
-                if self._deployed.broken:
-                    raise UnusableError(self._deployed.broken)
+                await self._deployments.refresh()
+                if self._deployments.broken:
+                    raise UnusableError(self._deployments.broken)
                 await self._catalog.applied()
                 yield
             finally:
@@ -218,35 +220,35 @@ class Deployer:
         problems: Sequence[Problem],
         where: tuple[Placement, ...],
     ) -> str:
-        """Make the project's files a zip, and the index one that names it; say where it is."""
-        index = self._deployed.index
+        """Store the files of the project as a zip and add it to the index; return its place."""
+        index = self._deployments.index
         file = await self._in_thread(
             partial(self._depot.store, files, project.title, index.serial + 1)
         )
-        with self._deployed.expecting(file, project, problems):
+        with self._deployments.expecting(file, project, problems):
             await self._commit(index.deployed(file, project, where), file)
         return f"{self._depot.label}/{file}"
 
-    async def _commit(self, index: Index, file: str = "") -> None:
-        """Replace the index, and wait until it is live everywhere.
+    async def _commit(self, index: DeploymentIndex, file: str = "") -> None:
+        """Replace the index, and wait until it is live in all workers.
 
-        `file` is a zip that only the new index names.
+        `file` is a zip that only the new index lists.
         """
-        before = self._deployed.index
-        index = index.pruned(self._deployed.hides)
+        before = self._deployments.index
+        index = index.pruned(self._deployments.hides)
         try:
             await self._in_thread(partial(self._depot.commit, index))
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._in_thread(partial(self._depot.discard, [file] if file else []))
             raise
-        await self._deployed.refresh()
+        await self._deployments.refresh()
         await self._catalog.applied()
-        if self._settle is not None:
-            with trio.move_on_after(PATIENCE) as waited:
-                await self._settle()
+        if self._converge is not None:
+            with trio.move_on_after(CHANGE_TIMEOUT) as waited:
+                await self._converge()
             if waited.cancelled_caught:
-                log.warning("change %d: not all workers serve it yet", index.serial)
+                log.warning("deployment change %d is not live in all workers yet", index.serial)
         left = {entry.file for entry in index.entries}
         gone = [entry.file for entry in before.entries if entry.file not in left]
         if gone:
@@ -257,9 +259,9 @@ class Deployer:
 
 
 @contextlib.asynccontextmanager
-async def _soon(lock: trio.Lock, patience: float) -> AsyncIterator[None]:
-    """Hold a lock. Raises TimeoutError if it is not to be had within so many seconds."""
-    with trio.move_on_after(patience) as waited:
+async def _acquired(lock: trio.Lock, timeout: float) -> AsyncIterator[None]:
+    """Hold a lock. Raises TimeoutError if another task holds it for longer than `timeout`."""
+    with trio.move_on_after(timeout) as waited:
         await lock.acquire()
     if waited.cancelled_caught:
         raise TimeoutError
@@ -271,6 +273,6 @@ async def _soon(lock: trio.Lock, patience: float) -> AsyncIterator[None]:
 
 def _failed(label: str, error: OSError) -> Problem:
     if isinstance(error, TimeoutError):
-        return Problem(label, 0, 0, "other deployments take too long", "try again")
+        return Problem(label, 0, 0, "timed out waiting for other deployments", "try again")
     what = f"cannot be stored ({os.strerror(error.errno or 0)})"
-    return Problem(label, 0, 0, what, "see to the folder `deployed` of the gateway")
+    return Problem(label, 0, 0, what, "check the folder `deployed` of the gateway")

@@ -21,7 +21,7 @@ import pytest
 import trio
 
 from support.projects import api, asyncapi, write
-from trio_gw.feed.folder import Folder, follow, load_once
+from trio_gw.feed.folder_source import FolderSource, follow, load_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,7 +56,7 @@ class Snapshot(NamedTuple):
 class Followed:
     """A followed root and all that it published."""
 
-    folder: Folder
+    folder: FolderSource
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,7 +103,7 @@ def text_of(folder: str, tier: str) -> str:
 
 
 @asynccontextmanager
-async def followed(root: Path, **options: Any) -> AsyncIterator[Followed]:
+async def folder_source(root: Path, **options: Any) -> AsyncIterator[Followed]:
     """Follow a root with short times, or with the given ones.
 
     Nothing is rescanned without an event, lest that hide that an event was missed.
@@ -144,7 +144,7 @@ def root(tmp_path: Path) -> Path:
 async def test_the_first_snapshot_is_published_before_it_is_started(root: Path) -> None:
     make(root, "A")
     make(root, "B")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         assert following.last.names == {"A", "B"}
         assert following.last.projects["A"].folder == "apis/A"
         assert following.last.problems == ()
@@ -152,13 +152,13 @@ async def test_the_first_snapshot_is_published_before_it_is_started(root: Path) 
 
 
 async def test_an_empty_root_is_published_too(root: Path) -> None:
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         assert following.last.names == set()
 
 
 async def test_added_edited_renamed_removed_are_live_within_a_second(root: Path) -> None:
     make(root, "A")
-    async with followed(root, **by_default()) as following:
+    async with folder_source(root, **by_default()) as following:
 
         async def live(accept: Callable[[Snapshot], bool]) -> None:
             written = trio.current_time()
@@ -212,7 +212,7 @@ def keeping_size_and_time(file: Path, text: str) -> None:
 async def test_the_ways_editors_save(root: Path, save: Callable[[Path, str], None]) -> None:
     project = make(root, "A")
     (project / "api.yaml").write_text(text_of("A", "Bronze"))
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for tier in ("Silver", "Golden", "Bronze"):
             before = len(following.snapshots)
             save(project / "api.yaml", text_of("A", tier))
@@ -224,7 +224,7 @@ async def test_the_ways_editors_save(root: Path, save: Callable[[Path, str], Non
 async def test_cp_r_of_many_projects_is_one_publish(root: Path, tmp_path: Path) -> None:
     for index in range(50):
         make(tmp_path / "source", f"A{index}")
-    async with followed(root, quiet=0.25) as following:
+    async with folder_source(root, quiet=0.25) as following:
         command = ["cp", "-r", *map(str, sorted((tmp_path / "source").iterdir())), str(root)]
         await trio.run_process(command)
         written = trio.current_time()
@@ -236,7 +236,7 @@ async def test_cp_r_of_many_projects_is_one_publish(root: Path, tmp_path: Path) 
 
 async def test_projects_are_moved_in_and_out(root: Path, tmp_path: Path) -> None:
     make(tmp_path, "A")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for _ in range(3):
             (tmp_path / "A").rename(root / "A")
             await following.wait(lambda snapshot: snapshot.names == {"A"})
@@ -251,7 +251,7 @@ async def test_projects_are_moved_in_and_out(root: Path, tmp_path: Path) -> None
 async def test_a_project_is_replaced_by_another_folder(root: Path, tmp_path: Path) -> None:
     make(root, "A", "Silver")
     make(tmp_path, "A", "Gold")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         shutil.rmtree(root / "A")
         (tmp_path / "A").rename(root / "A")
         await following.wait_tier("A", "Gold")
@@ -280,7 +280,7 @@ async def test_rsync(root: Path, tmp_path: Path) -> None:
         for name in sorted(set(os.listdir(root)) - set(os.listdir(source))):
             shutil.rmtree(root / name)
 
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         await synchronize()
         await following.wait(lambda snapshot: snapshot.names == {"A", "B", "C"})
         make(source, "B", "Gold")
@@ -312,7 +312,7 @@ async def test_git_checkout(root: Path) -> None:
     make(root, "C")
     await run("add", ".")
     await run("commit", "-m", "two")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         assert following.last.names == {"A", "C"}
         for _ in range(2):
             await run("checkout", "one")
@@ -326,7 +326,7 @@ async def test_git_checkout(root: Path) -> None:
 
 
 async def test_a_file_in_a_folder_that_is_new_itself(root: Path) -> None:
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for name in ("A", "B"):
             os.mkdir(root / name)
             await following.mark(f"M1-{name}")
@@ -344,7 +344,7 @@ async def test_a_file_in_a_folder_that_is_new_itself(root: Path) -> None:
 
 async def test_a_touch_publishes_nothing(root: Path) -> None:
     project = make(root, "A")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         before = following.folder.statistics()
         os.utime(project / "api.yaml")
         (project / "api.yaml").write_bytes((project / "api.yaml").read_bytes())
@@ -360,7 +360,7 @@ async def test_a_touch_publishes_nothing(root: Path) -> None:
 async def test_a_burst_of_edits_is_one_publish(root: Path) -> None:
     for index in range(20):
         make(root, f"A{index}")
-    async with followed(root, quiet=1.0) as following:
+    async with folder_source(root, quiet=1.0) as following:
         for tier in ("Bronze", "Silver", "Gold"):
             for index in range(20):
                 make(root, f"A{index}", tier)
@@ -371,7 +371,7 @@ async def test_a_burst_of_edits_is_one_publish(root: Path) -> None:
 
 async def test_a_rename_is_one_publish_without_a_gap(root: Path) -> None:
     make(root, "A", id="the-same")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         (root / "A").rename(root / "B")
         await following.wait(lambda snapshot: "B" in snapshot.names)
         assert [snapshot.names for snapshot in following.snapshots] == [{"A"}, {"B"}]
@@ -381,7 +381,7 @@ async def test_a_rename_is_one_publish_without_a_gap(root: Path) -> None:
 async def test_a_project_that_is_always_written_to_delays_no_other(root: Path) -> None:
     make(root, "Busy")
     make(root, "A")
-    async with followed(root, **by_default()) as following, trio.open_nursery() as nursery:
+    async with folder_source(root, **by_default()) as following, trio.open_nursery() as nursery:
         writes = 0
 
         async def keep_writing() -> None:
@@ -406,7 +406,7 @@ async def test_a_project_that_is_always_written_to_delays_no_other(root: Path) -
 async def test_only_what_changed_is_read_again(root: Path) -> None:
     for index in range(300):
         make(root, f"A{index}")
-    async with followed(root, **by_default()) as following:
+    async with folder_source(root, **by_default()) as following:
         before = following.folder.statistics()
         assert before.reads == before.loads == 300
         make(root, "A7", "Gold")
@@ -425,7 +425,7 @@ async def test_only_what_changed_is_read_again(root: Path) -> None:
 async def test_a_half_copied_project_is_waited_for(root: Path, tmp_path: Path) -> None:
     whole = make(tmp_path, "A")
     parts = [whole / "api.yaml", whole / "Definitions" / "asyncapi.yaml"]
-    async with followed(root, grace=SOON) as following:
+    async with folder_source(root, grace=SOON) as following:
         (root / "A" / "Definitions").mkdir(parents=True)
         await following.mark("M0")
         for number, part in enumerate(parts):
@@ -445,7 +445,7 @@ async def test_a_half_copied_project_is_waited_for(root: Path, tmp_path: Path) -
 
 async def test_an_incomplete_project_is_reported_once_and_after_its_grace(root: Path) -> None:
     grace = 0.8
-    async with followed(root, grace=grace) as following:
+    async with folder_source(root, grace=grace) as following:
         project = make(root, "A")
         (project / "Definitions" / "asyncapi.yaml").unlink()
         written = trio.current_time()
@@ -464,7 +464,7 @@ async def test_an_incomplete_project_is_reported_once_and_after_its_grace(root: 
 
 async def test_an_incomplete_project_keeps_its_last_good_version(root: Path) -> None:
     project = make(root, "A", "Gold")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         (project / "api.yaml").unlink()
         snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
         assert snapshot.tiers == {"A": "Gold"}
@@ -476,7 +476,7 @@ async def test_a_broken_project_keeps_serving_and_is_reported_until_it_is_fixed(
 ) -> None:
     project = make(root, "A", "Gold")
     make(root, "B")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         broken = text_of("A", "Silver").replace('"WS"', '"HTTP"')
         (project / "api.yaml").write_text(broken)
         snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
@@ -496,7 +496,7 @@ async def test_a_broken_project_keeps_serving_and_is_reported_until_it_is_fixed(
 async def test_a_removed_project_takes_its_problems_along(root: Path) -> None:
     project = make(root, "A")
     (project / "api.yaml").write_text("data: [")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         await following.wait(lambda snapshot: bool(snapshot.problems))
         shutil.rmtree(project)
         await following.wait(lambda snapshot: not snapshot.problems)
@@ -546,7 +546,7 @@ async def test_one_spoilt_project_disturbs_nothing_else(
     make(root, "B")
     if before_start:
         spoil(project)
-    async with followed(root, quiet=0.25) as following:
+    async with folder_source(root, quiet=0.25) as following:
         if not before_start:
             spoil(project)
         await following.wait(lambda snapshot: bool(snapshot.problems))
@@ -569,7 +569,7 @@ async def test_a_link_out_of_the_root_is_not_watched_through(root: Path) -> None
     (root / "A" / "usr").symlink_to("/usr")
     (root / "B").symlink_to("/usr")
     with trio.fail_after(2):
-        async with followed(root) as following:
+        async with folder_source(root) as following:
             await following.mark()
     assert following.last.names == {"A", "Marker"}
 
@@ -585,7 +585,7 @@ def pack(folder: Path, target: Path) -> None:
 
 async def test_a_zip_is_added_replaced_and_removed(root: Path, tmp_path: Path) -> None:
     aside = tmp_path / "aside"
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         pack(make(aside, "A"), root / "A.zip")
         await following.wait_tier("A.zip", "Unlimited")
         pack(make(aside, "A", "Gold"), root / "A.zip")
@@ -599,7 +599,7 @@ async def test_a_half_copied_zip_waits(root: Path, tmp_path: Path) -> None:
     """A zip ends with its directory, so one that is still being copied cannot be read."""
     pack(make(tmp_path / "aside", "A"), tmp_path / "A.zip")
     whole = (tmp_path / "A.zip").read_bytes()
-    async with followed(root, grace=5.0) as following:
+    async with folder_source(root, grace=5.0) as following:
         for quarter in range(1, 5):
             (root / "A.zip").write_bytes(whole[: len(whole) * quarter // 4])
             await following.mark(f"Marker{quarter}")
@@ -608,7 +608,7 @@ async def test_a_half_copied_zip_waits(root: Path, tmp_path: Path) -> None:
 
 
 async def test_a_broken_zip_keeps_its_last_good_version(root: Path, tmp_path: Path) -> None:
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         pack(make(tmp_path / "aside", "A"), root / "A.zip")
         await following.wait_tier("A.zip", "Unlimited")
         (root / "A.zip").write_bytes(b"PK\x05\x06 but no zip")
@@ -635,7 +635,7 @@ async def test_an_atomic_swap_of_the_root_or_above_it(tmp_path: Path, *, parent:
         make(tmp_path / str(number) / below, f"B{number}")
     link = tmp_path / "current"
     link.symlink_to("0")
-    async with followed(link / below, **by_default()) as following:
+    async with folder_source(link / below, **by_default()) as following:
         for number, tier in ((1, "Silver"), (2, "Gold")):
             swap(link, str(number))
             written = trio.current_time()
@@ -670,7 +670,7 @@ async def test_a_config_map_is_swapped(root: Path, *, whole_root: bool) -> None:
     publish("..2026_1")
     for name in ("A",) if whole_root else ("api.yaml", "Definitions"):
         (volume / name).symlink_to(f"..data/{name}")
-    async with followed(root, **by_default()) as following:
+    async with folder_source(root, **by_default()) as following:
         assert following.last.tiers == {"A": "Bronze"}
         for number, tier in ((2, "Silver"), (3, "Gold")):
             fill(f"..2026_{number}", tier)
@@ -686,7 +686,7 @@ async def test_a_config_map_is_swapped(root: Path, *, whole_root: bool) -> None:
 async def test_a_removed_root_keeps_the_last_good_and_comes_back(root: Path) -> None:
     make(root, "A", "Silver")
     make(root, "B")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for tier in ("Gold", "Bronze"):
             move(root, root.with_name("old"))
             snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
@@ -705,7 +705,7 @@ async def test_a_removed_root_keeps_the_last_good_and_comes_back(root: Path) -> 
 async def test_projects_missing_from_a_root_that_came_back_go_after_the_grace(root: Path) -> None:
     make(root, "A")
     make(root, "B")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         move(root, root.with_name("old"))
         await following.wait(lambda snapshot: bool(snapshot.problems))
         os.mkdir(root)
@@ -717,7 +717,7 @@ async def test_projects_missing_from_a_root_that_came_back_go_after_the_grace(ro
 
 async def test_a_root_that_is_removed_and_made_again_at_once(root: Path) -> None:
     make(root, "A")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for tier in ("Silver", "Gold", "Bronze"):
             shutil.rmtree(root)
             os.mkdir(root)
@@ -728,7 +728,7 @@ async def test_a_root_that_is_removed_and_made_again_at_once(root: Path) -> None
 
 async def test_a_file_in_place_of_the_root(root: Path) -> None:
     make(root, "A")
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         move(root, root.with_name("old"))
         in_place(root, "no folder")
         snapshot = await following.wait(lambda snapshot: bool(snapshot.problems))
@@ -742,7 +742,7 @@ async def test_a_file_in_place_of_the_root(root: Path) -> None:
 
 async def test_a_root_that_is_missing_at_the_start(root: Path) -> None:
     os.rmdir(root)
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         assert following.last.files == ["apis"]
         make(root, "A")
         snapshot = await following.wait(lambda snapshot: snapshot.names == {"A"})
@@ -755,7 +755,7 @@ async def test_a_root_that_is_missing_at_the_start(root: Path) -> None:
 # Run in a process of its own, as nobody else may open or close a file meanwhile.
 FEW_DESCRIPTORS = """
 import os, pathlib, resource, sys, trio
-from trio_gw.feed.folder import follow
+from trio_gw.feed.folder_source import follow
 
 def publish(origin, projects, problems):
     print([project.tier for project in projects.values()], *map(str, problems), flush=True)
@@ -814,7 +814,7 @@ async def test_a_root_whose_name_the_watch_does_not_take(tmp_path: Path) -> None
     link = tmp_path / "current"
     link.symlink_to(odd)
     make(link, "A")
-    async with followed(link, rescan=0.5) as following:
+    async with folder_source(link, rescan=0.5) as following:
         await following.wait(lambda snapshot: snapshot.files == ["apis"])
         make(link, "A", "Gold")
         await following.wait_tier("A", "Gold")
@@ -829,7 +829,7 @@ async def test_a_change_without_an_event_is_found(root: Path) -> None:
         make(root / ".shared" / tier, "A", tier)
     (root / ".shared" / "current").symlink_to("Silver/A")
     (root / "A").symlink_to(".shared/current")
-    async with followed(root, rescan=0.5) as following:
+    async with folder_source(root, rescan=0.5) as following:
         assert following.last.tiers == {"A": "Silver"}
         await following.mark()
         swap(root / ".shared" / "current", "Gold/A")  # no directory that is watched
@@ -842,7 +842,7 @@ async def test_it_ends_at_once_and_leaves_no_thread(root: Path) -> None:
     make(root, "A")
     limiter = trio.to_thread.current_default_thread_limiter()
     for _ in range(5):
-        async with followed(root) as following:
+        async with folder_source(root) as following:
             await following.mark()
             assert limiter.borrowed_tokens == 1
             leaving = trio.current_time()
@@ -863,7 +863,7 @@ async def test_it_can_be_cancelled_anywhere(root: Path) -> None:
 
 
 async def test_many_new_folders_move_to_the_large_watch(root: Path) -> None:
-    async with followed(root) as following:
+    async with folder_source(root) as following:
         for index in range(80):  # two directories each: more than the small watch takes
             make(root, f"A{index}")
         await following.wait(lambda snapshot: len(snapshot.names) == 80)

@@ -10,9 +10,10 @@ import pytest
 from support.adminapi import packed
 from support.projects import api, asyncapi, write
 from trio_gw.feed.catalog import Catalog
-from trio_gw.feed.deploy import Deployer
-from trio_gw.feed.deployed import ORIGIN, Deployed
-from trio_gw.feed.depot import Depot
+from trio_gw.feed.deployer import Deployer
+from trio_gw.feed.deployment_source import DeploymentSource
+from trio_gw.feed.deployment_store import DeploymentStore
+from trio_gw.feed.origins import DEPLOYED
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.table import Live
 
@@ -32,8 +33,8 @@ class Published:
 
     def __init__(self, folder: Path) -> None:
         self.snapshots: dict[str, tuple[dict[str, ApiProject], tuple[Problem, ...]]] = {}
-        self.depot = Depot(folder / "deployed", "deployed")
-        self.source = Deployed(self.depot, self.publish, HOSTS)
+        self.store = DeploymentStore(folder / "deployed", "deployed")
+        self.source = DeploymentSource(self.store, self.publish, HOSTS)
 
     def publish(
         self, origin: str, projects: dict[str, ApiProject], problems: tuple[Problem, ...]
@@ -42,7 +43,7 @@ class Published:
 
 
 def uploaded(base: Path, **more: Any) -> io.BytesIO:
-    """Zip a project, perhaps with other `components` than are fine."""
+    """ZipReader a project, perhaps with other `components` than are fine."""
     meta = api("Pets", "/pets", "ws://localhost:1")
     definition = asyncapi({"/*": {"publish": {"x-scopes": ["a"]}}}, **more)
     return io.BytesIO(packed(write(base / "aside", "pets", meta, definition), "pets"))
@@ -53,17 +54,17 @@ async def test_it_is_the_project_that_everybody_else_loads(
 ) -> None:
     here, there = Published(tmp_path), Published(tmp_path)
     live = Live(EMPTY)
-    catalog = Catalog(live, (), origins=(ORIGIN,), strict_vhosts=False, known_tiers={})
+    catalog = Catalog(live, (), origins=(DEPLOYED,), strict_vhosts=False, known_tiers={})
     await nursery.start(here.source.run)
     await nursery.start(catalog.run)
-    catalog.publish(ORIGIN, {}, ())
+    catalog.publish(DEPLOYED, {}, ())
     deployer = Deployer(here.source, catalog, live, HOSTS)
     outcome = await deployer.deploy(uploaded(tmp_path, components={}), "some.zip", override=False)
     assert outcome.status == "deployed"
     assert {problem.file.partition("/")[0] for problem in outcome.problems} == {"some.zip"}
     there.source.load()
     (entry,) = here.source.index.entries
-    projects, problems = here.snapshots[ORIGIN]
+    projects, problems = here.snapshots[DEPLOYED]
     assert projects[entry.file].folder == f"deployed/{entry.file}"
     (problem,) = problems
     assert problem.file == f"deployed/{entry.file}/pets/Definitions/asyncapi.yaml"
@@ -73,9 +74,9 @@ async def test_it_is_the_project_that_everybody_else_loads(
 async def test_what_is_expected_is_not_read(nursery: trio.Nursery, tmp_path: Path) -> None:
     here, there = Published(tmp_path), Published(tmp_path)
     live = Live(EMPTY)
-    catalog = Catalog(live, (), origins=(ORIGIN,), strict_vhosts=False, known_tiers={})
+    catalog = Catalog(live, (), origins=(DEPLOYED,), strict_vhosts=False, known_tiers={})
     await nursery.start(catalog.run)
-    catalog.publish(ORIGIN, {}, ())
+    catalog.publish(DEPLOYED, {}, ())
     deployer = Deployer(here.source, catalog, live, HOSTS)
     outcome = await deployer.deploy(uploaded(tmp_path), "some.zip", override=False)
     assert outcome.project is not None
@@ -89,6 +90,6 @@ async def test_what_is_expected_is_not_read(nursery: trio.Nursery, tmp_path: Pat
     with pytest.raises(RuntimeError), fresh.source.expecting(entry.file, outcome.project, ()):
         raise RuntimeError
     await fresh.source.refresh()
-    assert [problem.what for problem in fresh.snapshots[ORIGIN][1]] == [
-        "is deployed, but the file is gone"
+    assert [problem.what for problem in fresh.snapshots[DEPLOYED][1]] == [
+        "is deployed, but the file is missing"
     ]

@@ -1,4 +1,4 @@
-"""Removing what lies in a folder of the gateway's own, however deep it is nested. Blocks."""
+"""Remove a folder of the gateway, however deep it is nested. Blocks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it; nothing if there is none.
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link, or a folder with its content; do nothing if it does not exist.
 
-    No link is followed. `shutil.rmtree` calls itself for every level, so a folder that is nested
-    deeply enough ends it with RecursionError. Raises OSError.
+    Links are not followed. `shutil.rmtree` is recursive, so it fails with RecursionError for
+    deeply nested folders. Raises OSError.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     folders = [str(path)]
-    for folder in folders:  # grows meanwhile: those above come before those below
+    for folder in folders:  # the list grows during the loop; parents come before children
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

@@ -15,9 +15,9 @@ from support.projects import api, asyncapi, write
 from support.repositories import OPEN, GitServer, Repository, git, start_git_server
 from trio_gw.config.git import GitSettings as Table
 from trio_gw.config.settings import Settings
-from trio_gw.feed.gitasker import Asker
-from trio_gw.feed.gitsource import GitSource
-from trio_gw.feed.gitstate import Trees
+from trio_gw.feed.commit_store import CommitStore
+from trio_gw.feed.git_poller import GitPoller
+from trio_gw.feed.git_source import GitSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,15 +71,15 @@ def repository(tmp_path: Path) -> Repository:
 
 
 async def follow(
-    nursery: trio.Nursery, base: Path, url: str, *, asks: bool = True, **more: Any
+    nursery: trio.Nursery, base: Path, url: str, *, polls: bool = True, **more: Any
 ) -> tuple[GitSource, Served]:
     table = {"url": url, "interval": 0.05, **more}
     settings = Settings(git=msgspec.convert(table, Table))
     served = Served()
-    source = GitSource(settings.git, base, served.publish, asks=asks)
+    source = GitSource(settings.git, base, served.publish, polls=polls)
     await nursery.start(source.run)
-    if asks:
-        nursery.start_soon(Asker(source, settings, base, served.settle).run)
+    if polls:
+        nursery.start_soon(GitPoller(source, settings, base, served.settle).run)
     return source, served
 
 
@@ -107,7 +107,7 @@ def publish(repository: Repository, root: str) -> str:
 
 
 def with_pets(repository: Repository, *entries: tuple[str, bytes, str]) -> str:
-    """Publish the good project, and what else is in its folder."""
+    """PublishCommit the good project, and what else is in its folder."""
     pets = git(repository.bare, "rev-parse", "main:pets/Definitions")
     meta = git(repository.bare, "rev-parse", "main:pets/api.yaml")
     good = (("40000", b"Definitions", pets), ("100644", b"api.yaml", meta))
@@ -132,7 +132,7 @@ async def test_links_out_of_the_repository(
     meta = git(repository.bare, "rev-parse", "main:pets/api.yaml")
     inside = tree(repository, ("40000", b"Definitions", definitions), ("100644", b"api.yaml", meta))
     publish(repository, tree(repository, ("40000", b"pets", inside)))
-    told = await served.told("leads out of the watched folder")
+    told = await served.told("outside the watched folder")
     assert "/pets/Definitions/asyncapi.yaml" in told
     assert set(served.projects) == {"pets"}
 
@@ -158,12 +158,12 @@ async def test_a_link_and_a_folder_of_one_name(
     await served.serving("pets")
     folder = tree(repository, ("100644", b"api.yaml", data))
     commit = with_pets(repository, ("120000", b"x", target), ("40000", b"x", folder))
-    told = await served.told("is there twice")
-    assert f"commit {commit[:12]} of branch main is not taken up: pets/x" in told
+    told = await served.told("is both a file and a folder")
+    assert f"commit {commit[:12]} of branch main is rejected: pets/x" in told
     link = blob(repository, b"api.yaml")
     folder = tree(repository, ("120000", b"y", link))
     commit = with_pets(repository, ("120000", b"x", target), ("40000", b"x", folder))
-    await served.told(f"commit {commit[:12]} of branch main is not taken up: pets/x/y is there")
+    await served.told(f"commit {commit[:12]} of branch main is rejected: pets/x/y is both")
     assert list(outside.iterdir()) == []
     assert set(served.projects) == {"pets"}
 
@@ -193,7 +193,7 @@ async def test_names_that_no_file_has(
         await served.serving("pets")
         return
     if name:
-        assert "cannot be the name of a file" in await served.told("is not taken up")
+        assert "is not a valid file name" in await served.told("is rejected")
     else:  # Already the other side stumbles over it.
         await served.told("empty filename in tree entry")
     assert set(served.projects) == {"pets"}
@@ -227,7 +227,7 @@ async def test_a_tree_without_end(
         inside = tree(repository, *entries)
     commit = publish(repository, inside)
     _, served = await follow(nursery, tmp_path, repository.url)
-    told = await served.told("git ls-tree says too much")
+    told = await served.told("git ls-tree has too much output")
     assert f"commit {commit[:12]}" in told
     assert list((tmp_path / "git").glob("tree-*")) == []
 
@@ -270,12 +270,12 @@ async def test_more_than_the_limit(
     _, served = await follow(nursery, tmp_path, repository.url, max_size=1)
     await served.serving("pets")
     with_pets(repository, ("100644", b"zeros.bin", blob(repository, bytes(2 << 20))))
-    assert "larger than git.max_size, 1 MiB" in await served.told("is not taken up")
+    assert "larger than git.max_size, 1 MiB" in await served.told("is rejected")
     git(repository.work, "fetch", "--quiet", str(repository.bare), "main")
     git(repository.work, "reset", "--quiet", "--hard", "FETCH_HEAD")
     (repository.work / "noise.bin").write_bytes(os.urandom(12 << 20))
     commit = repository.commit()
-    told = await served.told(f"commit {commit[:12]} of branch main is not taken up")
+    told = await served.told(f"commit {commit[:12]} of branch main is rejected")
     assert "the commit is larger than git.max_size" in told
     assert set(served.projects) == {"pets"}
     assert not list((tmp_path / "git").glob(".coming-*/repository/objects/pack/*.pack"))
@@ -308,7 +308,7 @@ async def test_a_commit_that_was_rejected_is_not_fetched_again(
     repository.project("pets", "ws://bad host")
     repository.commit()
     _, served = await follow(nursery, tmp_path, server.url)
-    assert "nothing of it is served" in await served.told("1 error in it")
+    assert "no commit is served yet" in await served.told("it has 1 error")
     await server.asked(8)
     assert fetches(server) <= 1
     assert any("/pets/api.yaml:" in str(one) for one in served.problems)
@@ -334,8 +334,8 @@ async def test_a_remote_that_goes_and_comes_back(
 async def test_pauses_grow_while_the_remote_fails(tmp_path: Path) -> None:
     settings = Settings(git=Table(url="https://localhost:1/a", interval=30))
     served = Served()
-    source = GitSource(settings.git, tmp_path, served.publish, asks=True)
-    asker = Asker(source, settings, tmp_path, served.settle)
+    source = GitSource(settings.git, tmp_path, served.publish, polls=True)
+    asker = GitPoller(source, settings, tmp_path, served.settle)
     pauses = [asker._pause(failures) for failures in range(9)]
     assert pauses == [30, 5, 10, 20, 40, 80, 160, 300, 300]
     assert asker._pause(10_000) == 300
@@ -344,7 +344,7 @@ async def test_pauses_grow_while_the_remote_fails(tmp_path: Path) -> None:
 async def test_one_asks_and_the_others_follow(
     nursery: trio.Nursery, tmp_path: Path, repository: Repository
 ) -> None:
-    follower, there = await follow(nursery, tmp_path, repository.url, asks=False)
+    follower, there = await follow(nursery, tmp_path, repository.url, polls=False)
     assert not follower.tried.is_set()
     _, here = await follow(nursery, tmp_path, repository.url)
     await here.serving("pets")
@@ -352,13 +352,13 @@ async def test_one_asks_and_the_others_follow(
     assert follower.tried.is_set()
     repository.project("pets", "ws://bad host")
     repository.commit()
-    assert await here.told("is not taken up") == await there.told("is not taken up")
+    assert await here.told("is rejected") == await there.told("is rejected")
 
 
 async def test_of_two_gateways_with_one_folder_one_asks(
     nursery: trio.Nursery, tmp_path: Path, repository: Repository
 ) -> None:
-    with Trees(tmp_path / "git").locked() as mine:
+    with CommitStore(tmp_path / "git").locked() as mine:
         assert mine
         source, served = await follow(nursery, tmp_path, repository.url)
         with trio.fail_after(20):
@@ -377,7 +377,7 @@ async def test_another_repository_starts_from_nothing(
     other = Repository(tmp_path / "other")
     other.project("fish", BACKEND)
     other.commit()
-    _, served = await follow(nursery, tmp_path, other.url, asks=False)
+    _, served = await follow(nursery, tmp_path, other.url, polls=False)
     assert served.projects == {}
     _, served = await follow(nursery, tmp_path, other.url)
     await served.serving("fish")
@@ -419,7 +419,7 @@ async def test_a_commit_without_projects_is_a_warning(
     shutil.rmtree(repository.work / "pets")
     (repository.work / "README.md").write_text("nothing")
     repository.commit()
-    assert "holds no API project" in await served.told("warning: ")
+    assert "has no API project" in await served.told("warning: ")
     assert served.projects == {}
 
 
@@ -440,8 +440,8 @@ async def renewable(
 ) -> tuple[Callable[[Table], None], Served]:
     """Follow a repository; what is returned first renews the table."""
     settings, served = Settings(git=table), Served()
-    source = GitSource(table, base, served.publish, asks=True)
-    asker = Asker(source, settings, base, served.settle)
+    source = GitSource(table, base, served.publish, polls=True)
+    asker = GitPoller(source, settings, base, served.settle)
     await nursery.start(source.run)
     nursery.start_soon(asker.run)
 
@@ -492,7 +492,7 @@ async def test_what_was_rejected_is_taken_up_when_the_settings_allow_it(
     repository.commit()
     table = Table(url=repository.url, interval=3600)
     renew, served = await renewable(nursery, tmp_path, table)
-    await served.told("is not taken up")
+    await served.told("is rejected")
     assert served.projects == {}
     renew(msgspec.structs.replace(table, broken="skip"))
     await served.serving("pets", whole=False)

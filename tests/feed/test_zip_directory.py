@@ -13,8 +13,8 @@ import pytest
 
 from trio_gw.config.nodes import IncompleteError
 from trio_gw.errors import UnusableError
-from trio_gw.feed import zipdirectory
-from trio_gw.feed.zipdirectory import Directory, Zip
+from trio_gw.feed import zip_directory
+from trio_gw.feed.zip_directory import CentralDirectory, ZipReader
 
 
 def packed(entries: int = 2, comment: bytes = b"") -> bytes:
@@ -26,8 +26,8 @@ def packed(entries: int = 2, comment: bytes = b"") -> bytes:
     return target.getvalue()
 
 
-def opened(data: bytes) -> Zip:
-    return Zip(io.BytesIO(data), "apis/x.zip")
+def opened(data: bytes) -> ZipReader:
+    return ZipReader(io.BytesIO(data), "apis/x.zip")
 
 
 def listed(data: bytes) -> list[zipfile.ZipInfo]:
@@ -70,13 +70,13 @@ def test_it_is_found_and_read(entries: int, comment: bytes) -> None:
     ("changed", "words"),
     [
         ({"entries": 3, "here": 3}, "directory is damaged"),
-        ({"entries": 1, "here": 1}, "holds more, or less, than its end says"),
+        ({"entries": 1, "here": 1}, "the size of its directory does not match"),
         ({"here": 1}, "one part of several"),
         ({"disk": 1}, "one part of several"),
         ({"start": 1}, "one part of several"),
-        ({"size": 1}, "not where, or not as long as, its end says"),
-        ({"offset": 1}, "not where, or not as long as, its end says"),
-        ({"comment": 1}, "bytes after its end"),
+        ({"size": 1}, "does not match its end record"),
+        ({"offset": 1}, "does not match its end record"),
+        ({"comment": 1}, "bytes after the end record"),
         ({"entries": 10_001, "here": 10_001}, "10,001 entries, more than 10,000"),
     ],
 )
@@ -85,24 +85,24 @@ def test_an_end_that_lies(changed: dict[str, int], words: str) -> None:
 
 
 def test_bytes_behind_the_end() -> None:
-    assert "bytes after its end" in refused(packed() + b"x")
+    assert "bytes after the end record" in refused(packed() + b"x")
 
 
 def test_bytes_before_the_entries_are_not_skipped() -> None:
     """What other readers would take for a zip behind a program, this one does not."""
-    assert "does not begin like one" in refused(b"#!/bin/sh\n" + packed())
+    assert "the first bytes are wrong" in refused(b"#!/bin/sh\n" + packed())
 
 
 def test_a_file_that_is_too_large_is_not_looked_at() -> None:
     class Large(io.BytesIO):
         def seek(self, offset: int, whence: int = 0) -> int:
-            return zipdirectory.FILE_BYTES + 1 if whence == 2 else super().seek(offset, whence)
+            return zip_directory.FILE_BYTES + 1 if whence == 2 else super().seek(offset, whence)
 
         def read(self, _: int | None = -1) -> bytes:
             raise AssertionError("it was read")
 
     with pytest.raises(UnusableError, match="more than 128 MiB"):
-        Zip(Large(), "apis/x.zip").directory()
+        ZipReader(Large(), "apis/x.zip").directory()
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0\0", b"P", b"PK", packed()[:-1], packed()[:40]])
@@ -124,4 +124,4 @@ def test_names_in_problems_are_printable_and_short() -> None:
 
 
 def test_a_directory_is_a_value() -> None:
-    assert opened(packed(0)).directory() == Directory(0, 0, 0)
+    assert opened(packed(0)).directory() == CentralDirectory(0, 0, 0)

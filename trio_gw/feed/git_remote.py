@@ -1,9 +1,9 @@
-"""What is asked of a remote repository: which commit a branch has, and the files of that commit.
+"""Requests to a remote repository: the commit of a branch, and the files of that commit.
 
-Nothing is checked out by git: a commit is fetched alone into a bare repository that lives as long
-as the fetch, its list of files is judged, and only then are their contents written, one after the
-other, into one file (`feed.checkout` takes it apart). So there are no hooks, filters or submodules,
-and no path or link of a commit means anything to git.
+Git checks out nothing. A commit is fetched without history into a bare repository that is removed
+afterwards. Its list of files is checked first; then their contents are written, one after the
+other, into one file (`feed.git_checkout` splits it). So there are no hooks, filters or submodules,
+and git does not interpret any path or link of a commit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.config.project import wanted
-from trio_gw.feed.gitwords import GitError
+from trio_gw.feed.git_errors import GitError
 from trio_gw.feed.walk import DEPTH, is_zip
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.git import GitSettings as Table
-    from trio_gw.feed.git import Git
+    from trio_gw.feed.git_command import GitCommand
 
 REFS_BYTES = 1 << 20
 LIST_BYTES = 16 << 20
-FILES = 50_000  # in a commit, as far as they matter
+FILES = 50_000  # project files in a commit
 _OURS = "refs/heads/incoming"
 _LINE = re.compile(rb"(\d{6}) (\w+) ([0-9a-f]{40,64}) +(-|\d+)\t(.+)", re.DOTALL)
 _LINK, _SUBMODULE = b"120000", b"160000"
 
 
-class Head(NamedTuple):
-    """The commit of a branch; `branch` is its name where known."""
+class BranchHead(NamedTuple):
+    """The newest commit of a branch; `branch` is its name if known."""
 
     commit: str
     branch: str
     ref: str
 
 
-class File(NamedTuple):
-    """A file of a commit: its path below the folder of projects, its object, its size."""
+class CommitFile(NamedTuple):
+    """A file of a commit: its path in the folder of projects, its object and size."""
 
     path: str
     blob: str
@@ -50,8 +50,8 @@ class File(NamedTuple):
     link: bool
 
 
-async def head(git: Git, table: Table, cwd: Path) -> Head:
-    """Ask the remote for the commit of the branch. Raises `GitError`."""
+async def head(git: GitCommand, table: Table, cwd: Path) -> BranchHead:
+    """Ask the remote for the newest commit of the branch. Raises `GitError`."""
     ref = f"refs/heads/{table.branch}" if table.branch else "HEAD"
     said = await git.run("ls-remote", "--symref", "--", table.url, ref, cwd=cwd, most=REFS_BYTES)
     branch = table.branch
@@ -65,16 +65,16 @@ async def head(git: Git, table: Table, cwd: Path) -> Head:
         elif re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", value):
             commit = value
     if commit:
-        return Head(commit, branch, ref)
+        return BranchHead(commit, branch, ref)
     if table.branch:
         what = f"the repository has no branch {table.branch}"
-        raise GitError(what, "push it, or name another one in git.branch", passing=False)
+        raise GitError(what, "push it, or set git.branch to another one", temporary=False)
     what = "the repository is empty, or its default branch is"
-    raise GitError(what, "push a commit, or name a branch in git.branch", passing=False)
+    raise GitError(what, "push a commit, or set git.branch", temporary=False)
 
 
-async def fetch(git: Git, table: Table, found: Head, repository: Path) -> str:
-    """Fetch a commit, and nothing else, into a new bare repository; return which it is now."""
+async def fetch(git: GitCommand, table: Table, found: BranchHead, repository: Path) -> str:
+    """Fetch only the newest commit into a new bare repository; return its id."""
     kind = "sha256" if len(found.commit) == 64 else "sha1"
     above = repository.parent
     make = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
@@ -86,12 +86,12 @@ async def fetch(git: Git, table: Table, found: Head, repository: Path) -> str:
     return said.decode().strip()
 
 
-async def files(git: Git, table: Table, repository: Path) -> list[File]:
+async def files(git: GitCommand, table: Table, repository: Path) -> list[CommitFile]:
     """List the files of the fetched commit that belong to projects. Raises `GitError`."""
     tree = f"{_OURS}:{table.path}" if table.path else _OURS
     if table.path:
         what = f"the commit has no folder {table.path}"
-        missing = GitError(what, "see to git.path", passing=False)
+        missing = GitError(what, "check git.path", temporary=False)
         try:
             kind = await git.run("cat-file", "-t", tree, cwd=repository, most=100)
         except GitError:
@@ -101,54 +101,56 @@ async def files(git: Git, table: Table, repository: Path) -> list[File]:
     said = await git.run(
         "ls-tree", "-r", "-l", "-z", "--full-tree", tree, cwd=repository, most=LIST_BYTES
     )
-    return await trio.to_thread.run_sync(_judge, said, table)
+    return await trio.to_thread.run_sync(_check, said, table)
 
 
-def _judge(said: bytes, table: Table) -> list[File]:
+def _check(said: bytes, table: Table) -> list[CommitFile]:
     found = _projects_only(_listed(said))
     if len(found) > FILES:
         what = f"the commit has more than {FILES} files"
-        raise GitError(what, "remove some, or name a folder in git.path", passing=False)
+        raise GitError(what, "remove some, or set git.path to a folder", temporary=False)
     for file in found:
         if file.path.count("/") > DEPTH:
             what = f"{shown(file.path)} is nested deeper than {DEPTH} folders"
-            raise GitError(what, "move it up", passing=False)
+            raise GitError(what, "move it to a higher folder", temporary=False)
     if sum(file.size for file in found) > table.max_size << 20:
         what = f"the files of the commit are larger than git.max_size, {table.max_size} MiB"
-        raise GitError(what, "remove large files, or raise it", passing=False)
+        raise GitError(what, "remove large files, or increase git.max_size", temporary=False)
     return found
 
 
-async def contents(git: Git, repository: Path, listed: IO[bytes], into: IO[bytes]) -> None:
-    """Write the contents of the objects that are `listed`, a line each, into one file."""
+async def contents(git: GitCommand, repository: Path, listed: IO[bytes], into: IO[bytes]) -> None:
+    """Write the contents of the objects in `listed`, one per line, into one file."""
     await git.run("cat-file", "--batch", "--buffer", cwd=repository, stdin=listed, stdout=into)
 
 
-def _listed(said: bytes) -> Iterator[File]:
+def _listed(said: bytes) -> Iterator[CommitFile]:
     for line in said.split(b"\0"):
         if not line:
             continue
         found = _LINE.fullmatch(line)
         if found is None:
-            raise GitError("git ls-tree says what is not understood", "report it", passing=False)
+            raise GitError(
+                "the output of git ls-tree is not understood", "report the bug", temporary=False
+            )
         mode, kind, blob, size, path = found.groups()
         parts = path.split(b"/")
-        # Names that begin with a dot are no part of a project (feed.store): `.`, `..`, `.git`.
+        # Names that begin with a dot do not belong to a project: `.`, `..`, `.git`.
         if mode == _SUBMODULE or kind != b"blob" or any(part.startswith(b".") for part in parts):
             continue
         if not all(parts):
-            raise GitError("the commit has an empty file name", "fix it", passing=False)
-        yield File(os.fsdecode(path), blob.decode(), int(size), mode == _LINK)
+            raise GitError("the commit has an empty file name", "rename the file", temporary=False)
+        yield CommitFile(os.fsdecode(path), blob.decode(), int(size), mode == _LINK)
 
 
 def shown(path: str) -> str:
-    """Give the beginning of a path of a commit, as text that can be printed."""
+    """Return the beginning of a path in a commit as printable text."""
     text = path[:200].encode("utf-8", "backslashreplace").decode()
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
 
-def _projects_only(listed: Iterable[File]) -> list[File]:
-    """Leave out folders without any file of a project, such as `docs`, and files beside them."""
+def _projects_only(listed: Iterable[CommitFile]) -> list[CommitFile]:
+    """Leave out folders without project files, such as `docs`, and other files at the top."""
     found = list(listed)
     projects = set()
     for file in found:

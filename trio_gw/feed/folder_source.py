@@ -1,12 +1,12 @@
-"""The folder source: watch a root folder of API projects, reload what changed, publish.
+"""The folder source: watch a folder of API projects, reload what changed, publish.
 
-Started by the worker with `await nursery.start(follow, root, publish)`. What it publishes is
-always the whole: every project that is good now, those that broke since in their last good
-version, and all current problems. What changed is found out by `feed.tracker`; here are the
-watches that hint at it, and the loop.
+The worker starts it with `await nursery.start(follow, root, publish)`. It always publishes
+complete snapshots: every good project, the last good version of broken ones, and all current
+problems. `feed.tracker` finds the changes; this module has the main loop and the watches, which
+give hints.
 
-Watched, by `watch.directories`, are the very directories that the scan walked. If the system
-grants no watch, everything is rescanned every second instead.
+`watch.directories` watches exactly the directories that a scan has visited. If the system allows
+no watch, everything is scanned every second instead.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
-from trio_gw.feed import store
-from trio_gw.feed.tracker import Tracker, examine, lost_problem
+from trio_gw.feed import project_files
+from trio_gw.feed.examine import examine
+from trio_gw.feed.tracker import Tracker, root_problem
 from trio_gw.watch.directories import Watches
 
 if TYPE_CHECKING:
@@ -25,13 +26,10 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject
     from trio_gw.errors import Problem
-    from trio_gw.feed.ledger import Snapshot
+    from trio_gw.feed.project_state import Snapshot
 
 
-FOLDER = "apis"  # the origin
-
-
-class Publish(Protocol):
+class PublishSnapshot(Protocol):
     """Receives complete snapshots; called in the Trio thread, must not block."""
 
     def __call__(
@@ -40,7 +38,7 @@ class Publish(Protocol):
 
 
 class Statistics(NamedTuple):
-    """What the source did so far. `watching`: the system tells it about changes."""
+    """Counters since the start. `watching`: the system reports changes."""
 
     scans: int
     reads: int
@@ -51,43 +49,45 @@ class Statistics(NamedTuple):
 
 async def follow(
     root: Path,
-    publish: Publish,
+    publish: PublishSnapshot,
     *,
     quiet: float = 0.25,
     grace: float = 2.0,
     rescan: float = 10.0,
     label: str = "apis",
     identify: Callable[[Mapping[str, bytes]], None] | None = None,
-    task_status: trio.TaskStatus[Folder] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[FolderSource] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Publish the projects of `root`, and publish again whenever they change. Never returns.
+    """Publish the projects of `root`, and again whenever they change. Never returns.
 
-    `label` is the origin, and stands for the root in problems. A project is read when it has
-    not changed for `quiet` seconds; an incomplete one is reported `grace` seconds after its last
-    change. Every `rescan` seconds everything is looked at, for events that got lost, and a watch
-    that the system refused is tried again. `identify` is told the digests of the projects'
-    files, before the snapshot that goes with them. Started, with the `Folder`, once the first
-    snapshot has been published.
+    `label` is the origin, and the name of the root in problems. A project is read when it has not
+    changed for `quiet` seconds. An incomplete project is reported `grace` seconds after its last
+    change. Every `rescan` seconds everything is scanned, in case events were lost, and a watch
+    that the system refused is tried again. `identify` is called with the digests of the project
+    files, before the snapshot that they belong to. Started, with the `FolderSource`, when the
+    first snapshot has been published.
     """
-    folder = followed(
+    source = folder_source(
         root, publish, quiet=quiet, grace=grace, rescan=rescan, label=label, identify=identify
     )
-    await folder.run(task_status=task_status)
+    await source.run(task_status=task_status)
 
 
-def followed(
+def folder_source(
     root: Path,
-    publish: Publish,
+    publish: PublishSnapshot,
     *,
     quiet: float = 0.25,
     grace: float = 2.0,
     rescan: float = 10.0,
     label: str = "apis",
     identify: Callable[[Mapping[str, bytes]], None] | None = None,
-) -> Folder:
-    """Make what `follow` runs; it may be run again after a failure."""
+) -> FolderSource:
+    """Create the source that `follow` runs. It may be run again after a failure."""
     tracker = Tracker(root, quiet=quiet, grace=grace, rescan=rescan, label=label)
-    return Folder(tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify)
+    return FolderSource(
+        tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify
+    )
 
 
 def load_once(
@@ -97,36 +97,36 @@ def load_once(
     only: Container[str] | None = None,
     identify: Callable[[Mapping[str, bytes]], None] = lambda digests: None,
 ) -> Snapshot:
-    """Load the projects of `root` as they are now, with the code that `follow` uses. Blocks.
+    """Load the current projects of `root` with the same code as `follow`. Blocks.
 
-    For the command line; `only` names the projects to load, None means all. A root that cannot
-    be listed is a problem. `identify` as for `follow`.
+    For the command line. `only` names the projects to load, None means all. A root that cannot be
+    listed is a problem. `identify` is the same as for `follow`.
     """
     projects: dict[str, ApiProject] = {}
     digests: dict[str, bytes] = {}
     try:
-        listing = store.scan(root, label=label, only=only)
+        scan = project_files.scan(root, label=label, only=only)
         problems: list[Problem] = []
-        for name in listing.projects:
+        for name in scan.projects:
             reading = examine(root, name, label, b"")
-            if reading is not None and reading.verdict is not None:
+            if reading is not None and reading.result is not None:
                 digests[name] = reading.digest
-                problems += reading.verdict.problems
-                if reading.verdict.project is not None:
-                    projects[name] = reading.verdict.project
+                problems += reading.result.problems
+                if reading.result.project is not None:
+                    projects[name] = reading.result.project
     except OSError as error:
-        return projects, (lost_problem(label, error),)
+        return projects, (root_problem(label, error),)
     identify(digests)
     return projects, tuple(problems)
 
 
-class Folder:
-    """One followed root; made by `follow`."""
+class FolderSource:
+    """The source of one folder; created by `folder_source`."""
 
     def __init__(
         self,
         tracker: Tracker,
-        publish: Publish,
+        publish: PublishSnapshot,
         *,
         label: str,
         quiet: float,
@@ -150,22 +150,24 @@ class Folder:
         watching = self._watches is not None and self._watches.live
         return Statistics(*self._tracker.counts(), self._publishes, watching)
 
-    async def run(self, *, task_status: trio.TaskStatus[Folder] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do the work of `follow`. Run again after a failure, it goes on with what it knows."""
+    async def run(
+        self, *, task_status: trio.TaskStatus[FolderSource] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Do the work of `follow`. When run again after a failure, it keeps its state."""
         tracker = self._tracker
         first = True
-        # What is there at the start is taken as it is.
+        # At the start there is no quiet period: the projects are used as they are.
         wait = 0.0 if self._published is None else self._quiet
-        tracker.distrust()
+        tracker.rescan_all()
         async with trio.open_nursery() as nursery:
             watches = self._watches = Watches(
-                nursery, self._heard, label=self._label, retry=self._rescan
+                nursery, self._on_hint, label=self._label, retry=self._rescan
             )
             while True:
                 await tracker.round(wait=wait, blind=watches.problem is not None)
-                watches.cover(tracker.places, tracker.epoch)
-                if self._published is None or not tracker.is_held():
-                    self._speak(watches.problem)
+                watches.cover(tracker.directories, tracker.epoch)
+                if self._published is None or not tracker.should_wait():
+                    self._publish_changed(watches.problem)
                 if first:
                     first, wait = False, self._quiet
                     task_status.started(self)
@@ -173,8 +175,8 @@ class Folder:
                     await self._wake.wait()
                 self._wake = trio.Event()
 
-    def _speak(self, problem: Problem | None) -> None:
-        """Publish if there is something new to say."""
+    def _publish_changed(self, problem: Problem | None) -> None:
+        """Publish the snapshot if it has changed; `problem` is that of the watches."""
         if self._identify is not None and (digests := self._tracker.digests()) != self._digests:
             self._digests = digests
             self._identify(digests)
@@ -186,6 +188,6 @@ class Folder:
         self._publishes += 1
         self._publish(self._label, dict(projects), snapshot[1])
 
-    def _heard(self, paths: Collection[str], gone: Collection[str]) -> None:
+    def _on_hint(self, paths: Collection[str], gone: Collection[str]) -> None:
         self._tracker.hint(paths, gone)
         self._wake.set()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trio_gw.config.api import ApiProject
 from trio_gw.errors import Problem
-from trio_gw.feed.ledger import Ledger, Reading, Verdict
+from trio_gw.feed.project_state import LoadResult, ProjectReading, ProjectStates
 
 if TYPE_CHECKING:
     from trio_gw.feed.walk import Signature
@@ -30,30 +30,30 @@ def fault(name: str) -> Problem:
     return Problem(f"apis/{name}", 0, 0, "is broken", "fix it")
 
 
-def good(name: str, number: int) -> Reading:
-    verdict = Verdict(project(name), (), hasty=False)
-    return Reading(seen(number), True, bytes([number]), verdict)
+def good(name: str, number: int) -> ProjectReading:
+    verdict = LoadResult(project(name), (), maybe_incomplete=False)
+    return ProjectReading(seen(number), True, bytes([number]), verdict)
 
 
-def bad(name: str, number: int, *, hasty: bool = False) -> Reading:
-    verdict = Verdict(None, (fault(name),), hasty=hasty)
-    return Reading(seen(number), True, bytes([number]), verdict)
+def bad(name: str, number: int, *, maybe_incomplete: bool = False) -> ProjectReading:
+    verdict = LoadResult(None, (fault(name),), maybe_incomplete=maybe_incomplete)
+    return ProjectReading(seen(number), True, bytes([number]), verdict)
 
 
-def ledger_with(*names: str) -> Ledger:
+def ledger_with(*names: str) -> ProjectStates:
     """Make a ledger in which these projects are good, and nothing is due."""
-    ledger = Ledger(quiet=QUIET, grace=GRACE)
+    ledger = ProjectStates(quiet=QUIET, grace=GRACE)
     for name in names:
-        ledger.saw(name, seen(1), 0.0, wait=0.0)
-        ledger.take(name, good(name, 1), 0.0)
+        ledger.observe(name, seen(1), 0.0, wait=0.0)
+        ledger.record(name, good(name, 1), 0.0)
     ledger.snapshot()
     return ledger
 
 
 def test_each_project_has_its_own_quiet_period() -> None:
     ledger = ledger_with("a", "b")
-    assert ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    assert ledger.saw("b", seen(2), 10.5, wait=QUIET)
+    assert ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    assert ledger.observe("b", seen(2), 10.5, wait=QUIET)
     assert ledger.deadline() == 11.0
     assert ledger.due(10.9) == []
     assert ledger.due(11.0) == ["a"]
@@ -62,21 +62,21 @@ def test_each_project_has_its_own_quiet_period() -> None:
 
 def test_every_change_starts_the_quiet_period_anew() -> None:
     ledger = ledger_with("a")
-    ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    assert not ledger.saw("a", seen(2), 10.5, wait=QUIET)
+    ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    assert not ledger.observe("a", seen(2), 10.5, wait=QUIET)
     assert ledger.deadline() == 11.0
-    assert ledger.saw("a", seen(3), 10.9, wait=QUIET)
+    assert ledger.observe("a", seen(3), 10.9, wait=QUIET)
     assert ledger.deadline() == 11.9
 
 
 def test_what_changed_while_it_was_read_is_read_again() -> None:
     ledger = ledger_with("a")
-    ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    ledger.take("a", bad("a", 3), 11.0)
+    ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    ledger.record("a", bad("a", 3), 11.0)
     assert ledger.deadline() == 12.0
-    ledger.take("a", bad("a", 3)._replace(steady=False), 12.0)
+    ledger.record("a", bad("a", 3)._replace(steady=False), 12.0)
     assert ledger.deadline() == 13.0
-    ledger.take("a", None, 13.0)
+    ledger.record("a", None, 13.0)
     assert ledger.is_gone("a")
     assert ledger.deadline() == 14.0
     assert ledger.snapshot() == ({"a": project("a")}, ())
@@ -84,8 +84,8 @@ def test_what_changed_while_it_was_read_is_read_again() -> None:
 
 def test_a_broken_project_keeps_its_last_good_version() -> None:
     ledger = ledger_with("a")
-    ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    ledger.take("a", bad("a", 2), 11.0)
+    ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    ledger.record("a", bad("a", 2), 11.0)
     assert ledger.changed_at == 11.0
     assert ledger.snapshot() == ({"a": project("a")}, (fault("a"),))
     assert ledger.changed_at is None
@@ -93,41 +93,41 @@ def test_a_broken_project_keeps_its_last_good_version() -> None:
 
 def test_an_incomplete_project_is_told_of_after_its_grace() -> None:
     ledger = ledger_with("a")
-    ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    ledger.take("a", bad("a", 2, hasty=True), 11.0)
+    ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    ledger.record("a", bad("a", 2, maybe_incomplete=True), 11.0)
     assert ledger.changed_at is None
     assert ledger.deadline() == 15.0
-    ledger.ripen(14.9)
+    ledger.expire_grace(14.9)
     assert ledger.snapshot()[1] == ()
-    ledger.ripen(15.0)
+    ledger.expire_grace(15.0)
     assert ledger.snapshot()[1] == (fault("a"),)
     assert ledger.deadline() == math.inf
 
 
 def test_a_further_change_starts_the_grace_anew() -> None:
     ledger = ledger_with()
-    ledger.saw("a", seen(1), 10.0, wait=QUIET)
-    ledger.take("a", bad("a", 1, hasty=True), 11.0)
-    ledger.saw("a", seen(2), 14.9, wait=QUIET)
-    ledger.ripen(15.5)
+    ledger.observe("a", seen(1), 10.0, wait=QUIET)
+    ledger.record("a", bad("a", 1, maybe_incomplete=True), 11.0)
+    ledger.observe("a", seen(2), 14.9, wait=QUIET)
+    ledger.expire_grace(15.5)
     assert ledger.snapshot()[1] == ()
-    ledger.take("a", Reading(seen(2), True, b"\1", None), 15.9)
+    ledger.record("a", ProjectReading(seen(2), True, b"\1", None), 15.9)
     assert ledger.deadline() == 19.9
-    ledger.saw("a", seen(3), 16.0, wait=QUIET)
-    ledger.take("a", good("a", 3), 17.0)
-    ledger.ripen(100.0)
+    ledger.observe("a", seen(3), 16.0, wait=QUIET)
+    ledger.record("a", good("a", 3), 17.0)
+    ledger.expire_grace(100.0)
     assert ledger.snapshot() == ({"a": project("a")}, ())
 
 
 def test_a_project_that_is_gone_waits_and_may_come_back() -> None:
     ledger = ledger_with("a", "b")
-    ledger.saw("a", None, 10.0, wait=QUIET)
-    ledger.saw("b", None, 10.0, wait=GRACE)
+    ledger.observe("a", None, 10.0, wait=QUIET)
+    ledger.observe("b", None, 10.0, wait=GRACE)
     assert ledger.due(11.0) == ["a"]
-    assert not ledger.saw("a", None, 10.5, wait=GRACE)
+    assert not ledger.observe("a", None, 10.5, wait=GRACE)
     assert ledger.due(11.0) == [], "the longer wait counts"
-    ledger.saw("b", seen(1), 11.0, wait=QUIET)
-    ledger.take("b", Reading(seen(1), True, b"\1", None), 12.0)
+    ledger.observe("b", seen(1), 11.0, wait=QUIET)
+    ledger.record("b", ProjectReading(seen(1), True, b"\1", None), 12.0)
     ledger.drop("a", 15.5)
     assert ledger.snapshot() == ({"b": project("b")}, ())
     assert "a" not in ledger
@@ -135,27 +135,27 @@ def test_a_project_that_is_gone_waits_and_may_come_back() -> None:
 
 def test_publishing_is_held_for_others_of_the_same_burst() -> None:
     ledger = ledger_with("a", "b")
-    ledger.saw("a", seen(2), 10.0, wait=QUIET)
-    ledger.saw("b", seen(2), 10.8, wait=QUIET)
-    assert not ledger.is_held(), "nothing is ready"
-    ledger.take("a", good("a", 2)._replace(digest=b"new"), 11.0)
-    assert ledger.is_held()
-    ledger.saw("b", seen(3), 11.5, wait=QUIET)
-    assert not ledger.is_held(), "not for longer than one quiet period"
+    ledger.observe("a", seen(2), 10.0, wait=QUIET)
+    ledger.observe("b", seen(2), 10.8, wait=QUIET)
+    assert not ledger.should_wait(), "nothing is ready"
+    ledger.record("a", good("a", 2)._replace(digest=b"new"), 11.0)
+    assert ledger.should_wait()
+    ledger.observe("b", seen(3), 11.5, wait=QUIET)
+    assert not ledger.should_wait(), "not for longer than one quiet period"
 
 
 def test_a_project_that_never_rests_holds_nobody() -> None:
     ledger = ledger_with("a", "busy")
     for number in range(2, 100):
-        ledger.saw("busy", seen(number), number / 10, wait=QUIET)
-    ledger.saw("a", seen(2), 9.0, wait=QUIET)
-    ledger.take("a", bad("a", 2), 10.0)
+        ledger.observe("busy", seen(number), number / 10, wait=QUIET)
+    ledger.observe("a", seen(2), 9.0, wait=QUIET)
+    ledger.record("a", bad("a", 2), 10.0)
     assert ledger.due(10.0) == []
-    assert not ledger.is_held()
+    assert not ledger.should_wait()
 
 
 def test_a_project_that_was_never_there_is_no_change() -> None:
     ledger = ledger_with()
-    assert not ledger.saw("a", None, 1.0, wait=QUIET)
+    assert not ledger.observe("a", None, 1.0, wait=QUIET)
     assert ledger.snapshot() == ({}, ())
     assert list(ledger) == []

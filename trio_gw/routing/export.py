@@ -1,4 +1,4 @@
-"""The routes of a table as plain values, for people and tools. Pure."""
+"""The routes of a table as plain values, for JSON and text output. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from trio_gw.routing.table import RouteTable
 
 
-def rows(table: RouteTable) -> list[dict[str, Any]]:
-    """List every route, in the order in which they are tried."""
+def route_rows(table: RouteTable) -> list[dict[str, Any]]:
+    """List every route in matching order."""
     return [_row(*row) for row in table.rows()]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trio_gw.feed import store, walk
+from trio_gw.feed import project_files, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +36,14 @@ def make(folder: Path, api: bytes = API) -> Path:
     return folder
 
 
-def read(root: Path, name: str) -> store.Contents:
-    contents = store.read(root, name, label="apis")
+def read(root: Path, name: str) -> project_files.ProjectFiles:
+    contents = project_files.read(root, name, label="apis")
     assert contents is not None
     return contents
 
 
 def signature(root: Path, name: str) -> walk.Signature:
-    return store.scan(root, label="apis").projects[name].signature
+    return project_files.scan(root, label="apis").projects[name].signature
 
 
 def only(problems: tuple[Problem, ...]) -> Problem:
@@ -57,9 +57,9 @@ def test_every_directory_is_a_project_but_dot_names_and_files_are_not(root: Path
     make(root / "Echo")
     make(root / ".git")
     (root / "README.md").write_text("read me")
-    listing = store.scan(root, label="apis")
+    listing = project_files.scan(root, label="apis")
     assert set(listing.projects) == {"Echo"}
-    assert listing.place.path == str(root)
+    assert listing.root.path == str(root)
 
 
 def test_a_read_returns_the_wanted_files_only(root: Path) -> None:
@@ -78,23 +78,23 @@ def test_a_read_returns_the_wanted_files_only(root: Path) -> None:
 def test_a_partial_scan_walks_only_what_it_is_asked_for(root: Path) -> None:
     make(root / "A")
     make(root / "B")
-    assert set(store.scan(root, label="apis", only={"B", "gone"}).projects) == {"B"}
+    assert set(project_files.scan(root, label="apis", only={"B", "gone"}).projects) == {"B"}
 
 
 def test_a_project_that_is_not_there(root: Path) -> None:
     (root / "file").write_text("no folder")
-    assert store.read(root, "none", label="apis") is None
-    assert store.read(root, "file", label="apis") is None
+    assert project_files.read(root, "none", label="apis") is None
+    assert project_files.read(root, "file", label="apis") is None
 
 
 def test_a_root_that_cannot_be_listed_raises(root: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        store.scan(root / "none", label="apis")
+        project_files.scan(root / "none", label="apis")
     with pytest.raises(FileNotFoundError):
-        store.read(root / "none", "Echo", label="apis")
+        project_files.read(root / "none", "Echo", label="apis")
     (root / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        store.scan(root / "file", label="apis")
+        project_files.scan(root / "file", label="apis")
 
 
 def rewrite(project: Path) -> None:
@@ -135,9 +135,9 @@ def link_out(project: Path) -> None:
 def test_what_changes_a_signature(root: Path, change: Callable[[Path], None]) -> None:
     make(root / "Echo")
     make(root / "Other")
-    before = store.scan(root, label="apis").projects
+    before = project_files.scan(root, label="apis").projects
     change(root / "Echo")
-    after = store.scan(root, label="apis").projects
+    after = project_files.scan(root, label="apis").projects
     assert after["Echo"].signature != before["Echo"].signature
     assert after["Other"].signature == before["Other"].signature
 
@@ -160,15 +160,19 @@ def test_a_link_inside_the_root_is_followed(root: Path) -> None:
         contents = read(root, name)
         assert contents.files == {"api.yaml": API, "Definitions/asyncapi.yaml": DEFINITION}
         assert contents.problems == ()
-    places = {place.path for place in store.scan(root, label="apis").projects["Other"].places}
-    assert str(root / ".store" / "1") in places, "edits in place happen where the file really is"
+    directories = {
+        place.path for place in project_files.scan(root, label="apis").projects["Other"].directories
+    }
+    assert str(root / ".store" / "1") in directories, (
+        "edits in place happen where the file really is"
+    )
 
 
 def test_the_root_itself_may_be_a_link(root: Path) -> None:
     make(root / "Echo")
     (root.parent / "current").symlink_to("apis")
-    listing = store.scan(root.parent / "current", label="apis")
-    assert listing.place.path == str(root)
+    listing = project_files.scan(root.parent / "current", label="apis")
+    assert listing.root.path == str(root)
     assert read(root.parent / "current", "Echo").files["api.yaml"] == API
 
 
@@ -201,7 +205,7 @@ def test_a_file_link_out_of_the_root_is_refused(root: Path, target: str) -> None
     assert set(contents.files) == {"Definitions/asyncapi.yaml"}
     problem = only(contents.problems)
     assert problem.file == "apis/Echo/api.yaml"
-    assert "leads out of" in problem.what
+    assert "outside the watched folder" in problem.what
     assert problem.severity == "error"
 
 
@@ -210,7 +214,7 @@ def test_a_sibling_whose_name_begins_like_the_root_is_outside(root: Path) -> Non
     (root / "Echo").symlink_to("../apis-private")
     contents = read(root, "Echo")
     assert contents.files == {}
-    assert "leads out of" in only(contents.problems).what
+    assert "outside the watched folder" in only(contents.problems).what
 
 
 def test_a_folder_link_out_of_the_root_is_skipped_with_a_warning(root: Path) -> None:
@@ -221,8 +225,8 @@ def test_a_folder_link_out_of_the_root_is_skipped_with_a_warning(root: Path) -> 
     problem = only(contents.problems)
     assert problem.file == "apis/Echo/docs"
     assert problem.severity == "warning"
-    places = store.scan(root, label="apis").projects["Echo"].places
-    assert all(place.path.startswith(str(root)) for place in places)
+    directories = project_files.scan(root, label="apis").projects["Echo"].directories
+    assert all(place.path.startswith(str(root)) for place in directories)
 
 
 @pytest.mark.parametrize("target", [".", "..", "../../apis", "../Echo"])
@@ -231,7 +235,7 @@ def test_circles_end(root: Path, target: str) -> None:
     (root / "Echo" / "again").symlink_to(target)
     contents = read(root, "Echo")
     assert set(contents.files) == {"api.yaml", "Definitions/asyncapi.yaml"}
-    assert "circle" in only(contents.problems).what
+    assert "a folder above it" in only(contents.problems).what
 
 
 def test_a_web_of_links_ends(root: Path) -> None:
@@ -252,13 +256,13 @@ def test_a_link_that_leads_nowhere(root: Path, target: str) -> None:
     (root / "Echo" / "api.yaml").symlink_to(target)
     problem = only(read(root, "Echo").problems)
     assert problem.file == "apis/Echo/api.yaml"
-    assert "leads nowhere" in problem.what
+    assert "broken link" in problem.what
     assert problem.severity == "error"
 
 
 def test_a_project_link_that_leads_nowhere(root: Path) -> None:
     (root / "Echo").symlink_to("nowhere")
-    assert set(store.scan(root, label="apis").projects) == {"Echo"}
+    assert set(project_files.scan(root, label="apis").projects) == {"Echo"}
     assert only(read(root, "Echo").problems).file == "apis/Echo"
 
 
@@ -305,7 +309,7 @@ def test_a_huge_file_is_read_one_octet_over_the_limit(root: Path) -> None:
     with open(root / "Echo" / "api.yaml", "wb") as file:
         file.truncate(1 << 40)  # sparse
     contents = read(root, "Echo")
-    assert len(contents.files["api.yaml"]) == store.FILE_BYTES + 1
+    assert len(contents.files["api.yaml"]) == project_files.FILE_BYTES + 1
     assert contents.steady
 
 
@@ -314,9 +318,9 @@ def test_a_project_of_many_large_files_is_cut(root: Path) -> None:
     for index in range(10):
         (root / "Echo" / f"part{index}").mkdir()
         with open(root / "Echo" / f"part{index}" / "api.yaml", "wb") as file:
-            file.truncate(store.FILE_BYTES)
+            file.truncate(project_files.FILE_BYTES)
     contents = read(root, "Echo")
-    assert sum(map(len, contents.files.values())) <= store.PROJECT_BYTES
+    assert sum(map(len, contents.files.values())) <= project_files.PROJECT_BYTES
     assert "more than 16 MiB" in only(contents.problems).what
 
 
@@ -350,7 +354,7 @@ def test_names_that_are_not_utf8(root: Path) -> None:
     make(root / "Echo")
     os.close(os.open(os.fsencode(root / "Echo") + b"/\xff.yaml", os.O_CREAT | os.O_WRONLY))
     os.mkdir(os.fsencode(root) + b"/\xfe")
-    listing = store.scan(root, label="apis")
+    listing = project_files.scan(root, label="apis")
     problems = [problem for seen in listing.projects.values() for problem in seen.signature[1]]
     assert [problem.file for problem in problems] == ["apis/Echo", "apis/\\xfe"]
     for problem in problems:
@@ -375,7 +379,7 @@ def test_a_zip_is_a_project(root: Path, tmp_path: Path, top: str) -> None:
     make(tmp_path / "Chat")
     make(root / "folder.zip")
     zipped(tmp_path / "Chat", root / "Chat.ZIP", top)
-    listing = store.scan(root, label="apis")
+    listing = project_files.scan(root, label="apis")
     assert set(listing.projects) == {"Chat.ZIP", "folder.zip"}
     contents = read(root, "Chat.ZIP")
     assert contents.problems == ()
@@ -410,23 +414,23 @@ def test_links_to_zips(root: Path, tmp_path: Path) -> None:
     (root / "Chat.zip").symlink_to(".kept.zip")
     (root / "Out.zip").symlink_to(tmp_path / "outside.zip")
     (root / "plain").symlink_to(".kept.zip")
-    assert set(store.scan(root, label="apis").projects) == {"Chat.zip", "Out.zip"}
+    assert set(project_files.scan(root, label="apis").projects) == {"Chat.zip", "Out.zip"}
     assert len(read(root, "Chat.zip").files) == 2
     contents = read(root, "Out.zip")
     assert contents.files == {}
-    assert "leads out" in only(contents.problems).what
+    assert "outside the watched" in only(contents.problems).what
 
 
 def test_a_file_that_changed_since_the_walk_is_not_steady(root: Path) -> None:
     make(root / "Echo")
-    seen = walk.look(walk.place_of(str(root)), "Echo", "apis")
+    seen = walk.walk_project(walk.directory_id(str(root)), "Echo", "apis")
     assert seen is not None
     first, second = seen.files
-    assert store._read_file(first) is not None
+    assert project_files._read_file(first) is not None
     rewrite_keeping_size_and_time(root / "Echo")
     (root / "Echo" / "Definitions" / "asyncapi.yaml").unlink()
     os.mkfifo(root / "Echo" / "Definitions" / "asyncapi.yaml")
-    assert store._read_file(first) is None
-    assert store._read_file(second) is None
+    assert project_files._read_file(first) is None
+    assert project_files._read_file(second) is None
     shutil.rmtree(root / "Echo")
-    assert store._read_file(first) is None
+    assert project_files._read_file(first) is None
