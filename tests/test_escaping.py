@@ -9,7 +9,7 @@ import unicodedata
 import msgspec
 import pytest
 
-from trio_gw.admin.json_responses import answer
+from trio_gw.admin.json_responses import json_response
 from trio_gw.cli.common import aligned
 from trio_gw.errors import auth_refusal, router_refusal
 from trio_gw.escaping import escape, escape_json
@@ -58,7 +58,7 @@ def test_json_without_such_characters_is_left_alone() -> None:
 
 def test_bodies_of_answers() -> None:
     bodies = (
-        bytes(answer({"reason": TRICK}).body),
+        bytes(json_response({"reason": TRICK}).body),
         router_refusal(404, "1", TRICK, TRICK).body,
         auth_refusal(401, "1", TRICK, TRICK, why="").body,
     )

@@ -207,7 +207,7 @@ async def test_a_worker_without_an_answer_is_named(fleet: Fleet) -> None:
             assert (problem["file"], problem["severity"]) == ("worker 3", "warning")
             answer = await fleet.ask("/admin/connections/nobody", "DELETE")
             assert answer.status == 503
-            assert "unless worker 3 has it" in json.loads(answer.body)["message"]
+            assert "worker 3 did not respond" in json.loads(answer.body)["message"]
             # From then on it is named without being asked.
             await fleet.says("has not responded for 3 s")
             found = await fleet.get("/admin/connections")

@@ -1,7 +1,8 @@
 """The operations of the reference system's REST API: token, deploy, list, undeploy.
 
-Status codes and bodies are the reference's (spec: adapter-rest §2.1, §4, §5, §6). Where it
-answers a failure with nothing, here is a JSON object that lists the problems.
+Status codes and bodies are those of the reference (spec: adapter-rest §2.1, §4, §5, §6). If the
+reference returns an error without a body, the gateway returns a JSON object that lists the
+problems.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import trio
 
 from trio_gw.admin import parameters
 from trio_gw.admin.context import address_of, authenticated, too_many_attempts
-from trio_gw.admin.json_responses import CHALLENGE, FaultError, answer, empty, problem_list
+from trio_gw.admin.json_responses import (
+    CHALLENGE,
+    FaultError,
+    empty_response,
+    json_response,
+    problem_list,
+)
 from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.upload import receive_upload
 from trio_gw.errors import UnusableError
@@ -33,9 +40,9 @@ if TYPE_CHECKING:
 
 BASE = "/api/mgw/adapter/0.1"
 PART = "file"
-UPLOADS = 8  # at once
-QUEUE = 5.0  # seconds that one more waits for them
-MAX_BODY = 64 * 1024  # bytes of a request for a token
+UPLOADS = 8  # concurrent
+QUEUE = 5.0  # seconds to wait for a free upload slot
+MAX_BODY = 64 * 1024  # bytes of a token request
 _STATUS = {"deployed": 200, "nowhere": 200, "exists": 409, "conflict": 409, "broken": 500}
 _PASSWORD = TextParameter(
     "password", "body", required=True, most=100, pattern=parameters.CREDENTIAL
@@ -51,7 +58,7 @@ _QUERY = TextParameter("query", most=9, pattern=parameters.QUERY)
 
 
 async def token(context: Context, request: Request, _: str) -> Response:
-    """`POST /oauth2/token`: a token for name and password."""
+    """`POST /oauth2/token`: return a token for a user name and password."""
     body = bytearray()
     async with contextlib.aclosing(request.stream()) as chunks:
         async for chunk in chunks:
@@ -80,13 +87,13 @@ async def token(context: Context, request: Request, _: str) -> Response:
     except SlowDownError as error:
         raise too_many_attempts(error) from None
     if made is None:
-        return empty(401, CHALLENGE)
+        return empty_response(401, CHALLENGE)
     authenticated(request)
-    return answer({"accessToken": made}, headers={"Cache-Control": "no-store"})
+    return json_response({"accessToken": made}, headers={"Cache-Control": "no-store"})
 
 
 async def deploy(context: Context, request: Request, _: str) -> Response:
-    """`POST /apis`: deploy the zip in the part `file`."""
+    """`POST /apis`: deploy the zip file in the part `file`."""
     settings = context.settings
     override = parameters.boolean("override", request.query_params)
     limit = settings.max_upload << 20
@@ -103,12 +110,12 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
         raise FaultError(500, message) from None
     status = _STATUS[outcome.status]
     if status == 200 and not outcome.problems:
-        return empty()
+        return empty_response()
     message = {
         "deployed": "deployed, with warnings",
         "nowhere": "deployed nowhere",
         "exists": "API already exists",
-        "conflict": "another API is in the way",
+        "conflict": "the API conflicts with another one",
         "broken": "the project cannot be deployed",
     }[outcome.status]
     return _failed(status, message, outcome.problems)
@@ -116,11 +123,13 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
 
 @contextlib.asynccontextmanager
 async def _upload_slot(uploads: trio.Semaphore) -> AsyncIterator[None]:
-    """Be one of the uploads; 503 when there are too many for too long."""
+    """Wait for one of the upload slots; 503 if none is free in time."""
     with trio.move_on_after(QUEUE) as waited:
         await uploads.acquire()
     if waited.cancelled_caught:
-        raise FaultError(503, "too many uploads at once, try again", headers={"Retry-After": "1"})
+        raise FaultError(
+            503, "too many concurrent uploads, try again", headers={"Retry-After": "1"}
+        )
     try:
         yield
     finally:
@@ -128,7 +137,7 @@ async def _upload_slot(uploads: trio.Semaphore) -> AsyncIterator[None]:
 
 
 async def undeploy(context: Context, request: Request, _: str) -> Response:
-    """`DELETE /apis`: undeploy an API, perhaps from one host or some environments only."""
+    """`DELETE /apis`: undeploy an API, optionally from one host or some environments only."""
     given = request.query_params
     name, environments = _NAME.read(given), _ENVIRONMENTS.read(given)
     version, vhost = _VERSION.read(given), _VHOST.read(given)
@@ -140,11 +149,11 @@ async def undeploy(context: Context, request: Request, _: str) -> Response:
         return _failed(500, "the API cannot be undeployed", error.problems)
     except OSError as error:
         raise FaultError(500, f"cannot undeploy: {os.strerror(error.errno or 0)}") from None
-    return empty(200 if found else 404)
+    return empty_response(200 if found else 404)
 
 
 async def apis(context: Context, request: Request, _: str) -> Response:
-    """`GET /apis`: what is deployed, an item for each host of an API."""
+    """`GET /apis`: list the deployed APIs, one item per host of an API."""
     limit = parameters.whole_number("limit", request.query_params)
     query = _QUERY.read(request.query_params)
     items = [
@@ -167,9 +176,9 @@ async def apis(context: Context, request: Request, _: str) -> Response:
     body["list"] = listed or None
     if items:
         body["total"] = len(items)
-    return answer(body)
+    return json_response(body)
 
 
 def _failed(status: int, message: str, problems: tuple[Problem, ...]) -> Response:
     body = {"code": status, "message": message, "problems": problem_list(problems)}
-    return answer(body, status)
+    return json_response(body, status)

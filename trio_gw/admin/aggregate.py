@@ -1,9 +1,9 @@
-"""What all workers of this gateway say, put together by the one that was asked.
+"""Combines the answers of all workers; runs in the worker that received the request.
 
-A worker that does not answer in time (`PATIENCE`) is named in the answer, by its number; what
-the others said is told all the same. One that is known not to respond is not asked, but named. One
-that has ended, and is being replaced, is not asked: its
-connections have ended with it, and what it had counted is kept (`telemetry.metrics.retire`).
+A worker that does not respond in time (`RPC_TIMEOUT`) is listed by its number, and the answers of
+the others are returned. A worker that is known to be unresponsive is listed without being asked. A
+worker that has ended and is being replaced is not asked: its connections have ended with it, and
+its counts are kept (`telemetry.metrics.retire`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.admin")
 
-PATIENCE = 2.0  # seconds
+RPC_TIMEOUT = 2.0  # seconds
 _GONE = (WorkerState.ABSENT, WorkerState.MISSING)
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Aggregate(NamedTuple):
     rpc: WorkerRpc
 
     async def connections(self, asked: ListConnections) -> tuple[ConnectionList, Missing]:
-        """List connections of all workers in one order."""
+        """List the connections of all workers in one order."""
         listings: list[ConnectionList] = []
 
         async def own() -> None:
@@ -58,7 +58,7 @@ class Aggregate(NamedTuple):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(own)
-            responses, missing = await self._others(asked, asked.sample + PATIENCE)
+            responses, missing = await self._others(asked, asked.sample + RPC_TIMEOUT)
         listings += self._decode(responses, ConnectionList, missing).values()
         found = sort_connections(
             [one for listing in listings for one in listing.connections], asked.sort
@@ -68,34 +68,35 @@ class Aggregate(NamedTuple):
         return ConnectionList(total, matching, found[: asked.limit]), missing
 
     async def close(self, asked: CloseConnection) -> tuple[bool, Missing]:
-        """End a connection, whichever worker has it; tells whether one had."""
+        """Close a connection in whichever worker it is. Returns whether it was found."""
         if self.worker_status.close(asked):
             return True, []
-        responses, missing = await self._others(asked, PATIENCE)
+        responses, missing = await self._others(asked, RPC_TIMEOUT)
         return any(self._decode(responses, bool, missing).values()), missing
 
     async def problems(self) -> tuple[list[Problem], Missing]:
-        """Tell what is wrong; most of it all workers know, and it is told once."""
+        """List the problems of all workers, each once; most are known to all workers."""
         found = list(self.worker_status.problems())
-        responses, missing = await self._others(ListProblems(), PATIENCE)
+        responses, missing = await self._others(ListProblems(), RPC_TIMEOUT)
         for problems in self._decode(responses, tuple[Problem, ...], missing).values():
             found += problems
         return list(dict.fromkeys(found)), missing
 
-    async def numbers(self) -> tuple[Snapshot, Missing] | None:
-        """Add up what all workers have counted, as of now; None if nothing is counted.
+    async def stats(self) -> tuple[Snapshot, Missing] | None:
+        """Add the current counts of all workers; None if metrics are disabled.
 
-        Of one that does not answer it is what it showed last, up to a second before it fell silent.
+        For a worker that does not respond, its last published counts are used, up to a second older
+        than its last response.
         """
         metrics = self.worker_status.metrics
         if metrics is None:
             return None
-        fresh, missing = await self._others(GetStats(), PATIENCE)
+        fresh, missing = await self._others(GetStats(), RPC_TIMEOUT)
         snapshots = [metrics.snapshot()]
         shown = metrics.shown()
         states = self.shared_state.states()
         for index, page in shown.items():
-            # Of one that has ended meanwhile there is its page.
+            # A worker that has ended in the meantime has left its page.
             here = index in fresh and states[index] not in _GONE
             snapshots.append(unpack(fresh[index]) if here else page)
         return merge(snapshots), missing
@@ -103,7 +104,7 @@ class Aggregate(NamedTuple):
     async def _others(
         self, question: RpcRequest, within: float
     ) -> tuple[dict[int, bytes], Missing]:
-        """Ask them; returns what they answered by their index, and who did not."""
+        """Send a request to the others. Returns the responses by index, and who did not respond."""
         gone = [index for index, state in enumerate(self.shared_state.states()) if state in _GONE]
         asked = [index for index in self.rpc.others if index not in gone]
         hung = self.shared_state.unresponsive()
@@ -114,12 +115,12 @@ class Aggregate(NamedTuple):
         return responses, sorted(hung + [index + 1 for index in asked if index not in responses])
 
     def _decode(self, responses: dict[int, bytes], kind: type[T], missing: Missing) -> dict[int, T]:
-        """Decode answers; one that cannot be read is none."""
+        """Decode responses. A response that cannot be decoded counts as missing."""
         read = {}
         for index, answer in responses.items():
             try:
                 read[index] = msgspec.msgpack.decode(answer, type=kind)
             except msgspec.DecodeError as error:
-                log.error("worker %d does not say what it was asked: %s", index + 1, error)
+                log.error("worker %d sent an invalid response: %s", index + 1, error)
                 missing.append(index + 1)
         return read

@@ -1,8 +1,8 @@
-"""The admin API as a Starlette application: which path and method is which operation.
+"""The admin API as a Starlette application: maps path and method to an operation.
 
-Paths are matched as the reference does, cleaned first: `//api/…` and a slash at the end match
-too. An operation runs when the caller is known and the request is of the kind that it takes, in
-that order (spec: adapter-rest §1, §3).
+Paths are matched as in the reference, after normalization: `//api/…` and a trailing slash match
+too. An operation runs after the caller is authenticated and the content types are checked, in that
+order (spec: adapter-rest §1, §3).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from trio_gw.admin import adapter, openapi_page, views
 from trio_gw.admin.context import authenticate, authenticated
 from trio_gw.admin.form_token import PeekableBody
-from trio_gw.admin.json_responses import JSON, FaultError, answer
+from trio_gw.admin.json_responses import JSON, FaultError, json_response
 from trio_gw.admin.openapi import document
 from trio_gw.admin.origin_check import OriginCheck
 
@@ -44,7 +44,7 @@ _NEVER = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
 class Operation(NamedTuple):
-    """What is done for one method of a path. `consumes`: the type of its body, if it takes one."""
+    """The operation for one method of a path. `consumes`: the type of its body, if it has one."""
 
     handle: Handle
     consumes: str = ""
@@ -65,13 +65,13 @@ class _Resource:
         try:
             response = await self._respond(request, receive)
         except FaultError as error:
-            response = error.answer()
+            response = error.response()
         except ClientDisconnect:
             return
         except Exception:
-            # The caller learns that it is our fault, and the operator where.
+            # The traceback is for the operator only.
             log.exception("%s %s failed", request.method, request.url.path)
-            response = FaultError(500, "a fault in the gateway; its log has the details").answer()
+            response = FaultError(500, "internal error; see the log of the gateway").response()
         await response(scope, receive, send)
 
     async def _respond(self, request: Request, receive: PeekableBody) -> Response:
@@ -90,7 +90,7 @@ class _Resource:
 
 
 def _check_types(request: Request, operation: Operation) -> None:
-    """Refuse bodies, and wishes for answers, of another type (spec: adapter-rest §3)."""
+    """Refuse unsupported content types of body and response (spec: adapter-rest §3)."""
     headers, consumes, produces = request.headers, operation.consumes, operation.produces
     ranges = _RANGE if produces == JSON else _HTML_RANGE
     size = headers.get("content-length")
@@ -109,7 +109,7 @@ def _check_types(request: Request, operation: Operation) -> None:
 
 
 class _CleanPaths:
-    """An ASGI application that sees clean paths; `given_path` is what was asked for."""
+    """Normalizes paths for an ASGI application; `given_path` is the original."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -124,15 +124,15 @@ class _CleanPaths:
 
 async def _not_found(request: Request, _: Exception) -> Response:
     path = request.scope.get("given_path", "")
-    return FaultError(404, f"path {path[:1000]} was not found").answer()
+    return FaultError(404, f"path {path[:1000]} was not found").response()
 
 
 def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
-    """Build the application; `names` are those of its listener."""
+    """Create the application; `names` are the host names of its listener."""
     description = document(version)
 
     async def describe(_context: Context, _request: Request, _user: str) -> Response:
-        return answer(description)
+        return json_response(description)
 
     shown = openapi_page.page(description)
 

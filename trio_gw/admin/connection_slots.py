@@ -1,9 +1,8 @@
-"""How many connections the admin listener holds, and whose goes when there are too many.
+"""Limits the connections of the admin listener, and chooses which one to close for a new one.
 
-Nobody is refused a connection because others hold theirs open: for a new one the oldest of the
-address that has most ends, of those on which nobody has shown credentials yet. Connections whose
-user is known are not ended for others, and have places that the others cannot take; loopback has
-places of its own.
+Open connections do not block new ones: for a new connection the oldest unauthenticated connection
+of the address with the most connections is closed. Authenticated connections are never closed for
+others, and some slots are reserved for them. Loopback has its own slots.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import trio
 from trio_gw.config.addresses import host_of, is_loopback
 
 MAX_CONNECTIONS = 256  # connections; as many again from loopback
-MAX_UNAUTHENTICATED = 192  # of these, on which nobody has shown credentials
+MAX_UNAUTHENTICATED = 192  # of these
 MAX_PER_ADDRESS = 64  # of those, from one address that is not loopback
 
 
 class ConnectionSlot:
-    """One connection's place. `scope` is cancelled when another one needs it."""
+    """The slot of one connection. `scope` is cancelled when another connection needs the slot."""
 
     __slots__ = ("address", "authenticated", "scope")
 
@@ -29,7 +28,7 @@ class ConnectionSlot:
 
 
 class _SlotPool:
-    """Places that are counted together."""
+    """Slots that share a limit."""
 
     def __init__(self, per_address: int) -> None:
         self._per_address = per_address
@@ -39,7 +38,7 @@ class _SlotPool:
         self._count = 0  # of the unauthenticated
 
     def acquire(self, address: str) -> ConnectionSlot | None:
-        """Take a place; None if all are held by those who are known."""
+        """Take a slot; None if authenticated connections hold all of them."""
         if len(self._unauthenticated.get(address, ())) >= self._per_address:
             self._end_oldest(address)
         elif self._count >= MAX_UNAUTHENTICATED or len(self._held) >= MAX_CONNECTIONS:
@@ -54,13 +53,13 @@ class _SlotPool:
         return slot
 
     def mark_authenticated(self, slot: ConnectionSlot) -> None:
-        """Note that whoever holds this place has shown good credentials."""
+        """Note that the connection in this slot is authenticated."""
         if slot in self._held and not slot.authenticated:
             self._forget(slot)
             slot.authenticated = True
 
     def release(self, slot: ConnectionSlot) -> None:
-        """Give a place back; it may have been taken away before."""
+        """Release a slot; it may have been taken away already."""
         if slot in self._held:
             self._held.remove(slot)
             if not slot.authenticated:
@@ -80,24 +79,24 @@ class _SlotPool:
 
 
 class ConnectionSlots:
-    """The places of one listener."""
+    """The slots of one listener."""
 
     def __init__(self) -> None:
         self._remote = _SlotPool(MAX_PER_ADDRESS)
         self._local = _SlotPool(MAX_UNAUTHENTICATED)
 
     def acquire(self, address: str) -> ConnectionSlot | None:
-        """Take a place for a connection from this address; None if there is none to be had."""
+        """Take a slot for a connection from this address; None if none is available."""
         if is_loopback(address):
             return self._local.acquire("loopback")
         return self._remote.acquire(host_of(address))
 
     def mark_authenticated(self, slot: ConnectionSlot) -> None:
-        """Note that whoever holds this place has shown good credentials."""
+        """Note that the connection in this slot is authenticated."""
         self._pool_of(slot).mark_authenticated(slot)
 
     def release(self, slot: ConnectionSlot) -> None:
-        """Give a place back; it may have been taken away before."""
+        """Release a slot; it may have been taken away already."""
         self._pool_of(slot).release(slot)
 
     def _pool_of(self, slot: ConnectionSlot) -> _SlotPool:

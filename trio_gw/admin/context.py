@@ -1,4 +1,4 @@
-"""What the operations of the admin API need, and who may call them. Built by `worker`."""
+"""What the operations of the admin API need, and the authentication of their callers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105
 
 
 class Context(NamedTuple):
-    """The parts. `uploads` limits how many uploads run at the same time."""
+    """The services of the operations. `uploads` limits how many uploads run at the same time."""
 
     settings: Admin
     operators: Operators
@@ -45,23 +45,23 @@ class Context(NamedTuple):
 
 
 def address_of(request: Request) -> str:
-    """Tell who asks."""
+    """Return the address of the client."""
     return request.client.host if request.client else ""
 
 
 def authenticated(request: Request) -> None:
-    """Let the server know that whoever asks has shown good credentials."""
+    """Tell the server that the client has valid credentials."""
     request.scope["extensions"][AUTHENTICATED]()
 
 
 def too_many_attempts(error: SlowDownError) -> FaultError:
-    """Answer one who has to wait."""
+    """Create the response for a client that must wait."""
     message = f"{error.why}, try again in {error.seconds} s"
     return FaultError(429, message, headers={"Retry-After": str(error.seconds)})
 
 
 async def authenticate(context: Context, request: Request, form: PeekableBody | None) -> str:
-    """Return who asks (spec: adapter-rest §2); `form` may hold a token. Raises `FaultError`."""
+    """Return the user (spec: adapter-rest §2); `form` may hold a token. Raises `FaultError`."""
     header = request.headers.get("authorization", "")
     scheme, _, credentials = header.partition(" ")
     message = _NOTHING

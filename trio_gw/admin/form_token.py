@@ -1,8 +1,8 @@
-"""A token in the form that a deployment is sent in: its field `access_token`, before the file.
+"""The token in a deployment form: its field `access_token`, before the file.
 
-For clients that can set no header (spec: adapter-rest §2). It is looked for only where there are
-no other credentials, and, as nobody knows yet who sends the form, in no more than its first few
-KiB and for no more than a few seconds. What was read is read again by whoever takes the form.
+For clients that cannot set a header (spec: adapter-rest §2). It is searched only if there are no
+other credentials. Because the client is not authenticated yet, only the first few KiB are read, and
+only for a few seconds. The operation then reads the same bytes again.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 FIELD = b"access_token"
 FORM = b"multipart/form-data"
-BEGINNING = 16 * 1024  # bytes of the form
+MAX_PEEK = 16 * 1024  # bytes of the form
 SECONDS = 5.0
 MAX_TOKEN = 4096  # bytes
 MAX_FIELDS, MAX_FIELD = 16, 4096  # header fields of one part, and bytes of one of them
 
 
 class PeekableBody:
-    """A way to receive a request whose beginning can be looked at before it is received."""
+    """An ASGI `receive` whose first messages can be read before they are consumed."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: list[Message] = []
 
     async def __call__(self) -> Message:
-        """Receive, first what has been looked at."""
+        """Receive a message; peeked messages come first."""
         return self._kept.pop(0) if self._kept else await self._receive()
 
     async def peek(self) -> Message:
-        """Look at what comes next, behind what has been looked at already."""
+        """Return the next message without consuming it."""
         message = await self._receive()
         self._kept.append(message)
         return message
 
 
 class _TokenField:
-    """The parser's callbacks: the value of the field, until a file or something else ends it."""
+    """Parser callbacks: collect the value of the field until a file or another field ends it."""
 
     def __init__(self) -> None:
         self.value = bytearray()
@@ -85,7 +85,7 @@ class _TokenField:
 
 
 async def form_token(receive: PeekableBody, content_type: str) -> str:
-    """Return the token in the beginning of a form, empty if there is none."""
+    """Return the token at the beginning of a form; empty if there is none."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != FORM or not boundary:
@@ -108,14 +108,14 @@ async def form_token(receive: PeekableBody, content_type: str) -> str:
             max_header_size=MAX_FIELD,
         )
         with trio.move_on_after(SECONDS):
-            while not field.over and size < BEGINNING:
+            while not field.over and size < MAX_PEEK:
                 message = await receive.peek()
-                body = message.get("body", b"")[: BEGINNING - size]
+                body = message.get("body", b"")[: MAX_PEEK - size]
                 parser.write(body)
                 size += len(body)
                 if not message.get("more_body"):
                     break
     except FormParserError:
-        return ""  # whoever takes the form will say what is wrong with it
+        return ""  # the operation will report the error
     whole = field.over and len(field.value) <= MAX_TOKEN
     return field.value.decode("ascii", "replace") if whole else ""

@@ -47,7 +47,7 @@ _PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
 
 class GoneError(Exception):
-    """The client has left, or takes too long; says how."""
+    """The client has disconnected or is too slow; contains the explanation."""
 
 
 class Http1Connection:
@@ -66,17 +66,15 @@ class Http1Connection:
         self._server = stream.tls.getsockname()[:2]
         self._on_authenticated = on_authenticated
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self._deadline = (
-            trio.current_time() + REQUEST_TIMEOUT
-        )  # of what cannot be told apart in time
+        self._deadline = trio.current_time() + REQUEST_TIMEOUT  # of the current request or response
         self._authenticated = False
-        self._eof = False  # the client says nothing more
-        self._timed_out = False  # or not in time
-        self._no_body = False  # as the answer to HEAD is
-        self._pending_head = b""  # the head of an answer, until its body is there
+        self._eof = False  # the client has closed its side
+        self._timed_out = False  # the client was too slow
+        self._no_body = False  # response to HEAD
+        self._pending_head = b""  # the head of a response, until its first body chunk
 
     async def serve(self) -> None:
-        """Serve to the end. Raises `GoneError` or one of `BROKEN` when the client ends it."""
+        """Serve until the end. Raises `GoneError` or one of `BROKEN` if the client ends it."""
         await shake_hands(self._stream, self._deadline, REQUEST_TIMEOUT)
         while (request := await self._request()) is not None:
             self._no_body = request.method == b"HEAD"
@@ -96,17 +94,17 @@ class Http1Connection:
     # -- the request -----------------------------------------------------------------------
 
     async def _request(self) -> h11.Request | None:
-        """Read the head of a request; None if there is none, or it has been refused here."""
+        """Read the head of a request; None if there is none, or it was refused here."""
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if not self._http.trailing_data[0]:
                     await self._receive_more("the request")
                 elif not await self._receive_more("the head of the request"):
-                    raise GoneError("hung up within the head of a request")
+                    raise GoneError("closed the connection inside the head of a request")
             if not isinstance(event, h11.Request):
                 return None
             if event.http_version not in _VERSIONS:
-                raise FaultError(505, "only HTTP/1.1 is spoken here")
+                raise FaultError(505, "only HTTP/1.1 is supported")
         except h11.RemoteProtocolError as error:
             await self._refuse(FaultError(error.error_status_hint, f"malformed request: {error}"))
         except FaultError as error:
@@ -138,9 +136,9 @@ class Http1Connection:
         self._on_authenticated()
 
     async def receive(self) -> Message:
-        """Give the application what comes next of the body (ASGI `receive`).
+        """Return the next part of the body to the application (ASGI `receive`).
 
-        Raises `FaultError`: 408 when it takes too long, 400 when it is malformed.
+        Raises `FaultError`: 408 if it takes too long, 400 if it is malformed.
         """
         try:
             while self._http.their_state is h11.SEND_BODY:
@@ -160,9 +158,9 @@ class Http1Connection:
         return {"type": "http.disconnect"}
 
     async def _receive_more(self, what: str) -> bool:
-        """Receive once; tells whether there was something. A connection that broke has ended.
+        """Receive once. Returns whether there was data; a broken connection counts as the end.
 
-        Too late is a `GoneError` for who has said nothing yet of a request, else a 408.
+        After a timeout raises `GoneError` if no byte of a request has arrived, otherwise a 408.
         """
         due = trio.current_time() + BODY_TIMEOUT if self._authenticated else self._deadline
         data: bytes | bytearray = b""
@@ -180,7 +178,7 @@ class Http1Connection:
     # -- the answer ------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        """Send what the application answers (ASGI `send`)."""
+        """Send a response from the application (ASGI `send`)."""
         if message["type"] == "http.response.start":
             await self._discard_body()
             self._deadline = trio.current_time() + REQUEST_TIMEOUT
@@ -202,15 +200,15 @@ class Http1Connection:
         return self._http.send(answer) or b""
 
     async def _refuse(self, fault: FaultError) -> None:
-        """Answer a request that the application does not get to see."""
-        response = fault.answer()
+        """Respond to a request that does not reach the application."""
+        response = fault.response()
         self._deadline = trio.current_time() + REQUEST_TIMEOUT
         out = self._head(response.status_code, list(response.raw_headers))
         out += self._http.send(h11.Data(data=bytes(response.body))) or b""
         await self._write(out + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def _discard_body(self) -> None:
-        """Read the rest of a request, or wait for it long enough."""
+        """Read and discard the rest of a request, within bounds."""
         if self._timed_out or self._http.they_are_waiting_for_100_continue:
             return
         forgotten = 0
@@ -234,10 +232,10 @@ class Http1Connection:
             view = view[PIECE:]
 
     async def _close(self) -> None:
-        """End the connection, so that the last answer is read before the end of it is seen."""
+        """Close the connection so that the client can read the last response first."""
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
             if not self._eof and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
-                # To close with something unread in the socket would take the answer back.
+                # Closing with unread data in the socket would reset the connection.
                 while await self._stream.receive_raw():
                     pass
         with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):

@@ -1,4 +1,4 @@
-"""What the admin API answers: JSON, always; errors in the shape of the reference system.
+"""Responses of the admin API: always JSON; errors have the format of the reference system.
 
 spec: adapter-rest §3.
 """
@@ -22,7 +22,7 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="API"'}
 
 
 class FaultError(Exception):
-    """A request that is refused: an HTTP status, and a code that says more where it differs."""
+    """A refused request: an HTTP status, and a more specific code if there is one."""
 
     def __init__(
         self, status: int, message: str, code: int = 0, headers: Mapping[str, str] | None = None
@@ -33,23 +33,25 @@ class FaultError(Exception):
         self.headers = dict(headers or {})
         super().__init__(f"{status} {message}")
 
-    def answer(self) -> Response:
-        """Give the answer."""
+    def response(self) -> Response:
+        """Create the response."""
         body = {"code": self.code, "message": self.message}
-        return answer(body, self.status, self.headers)
+        return json_response(body, self.status, self.headers)
 
 
-def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with JSON."""
+def json_response(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Create a JSON response."""
     data = escape_json(msgspec.json.encode(body))
     return Response(data, status, headers, media_type=JSON)
 
 
-def empty(status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer without a body, which is JSON all the same for the reference system."""
+def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Create a response without a body; its type is JSON as in the reference system."""
     return Response(b"", status, headers, media_type=JSON)
 
 
 def problem_list(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Write problems for a body."""
+    """Convert problems for a response body."""
     return [msgspec.structs.asdict(problem) for problem in problems]

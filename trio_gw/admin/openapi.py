@@ -24,7 +24,7 @@ def _answers(**told: str) -> dict[str, Any]:
 
 
 def document(version: str) -> dict[str, Any]:
-    """Give the document of this version of the gateway."""
+    """Return the document for this version of the gateway."""
     refused = {"_401": "no or wrong credentials", "_422": "a parameter breaks its rules"}
     return {
         "swagger": "2.0",

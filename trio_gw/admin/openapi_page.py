@@ -1,5 +1,6 @@
-"""The description of the admin API for people: one page, without scripts and without any other
-server's help, made from the document for tools (`openapi`). Pure.
+"""The description of the admin API for people: one page without scripts or external resources.
+
+It is generated from the OpenAPI document (`openapi`). Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ td, th { text-align: left; vertical-align: top; } th { white-space: nowrap; }
 
 
 def page(document: dict[str, Any]) -> bytes:
-    """Write the page."""
+    """Generate the page."""
     info = document["info"]
     title = f"{info['title']} {info['version']}"
     parts = [
@@ -67,7 +68,7 @@ _RULES = {
 
 
 def _words(parameter: dict[str, Any]) -> str:
-    """Say what a parameter is, and its rules."""
+    """Describe a parameter and its rules."""
     told = [parameter.get("description", ""), parameter.get("type", "")]
     told.append("required" if parameter.get("required") else "")
     told += [words.format(parameter[rule]) for rule, words in _RULES.items() if rule in parameter]

@@ -1,8 +1,8 @@
-"""What every request to the admin API has to pass first, and what every answer says to browsers.
+"""Checks every request to the admin API, and adds security headers to every response.
 
-In front of all routes, so a new one cannot be forgotten: the name that was asked for is one of
-this listener's (`guard.authority`), and who wants to change something is no foreign web page
-(`guard.crosssite`).
+It is in front of all routes, so a new route cannot bypass it. The requested host must be a name of
+this listener (`guard.authority`), and a request that changes something must not come from a foreign
+web page (`guard.crosssite`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trio_gw.guard.authority import AuthorityNames
 
-# No page shows an answer in a frame, loads it as its own, or guesses at its type.
+# No framing, no loading from other origins, no content sniffing.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -26,7 +26,7 @@ HEADERS = (
 
 
 class OriginCheck:
-    """An ASGI application in front of another."""
+    """An ASGI middleware."""
 
     def __init__(self, app: ASGIApp, names: AuthorityNames) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class OriginCheck:
         if (fault := self._fault(scope)) is None:
             await self._app(scope, receive, answer)
         else:
-            await fault.answer()(scope, receive, answer)
+            await fault.response()(scope, receive, answer)
 
     def _fault(self, scope: Scope) -> FaultError | None:
         def values(wanted: bytes) -> list[bytes]:
@@ -54,7 +54,7 @@ class OriginCheck:
         authority = b"".join(values(b"host")[:1])
         if not self._names.has(authority.decode("latin-1")):
             name = authority.decode("ascii", "replace")[:80]
-            what = f'"{name}" is no name of this gateway; name it in admin.hosts if it should be'
+            what = f'"{name}" is not a name of this gateway; add it to admin.hosts if it should be'
             return FaultError(421, what)
         own = own_origins(scope["scheme"], authority, scope["server"][1])
         foreign = is_foreign(values(b"sec-fetch-site"), values(b"origin"), own)

@@ -1,6 +1,6 @@
-"""Query parameters and members of bodies, with the reference system's rules and words. Pure.
+"""Query parameters and body members, with the rules and messages of the reference system. Pure.
 
-Only the first fault is reported, with status 422. spec: adapter-rest §2.1, §3, §5.
+Only the first error is reported, with status 422. spec: adapter-rest §2.1, §3, §5.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST = 100_000_000
 
 
 class TextParameter:
-    """The rules for one text."""
+    """The rules for one text parameter."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class TextParameter:
         self._where = f"{name} in {place}"
 
     def read(self, given: Mapping[str, str]) -> str:
-        """Return the text, empty if it is not given. Raises `FaultError`."""
+        """Return the value; empty if it is missing. Raises `FaultError`."""
         text = given.get(self.name, "")
         if not text:
             if self.required:
@@ -64,7 +64,7 @@ class TextParameter:
 
 
 def whole_number(name: str, given: Mapping[str, str], *, most: int = MOST) -> int | None:
-    """Return a number from 1 to `most`, None if it is not given. Raises `FaultError`."""
+    """Return a number from 1 to `most`; None if it is missing. Raises `FaultError`."""
     text = given.get(name, "")
     if not text:
         return None
@@ -79,5 +79,5 @@ def whole_number(name: str, given: Mapping[str, str], *, most: int = MOST) -> in
 
 
 def boolean(name: str, given: Mapping[str, str]) -> bool:
-    """Tell whether a text means yes; every other text means no."""
+    """Return whether a value means yes; every other value means no."""
     return given.get(name, "").lower() in _TRUE

@@ -1,4 +1,4 @@
-"""What one worker is asked about itself, and what it answers: plain values."""
+"""The requests that workers send each other about their state, and the responses: plain values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 Sort = Literal["age", "bytes", "dropped", "messages", "rate"]
 MOST_LISTED = 10_000  # connections in one answer
-LISTED = 1000  # unless more are asked for
+LISTED = 1000  # default
 
 
 class ListConnections(msgspec.Struct, frozen=True, tag=True):
-    """Who is connected? The first `limit` in this order of those that `match`.
+    """List connections: the first `limit` in this order of those that `match`.
 
-    `sample` is for how many seconds their traffic is watched, to tell how busy they are.
+    For `sample` seconds their traffic is measured, to compute rates.
     """
 
     limit: int = LISTED
@@ -27,7 +27,7 @@ class ListConnections(msgspec.Struct, frozen=True, tag=True):
 
 
 class CloseConnection(msgspec.Struct, frozen=True, tag=True):
-    """End the connection with this id. Answered with whether there is one."""
+    """Close the connection with this id. The response tells whether it was found."""
 
     id: str
     code: int
@@ -35,18 +35,18 @@ class CloseConnection(msgspec.Struct, frozen=True, tag=True):
 
 
 class ListProblems(msgspec.Struct, frozen=True, tag=True):
-    """What is wrong with the projects?"""
+    """List the problems with the projects."""
 
 
 class GetStats(msgspec.Struct, frozen=True, tag=True):
-    """What has been counted? Answered with a snapshot as `telemetry.metrics` packs it."""
+    """Get all counts. The response is a snapshot, packed by `telemetry.metrics`."""
 
 
 RpcRequest = ListConnections | CloseConnection | ListProblems | GetStats
 
 
 class DirectionStats(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What has come from one side; per second only where traffic was watched."""
+    """Traffic from one side; rates only if traffic was measured."""
 
     messages: int
     frames: int
@@ -56,7 +56,7 @@ class DirectionStats(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConnectionInfo(msgspec.Struct, frozen=True):
-    """One connection that is open."""
+    """One open connection."""
 
     id: str
     peer: str
@@ -75,7 +75,7 @@ class ConnectionInfo(msgspec.Struct, frozen=True):
 
 
 class ConnectionList(msgspec.Struct, frozen=True):
-    """How many are open, how many of them match, and the first of those."""
+    """The number of open connections, the number that match, and the first of those."""
 
     total: int
     matching: int
@@ -93,5 +93,5 @@ ORDERS = tuple(_ORDERS)
 
 
 def sort_connections(connections: list[ConnectionInfo], sort: Sort) -> list[ConnectionInfo]:
-    """Put the oldest, busiest, … first."""
+    """Sort with the oldest, busiest, ... first."""
     return sorted(connections, key=_ORDERS[sort], reverse=True)

@@ -1,7 +1,7 @@
-"""What happens to one connection of the admin listener: a place, TLS, HTTP/1.1.
+"""Handles one connection of the admin listener: slot, TLS, HTTP/1.1.
 
-The sockets are bound and accepted from like those of the traffic. The certificate is the one
-that is good at that moment.
+The sockets are bound and accepted like those of the traffic listeners. The current certificate is
+used for each new connection.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger("trio_gw.admin")
 
 
 class AdminServer:
-    """Serves the application over connections that somebody else accepts.
+    """Serves the application over connections accepted elsewhere.
 
-    `context` gives the TLS context for the next connection.
+    `context` returns the TLS context for the next connection.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class AdminServer:
         self._full = False
 
     async def handle(self, stream: PlainStream, peer: str) -> None:
-        """Serve one connection to its end. Never raises but for cancellation."""
+        """Serve one connection until its end. Never raises, except for cancellation."""
         slot = self._slots.acquire(peer)
         if slot is None:
             if not self._full:
-                log.warning("%s: more than %d connections of users, closed", peer, MAX_CONNECTIONS)
+                log.warning(
+                    "%s: closed, %d authenticated connections are open", peer, MAX_CONNECTIONS
+                )
             self._full = True
             await trio.aclose_forcefully(stream)
             return
@@ -62,7 +64,7 @@ class AdminServer:
                 authenticated = partial(self._slots.mark_authenticated, slot)
                 await Http1Connection(self._app, secure, peer, authenticated).serve()
             if ended.cancelled_caught:
-                log.debug("%s: ended for another connection", peer)
+                log.debug("%s: closed to make room for another connection", peer)
         except TlsHandshakeError as error:
             self._tls_failures.note("admin", peer, error)
         except GoneError as error:

@@ -1,8 +1,8 @@
-"""An uploaded file on its way to the disk: multipart/form-data, taken apart as it comes.
+"""Streams an uploaded file (multipart/form-data) to the disk.
 
-At most a quarter of a MiB is held in memory. Of the parts only the first file of the given name
-is kept, the rest is read and forgotten. Bounded in size, in time and in the number of parts and
-of their header fields. The one room that knows python-multipart.
+At most a quarter of a MiB is held in memory. Only the first file with the given part name is kept;
+the rest is read and discarded. Size, time, and the number of parts and header fields are limited.
+With `form_token` the only module that uses python-multipart.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
 
-# What is wrong with a form is told in the answer.
+# Errors in a form are reported in the response.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
-BUFFER = 256 * 1024  # bytes kept until they are written
+BUFFER = 256 * 1024  # bytes kept before they are written
 MAX_PARTS = 64
 MAX_FIELDS = 16  # header fields of one part
 MAX_FIELD = 4096  # bytes of one of them
-ROOM = 64 * 1024  # bytes that the framing may add to the file
+OVERHEAD = 64 * 1024  # bytes that the framing may add to the file
 
 
 class _Parts:
-    """The parser's callbacks: find the part, and collect its bytes."""
+    """Parser callbacks: find the part, and collect its bytes."""
 
     def __init__(self, wanted: str) -> None:
         self.filename: str | None = None
@@ -89,10 +89,10 @@ class _Parts:
 async def receive_upload(
     request: Request, part: str, create: Callable[[], BinaryIO], *, limit: int, seconds: float
 ) -> AsyncIterator[tuple[str, BinaryIO]]:
-    """Write the file in this part of the request to one that `create` makes.
+    """Write the file in this part of the request to a file made by `create`.
 
-    Gives the name it came with, and the file, which is closed at the end. Raises `FaultError`:
-    400 for what is no such form, 408 and 413 beyond the bounds; OSError if it cannot be written.
+    Yields the name from the form, and the file, which is closed at the end. Raises `FaultError`:
+    400 if the form is invalid, 408 and 413 beyond the limits; OSError if it cannot be written.
     """
     file = await trio.to_thread.run_sync(create)
     try:
@@ -102,7 +102,7 @@ async def receive_upload(
             raise FaultError(408, f"the upload took more than {seconds:g} s")
         yield name, file
     finally:
-        with trio.CancelScope(shield=True):  # To give back the room on the disk takes a while.
+        with trio.CancelScope(shield=True):  # Freeing the disk space of a large file takes a while.
             await trio.to_thread.run_sync(file.close)
 
 
@@ -120,7 +120,7 @@ async def _receive(request: Request, part: str, file: BinaryIO, limit: int) -> s
         async with contextlib.aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 size += len(chunk)
-                if size > limit + ROOM:
+                if size > limit + OVERHEAD:
                     raise FaultError(413, f"the upload is larger than {limit >> 20} MiB")
                 parser.write(chunk)
                 if len(parts.data) >= BUFFER:

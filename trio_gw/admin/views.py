@@ -1,7 +1,7 @@
-"""What runs, for people and tools: APIs, routes, connections, problems. Ours, not the reference's.
+"""Views of the running gateway for people and tools: APIs, routes, connections, problems.
 
-Of several workers any may answer, for all of them (`aggregate`). The table is the same in all:
-what one of them says of it is what a deployment's answer has waited for.
+They are not part of the reference system. Any worker can answer for all of them (`aggregate`). The
+route table is the same in all workers: a deployment responds only after all have it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import msgspec
 from starlette.responses import Response
 
 import trio_gw
-from trio_gw.admin import parameters, stats
-from trio_gw.admin.aggregate import PATIENCE
-from trio_gw.admin.json_responses import FaultError, answer, empty, problem_list
+from trio_gw.admin import parameters
+from trio_gw.admin.aggregate import RPC_TIMEOUT
+from trio_gw.admin.json_responses import FaultError, empty_response, json_response, problem_list
 from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.rpc_messages import LISTED, MOST_LISTED, CloseConnection, ListConnections, Sort
 from trio_gw.config import conditions
 from trio_gw.errors import CloseCode, Problem
 from trio_gw.routing.export import route_rows
+from trio_gw.telemetry import families
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from trio_gw.admin.context import Context
+    from trio_gw.telemetry.families import Family
+    from trio_gw.telemetry.metrics import Snapshot
 
 REASON = "closed by an administrator"
 _REASON = TextParameter("reason", most=100)
@@ -34,13 +37,21 @@ _MATCH = TextParameter("match", most=200)
 _ADDRESS = TextParameter("address", most=50)
 _SORT = TextParameter("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
 LONGEST_SAMPLE = 5000  # milliseconds
-_RATE_SAMPLE = 1000  # unless it is given, for an order by rate
-# What a server may say of its own accord (RFC 6455 §7.4), and what is for applications.
+_RATE_SAMPLE = 1000  # milliseconds; default if sorted by rate
+# Close codes that a server may send (RFC 6455 §7.4), in addition to 3000 to 4999.
 _CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013))
+
+_COUNTED = {"messages": families.MESSAGES, "frames": families.FRAMES, "bytes": families.OCTETS}
+_ANSWERED = {
+    "0",
+    "101",
+    "200",
+    "204",
+}  # not a refusal: left, upgraded, answered here
 
 
 async def apis(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/apis`: what is served, from where, and where."""
+    """`GET /admin/apis`: list what is served, its source and its addresses."""
     items = []
     for one in context.deployer.served():
         api = one.project
@@ -57,25 +68,25 @@ async def apis(context: Context, request: Request, _: str) -> Response:
                 "topics": [topic.name for topic in api.topics],
             }
         )
-    return answer(items)
+    return json_response(items)
 
 
 async def metrics(context: Context, request: Request, _: str) -> Response:
-    """`GET /metrics`: the numbers of all workers, as OpenMetrics text."""
+    """`GET /metrics`: the metrics of all workers, as OpenMetrics text."""
     if context.metrics is None:
         raise FaultError(404, "metrics are turned off (metrics.enabled)")
     return Response(await context.metrics.tell(), media_type=CONTENT_TYPE)
 
 
 async def routes(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/routes`: the table, as `trio-gw routes --json` prints it."""
+    """`GET /admin/routes`: the route table, as printed by `trio-gw routes --json`."""
     table = context.live.table
     body = {"generation": context.live.generation, "digest": table.digest}
-    return answer({**body, "routes": route_rows(table)})
+    return json_response({**body, "routes": route_rows(table)})
 
 
 async def denials(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/denials`: the deny conditions in force; of an `address` those that concern it."""
+    """`GET /admin/denials`: the active deny conditions; with `address` those that apply to it."""
     given = request.query_params
     limit = parameters.whole_number("limit", given, most=MOST_LISTED) or LISTED
     listed = context.blocklist.listed()
@@ -83,7 +94,7 @@ async def denials(context: Context, request: Request, _: str) -> Response:
         try:
             asked = conditions.number(address)
         except ValueError:
-            raise FaultError(422, "address in query is no IP address", 605) from None
+            raise FaultError(422, "address in query is not an IP address", 605) from None
         listed = ((source, one) for source, one in listed if one.concerns(*asked))
     rows: list[dict[str, Any]] = []
     total = 0
@@ -92,24 +103,26 @@ async def denials(context: Context, request: Request, _: str) -> Response:
         if total <= limit:
             row = {"kind": one.kind, "names": one.key, "invert": one.invert}
             rows.append({**row, "reason": one.reason, "source": source})
-    return answer({"total": total, "conditions": rows})
+    return json_response({"total": total, "conditions": rows})
 
 
 async def problems(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/problems`: what is wrong with the projects now; also whom could not be asked."""
+    """`GET /admin/problems`: current problems of the projects; also workers that did not
+    respond.
+    """
     found, missing = await context.aggregate.problems()
-    what = f"no answer within {PATIENCE:.0f} s; what it alone knows is not told here"
+    what = f"no response within {RPC_TIMEOUT:.0f} s; problems of this worker alone are missing"
     found += [Problem(f"worker {number}", 0, 0, what, severity="warning") for number in missing]
-    return answer(problem_list(found))
+    return json_response(problem_list(found))
 
 
 async def counts(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/stats`: the workers, and what they have counted by API.
+    """`GET /admin/stats`: the workers, and their counts by API.
 
-    `clock` is for who divides by the time between two answers: it only goes forward.
+    `clock` never goes backwards; use it to compute rates from two responses.
     """
     aggregate = context.aggregate
-    numbers = await aggregate.numbers()
+    stats = await aggregate.stats()
     now = time.time()
     body: dict[str, Any] = {
         "version": trio_gw.__version__,
@@ -123,14 +136,14 @@ async def counts(context: Context, request: Request, _: str) -> Response:
                 1,
             )
         ],
-        "missing": [] if numbers is None else numbers[1],
-        "apis": None if numbers is None else stats.stats_by_api(numbers[0]),
+        "missing": [] if stats is None else stats[1],
+        "apis": None if stats is None else _stats_by_api(stats[0]),
     }
-    return answer(body)
+    return json_response(body)
 
 
 async def connections(context: Context, request: Request, _: str) -> Response:
-    """`GET /admin/connections`: who is connected, to what, since when, how busy."""
+    """`GET /admin/connections`: list connections with target, age and traffic."""
     given = request.query_params
     limit = parameters.whole_number("limit", given, most=MOST_LISTED)
     sort = msgspec.convert(_SORT.read(given) or "age", Sort)
@@ -139,22 +152,53 @@ async def connections(context: Context, request: Request, _: str) -> Response:
         sample = _RATE_SAMPLE if sort == "rate" else 0
     asked = ListConnections(limit or LISTED, sort, _MATCH.read(given), sample / 1000)
     found, missing = await context.aggregate.connections(asked)
-    return answer({**msgspec.structs.asdict(found), "missing": missing})
+    return json_response({**msgspec.structs.asdict(found), "missing": missing})
 
 
 async def close(context: Context, request: Request, _: str) -> Response:
-    """`DELETE /admin/connections/<id>`: end one, with a code and a reason."""
+    """`DELETE /admin/connections/<id>`: close a connection with a code and a reason."""
     number = request.path_params["id"][:200]
     reason = _REASON.read(request.query_params) or REASON
     code = parameters.whole_number("code", request.query_params) or CloseCode.POLICY
     if not (code in _CODES or 3000 <= code <= 4999):
-        message = "code in query is no close code that a gateway may send: 1008, or 3000 to 4999"
+        message = "code in query is not a close code that a gateway may send: 1008, or 3000 to 4999"
         raise FaultError(422, message, 605)
     found, missing = await context.aggregate.close(CloseConnection(number, code, reason))
     if found:
-        return empty()
+        return empty_response()
     what = f"there is no connection {number[:80]}"
     if missing:
-        numbers = ", ".join(map(str, missing))
-        raise FaultError(503, f"{what}, unless worker {numbers} has it, which gave no answer")
+        silent = ", ".join(map(str, missing))
+        raise FaultError(503, f"{what} in other workers; worker {silent} did not respond")
     raise FaultError(404, what)
+
+
+def _stats_by_api(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the counts of each API. Requests that belong to no API have an empty name."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def row(labels: tuple[str, ...], family: Family) -> dict[str, Any]:
+        named = dict(zip(family.labels, labels, strict=True))
+        key = named["api"], named["version"]
+        if key not in rows:
+            rows[key] = {"api": key[0], "version": key[1]}
+            rows[key] |= dict.fromkeys(("open", "opened", "closed", "refused", "throttled"), 0)
+            rows[key] |= {way: dict.fromkeys(_COUNTED, 0) for way in ("in", "out")}
+        return rows[key]
+
+    def add(name: str, family: Family) -> None:
+        for labels, (amount, *_) in snapshot.get(family.name, {}).items():
+            row(labels, family)[name] += int(amount)
+
+    add("open", families.OPEN)
+    add("opened", families.OPENED)
+    add("closed", families.CLOSED)
+    add("throttled", families.THROTTLED)
+    for labels, (amount, *_) in snapshot.get(families.HANDSHAKES.name, {}).items():
+        named = dict(zip(families.HANDSHAKES.labels, labels, strict=True))
+        if named["status"] not in _ANSWERED:
+            row(labels, families.HANDSHAKES)["refused"] += int(amount)
+    for name, family in _COUNTED.items():
+        for labels, (amount, *_) in snapshot.get(family.name, {}).items():
+            row(labels, family)[labels[-1]][name] += int(amount)
+    return [rows[key] for key in sorted(rows)]

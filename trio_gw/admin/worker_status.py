@@ -1,4 +1,4 @@
-"""What one worker tells of itself: its connections, its problems, its numbers."""
+"""What one worker reports about itself: connections, problems, counts."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 _DECODER = msgspec.msgpack.Decoder(RpcRequest)
 _Counts = tuple[int, int, int, int]  # messages and octets from the client, and from the backend
 _NOTHING: _Counts = (0, 0, 0, 0)
-AT_A_TIME = 500  # connections, before others may work
+BATCH = 500  # connections to look at before other tasks run
 
 
 class WorkerStatus(NamedTuple):
-    """Of the worker with this `number`; `metrics` if it counts."""
+    """The status of the worker with this `number`; `metrics` is None if they are disabled."""
 
     number: int
     sessions: Sessions
@@ -52,7 +52,7 @@ class WorkerStatus(NamedTuple):
     background: BackgroundTasks
 
     async def handle(self, asked: bytes) -> bytes:
-        """Answer another worker."""
+        """Answer the request of another worker."""
         request: RpcRequest = _DECODER.decode(asked)
         match request:
             case ListConnections():
@@ -65,7 +65,7 @@ class WorkerStatus(NamedTuple):
                 return b"" if self.metrics is None else pack(self.metrics.snapshot())
 
     async def connections(self, asked: ListConnections) -> ConnectionList:
-        """List connections that are relayed."""
+        """List relayed connections."""
         past: dict[Session, _Counts] = {}
         began = trio.current_time()
         if asked.sample:
@@ -81,21 +81,21 @@ class WorkerStatus(NamedTuple):
                 ranked.append((_rank(session, asked.sort, past.get(session, _NOTHING)), session))
         listed: list[ConnectionInfo] = []
         for _, session in nlargest(asked.limit, ranked, key=itemgetter(0)):
-            if len(listed) % AT_A_TIME == 0:
+            if len(listed) % BATCH == 0:
                 await trio.lowlevel.checkpoint()
             listed.append(self._connection(session, past.get(session, _NOTHING), seconds))
         return ConnectionList(total, len(ranked), listed)
 
     async def _relayed(self) -> AsyncIterator[Session]:
-        """Go through the connections that are relayed, letting others work in between."""
+        """Iterate over the relayed connections; other tasks may run in between."""
         for place, session in enumerate(self.sessions):
-            if place % AT_A_TIME == 0:
+            if place % BATCH == 0:
                 await trio.lowlevel.checkpoint()
             if session.publish is not None:
                 yield session
 
     def close(self, asked: CloseConnection) -> bool:
-        """Ask a connection to end; tells whether it is here."""
+        """Ask a connection to end. Returns whether it is in this worker."""
         for session in self.sessions:
             if session.publish is not None and session.request_id == asked.id:
                 session.end(asked.code, asked.reason)
@@ -103,11 +103,11 @@ class WorkerStatus(NamedTuple):
         return False
 
     def problems(self) -> tuple[Problem, ...]:
-        """Tell what is wrong with the projects and in this worker, as far as it knows."""
+        """List the problems with the projects and in this worker."""
         return (*self.catalog.problems, *self.background.problems())
 
     def _connection(self, session: Session, past: _Counts, seconds: float) -> ConnectionInfo:
-        """Describe one; what it carried in the last `seconds` is what it has beyond `past`."""
+        """Describe a connection. Its rates are the traffic beyond `past` in the last `seconds`."""
         publish, subscribe, now = session.publish, session.subscribe, trio.current_time()
         assert publish is not None
         assert subscribe is not None
@@ -132,7 +132,7 @@ class WorkerStatus(NamedTuple):
 
 
 def _names(session: Session) -> tuple[str, str, str, str]:
-    """Name API, topic, subject and application, as far as they are known."""
+    """Return API, topic, subject and application, as far as they are known."""
     route, caller = session.route, session.caller
     api, topic = ("", "") if route is None else (route.api.title, route.topic.name)
     if caller is None:
@@ -141,12 +141,12 @@ def _names(session: Session) -> tuple[str, str, str, str]:
 
 
 def _texts(session: Session) -> tuple[str, ...]:
-    """Give what may be searched in."""
+    """Return the texts to search in."""
     return (*_names(session), session.request_id, session.peer, session.request)
 
 
 def _fitting(listing: ConnectionList) -> bytes:
-    """Write a listing, with fewer connections if their names make it too long."""
+    """Encode a list, with fewer connections if it is too long."""
     while len(written := msgspec.msgpack.encode(listing)) > MAX_RESPONSE:
         fewer = listing.connections[: len(listing.connections) // 2]
         listing = ConnectionList(listing.total, listing.matching, fewer)
@@ -161,7 +161,7 @@ def _counts(session: Session) -> _Counts:
 
 
 def _rank(session: Session, sort: Sort, past: _Counts) -> float:
-    """Measure what the order goes by."""
+    """Return the sort key."""
     in_messages, in_octets, out_messages, out_octets = _counts(session)
     match sort:
         case "age":
