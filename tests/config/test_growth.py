@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trio_gw.config import wildcards
+from trio_gw.config import choreo, wildcards
 from trio_gw.config.project import load
 from trio_gw.config.settings import Environment
+from trio_gw.feed.git_errors import explain
 from trio_gw.routing.compiler import compile_table
 
 if TYPE_CHECKING:
@@ -165,6 +166,45 @@ def test_four_times_as_much_takes_about_four_times(structure: str) -> None:
     least = min(cost(few) for _ in range(2))
     # Once more if somebody else had the processor's caches.
     assert any(cost(many) < 9 * least + 0.05 for _ in range(3))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _converted(issuers: int) -> Callable[[], object]:
+    """A configuration of Choreo Connect whose issuers are all faulty."""
+    name = '[[enforcer.security.tokenService]]\nname = "n{0}"\n'
+    entry = name + 'issuer = "https://i{0}"\njwksURL = "x://j{0}"\n'
+    text = "".join(entry.format(number) for number in range(issuers))
+    return lambda: choreo.convert(text, "config.toml")
+
+
+def _explained(line: str, octets: int) -> Callable[[], object]:
+    """What git printed: one line that repeats a text, or lines that all differ."""
+    said = "".join(line.format(number) for number in range(octets // 4))[:octets]
+    return lambda: explain(said, "fetch", 1)
+
+
+GROWING: dict[str, Callable[[int], Callable[[], object]]] = {
+    "issuers to convert": lambda n: _converted(50 * n),
+    "a pattern with many stars": lambda n: (
+        lambda: wildcards.fits("a" + "*b" * (4000 * n) + "*c", "a" + "b" * (4000 * n - 1) + "xc")
+    ),
+    "git: identity files": lambda n: _explained("Identity file ", 16384 * n),
+    "git: repositories": lambda n: _explained("Repository ", 16384 * n),
+    "git: lines": lambda n: _explained("x{}\n", 16384 * n),
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_texts_of_others_take_about_four_times(kind: str) -> None:
+    few, many = GROWING[kind](1), GROWING[kind](4)
+    few()
+    least = min(_seconds(few) for _ in range(2))
+    assert any(_seconds(many) < 8 * least + 0.01 for _ in range(3))
 
 
 def test_an_origin_costs_the_same_among_many_patterns() -> None:

@@ -82,10 +82,10 @@ class _Conversion:
             self._join(target, parts)
         self._settle_issuers()
         self._settle_git()
-        while fault := self._values.fault():
-            where, what, hint = fault
-            if not self._discard(where, what, hint) and not self._values.forget(where):
-                raise UnusableError([Problem(self._file, 0, 0, what, hint)])
+        while faults := self._values.faults():
+            for where, what, hint in faults:
+                if not self._discard(where, what, hint) and not self._values.forget(where):
+                    raise UnusableError([Problem(self._file, 0, 0, what, hint)])
         built = self._values.built()
 
         def origin(path: KeyPath) -> str:

@@ -114,32 +114,42 @@ class Values:
             here.setdefault(path[-1], [])
         return Built(values, back)
 
-    def fault(self) -> tuple[KeyPath, str, str] | None:
-        """Ask the gateway's own rules; give the first fault's path, what is wrong and the remedy.
+    def faults(self) -> list[tuple[KeyPath, str, str]]:
+        """Check against the gateway's own rules; give paths, what is wrong there and the remedy.
 
-        The path is one that was gathered: the whole entry where the fault is inside of one.
+        The paths are gathered ones: the whole entry where a fault is inside an entry of a list.
+        Without its faulty entry the rest may be valid, so only the first fault counts, and of the
+        others those inside of other entries: a thousand faulty entries take one round.
         """
         built = self.built()
+        found: dict[KeyPath, tuple[str, str]] = {}
         for path, kind, entry in _entries(built.values, Settings, ()):
             for field in msgspec.structs.fields(kind):
                 if field.required and field.name not in entry:
-                    return built.original(path), f"`{field.name}` is missing", "add it"
-        fault = _first_error(built.values)
-        if fault is None:
-            return None
-        path = built.original(fault.path)
+                    missing = f"`{field.name}` is missing", "add it"
+                    found.setdefault(built.original(path), missing)
+        if not found:
+            for fault in _errors(built.values):
+                path = self._gathered(built.original(fault.path))
+                if not found or (isinstance(path[-1], int) and path not in found):
+                    found[path] = fault.what, fault.hint
+        return [(path, what, hint) for path, (what, hint) in found.items()]
+
+    def _gathered(self, path: KeyPath) -> KeyPath:
         inside = [at for at, part in enumerate(path) if isinstance(part, int)]
         if inside and path[: inside[0]] in self._lists:
             path = path[: inside[0] + 1]
         while len(path) > 1 and path not in self._lists and not self._has(path):
             path = path[:-1]
-        return path, fault.what, fault.hint
+        return path
 
     def _has(self, where: KeyPath) -> bool:
+        if where in self._found:
+            return True
         return any(path[: len(where)] == where for path in self._found)
 
 
-def _first_error(values: dict[str, Any]) -> SettingsFault | None:
+def _errors(values: dict[str, Any]) -> Iterator[SettingsFault]:
     given = values
     derived = "issuers" not in values  # the loader then trusts the gateway's own keys
     if derived:
@@ -149,8 +159,7 @@ def _first_error(values: dict[str, Any]) -> SettingsFault | None:
     for fault in check(msgspec.convert(given, Settings)):
         # What is wrong with the derived one is wrong with what it follows, and told there.
         if fault.severity == "error" and not (derived and fault.path[0] == "issuers"):
-            return fault
-    return None
+            yield fault
 
 
 def _order(path: KeyPath) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "run chmod 600 on the file git.ssh_key",
     ),
     (
-        r"Identity file .* not accessible",
+        r"Identity file .{0,4096}? not accessible",
         "the file git.ssh_key cannot be read",
         "set another file, or give the gateway's user read access",
     ),
@@ -69,7 +69,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "make the gateway's user its owner, or use https:// or ssh://",
     ),
     (
-        r"[Rr]epository .*not found|not a git repository|returned error: 404"
+        r"[Rr]epository .{0,4096}?not found|not a git repository|returned error: 404"
         r"|does not appear to be a git repository|No such file or directory|valid repository",
         "the repository does not exist",
         "check git.url, and that the credentials give access to the repository",
@@ -136,6 +136,8 @@ def _quote(output: str) -> str:
         text = _NOISE.sub("", line.strip()).strip()
         if text and text != _SAME and text not in lines:
             lines.append(text)
-    joined = "; ".join(lines[:3])
+            if len(lines) == 3:
+                break
+    joined = "; ".join(lines)
     shown = "".join(letter if letter.isprintable() else "?" for letter in joined)
     return shown if len(shown) <= _LENGTH else f"{shown[:_LENGTH]}…"
