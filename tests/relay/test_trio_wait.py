@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
+import select
 import socket
 import threading
-from typing import TYPE_CHECKING
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
+from trio._core._io_epoll import EpollIOManager
 
 from support.conversation import KEY, frame
 from support.relays import Relay, fast_path, relaying, tcp
@@ -33,7 +39,7 @@ PING, PONG = frame(BINARY, b"ping", key=KEY), frame(BINARY, b"pong")
 @pytest.fixture(autouse=True, params=[False, True], ids=["shared", "exclusive"])
 def exclusive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all roads for processes that have what Trio waits for to themselves, or do not."""
-    monkeypatch.setattr(Tunnels.__init__, "__kwdefaults__", {"exclusive": request.param})
+    monkeypatch.setattr("support.relays.Tunnels", partial(Tunnels, exclusive=request.param))
 
 
 @contextlib.contextmanager
@@ -214,41 +220,153 @@ async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
 # --- where it cannot be done ------------------------------------------------------------------
 
 
-async def relays_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The road works, through Trio."""
-    ran: list[bool] = []
+@pytest.fixture(autouse=True)
+def untested() -> Iterator[None]:
+    """Let each test here try anew what Trio does, and no other test use the result."""
+    trio_wait.self_test.cache_clear()
+    yield
+    trio_wait.self_test.cache_clear()
 
-    class Seen(trio_wait.TrioWait):
-        async def run(self) -> None:
-            await super().run()
-            ran.append(bool(self._found))
 
-    monkeypatch.setattr("trio_gw.relay.tunnel.TrioWait", Seen)
+async def relays_through_trio(caplog: pytest.LogCaptureFixture, *reasons: str) -> None:
+    """Relay messages the slow way; the log says why, once."""
+    passes = Passes()
+    began = time.monotonic()
     async with relaying(fast_path, close_timeout=NEVER) as relay:
+        await trio.to_thread.run_sync(talk, relay, 1)
+        assert time.monotonic() - began < 2 * trio_wait.PROBE_SECONDS
+        trio.lowlevel.add_instrument(passes)
         await trio.to_thread.run_sync(talk, relay, 20)
+        trio.lowlevel.remove_instrument(passes)
         assert len(relay.tunnels or ()) == 1
-        assert ran == [False]
         relay.scope.cancel()
+    assert passes.count >= 20
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == list(reasons)
 
 
-async def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["0", "1", ""])
+async def test_the_environment_can_switch_it_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
+) -> None:
+    monkeypatch.setenv("TRIO_GW_BYPASS", value)
+    if value == "0":
+        await relays_through_trio(caplog)
+    else:
+        await test_messages_pass_while_trio_waits()
+
+
+async def test_the_settings_can_switch_it_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("support.relays.Tunnels", partial(Tunnels, bypass=False))
+    await relays_through_trio(caplog)
+
+
+class _Deaf:
+    """A Trio that does not call the hook."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        add, remove = trio.lowlevel.add_instrument, trio.lowlevel.remove_instrument
+
+        def others(do: Any, instrument: trio.abc.Instrument) -> None:
+            if not isinstance(instrument, trio_wait.TrioWait):
+                do(instrument)
+
+        monkeypatch.setattr(trio.lowlevel, "add_instrument", partial(others, add))
+        monkeypatch.setattr(trio.lowlevel, "remove_instrument", partial(others, remove))
+
+
+async def test_a_trio_that_does_not_call_the_hook(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _Deaf(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_CALLED)
+
+
+async def test_an_event_loop_that_does_not_call_the_hook(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The self-test has passed: this loop is another kind."""
+    assert trio_wait.self_test() == ""
+    _Deaf(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_CALLED)
+
+
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Trio insist on knowing each descriptor in its epoll set."""
+    process = EpollIOManager.process_events
+
+    def checked(self: EpollIOManager, events: list[tuple[int, int]]) -> None:
+        for number, _ in events:
+            if number != self._force_wakeup_fd and number not in self._registered:
+                raise KeyError(number)
+        process(self, events)
+
+    monkeypatch.setattr(EpollIOManager, "process_events", checked)
+
+
+# What Trio leaves behind when it fails complains when it is collected.
+fails = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@fails
+async def test_a_trio_that_is_strict_about_its_epoll_set(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_IGNORED)
+    gc.collect()
+
+
+@fails
+def test_a_strict_trio_would_end_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is why there is a self-test, in a loop of its own."""
+    strict(monkeypatch)
+    hook = trio_wait.TrioWait(trio_wait._Rehearsal())
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(hook.run_untested)
+    gc.collect()
+
+
+async def test_a_trio_that_does_not_wake_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when it looks at its own descriptors only, and waits on."""
+    find = trio_wait.TrioWait._find_epoll
+
+    def forgets(self: trio_wait.TrioWait) -> None:
+        find(self)
+        with select.epoll.fromfd(os.dup(trio_wait.epoll_watching(self._probe_fd) or -1)) as same:
+            same.unregister(self._wakeup_fd)
+
+    monkeypatch.setattr(trio_wait.TrioWait, "_find_epoll", forgets)
+    await relays_through_trio(caplog, trio_wait.NOT_IGNORED)
+
+
+async def test_without_proc(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     monkeypatch.setattr(trio_wait, "FDINFO", tmp_path / "none")
-    await relays_without(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_FOUND)
 
 
-async def test_where_proc_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_where_proc_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     (tmp_path / "3").write_text("pos:\t0\n")
     monkeypatch.setattr(trio_wait, "FDINFO", tmp_path)
-    await relays_without(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_FOUND)
 
 
-async def test_where_trios_set_cannot_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_trios_set_cannot_be_watched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     class Full(Poller):
         def watch_external(self, number: int) -> None:
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("trio_gw.relay.tunnel.Poller", Full)
-    await relays_without(monkeypatch)
+    await relays_through_trio(caplog, trio_wait.NOT_FOUND)
 
 
 def test_only_one_set_may_watch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def build_data_plane(
     )
     budgets = _divide_descriptors(pending)
     dialer = Dialer(keys.backend_anchors, budgets.backends)
-    tunnels = Tunnels(exclusive=exclusive)
+    tunnels = Tunnels(exclusive=exclusive, bypass=settings.relay.bypass)
     sessions = Sessions(timeouts)
     most = tiers.size(settings.limits.memory)
     limits = gauges(most, shared_state.memory)

@@ -232,6 +232,12 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh: float = 5.0
 
 
+class RelaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`bypass`: relay messages inside Trio's wait, without a pass through Trio for each."""
+
+    bypass: bool = True
+
+
 MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="certs/mg.pem")
 
 
@@ -273,6 +279,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: Health = Health()
     retry: Retry = Retry()
     dns: Dns = Dns()
+    relay: RelaySettings = RelaySettings()
     cors: CorsSettings = CorsSettings()
     tiers: dict[str, TierTable] = {}
     limits: LimitSettings = LimitSettings()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PREFIX = "TRIO_GW_"
 MAX_BYTES = 1 << 20  # thousands of times what a file needs
 # Not settings: the command line reads these itself.
-_NOT_SETTINGS = frozenset({"TRIO_GW_CONFIG", "TRIO_GW_PURE"})
+_NOT_SETTINGS = frozenset({"TRIO_GW_BYPASS", "TRIO_GW_CONFIG", "TRIO_GW_PURE"})
 
 _TOML_END = " (at end of document)"
 _TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")

@@ -18,6 +18,7 @@ cancelled, the pair is unregistered.
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from trio_gw.relay.lane import FRAMES_PER_TURN
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
 from trio_gw.relay.secure import SecureStream
-from trio_gw.relay.trio_wait import TrioWait
+from trio_gw.relay.trio_wait import TrioWait, switched_off
 from trio_gw.relay.waits import Waits
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.rate_limit import RateLimit
+
+log = logging.getLogger("trio_gw")
 
 AT_ONCE = syscalls.MAX_EVENTS  # sockets served before other tasks get their turn
 BUSY = 4  # sockets ready in one round that make it likely that more are by now
@@ -50,9 +53,14 @@ _NOTHING = (b"", b"")  # of client and backend
 class Tunnels:
     """The road of one process. `run` serves it; without it `carry` leaves all to `pump`."""
 
-    def __init__(self, *, exclusive: bool = False) -> None:
-        """Make a road; `exclusive` tells that no other process has what this one waits for."""
+    def __init__(self, *, exclusive: bool = False, bypass: bool = True) -> None:
+        """Make an empty set of tunnels.
+
+        `exclusive`: no other process waits for what this one waits for. Without `bypass`, and where
+        Trio does not allow it, messages pass through Trio.
+        """
         self._exclusive = exclusive
+        self._bypass = bypass and not switched_off()
         self._poller: Poller | None = None
         self.waits = Waits()
 
@@ -73,8 +81,10 @@ class Tunnels:
         poller = self._poller = self.waits.poller = Poller()
         try:
             task_status.started()
-            await TrioWait(poller, exclusive=self._exclusive).run()
-            while True:  # Trio's wait cannot be had
+            if self._bypass:
+                reason = await TrioWait(poller, exclusive=self._exclusive).run()
+                log.warning("messages are relayed the slow way, through Trio: %s", reason)
+            while True:
                 if poller.pending:
                     await trio.lowlevel.checkpoint()
                 else:
