@@ -1,8 +1,10 @@
-"""Compile the relay's hot path at installation, where there is a C compiler; else do without.
+"""Compile the relay's hot path at installation, if there is a C compiler.
 
-Used by hatchling for wheels and editable installs alike. Nothing here fails an installation: what
-cannot be compiled is served by the same sources in Python. Cython is asked for only where there
-is a compiler to make use of it.
+hatchling runs this for wheels and for editable installs. Nothing here fails an installation:
+without compiled modules the gateway runs the same sources in Python. Cython is required only where
+there is a compiler.
+
+`TRIO_GW_CHECKED=1` compiles modules that check bounds, for tests (`scripts/checked`).
 """
 
 from __future__ import annotations
@@ -22,18 +24,22 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 SECONDS = 300
+# Exactly the version with which the compiled modules are tested: it is part of what runs.
+CYTHON = "Cython==3.3.1"
 DIRECTIVES = {
-    "annotation_typing": False,  # the .pxd files have the types, annotations are for people
+    "annotation_typing": False,  # the .pxd files declare the types
     "boundscheck": False,
     "cdivision": True,
     "initializedcheck": False,
     "language_level": 3,
     "wraparound": False,
 }
+CHECKED = "TRIO_GW_CHECKED"
+CHECKS = {"boundscheck": True, "initializedcheck": True, "nonecheck": True, "wraparound": True}
 
 
 def _load() -> Any:
-    """Load `trio_gw/compiled.py` without the package, whose dependencies are not here."""
+    """Load `trio_gw/compiled.py` alone: the package's dependencies are not installed here."""
     spec = importlib.util.spec_from_file_location("compiled", ROOT / "trio_gw" / "compiled.py")
     assert spec is not None
     assert spec.loader is not None
@@ -58,15 +64,18 @@ def _compiler() -> list[str] | None:
 
 
 def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
-    """Compile all modules in `folder`; returns the files, by where they belong."""
+    """Compile all modules in `folder`; returns the files by their places in the package."""
     from Cython.Compiler.Main import CompilationOptions, compile_single
 
+    checks = CHECKS if os.environ.get(CHECKED, "") not in ("", "0") else {}
     made = {}
     for name, place in compiled.files().items():
         source = ROOT / f"{name.replace('.', '/')}.py"
         c_file = folder / f"{source.stem}.c"
         options = CompilationOptions(
-            compiler_directives=DIRECTIVES, output_file=str(c_file), include_path=[str(ROOT)]
+            compiler_directives=DIRECTIVES | checks,
+            output_file=str(c_file),
+            include_path=[str(ROOT)],
         )
         result = compile_single(str(source), options, full_module_name=name)
         if result.num_errors:
@@ -79,28 +88,30 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
 
 
 class CompileRelay(BuildHookInterface[Any]):
-    """The hook that hatchling finds here by its base class."""
+    """hatchling finds this hook by its base class."""
 
     def dependencies(self) -> list[str]:
-        """Ask for Cython if it is of any use."""
-        return ["Cython>=3.1"] if _compiler() else []
+        """Require Cython if there is a compiler."""
+        return [CYTHON] if _compiler() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and put the extensions into the wheel, or beside the sources if editable."""
+        """Compile, and put the extensions into the wheel, or next to the sources if editable."""
         if self.target_name != "wheel" or (compiler := _compiler()) is None:
-            self.app.display_info("the relay is left in Python: no C compiler, or not wanted")
+            self.app.display_info(
+                "the relay is not compiled: no C compiler, or TRIO_GW_PURE is set"
+            )
             return
         with tempfile.TemporaryDirectory() as folder:
             try:
                 made = _compile(compiler, Path(folder))
             except Exception as error:
                 detail = getattr(error, "stderr", b"") or b""
-                self.app.display_warning(f"the relay is left in Python: {error} {detail.decode()}")
+                self.app.display_warning(f"the relay is not compiled: {error} {detail.decode()}")
                 return
             target = ROOT / "trio_gw" / "_compiled"
             target.mkdir(exist_ok=True)
             for old in target.glob(f"*{compiled.EXTENSION_SUFFIXES[0]}"):
-                old.unlink()  # made from older sources; those of other Pythons stay
+                old.unlink()  # from older sources; keep those of other Pythons
             for place, path in made.items():
                 # A gateway may start meanwhile: it must not find half a file.
                 half = ROOT / f"{place}.new"
