@@ -1,13 +1,11 @@
-"""What can go wrong, and what each failure looks like to the people concerned.
+"""The types of failure: problems in configuration, refused requests, ended connections.
 
-Three audiences, three types:
+* `Problem`: a fault in configuration, for the operator. It names the file, the line if known,
+  what is wrong and how to fix it. It is not an exception: loaders collect problems.
+* `Refusal`: a request that is refused before the upgrade. It carries the HTTP response.
+* `Ending`: the side that ended a relayed connection, and the close code.
 
-* `Problem`: a fault in configuration, for the operator. It names the file, the line where
-  known, what is wrong and how to fix it. Never an exception: loaders collect them.
-* `Refusal`: a client turned away before the upgrade. It carries the HTTP answer.
-* `Ending`: how a relayed connection ended: who ended it, and with which close code.
-
-Everyone may import this module; it imports nothing of ours.
+Every package may import this module. It imports only `escaping`.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CloseCode(enum.IntEnum):
-    """The close codes the gateway itself puts on the wire (RFC 6455 §7.4.1, IANA registry)."""
+    """The close codes that the gateway itself sends (RFC 6455 §7.4.1, IANA registry)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -41,7 +39,7 @@ class CloseCode(enum.IntEnum):
 
 
 class Side(enum.StrEnum):
-    """The three sides an ending can come from."""
+    """The three sides that can end a connection."""
 
     CLIENT = "client"
     BACKEND = "backend"
@@ -64,8 +62,7 @@ class Phase(enum.StrEnum):
 class Problem(msgspec.Struct, frozen=True, order=True):
     """A fault in configuration: where it is, what is wrong and how to fix it.
 
-    `line` and `column` count from 1; 0 means unknown. A *warning* does not keep the file from
-    being used.
+    `line` and `column` count from 1; 0 means unknown. A file with *warnings* is still used.
     """
 
     file: str
@@ -83,12 +80,12 @@ class Problem(msgspec.Struct, frozen=True, order=True):
 
 
 def has_errors(problems: Iterable[Problem]) -> bool:
-    """Tell whether any of these problems is more than a warning."""
+    """Return whether any of these problems is an error, not a warning."""
     return any(problem.severity == "error" for problem in problems)
 
 
 def renamed(problems: Iterable[Problem], before: str, after: str) -> tuple[Problem, ...]:
-    """Say of problems in or below one place that they are at another: `git/a` → `git@4f2a/a`."""
+    """Replace a path prefix in the files of problems: `git/a` → `git@4f2a/a`."""
     return tuple(
         msgspec.structs.replace(problem, file=after + problem.file.removeprefix(before))
         if problem.file == before or problem.file.startswith(f"{before}/")
@@ -98,7 +95,7 @@ def renamed(problems: Iterable[Problem], before: str, after: str) -> tuple[Probl
 
 
 class UnusableError(Exception):
-    """Configuration that cannot be used at all; carries the problems that say why."""
+    """Configuration that cannot be used. Its problems give the reasons."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -106,7 +103,7 @@ class UnusableError(Exception):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a relayed connection ended. `code` is a close code, 1006 if no Close frame was seen."""
+    """How a relayed connection ended. `code` is a close code; 1006 means no Close frame came."""
 
     by: Side
     code: int
@@ -126,10 +123,10 @@ CHALLENGE: Headers = (
 
 
 class Refusal(Exception):
-    """A client turned away before the upgrade: the HTTP answer, and who is to blame.
+    """A request refused before the upgrade: the HTTP response, and the side at fault.
 
-    `why` is for the log only and may say more than the body does, but never holds a secret.
-    `limit` says whose connections there were too many of, if that is the reason.
+    `why` is for the log only. It can say more than the body, but never contains a secret.
+    `limit` names the limit on connections that was reached, if that is the reason.
     """
 
     def __init__(
@@ -168,13 +165,13 @@ def router_refusal(
     why: str = "",
     limit: str = "",
 ) -> Refusal:
-    """Build a refusal made by routing or by the backend leg (spec: routing §9)."""
+    """Build a refusal from routing or from the backend side (spec: routing §9)."""
     body = _body({"code": code, "message": message, "description": description}) + b"\n"
     headers = (*JSON_TYPE, *headers)
     return Refusal(status, code, body, headers=headers, by=by, why=why or message, limit=limit)
 
 
 def auth_refusal(status: int, code: str, message: str, description: str, *, why: str) -> Refusal:
-    """Build a refusal made by authentication or authorisation (spec: security §6)."""
+    """Build a refusal from authentication or authorisation (spec: security §6)."""
     body = _body({"error_message": message, "code": code, "error_description": description})
     return Refusal(status, code, body, headers=(*JSON_TYPE, *CHALLENGE), why=why)

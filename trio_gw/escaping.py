@@ -1,8 +1,8 @@
-"""Text from outside, as it is shown to people: nothing in it can hide, reorder or end a line.
+"""Escapes text from outside before it is shown: it cannot hide, reorder or end a line.
 
-Escaped are controls (Unicode category Cc), formats such as U+202E, which shows text backwards (Cf),
-surrogates (Cs), line and paragraph separators (Zl, Zp) and noncharacters. That takes in the joiners
-of some scripts and of emoji: a name that holds one is shown with an escape, and means the same.
+Escaped are control characters (Unicode category Cc), format characters such as U+202E, which shows
+text backwards (Cf), surrogates (Cs), line and paragraph separators (Zl, Zp) and noncharacters.
+This includes the joiners of some scripts and of emoji: a name with one is shown with an escape.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _IN_JSON = re.compile(r"[^\x00-\x7e]")
 
 
 def escape(text: str) -> str:
-    """Make a text fit one line of a log or terminal; tabs stay."""
+    """Make a text safe for one line of a log or terminal. Tabs stay."""
     if text.isascii() and text.isprintable():
-        return text  # nearly all are, and it is told ten times faster
+        return text  # the usual case, and ten times faster to check
     return _SUSPECT.sub(_shown, text)
 
 
 def escape_json(encoded: bytes) -> bytes:
-    """Write such characters of a JSON document (UTF-8) as JSON does; it means the same."""
+    """Write these characters of a JSON document (UTF-8) as JSON escapes. The value is the same."""
     if encoded.isascii() and b"\x7f" not in encoded:
         return encoded
     text = encoded.decode("utf-8", "surrogatepass")

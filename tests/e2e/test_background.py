@@ -154,8 +154,8 @@ async def test_a_source_that_never_works_keeps_the_others_from_nothing(
     ready = await gateway.get("/ready")
     assert (ready.status, ready.json()) == (200, {"status": "ready", "failing": [part.value]})
     assert await problems(gateway) == [
-        f"the background part `{part.value}` fails (BugError); it is started again until it works,"
-        " and what it last did stays in effect"
+        f"the background task `{part.value}` fails (BugError); it is restarted until it works,"
+        " and its last result stays in effect"
     ]
 
 

@@ -312,7 +312,7 @@ async def test_an_api_whose_clients_nobody_could_be_is_told(
     write(tmp_path, backend, "required", "mutualssl_mandatory")
     with logged("trio_gw") as said:
         world = await started(nursery, tmp_path, backend, ca, server, None)
-        await said.wait("required: asks for client certificates, but names none")
+        await said.wait("required: requires client certificates but names none")
     refused(await world.ask("required"), "A client certificate is required")
     nursery.cancel_scope.cancel()
 

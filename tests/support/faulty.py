@@ -84,49 +84,49 @@ class Faulty(BackgroundTasks):
         self._runs: Counter[TaskName] = Counter()
         self._came = trio.Event()
 
-    def record_failure(self, part: TaskName, error: BaseException, then: str = "") -> None:
+    def record_failure(self, name: TaskName, error: BaseException, then: str = "") -> None:
         """Count."""
-        super().record_failure(part, error, then)
-        self.counts[part] += 1
+        super().record_failure(name, error, then)
+        self.counts[name] += 1
         came, self._came = self._came, trio.Event()
         came.set()
 
-    def record_recovery(self, part: TaskName) -> None:
+    def record_recovery(self, name: TaskName) -> None:
         """Count."""
-        super().record_recovery(part)
+        super().record_recovery(name)
         came, self._came = self._came, trio.Event()
         came.set()
 
     async def reached(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so; looked at whenever a part has failed or works again."""
+        """Wait until something is so; looked at whenever a task has failed or works again."""
         with trio.fail_after(60):
             while not condition():
                 await self._came.wait()
 
     async def keep(
-        self, part: TaskName, task: Callable[[], Awaitable[None]], **options: Any
+        self, name: TaskName, task: Callable[[], Awaitable[None]], **options: Any
     ) -> None:
         """Run the task with its faults."""
 
         async def run() -> None:
-            await self._interrupted(part, task())
+            await self._interrupted(name, task())
 
-        await super().keep(part, run, **options)
+        await super().keep(name, run, **options)
 
     async def start(
-        self, part: TaskName, task: Callable[..., Awaitable[Any]], **options: Any
+        self, name: TaskName, task: Callable[..., Awaitable[Any]], **options: Any
     ) -> None:
         """Run the task with its faults."""
 
         async def run(task_status: trio.TaskStatus[Any]) -> None:
-            await self._interrupted(part, task(task_status=task_status))
+            await self._interrupted(name, task(task_status=task_status))
 
-        await super().start(part, run, **options)
+        await super().start(name, run, **options)
 
-    async def _interrupted(self, part: TaskName, work: Awaitable[None]) -> None:
-        run = self._runs[part]
-        self._runs[part] += 1
-        if part in self._parts and run < self._times:
+    async def _interrupted(self, name: TaskName, work: Awaitable[None]) -> None:
+        run = self._runs[name]
+        self._runs[name] += 1
+        if name in self._parts and run < self._times:
             await Interrupted(work, run)
         else:
             await work

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from jsonschema import Draft202012Validator
 
-from trio_gw.telemetry.events import Fault, Response
+from trio_gw.telemetry.events import FaultEvent, ResponseEvent
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "analytics"
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
@@ -18,7 +18,7 @@ TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 def made() -> dict[str, Any]:
     """Make the schemas of the events: every field is there, and no other."""
     found = {}
-    for name, kind in (("response", Response), ("fault", Fault)):
+    for name, kind in (("response", ResponseEvent), ("fault", FaultEvent)):
         schema = msgspec.json.schema(kind)["$defs"][kind.__name__]
         schema["properties"]["requestTimestamp"]["pattern"] = TIME
         schema["required"] = sorted(schema["properties"])

@@ -16,7 +16,7 @@ import trio.testing
 from support.backends import start_raw
 from support.schemas import FOLDER, made
 from trio_gw.telemetry.analytics import LINGER, Analytics, SinkError
-from trio_gw.telemetry.events import Event, Fault, encode, families_of, timestamp
+from trio_gw.telemetry.events import Event, FaultEvent, encode, families_of, timestamp
 from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 
-def event(number: int) -> Fault:
+def event(number: int) -> FaultEvent:
     common: dict[str, Any] = dict.fromkeys(
         (
             *("api_id", "api_name", "api_version", "api_creator", "api_creator_tenant_domain"),
@@ -35,7 +35,7 @@ def event(number: int) -> Fault:
         ),
         "x",
     )
-    return Fault(
+    return FaultEvent(
         **common,
         error_type="OTHER",
         error_code=number,
@@ -111,7 +111,7 @@ async def test_a_refused_batch_is_lost_and_the_next_is_not(
         analytics.record(event(number))
     nursery.start_soon(analytics.run)
     await analytics.flush(60)
-    assert [one.error_code for one in sink.got if isinstance(one, Fault)] == [2, 3, 4]
+    assert [one.error_code for one in sink.got if isinstance(one, FaultEvent)] == [2, 3, 4]
     assert lost == {"s": 2}
 
 

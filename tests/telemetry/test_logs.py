@@ -74,7 +74,7 @@ def test_configure_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -
 
 def test_json() -> None:
     entry = record("a\n%s", "b\x1b", level=logging.WARNING)
-    entry.told, entry.fields = {"n": 1}, {"text": "x\u2028\udcff", "none": None}
+    entry.shown, entry.fields = {"n": 1}, {"text": "x\u2028\udcff", "none": None}
     line = logs.JsonFormatter("worker 2").format(entry)
     made = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made.pop("time"))
@@ -100,7 +100,7 @@ def test_what_is_long_is_cut(formatter: logging.Formatter) -> None:
 
 def test_fields_in_text() -> None:
     entry = record("ended")
-    entry.told, entry.fields = {"told": 1}, {"a": "b c", "d": "", "e": None, "f": 'x"=', "g": 2}
+    entry.shown, entry.fields = {"shown": 1}, {"a": "b c", "d": "", "e": None, "f": 'x"=', "g": 2}
     line = logs.LineFormatter().format(entry)
     assert line.endswith('trio_gw.test: ended a="b c" f="x\\"=" g=2')
 
@@ -136,7 +136,7 @@ def events() -> Iterator[logging.Logger]:
 
 
 @pytest.mark.parametrize(
-    ("message", "told", "more"),
+    ("message", "shown", "more"),
     [
         ("plain", {"by": "client", "code": 1000}, {"duration": 0.25, "topic": "/t"}),
         ("nothing", {}, {}),
@@ -151,15 +151,15 @@ def events() -> Iterator[logging.Logger]:
 )
 def test_an_event_is_the_same_line_with_and_without_a_record(
     message: str,
-    told: dict[str, str | int],
+    shown: dict[str, str | int],
     more: dict[str, str | float],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     token = logs.request_id.set("id-7")
     try:
         with events() as logger:
-            logs.event(logger, logging.INFO, message, told, more)
-            logger.info("%s", message, extra={"told": told, "fields": more})
+            logs.event(logger, logging.INFO, message, shown, more)
+            logger.info("%s", message, extra={"shown": shown, "fields": more})
     finally:
         logs.request_id.reset(token)
     short, long = (json.loads(line) for line in capsys.readouterr().err.splitlines())
@@ -219,10 +219,10 @@ def test_lost_lines_are_told_of_in_their_place(style: str, monkeypatch: pytest.M
             assert os.read(read, 1 << 20)
             logging.getLogger("trio_gw.event").info("flows")
         monkeypatch.undo()
-        told, flows = reader.readline(), reader.readline()
-    assert b"1 log lines were dropped because standard error could not be written" in told
-    assert b"warning" in told
-    assert b"worker 2" in told
+        shown, flows = reader.readline(), reader.readline()
+    assert b"1 log lines were dropped because standard error could not be written" in shown
+    assert b"warning" in shown
+    assert b"worker 2" in shown
     assert b"flows" in flows
 
 

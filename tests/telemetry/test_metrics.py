@@ -73,7 +73,7 @@ async def test_many_series_are_written_little_by_little_and_as_the_library_does(
             turns += 1
 
     nursery.start_soon(work)
-    text = await metrics.tell()
+    text = await metrics.expose()
     assert turns > len(families.FAMILIES)
     registry = CollectorRegistry(auto_describe=False)
     for family in families.FAMILIES:

@@ -75,7 +75,7 @@ async def metrics(context: Context, request: Request, _: str) -> Response:
     """`GET /metrics`: the metrics of all workers, as OpenMetrics text."""
     if context.metrics is None:
         raise FaultError(404, "metrics are turned off (metrics.enabled)")
-    return Response(await context.metrics.tell(), media_type=CONTENT_TYPE)
+    return Response(await context.metrics.expose(), media_type=CONTENT_TYPE)
 
 
 async def routes(context: Context, request: Request, _: str) -> Response:

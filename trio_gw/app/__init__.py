@@ -1,1 +1,1 @@
-"""The composition root: builds the parts of one process and runs them; starts several workers."""
+"""The composition root: builds and runs the parts of one process, and starts several workers."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class DataPlane(NamedTuple):
-    """The gateway, and those of its parts that others look after."""
+    """The services of connections, and the parts that other modules use."""
 
     services: Services
     balancers: Balancers
@@ -51,7 +51,7 @@ class DataPlane(NamedTuple):
 
 
 class DescriptorBudgets(NamedTuple):
-    """Where there is room for the descriptors of each use."""
+    """The budgets of file descriptors, one for each use."""
 
     clients: DescriptorBudget
     backends: DescriptorBudget
@@ -69,14 +69,14 @@ def build_data_plane(
     shared: SharedCounters | None,
     exclusive: bool,
 ) -> DataPlane:
-    """Put together what serves the routes of `live`; nothing of it runs yet.
+    """Build the parts that serve the routes of `live`. None of them runs yet.
 
-    `exclusive` tells that no other process accepts the same connections.
+    `exclusive` means that no other process accepts connections from the same sockets.
     """
     timeouts, health = settings.timeouts, settings.health
     balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
-    # Also one that remembers nothing: it has threads of its own, so that a dead DNS takes none of
-    # those that read files.
+    # Used even when it caches nothing: it has its own threads, so that a DNS server that does not
+    # answer blocks none of the threads that read files.
     trio.socket.set_custom_hostname_resolver(Resolver(settings.dns.refresh))
     public = None
     if keys.assertions is not None:
@@ -138,11 +138,11 @@ def build_data_plane(
 
 
 def _divide_descriptors(pending: Pending) -> DescriptorBudgets:
-    """Divide the descriptors; clients that say nothing make room for others."""
+    """Divide the file descriptors. Idle clients are evicted to make room for others."""
     most = descriptors.current()
     make = partial(pending.make_room, "descriptors")
     return DescriptorBudgets(
-        # Beyond what backends may have, so that a request is answered: with 503, or as /health is.
+        # More than the backends, so that a request gets a response: 503, or that of /health.
         DescriptorBudget(most.clients, most.traffic, most.traffic, make, pending.evicted),
         DescriptorBudget(most.backends, most.backends, most.traffic, make),
         DescriptorBudget(most.operators, most.operators, most.operators),
@@ -150,6 +150,6 @@ def _divide_descriptors(pending: Pending) -> DescriptorBudgets:
 
 
 def _signer(settings: Settings, name: str) -> str:
-    """Return the issuer text of the entry with this name or issuer, empty if none is asked for."""
+    """Return the issuer of the entry with this name or issuer; empty if `name` is empty."""
     found = [one.issuer for one in settings.issuers if name and name in (one.name, one.issuer)]
     return found[0] if found else ""

@@ -1,8 +1,8 @@
-"""The gateway's key material: read at start, loaded again when files change, kept in step.
+"""Loads the gateway's key material at start, and reloads it together when files change.
 
-Called by `worker`. Here meet the certificate of the TLS listener, the keys of the issuers, the
-test keys signed with the one and checked with the other, trust in backends, and the trust in
-clients that follows the table.
+Called by `build` and `worker`. The key material is: the certificate of the TLS listener, the keys
+of the issuers, the test keys (signed with the first, checked with the second), the trust anchors
+for backends, and the client certificates that the route table trusts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BACKEND_CA = "tls.backend_ca"
 
 
 class KeyMaterial(NamedTuple):
-    """The gateway's own key material, and who may sign tokens."""
+    """The gateway's own key material, and the keys of those who may sign tokens."""
 
     tls: ServerTls
     ring: KeyRing
@@ -47,16 +47,16 @@ class KeyMaterial(NamedTuple):
 
 
 def load_keys(settings: Settings, base: Path) -> KeyMaterial:
-    """Read, and at the very first start make, the key material the settings name.
+    """Read the key material that the settings name. At the first start, create it.
 
-    Raises `UnusableError`. Logs what was made and what is about to expire.
+    Raises `UnusableError`. Logs what was created and what expires soon.
     """
     cert, key = base / settings.tls.cert, base / settings.tls.key
     now = datetime.datetime.now(datetime.UTC)
     if ensure_certificate(cert, key, now):
         log.info(
             "made a self-signed certificate for localhost: %s (key: %s); clients have to trust"
-            " it, or give your own under [tls] in gateway.toml",
+            " it, or set your own under [tls] in gateway.toml",
             cert,
             key,
         )
@@ -86,10 +86,10 @@ def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | No
 def reloaded_files(
     keys: KeyMaterial, dialer: Dialer, settings: Settings, base: Path
 ) -> list[Reloaded[Any]]:
-    """List the files that are loaded again when they change.
+    """List the files that are reloaded when they change.
 
-    The default certificate, tokens signed with its key, and an issuer that is checked with it
-    change together: a half-copied pair must not part them.
+    The default certificate, the tokens signed with its key, and an issuer that is checked with it
+    change together, so that a certificate whose key is not copied yet does not separate them.
     """
     default, *others = keys.tls.files()
 
@@ -124,11 +124,11 @@ async def trust_clients(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Let the TLS listener trust the client certificates of the current table, until cancelled.
+    """Make the TLS listener trust the client certificates of the current table, until cancelled.
 
-    Started once those of the first table are trusted.
+    Reports that it has started when those of the first table are trusted.
     """
-    told: set[str] = set()
+    reported: set[str] = set()
     first = True
     while True:
         generation = live.generation
@@ -140,13 +140,13 @@ async def trust_clients(
             for api in asking
             if api.mutual_tls == "required" and not (api.client_certificates or tls.has_client_ca)
         }
-        for folder in sorted(hopeless - told):
+        for folder in sorted(hopeless - reported):
             log.warning(
-                "%s: asks for client certificates, but names none, so every client is refused;"
+                "%s: requires client certificates but names none, so every client is refused;"
                 " put them into `Client-certificates/`, or set tls.client_ca",
                 folder,
             )
-        told = hopeless
+        reported = hopeless
         if first:
             first = False
             task_status.started()

@@ -1,6 +1,6 @@
-"""The listeners that the settings ask for: bound, told of, served and closed together.
+"""Binds, logs, serves and closes the listeners of the settings.
 
-Called by `worker`, and by `processes`, which binds them before it forks.
+Called by `build` and `worker`, and by `multiprocess`, which binds them before it forks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Sockets = dict[str, "list[socket.socket]"]  # by the name of their listener
 
 
 class Addresses(NamedTuple):
-    """Where the listeners are bound; None for one that is turned off."""
+    """The addresses of the listeners. None means that a listener is turned off."""
 
     http: tuple[str, int] | None
     https: tuple[str, int] | None
@@ -42,7 +42,7 @@ class Addresses(NamedTuple):
 
 
 def bind_all(settings: Settings) -> Sockets:
-    """Bind the listeners. Raises `UnusableError` naming the first that cannot be."""
+    """Bind the listeners. Raises `UnusableError`, which names the first one that fails."""
     listeners: Sockets = {}
     try:
         for name in ("http", "https", "admin"):
@@ -57,15 +57,15 @@ def bind_all(settings: Settings) -> Sockets:
 
 
 def admin_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
-    """Name the hosts that the admin API answers to."""
+    """Return the host names that the admin API accepts."""
     names = (*_names(settings.listen.admin), *settings.admin.hosts)
     return AuthorityNames(names, lambda: tls.hosts, local=True)
 
 
 def metrics_names(settings: Settings) -> AuthorityNames | None:
-    """Name the hosts that the listener of metrics answers to; None: to any.
+    """Return the host names that the metrics listener accepts. None means any.
 
-    On loopback it is browsers of this machine that others could reach it through.
+    They are limited on loopback, where a foreign web page could reach it through a local browser.
     """
     text = settings.metrics.listen
     if not text or not is_loopback(parse_address(text)[0]):
@@ -84,13 +84,13 @@ def _names(listen: str) -> tuple[str, ...]:
 
 
 def close_all(listeners: Sockets) -> None:
-    """Stop listening, as far as this process is concerned."""
+    """Close the listening sockets of this process."""
     for sock in (sock for sockets in listeners.values() for sock in sockets):
         sock.close()
 
 
 def log_addresses(listeners: Sockets) -> None:
-    """Say where the gateway listens."""
+    """Log the addresses on which the gateway listens."""
     for name, sockets in listeners.items():
         for sock in sockets:
             host, port = sock.getsockname()[:2]
@@ -102,7 +102,7 @@ def log_addresses(listeners: Sockets) -> None:
 
 
 def addresses_of(listeners: Sockets) -> Addresses:
-    """Tell where each listener is bound."""
+    """Return the address of each listener."""
     return Addresses(*(_address(listeners, name) for name in Addresses._fields))
 
 
@@ -114,9 +114,10 @@ def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:
 def handler_of(
     services: Services, shared_state: SharedState, server: ServerTls | None
 ) -> Callable[[PlainStream, str], Awaitable[None]]:
-    """Make what serves the connections of a listener, over TLS if it is given a server.
+    """Make the handler of a listener's connections. With `server` it uses TLS.
 
-    A bug in serving one ends that one (as with `contain_errors`, at the cost of no further frame).
+    A bug in the code that serves a connection ends only that connection. `contain_errors` does the
+    same, but adds a coroutine to each connection.
     """
 
     async def plain(stream: PlainStream, peer: str) -> None:
@@ -130,7 +131,7 @@ def handler_of(
         assert server is not None
         try:
             secure = SecureStream(stream, server.context, server_side=True)
-        except OSError:  # it left before it was served
+        except OSError:  # the client left before it was served
             await trio.aclose_forcefully(stream)
             return
         try:

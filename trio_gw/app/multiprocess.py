@@ -1,9 +1,9 @@
-"""Several workers: what is made before they are forked, and what each of them is given.
+"""Starts several workers under a supervisor.
 
-The listening sockets, the key material and the counters come first, in the process that will
-supervise; so whatever cannot be is said once, before there is any worker. Every worker then
-runs the whole gateway by itself: its own event loop, its own watch on the projects. What they
-share is the folder, the sockets and the counters.
+The process that will supervise binds the listening sockets, loads the key material and creates the
+shared counters. So an error at start is reported once, before there is any worker. Then every
+worker runs a complete gateway, with its own event loop and its own watch on the projects. The
+workers share the folder, the sockets and the counters.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import Settings
 
-GRACE = 5.0  # seconds beyond those that draining may take, before a worker is killed
+GRACE = 5.0  # seconds after the time for draining, before a worker is killed
 
 
 def count(settings: Settings) -> int:
-    """Say how many workers the settings ask for; 0 there is one for each core."""
+    """Return the number of workers. 0 in the settings means one for each core."""
     return settings.workers or len(os.sched_getaffinity(0))
 
 
@@ -46,10 +46,11 @@ def run(
     serve: Callable[[WorkerContext], int],
     renewed: Callable[[], Settings],
 ) -> int:
-    """Run `serve` in as many processes as the settings ask for, until told to stop.
+    """Run `serve` in as many processes as the settings ask for, until asked to stop.
 
-    At SIGHUP they are `renewed`, here and then in every process: one that is forked later has
-    them, too. Returns the exit code. Raises `UnusableError` when the gateway cannot start.
+    On SIGHUP this process reads the settings again (`renewed`), and then every worker does. So a
+    worker that is forked later has the new settings too. Returns the exit code. Raises
+    `UnusableError` when the gateway cannot start.
     """
     log = settings.log
     logs.configure(log.level, "supervisor", log.format)
@@ -66,11 +67,11 @@ def run(
 
     def child(index: int, stop_pipe: StopPipe) -> int:
         logs.configure(log.level, f"worker {index + 1}", log.format)
-        # It is blocked until somebody wants it, and does nothing when nobody does any more.
-        # Not SIG_IGN: that would take away one that has come already.
+        # SIGHUP is blocked until the worker handles it, and has no effect at its end. SIG_IGN
+        # would discard a signal that is already pending.
         signal.signal(signal.SIGHUP, lambda signum, frame: None)
         if index:
-            # All of them see the same projects come and go; one of them says so.
+            # All workers see the same changes of projects; the first one logs them.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
         shared_state = SharedState(counters, index, pages, started)
         rpc = WorkerRpc(channels, index)
@@ -91,7 +92,7 @@ def run(
             counters.processes,
             child,
             on_exit=ended,
-            # While anybody holds them, the kernel accepts what nobody will serve.
+            # While a process holds the sockets, the kernel accepts connections for them.
             on_stop=lambda: listeners.close_all(sockets),
             on_reload=reload,
             kill_timeout=settings.timeouts.drain + settings.timeouts.close + GRACE,

@@ -1,4 +1,4 @@
-"""What watches the sessions of one process: metrics, analytics, traces. Built for `worker`."""
+"""Builds, runs and flushes the observers of connections: metrics, analytics and traces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Observers:
-    """All that the settings ask for. Raises `UnusableError` if something is not installed."""
+    """The observers that the settings ask for. Raises `UnusableError` if a library is missing."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class Observers:
             self.metrics.put(families.DROPPED, (queue,), count)
 
     def attach(self, services: Services, balancers: Balancers, catalog: Catalog) -> Services:
-        """Let a gateway tell of its sessions."""
+        """Return the services with these observers."""
         if self.metrics is not None:
             ProcessGauges(self.metrics, services, balancers, lambda: catalog.problems)
         return services._replace(observers=self._observers, tracing_observer=self._tracing_observer)
 
     @contextlib.asynccontextmanager
     async def threads(self) -> AsyncIterator[None]:
-        """Have what is not of the event loop run for as long as the context lasts."""
+        """Run the threads of the observers while the context lasts."""
         with self._tracing or contextlib.nullcontext():
             yield
 
@@ -98,7 +98,7 @@ class Observers:
             nursery.start_soon(background.keep, TaskName.REPORTS, self._analytics_observer.run)
 
     async def flush(self) -> None:
-        """Let go out what waits, within some seconds."""
+        """Send what is still queued, within a few seconds."""
         async with trio.open_nursery() as nursery:
             if self._analytics is not None:
                 nursery.start_soon(self._analytics.flush)
@@ -107,12 +107,12 @@ class Observers:
 
 
 def _silence(shared_state: SharedState) -> Snapshot:
-    """Tell which workers do not respond; one that does not could not tell it itself."""
-    told: Snapshot = {families.UNRESPONSIVE.name: {}, families.KILLED.name: {}}
+    """Return the workers that do not respond; such a worker cannot report it itself."""
+    numbers: Snapshot = {families.UNRESPONSIVE.name: {}, families.KILLED.name: {}}
     for number, (seconds, killed) in enumerate(shared_state.silent_seconds(), 1):
-        told[families.UNRESPONSIVE.name][str(number),] = [float(seconds)]
-        told[families.KILLED.name][str(number),] = [float(killed)]
-    return told
+        numbers[families.UNRESPONSIVE.name][str(number),] = [float(seconds)]
+        numbers[families.KILLED.name][str(number),] = [float(killed)]
+    return numbers
 
 
 def _tracing(settings: Settings, index: int, metrics: Metrics | None) -> tracing.Tracing:

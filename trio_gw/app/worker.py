@@ -237,7 +237,7 @@ def _accept_operators(parts: Parts, accepting: trio.Nursery, connections: trio.N
         accepting.start_soon(accept, sock, contain_errors(parts.admin.handle))
     if (metrics := parts.observers.metrics) is not None:
         names = metrics_names(parts.settings)
-        handler = contain_errors(metrics_handler(metrics.tell, CONTENT_TYPE, names))
+        handler = contain_errors(metrics_handler(metrics.expose, CONTENT_TYPE, names))
         for sock in parts.listeners.get("metrics", ()):
             accepting.start_soon(accept, sock, handler)
 

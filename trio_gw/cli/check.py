@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trio_gw.cli import client, compare
-from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, print_problems, settings_argument
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
@@ -114,7 +114,7 @@ def main(options: argparse.Namespace) -> int:
         if rows := route_rows(compiled.table):
             print(_targets(rows))
         # Errors last: nearest to where the eye is.
-        tell(sorted(problems, key=lambda problem: problem.severity == "error"))
+        print_problems(sorted(problems, key=lambda problem: problem.severity == "error"))
         for folder, notes in unenforced.items():
             print(escape(f"{folder}: not enforced: {', '.join(notes)}"), file=sys.stderr)
         print(_summary(problems, count, topics), file=sys.stderr)

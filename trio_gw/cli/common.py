@@ -44,7 +44,7 @@ def load_settings(options: argparse.Namespace) -> LoadedSettings:
     return load(path, os.environ)
 
 
-def tell(problems: Iterable[Problem]) -> None:
+def print_problems(problems: Iterable[Problem]) -> None:
     """Print problems on standard error, one line each; in colour on a terminal."""
     colours = _wants_colour(sys.stderr)
     for problem in problems:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trio_gw.cli.common import tell
+from trio_gw.cli.common import print_problems
 from trio_gw.config.choreo import convert
 from trio_gw.errors import Problem, UnusableError
 
@@ -35,9 +35,9 @@ def main(options: argparse.Namespace) -> int:
         if options.output is not None:
             _write(options.output, made.text)
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
-    tell(made.problems)
+    print_problems(made.problems)
     if made.variables:
         names = ", ".join(made.variables)
         print(f"the settings ask for the environment variables {names}", file=sys.stderr)

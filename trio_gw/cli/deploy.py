@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from trio_gw.cli import client
-from trio_gw.cli.common import tell
+from trio_gw.cli.common import print_problems
 from trio_gw.escaping import escape
 from trio_gw.feed.walk import DEPTH
 
@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
             with open(path, "rb") as file:
                 return _send(gateway, file, path.name, override=options.override)
     except client.RefusedError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         print(f"trio-gw deploy: {escape(str(error))}", file=sys.stderr)
     except OSError as error:
         print(f"trio-gw deploy: {path}: {error.strerror}", file=sys.stderr)
@@ -94,7 +94,7 @@ def _send(gateway: client.Gateway, file: BinaryIO, name: str, *, override: bool)
         "POST", f"{client.BASE}/apis", query=query, headers=headers, content=body()
     )
     warnings = client.warnings_of(answer)
-    tell(warnings)
+    print_problems(warnings)
     nowhere = any(one.what.startswith("deployed nowhere") for one in warnings)
     print(f"{'not served' if nowhere else 'deployed'}: {escape(name)}")
     return 1 if nowhere else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw import echo
-from trio_gw.cli.common import problems_in, tell
+from trio_gw.cli.common import print_problems, problems_in
 from trio_gw.config.addresses import parse_address
 from trio_gw.errors import UnusableError
 from trio_gw.telemetry import logs
@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         trio.run(serve)
     except* UnusableError as group:
-        tell(problems_in(group))
+        print_problems(problems_in(group))
         code = 1
     except* KeyboardInterrupt:
         pass

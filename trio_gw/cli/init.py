@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from trio_gw.cli.common import tell
+from trio_gw.cli.common import print_problems
 from trio_gw.config import (
     adoption,
     asyncapi,
@@ -135,7 +135,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"trio-gw init: {printable(str(error))}", file=sys.stderr)
         return 2
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
     print("\n".join(map(escape, _next_steps(made, output, planned))))
     return 0
@@ -254,7 +254,7 @@ def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProjec
     found = [*(source.problems if source else ()), *planned.problems]
     for problem in loaded.problems:
         if source is not None and "/Definitions/" in problem.file:
-            # In a text that was put together from several files, lines tell nothing.
+            # In a text that was put together from several files, line numbers have no meaning.
             line = 0 if source.files else problem.line
             problem = msgspec.structs.replace(problem, file=str(source.path), line=line)
         elif problem.severity == "error":
@@ -266,7 +266,7 @@ def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProjec
         found.append(problem)
     if loaded.project is None:
         raise UnusableError(found)
-    tell(found)
+    print_problems(found)
     return loaded.project
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, print_problems, settings_argument
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError, has_errors
 from trio_gw.feed.catalog import compile_snapshots
@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         loaded = load_settings(options)
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
     settings = loaded.settings
     found = load_offline(settings, loaded.base)
@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
         origins=found.origins,
         held=found.held,
     )
-    tell([*loaded.problems, *problems, *conflicts])
+    print_problems([*loaded.problems, *problems, *conflicts])
     print(as_json(table) if options.json else as_text(table))
     return 1 if has_errors([*problems, *conflicts]) else 0
 

@@ -23,7 +23,7 @@ import trio_gw
 from trio_gw import echo
 from trio_gw.app import multiprocess, worker
 from trio_gw.cli import reload
-from trio_gw.cli.common import load_settings, problems_in, settings_argument, tell
+from trio_gw.cli.common import load_settings, print_problems, problems_in, settings_argument
 from trio_gw.cli.reload import RunningSettings
 from trio_gw.config import endpoint as endpoints
 from trio_gw.config.addresses import is_loopback, parse_address
@@ -77,12 +77,12 @@ def main(options: argparse.Namespace) -> int:
         trial = None if options.to is None else _trial(options.to, loaded)
         where = None if options.echo is None else parse_address(options.echo)
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
     except ValueError as error:
         print(escape(f"trio-gw run: {error}"), file=sys.stderr)
         return 2
-    tell(loaded.problems)
+    print_problems(loaded.problems)
     table = loaded.settings.log
     logs.configure(table.level, style=table.format)
     descriptors.raise_limit()
@@ -102,7 +102,7 @@ def main(options: argparse.Namespace) -> int:
             renewed,
         )
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
 
 
@@ -127,7 +127,7 @@ def _run(
         with logs.background():
             trio.run(_serve, current, trial, where, context)
     except* UnusableError as group:
-        tell(problems_in(group))
+        print_problems(problems_in(group))
         code = 1
     return code
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.cli.common import aligned, load_settings, settings_argument, tell
+from trio_gw.cli.common import aligned, load_settings, print_problems, settings_argument
 from trio_gw.config.tiers import Tier, known, spoken
 from trio_gw.errors import UnusableError
 
@@ -28,9 +28,9 @@ def main(options: argparse.Namespace) -> int:
     try:
         loaded = load_settings(options)
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
-    tell(loaded.problems)
+    print_problems(loaded.problems)
     own = loaded.settings.tiers
     rows = [(tier, "settings" if name in own else "built in") for name, tier in known(own).items()]
     if options.json:

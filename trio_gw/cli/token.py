@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from trio_gw.cli.common import load_settings, settings_argument, tell
+from trio_gw.cli.common import load_settings, print_problems, settings_argument
 from trio_gw.errors import UnusableError
 from trio_gw.guard.certificates import load_pair
 from trio_gw.guard.testkey import TestKeys
@@ -34,14 +34,14 @@ def main(options: argparse.Namespace) -> int:
     """Print a token; returns 1 when there is no key to sign with."""
     try:
         loaded = load_settings(options)
-        tell(loaded.problems)
+        print_problems(loaded.problems)
         settings, base = loaded.settings, loaded.base
         if not settings.testkey.enabled:
             print("testkey.enabled is false: this gateway issues no tokens", file=sys.stderr)
             return 1
         pair = load_pair(base / settings.tls.cert, base / settings.tls.key)
     except UnusableError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         return 1
     scope = " ".join(options.scope) or None
     print(TestKeys(settings.testkey, pair).mint(options.user, scope, time.time()))

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from trio_gw.cli import client
-from trio_gw.cli.common import tell
+from trio_gw.cli.common import print_problems
 from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         with client.Gateway(options) as gateway:
             gateway.ask("DELETE", f"{client.BASE}/apis", query=query)
     except client.RefusedError as error:
-        tell(error.problems)
+        print_problems(error.problems)
         print(f"trio-gw undeploy: {escape(str(error))}", file=sys.stderr)
         return 1
     print(f"undeployed: {escape(options.api)}")

@@ -22,8 +22,8 @@ from trio_gw.telemetry.analytics import Analytics
 from trio_gw.telemetry.events import (
     ANONYMOUS,
     UNKNOWN,
-    Fault,
-    Response,
+    FaultEvent,
+    ResponseEvent,
     families_of,
     timestamp,
 )
@@ -222,7 +222,7 @@ class AnalyticsObserver:
                 ("application_id", "application_name", "application_owner"), UNKNOWN
             )
         self._analytics.record(
-            Fault(
+            FaultEvent(
                 error_type=kind.type,
                 error_code=kind.code,
                 error_message=kind.message,
@@ -243,7 +243,7 @@ class AnalyticsObserver:
         route, caller = session.route, session.caller
         assert route is not None
         self._analytics.record(
-            Response(
+            ResponseEvent(
                 api_context=route.api.base_path,
                 api_method=method,
                 api_resource_template=template,

@@ -1,1 +1,1 @@
-"""Supervision of processes and background tasks; independent of the rest of the gateway."""
+"""Supervision of processes and background tasks. Independent of the rest of the gateway."""

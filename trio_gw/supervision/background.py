@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.supervision.background")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a task that failed is started again
-SHORT = 1.0  # seconds, the longest pause of what connections depend on
-TRIES = 3  # after which nobody waits any longer for a task to start
-SETTLED = 10.0  # seconds after which a task that was started again is taken to work
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a failed task is started again
+SHORT = 1.0  # seconds, the longest pause of tasks that connections depend on
+TRIES = 3  # after so many failures the start of the gateway no longer waits for the task
+SETTLED = 10.0  # seconds without a failure after which a restarted task counts as working
 LENGTH = 200  # characters of an exception's text in a log line
 
 
 class TaskName(enum.Enum):
-    """Background parts of a gateway; the value is the name in logs and metrics."""
+    """The background tasks of a gateway. The value is the name in logs and metrics."""
 
     ACCEPT = "accept"
     ANALYTICS = "analytics"
@@ -59,64 +59,65 @@ class TaskName(enum.Enum):
     TABLE_DIGEST = "table_digest"
 
 
-_BITS = {part: 1 << place for place, part in enumerate(TaskName)}
+_BITS = {task: 1 << index for index, task in enumerate(TaskName)}
 
 
 def task_names(mask: int) -> list[str]:
-    """Name the parts of a mask, as `changed` is told them."""
-    return [part.value for part, bit in _BITS.items() if mask & bit]
+    """Return the names of the tasks in a mask of `on_change`."""
+    return [task.value for task, bit in _BITS.items() if mask & bit]
 
 
 class BackgroundTasks:
-    """The background parts of one process.
+    """The background tasks of one process.
 
-    `failed(part)` is called for each failure, `changed(mask)` when other parts than before fail:
-    one bit for each part, by which other processes know (`task_names`).
+    `on_failure(name)` is called for each failure. `on_change(mask)` is called when the set of
+    failing tasks changes. The mask has one bit for each task (`task_names`); other processes read
+    it.
     """
 
     def __init__(self) -> None:
-        self.on_failure: Callable[[TaskName], None] = lambda part: None
+        self.on_failure: Callable[[TaskName], None] = lambda name: None
         self.on_change: Callable[[int], None] = lambda mask: None
         self._failing: dict[TaskName, str] = {}
 
     @property
     def failing(self) -> dict[TaskName, str]:
-        """Tell which parts fail now, and the kind of the exception."""
+        """Return the tasks that fail now, and the type of the exception."""
         return dict(self._failing)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Say which parts fail now, for those who look after the gateway."""
+        """Return a problem for each task that fails now, for the operators of the gateway."""
         return tuple(
             Problem(
                 "gateway",
                 0,
                 0,
-                f"the background part `{part.value}` fails ({kind}); it is started again until it"
-                " works, and what it last did stays in effect",
+                f"the background task `{name.value}` fails ({kind}); it is restarted until it"
+                " works, and its last result stays in effect",
                 "report it, with the log at level debug",
             )
-            for part, kind in self._failing.items()
+            for name, kind in self._failing.items()
         )
 
     async def keep(
-        self, part: TaskName, task: Callable[[], Awaitable[None]], *, longest: float = LONGEST_PAUSE
+        self, name: TaskName, task: Callable[[], Awaitable[None]], *, longest: float = LONGEST_PAUSE
     ) -> None:
-        """Run a task to its end, again and again while it fails; pauses grow to `longest`."""
-        await self._keep(part, task, longest=longest)
+        """Run a task to its end. While it fails, restart it; pauses grow to `longest`."""
+        await self._keep(name, task, longest=longest)
 
     async def start(
         self,
-        part: TaskName,
+        name: TaskName,
         task: Callable[..., Awaitable[Any]],
         *,
         on_give_up: Callable[[], None] = lambda: None,
         longest: float = LONGEST_PAUSE,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Do the same with a task that reports when it has started, by its `task_status`.
+        """Like `keep`, for a task that reports by its `task_status` that it has started.
 
-        For `nursery.start`: reports as started when the task has, or when it has failed `TRIES`
-        times before that; then `on_give_up` is called first.
+        For `nursery.start`: reports that it has started when the task has started. If the task
+        fails `TRIES` times before that, calls `on_give_up` and reports that it has started.
         """
         waiting = True
 
@@ -136,36 +137,36 @@ class BackgroundTasks:
                 on_give_up()
                 started()
 
-        await self._keep(part, run, give_up, longest=longest)
+        await self._keep(name, run, give_up, longest=longest)
 
-    def record_failure(self, part: TaskName, error: BaseException, then: str = "") -> None:
-        """Log, count and show that a part has failed; `then` says what is done about it."""
+    def record_failure(self, name: TaskName, error: BaseException, then: str = "") -> None:
+        """Log, count and show a failure of a task. `then` says what is done about it."""
         inner: BaseException = error
         while isinstance(inner, BaseExceptionGroup):
             inner = inner.exceptions[0]
         kind = type(inner).__name__
         text = " ".join(str(inner).split())[:LENGTH]
         what = f"{kind}: {text}" if text else kind
-        log.error("%s failed: %s%s%s", part.value, what, _place(inner), then)
-        log.debug("%s failed", part.value, exc_info=error)
-        before = self._failing.get(part)
-        self._failing[part] = kind
-        self.on_failure(part)
+        log.error("%s failed: %s%s%s", name.value, what, _place(inner), then)
+        log.debug("%s failed", name.value, exc_info=error)
+        before = self._failing.get(name)
+        self._failing[name] = kind
+        self.on_failure(name)
         if before is None:
-            self._tell()
+            self._notify()
 
-    def record_recovery(self, part: TaskName) -> None:
-        """Show that a part works again."""
-        if self._failing.pop(part, None) is not None:
-            log.info("%s works again", part.value)
-            self._tell()
+    def record_recovery(self, name: TaskName) -> None:
+        """Show that a task works again."""
+        if self._failing.pop(name, None) is not None:
+            log.info("%s works again", name.value)
+            self._notify()
 
-    def _tell(self) -> None:
-        self.on_change(sum(_BITS[part] for part in self._failing))
+    def _notify(self) -> None:
+        self.on_change(sum(_BITS[name] for name in self._failing))
 
     async def _keep(
         self,
-        part: TaskName,
+        name: TaskName,
         task: Callable[[], Awaitable[None]],
         give_up: Callable[[], None] = lambda: None,
         *,
@@ -179,16 +180,16 @@ class BackgroundTasks:
             try:
                 async with trio.open_nursery() as nursery:
                     if again:
-                        nursery.start_soon(self._settle, part)
+                        nursery.start_soon(self._settle, name)
                     await task()
                     nursery.cancel_scope.cancel()
             except* Exception as bugs:
                 failed = True
                 if trio.current_time() - began >= max(SETTLED, pause):
                     pause = FIRST_PAUSE
-                self.record_failure(part, bugs, f"; starting it again in {pause:.1f} s")
+                self.record_failure(name, bugs, f"; starting it again in {pause:.1f} s")
             if not failed:
-                self.record_recovery(part)
+                self.record_recovery(name)
                 return
             failures += 1
             if failures >= TRIES:
@@ -196,12 +197,12 @@ class BackgroundTasks:
             await trio.sleep(pause)
             pause, again = min(pause * 2, longest), True
 
-    async def _settle(self, part: TaskName) -> None:
+    async def _settle(self, name: TaskName) -> None:
         await trio.sleep(SETTLED)
-        self.record_recovery(part)
+        self.record_recovery(name)
 
 
 def _place(error: BaseException) -> str:
-    """Name the line that raised it."""
+    """Return the line that raised the exception."""
     frames: Iterable[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__, limit=-1)
     return "".join(f" ({frame.filename}:{frame.lineno})" for frame in frames)

@@ -1,6 +1,7 @@
-"""The heartbeat of an event loop: by it a supervisor knows that a process responds (`watchdog`).
+"""The heartbeat of an event loop. By it a supervisor knows that a process responds (`watchdog`).
 
-It says, too, when the loop did not run for a while: a part that blocks it makes everybody wait.
+It also logs when the loop did not run for a while: code that blocks the loop delays all
+connections.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.heartbeat")
 
 INTERVAL = 1.0  # seconds
-BLOCKED = 1.0  # seconds that a beat may be late before it is told
+BLOCKED = 1.0  # seconds that a heartbeat may be late before that is logged
 
 
 async def run(beat: Callable[[], None]) -> None:
@@ -29,7 +30,7 @@ async def run(beat: Callable[[], None]) -> None:
         await trio.sleep_until(due)
         late = trio.current_time() - due
         if late > BLOCKED:
-            # Computing or waiting; or the process, or the whole machine, was stopped.
+            # The loop computed or was blocked, or the process or the machine was stopped.
             used = min(late, time.thread_time() - used)
             log.warning(
                 "the event loop did not run for %.1f s, %.1f s of them computing", late, used

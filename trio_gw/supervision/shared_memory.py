@@ -1,9 +1,9 @@
-"""Integers that several processes share: one anonymous mmap, made before they are forked.
+"""Counters, pages and a lock that several processes share: anonymous mmaps, made before the fork.
 
-Each process has a column of its own and is the only one to write to it, but for two slots that
-the supervisor writes. So there is nothing to lock: an aligned integer of 64 bits is read and
-written whole. Anyone may read all columns. What the slots of a column mean is for the rooms that
-use them to say (`Slot`); `width` may ask for more of them than are named here.
+Each process has a column of counters. Only this process writes to it, except for two slots that the
+supervisor writes. So the counters need no lock: an aligned integer of 64 bits is read and written
+as a whole. Every process may read all columns. `Slot` names the slots; other modules can use more
+of them (`width`).
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ import weakref
 import zlib
 
 BYTES = 8  # of one integer
-LOCK_TIMEOUT = 0.25  # seconds for which a process waits for the lock of another
-_YIELDS, _PAUSE = 50, 0.0001  # times that the processor is left to others; then seconds between
+LOCK_TIMEOUT = 0.25  # seconds for which a process waits for a lock that another holds
+_YIELDS, _PAUSE = 50, 0.0001  # first yields of the processor; then seconds between attempts
 
 
 class Slot(enum.IntEnum):
-    """What each integer at the beginning of a column holds."""
+    """The meaning of the first integers of a column."""
 
     STATE = 0  # of the process: workers.shared_state.WorkerState
     TABLE = 1  # the first bits of the digest of the route table it serves
     OPEN = 2  # client connections now
     ACCEPTED = 3  # client connections ever
-    FAILING = 4  # background parts that fail now, a bit for each
+    FAILING = 4  # background tasks that fail now, one bit each
     MEMORY = 5  # bytes that are resident
-    BEATS = 6  # of its event loop's heart, one a second
-    SILENT = 7  # seconds for which it has missed them, if that is too long; by the supervisor
-    KILLED = 8  # processes of this place that were killed for that; by the supervisor
+    BEATS = 6  # heartbeats of its event loop, one each second
+    SILENT = 7  # seconds without heartbeats, if too many; written by the supervisor
+    KILLED = 8  # processes killed for that; written by the supervisor
 
 
 class ProcessLock:
-    """Held by one process at a time, in a `with`; a process that ends gives it back.
+    """A context manager that one process holds at a time. A process that ends releases it.
 
-    One that is stopped does not, so nobody waits for longer than `LOCK_TIMEOUT`: who has waited in
-    vain goes on without the lock, and does not wait again before it has been free once. So what
-    is done under it must be safe without it, too, and only better with it.
+    A process that is stopped (SIGSTOP) does not release it, so no process waits longer than
+    `LOCK_TIMEOUT`. After that it continues without the lock, and does not wait again until the
+    lock was free once. So the code under the lock must also be safe without it.
     """
 
     def __init__(self) -> None:
         self._file = os.memfd_create("trio-gw-lock")
         self._held = False
-        self._stuck = False  # the holder did not give it back in time
+        self._stuck = False  # the holder did not release it in time
         weakref.finalize(self, os.close, self._file)
 
     def __enter__(self) -> None:
@@ -67,7 +67,7 @@ class ProcessLock:
         return True
 
     def _wait(self) -> bool:
-        """Try again until it is free. There is no such wait with a time-out in the system."""
+        """Try again until it is free. The system has no lock operation with a timeout."""
         for _ in range(_YIELDS):
             os.sched_yield()
             if self._try():
@@ -81,9 +81,9 @@ class ProcessLock:
 
 
 class Counters:
-    """`processes` columns of `width` integers each; all zero at first.
+    """`processes` columns of `width` integers each, all zero at first.
 
-    One after the other they are the `cells`. `lock` is for who wants to look and write at once.
+    The columns follow each other in `cells`. `lock` protects reading and writing in one step.
     """
 
     def __init__(self, processes: int, width: int = len(Slot)) -> None:
@@ -91,32 +91,32 @@ class Counters:
         assert width >= len(Slot)
         self.processes = processes
         self.width = width
-        # Shared and anonymous: gone with the last process that has it, however that one ends.
+        # Shared and anonymous: the memory is freed when the last process ends, however it ends.
         self.cells = memoryview(mmap.mmap(-1, processes * width * BYTES)).cast("q")
         self.lock = ProcessLock() if processes > 1 else contextlib.nullcontext()
 
     def column(self, process: int) -> memoryview:
-        """Return the integers of one process, to be written by that process alone."""
+        """Return the integers of one process. Only this process may write to them."""
         start = range(self.processes)[process] * self.width
         return self.cells[start : start + self.width]
 
     def row(self, slot: int) -> list[int]:
-        """Read one slot of every process, in their order."""
+        """Read one slot of every process, in order."""
         return self.cells[range(self.width)[slot] :: self.width].tolist()
 
     def clear(self, process: int) -> None:
-        """Set a column to zero; for who has seen its process end."""
+        """Set a column to zero. Called after its process has ended."""
         self.column(process)[:] = memoryview(bytes(self.width * BYTES)).cast("q")
 
 
-_HEAD = struct.Struct("=QII")  # of a page: how often it was written, its length, its checksum
+_HEAD = struct.Struct("=QII")  # of a page: number of writes, length, checksum
 
 
 class Pages:
     """`count` pages of at most `size` bytes, each written by one process, read by anyone.
 
-    A reader that meets a page in the middle of being written sees a wrong checksum, and looks
-    again. Memory is used for what is written only.
+    If a reader reads a page while it is written, the checksum is wrong, and the reader tries again.
+    Memory is only used for what is written.
     """
 
     def __init__(self, count: int, size: int = 4 << 20) -> None:
@@ -126,7 +126,7 @@ class Pages:
         self._memory = mmap.mmap(-1, count * self._step)
 
     def write(self, page: int, data: bytes) -> None:
-        """Replace what a page holds."""
+        """Replace the content of a page."""
         assert len(data) <= self.size
         start = range(self.count)[page] * self._step
         serial = _HEAD.unpack_from(self._memory, start)[0] + 1
@@ -134,7 +134,7 @@ class Pages:
         _HEAD.pack_into(self._memory, start, serial, len(data), zlib.crc32(data))
 
     def read(self, page: int) -> bytes:
-        """Return what a page holds; nothing if its writer died in the middle of writing."""
+        """Return the content of a page; empty if its writer died while it was writing."""
         start = range(self.count)[page] * self._step
         for _ in range(100):
             _, length, checksum = _HEAD.unpack_from(self._memory, start)

@@ -1,21 +1,22 @@
-"""Several processes that run the same function, and one that keeps them running.
+"""Runs the same function in several child processes and keeps them running.
 
-`supervise` forks `count` children and waits; it knows nothing of what they do, has no event loop
-and no threads, so it can fork again at any time. It holds no more than the children need to find
-when they are forked anew: what was opened before the first fork.
+`supervise` forks `count` children and waits. It does not depend on what the children do. It has no
+event loop and no threads, so it can fork at any time. Everything that the children need must be
+open before the first fork.
 
-* A child that ends is forked again, at once the first time, then after a pause that doubles;
-  one that has run for `SETTLED` seconds begins anew. If none has ever run that long and one of
-  them fails for the `GIVE_UP`th time in a row, the rest is stopped too: that is no accident.
-* SIGTERM and SIGINT stop all, the second one at once. Children get an *order* for that, a byte
-  on a pipe of their own, and not a signal: a terminal sends Ctrl-C to all of them, and systemd
-  its SIGTERM, so that they could not tell one wish from two. See `StopPipe`.
-* The pipe ends when the supervisor does, whatever killed it: no child outlives it for long.
-* A child that does not respond is killed, if there is a `watchdog` that says so.
-* SIGHUP is passed on, and is blocked in a child until that unblocks it. Whatever ends is reaped,
-  also what the children leave behind when the supervisor is the first process of a container.
+* A child that ends is forked again: at once the first time, then after a pause that doubles. After
+  `SETTLED` seconds of running, a child counts as new. If no child has ever run that long, and one
+  child fails `GIVE_UP` times in a row, the supervisor stops all children and gives up.
+* SIGTERM and SIGINT stop all children; the second signal stops them at once. The supervisor asks a
+  child by a byte on a pipe, not by a signal: a terminal sends Ctrl-C to all processes, and systemd
+  sends its SIGTERM to all, so a child could not distinguish one request from two. See `StopPipe`.
+* The pipe ends when the supervisor ends, whatever killed it. So no child outlives it for long.
+* A child that does not respond is killed when the `watchdog`, if there is one, says so.
+* SIGHUP is passed on. It is blocked in a child until the child unblocks it.
+* All processes that end are reaped. If the supervisor is the first process of a container, these
+  include the orphans of its children.
 
-Signals are blocked and fetched one by one: no handler ever interrupts anything.
+Signals are blocked and fetched one by one, so no handler interrupts the code.
 """
 
 from __future__ import annotations
@@ -34,38 +35,41 @@ if TYPE_CHECKING:
     from trio_gw.supervision.watchdog import Watchdog
 
 log = logging.getLogger("trio_gw.supervisor")
-SETTLED = 10.0  # seconds after which a child is taken to work
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a child that failed again is forked
+SETTLED = 10.0  # seconds of running after which a child counts as working
+FIRST_PAUSE, LONGEST_PAUSE = (
+    0.1,
+    10.0,
+)  # seconds before a child that failed more than once is forked
 GIVE_UP = 5  # failures in a row of one child, before any child has ever settled
-STOP = b"s"  # one order: stop; the second one: at once
+STOP = b"s"  # the first byte: stop; the second byte: stop at once
 _SIGNALS = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 class StopPipe(NamedTuple):
-    """What a child is told: a pipe to read. A byte is one wish to stop; its end is one, too."""
+    """A pipe that a child reads. Each byte is a request to stop; so is the end of the pipe."""
 
     descriptor: int
 
 
 class _Child:
-    """One place among the children, and who has it now."""
+    """One child: its index, which stays, and the process that runs now."""
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.pid = 0  # of the process, 0 if there is none
-        self.stop_pipe = -1  # our end of its pipe
+        self.pid = 0  # 0 if no process runs
+        self.stop_pipe = -1  # the end that the supervisor writes to
         self.born = 0.0
-        self.due = 0.0  # when to fork, if there is none
+        self.due = 0.0  # when to fork, if no process runs
         self.failures = 0  # in a row
 
 
 class Supervisor:
     """Runs `child(index, stop_pipe)` in `count` processes; its result is their exit code.
 
-    `ended(index)` is called when one has been reaped, `stopping()` before they are told to stop,
-    `hangup()` before SIGHUP is passed on to them.
-    `kill_timeout` is the time in seconds they have then, before they are killed. The `watchdog` has
-    counters for as many processes.
+    `on_exit(index)` is called after a child was reaped, `on_stop()` before the children are asked
+    to stop, `on_reload()` before SIGHUP is passed on to them. After a request to stop, the children
+    have `kill_timeout` seconds before they are killed. The `watchdog` has counters for as many
+    processes.
     """
 
     def __init__(
@@ -86,15 +90,15 @@ class Supervisor:
         self._on_reload = on_reload
         self._kill_timeout = kill_timeout
         self._watchdog = watchdog
-        self._stop_requests = 0  # to stop
+        self._stop_requests = 0
         self._kill_at = 0.0
         self._code = 0
-        self._proven = False  # one has settled: the program as such works
+        self._proven = False  # one child has settled: the program works
 
     def supervise(self) -> int:
-        """Fork, keep alive, return when all have been stopped: 0, or 1 if it had to give up.
+        """Fork the children and keep them running. Return 0 after they stopped, 1 after giving up.
 
-        Returns in this process only. Call it while there is one thread.
+        Returns in the parent only. Call it while the process has one thread.
         """
         usual = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         if self._watchdog is not None:
@@ -112,14 +116,14 @@ class Supervisor:
                     self._kill()
                 self._take(signal.sigtimedwait(_SIGNALS, self._pause(now)))
         finally:
-            # Only after a bug is there still one to kill.
+            # A child still runs here only after a bug.
             self._kill()
             if self._watchdog is not None:
                 self._watchdog.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
     def _pause(self, now: float) -> float:
-        """Say how long nothing but a signal can change anything."""
+        """Return the seconds until something must be done without a signal."""
         if self._stop_requests:
             return max(0.01, self._kill_at - now)
         times = [child.due - now for child in self._children if not child.pid]
@@ -168,10 +172,10 @@ class Supervisor:
     def _be_child(
         self, child: _Child, stop_pipe: StopPipe, ours: int, usual: set[int | signal.Signals]
     ) -> None:
-        """Run the child's part; never returns."""
+        """Run the code of the child; never returns."""
         code = 70  # EX_SOFTWARE: a bug
         try:
-            # While a sibling held the other end, the pipe would not end with the supervisor.
+            # If a sibling kept the other end, the pipe would not end with the supervisor.
             for descriptor in (ours, *(other.stop_pipe for other in self._children)):
                 if descriptor >= 0:
                     os.close(descriptor)
@@ -179,9 +183,9 @@ class Supervisor:
                 signal.signal(signum, signal.SIG_DFL)
             if self._watchdog is not None:
                 self._watchdog.init_child(child.index)
-            # A terminal sends it to all; the supervisor passes on what it means.
+            # A terminal sends SIGINT to all; the supervisor asks the children to stop.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            # One that comes before the child can take it waits until the child unblocks it.
+            # A SIGHUP that comes early stays pending until the child unblocks it.
             signal.pthread_sigmask(signal.SIG_SETMASK, usual | {signal.SIGHUP})
             code = self._run(child.index, stop_pipe)
         except Exception:
@@ -195,8 +199,8 @@ class Supervisor:
     # -- signals -------------------------------------------------------------------------------
 
     def _take(self, info: signal.struct_siginfo | None) -> None:
-        """React to a signal, or to none within the time waited for one."""
-        self._reap()  # also after other signals: several SIGCHLD may have become one
+        """React to a signal; None means that the pause ended without one."""
+        self._reap()  # after other signals too: several SIGCHLD may have been merged
         if info is None:
             return
         if info.si_signo in (signal.SIGTERM, signal.SIGINT):

@@ -1,16 +1,17 @@
-"""Watching that processes respond: a supervisor's eyes for those that hang without ending.
+"""Detects processes that no longer respond, for the supervisor.
 
 Every process has a heartbeat (`heartbeat`), counted in its column of the shared counters. Once a
-second the supervisor looks at all of them (`check`). One that has missed it for `MISSED` seconds is
-unresponsive: that is logged, with the line at which its event loop is blocked, and written to its
-column, so that the others do not wait for it. After `timeout` seconds it is to be killed.
+second the supervisor checks all of them (`check`). A process without a heartbeat for `MISSED`
+seconds is unresponsive. This is logged, with the line at which its event loop is blocked, and
+written to its column, so that the other processes do not wait for it. After `timeout` seconds it is
+to be killed.
 
-Only time in which the supervisor itself was running counts, at most `INTERVAL` between two looks.
-So nobody is killed after a pause of the machine, or of the whole group of processes.
+Only time in which the supervisor itself ran counts, at most `INTERVAL` between two checks. So no
+process is killed after a pause of the machine, or of the whole group of processes.
 
-The stack is written by the process itself: `faulthandler` does it in the handler of a signal, also
-while Python code runs for ever or waits for something. It goes to a bounded file in memory that
-the supervisor reads at its next look. A process that is stopped could not; that is seen in /proc.
+The process writes its own stack: `faulthandler` does this in a signal handler, even while Python
+code loops or blocks. The stack goes to a bounded file in memory, which the supervisor reads at its
+next check. A stopped process cannot write it; its state is read from /proc instead.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.watchdog")
 
-INTERVAL = 1.0  # seconds between two looks
+INTERVAL = 1.0  # seconds between two checks
 MISSED = 3.0  # seconds without a heartbeat
-STACK = signal.SIGRTMIN + 7  # have a process write its stack
+STACK = signal.SIGRTMIN + 7  # makes a process write its stack
 BYTES = 16 << 10  # of a stack
-FRAMES = 20  # of it that are told
+FRAMES = 20  # of it that are logged
 _FRAME = re.compile(rb'(?m)^ *File "([^"\n]*)", line (\d+) in (.*)$')
 _STATES = {
     "T": "it is stopped, by a signal such as SIGSTOP",
@@ -45,7 +46,7 @@ _STATES = {
 
 
 class _WatchedProcess:
-    """One place among the processes, and what is known of who has it now."""
+    """The state of one process, at its index."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -53,13 +54,13 @@ class _WatchedProcess:
         self.silence = 0.0  # seconds
         self.asked = False  # for its stack
         self.killed = False
-        self.file = -1  # its stack
+        self.file = -1  # with its stack
 
 
 class Watchdog:
-    """Watches the processes of a supervisor. After `timeout` seconds one is to be killed; 0: never.
+    """Watches the processes of a supervisor. One is to be killed after `timeout` seconds; 0: never.
 
-    The one that supervises calls all but `init_child`.
+    The supervisor calls all methods except `init_child`.
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class Watchdog:
         self._looked = 0.0
 
     def begin(self, now: float) -> None:
-        """Get ready, before any process is forked. All times are of a clock that goes forward."""
+        """Prepare, before any process is forked. All times are of a monotonic clock."""
         self._looked = now
-        # It would kill a process that is not ready for it.
+        # The default action would kill a process that has no handler yet.
         signal.signal(STACK, signal.SIG_IGN)
         for one in self._watched:
             one.file = os.memfd_create("trio-gw-stack", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -88,33 +89,33 @@ class Watchdog:
             fcntl.fcntl(one.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
 
     def close(self) -> None:
-        """Be done with it."""
+        """Close the files."""
         for one in self._watched:
             if one.file >= 0:
                 os.close(one.file)
                 one.file = -1
 
     def init_child(self, index: int) -> None:
-        """Get ready to be watched, in the process itself."""
+        """Prepare a child to be watched. Called in the child."""
         for place, one in enumerate(self._watched):
             if place == index:
-                # Its own thread only: to look at others while they run is not safe.
+                # This thread only: it is not safe to read the stacks of running threads.
                 faulthandler.register(STACK, one.file, all_threads=False)
             else:
                 os.close(one.file)
 
     def started(self, index: int, pid: int) -> None:
-        """Watch a process that has just been forked."""
+        """Start to watch a process that was forked now."""
         one = self._watched[index]
         one.pid, one.silence, one.asked, one.killed = pid, 0.0, False, False
         one.beats = self._counters.column(index)[Slot.BEATS]
 
     def ended(self, index: int) -> None:
-        """Watch it no longer."""
+        """Stop to watch a process."""
         self._watched[index].pid = 0
 
     def check(self, now: float) -> list[int]:
-        """See how all of them do; returns the places of those that are to be killed now."""
+        """Check all processes; return the indices of those to be killed now."""
         awake = min(max(0.0, now - self._looked), self.interval)
         self._looked = now
         return [
@@ -149,23 +150,23 @@ class Watchdog:
         return True
 
     def _notice(self, name: str, one: _WatchedProcess) -> None:
-        """Say that a process does not respond, and why, as far as that is known by now."""
+        """Log that a process does not respond, and the reason if it is known."""
         state = _STATES.get(_state(one.pid), "")
         then = f"it is killed after {self._timeout:.0f} s" if self._timeout else "it is left alone"
         why = f": {state}" if state else ""
         log.error("%s has not responded for %.0f s%s; %s", name, one.silence, why, then)
         if not state.startswith("it is stopped"):
             os.pwrite(one.file, bytes(BYTES), 0)
-            os.lseek(one.file, 0, os.SEEK_SET)  # the process writes where this points to
+            os.lseek(one.file, 0, os.SEEK_SET)  # the process writes at this offset
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, STACK)
             one.asked = True
 
     def _stack(self, one: _WatchedProcess) -> str:
-        """Write its stack in one line, the innermost call first."""
+        """Return its stack in one line, the innermost call first."""
         frames = _FRAME.findall(os.pread(one.file, BYTES, 0))
         if not frames:
-            return "it does not tell where its event loop is blocked"
+            return "the line at which its event loop is blocked is not known"
         calls = [
             f"{function.decode('utf-8', 'replace')} ({file.decode('utf-8', 'replace')}:{int(line)})"
             for file, line, function in frames[:FRAMES]
@@ -174,7 +175,7 @@ class Watchdog:
 
 
 def _state(pid: int) -> str:
-    """Return the state of a process as proc(5) names it; nothing if that cannot be known."""
+    """Return the state of a process as proc(5) names it; empty if it is not known."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0].decode()

@@ -1,1 +1,1 @@
-"""What the gateway says about itself. A leaf: never blocks, never raises."""
+"""Logs, metrics, traces and analytics. Callers never block, and no call raises."""

@@ -1,8 +1,8 @@
-"""From events to sinks: a bounded queue for each, a task that empties it, patience when it fails.
+"""Delivers analytics events to sinks: for each sink a bounded queue, a task, and retries.
 
-`record` never waits: a full queue drops the event and counts it. A sink that fails is tried again
-with the same batch, after pauses that double; meanwhile its queue is all the memory there is. At
-the end it is tried at once, and then more often.
+`record` never waits: if a queue is full, it drops the event and counts it. After a failure the same
+batch is sent again, after pauses that double; memory is limited by the queue. When the gateway
+stops, the batch is sent again at once, and then more often.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.analytics")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a batch is tried again
-LINGER = 0.2  # seconds for which a batch waits for more: each costs a request, or a thread
-FLUSH = 5.0  # seconds that sinks have at the end
-QUIET = 60.0  # seconds between two lines about events that are dropped
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a batch is sent again
+LINGER = 0.2  # seconds to wait for more events: each batch costs a request or a thread
+FLUSH = 5.0  # seconds for the sinks when the gateway stops
+QUIET = 60.0  # seconds between two log lines about dropped events
 
 
 class SinkError(Exception):
-    """A batch was not taken. With `final` it never will be."""
+    """A batch was not accepted. With `final`, a retry is useless."""
 
     def __init__(self, what: str, *, final: bool = False) -> None:
         self.final = final
@@ -37,17 +37,17 @@ class SinkError(Exception):
 
 
 class Sink(Protocol):
-    """Where events go."""
+    """The destination of events."""
 
     async def write(self, batch: Sequence[Event]) -> None:
-        """Take a batch, or raise `SinkError`."""
+        """Write a batch, or raise `SinkError`."""
 
     async def aclose(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class Analytics:
-    """The sinks by name, and what waits for them. `dropped(name, count)` hears of losses."""
+    """The sinks by name, and their queues. `dropped(name, count)` is called for lost events."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Analytics:
                     await pipe.sink.aclose()
 
     async def flush(self, seconds: float = FLUSH) -> None:
-        """Give the sinks so many seconds for what waits; the rest is dropped, and counted."""
+        """Give the sinks so many seconds for the queued events; drop and count the rest."""
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
                 for pipe in self._pipes:
@@ -88,7 +88,7 @@ class Analytics:
 
 
 class _Pipe:
-    """One sink, and the events that wait for it."""
+    """One sink and its queue."""
 
     def __init__(
         self, name: str, sink: Sink, dropped: Callable[[str, int], None], queue: int, batch: int
@@ -98,15 +98,15 @@ class _Pipe:
         self._dropped = dropped
         self._most = queue
         self._batch_size = batch
-        self._plenty = min(batch, max(1, queue // 2))  # not worth waiting for more
+        self._plenty = min(batch, max(1, queue // 2))  # so many events need not wait for more
         self._waiting: deque[Event] = deque()
         self._batch: list[Event] = []
         self._came = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
-        self._enough = trio.Event()  # plenty waits
-        self._hurry = trio.Event()  # the end has come
-        self._lost = 0  # since that was last told
+        self._enough = trio.Event()  # so many events are queued
+        self._hurry = trio.Event()  # the gateway stops
+        self._lost = 0  # since the last log line about it
         self._silent_until = 0.0
 
     def put(self, event: Event) -> None:
@@ -160,7 +160,7 @@ class _Pipe:
                 await self._pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             except Exception:
-                # With this batch it may fail for ever.
+                # Another attempt with this batch could fail for ever.
                 self._drop(len(self._batch), "of a fault in the gateway")
                 self._batch = []
                 raise
@@ -187,4 +187,4 @@ class _Pipe:
             log.error("sink %s: %d events could not be delivered", self._name, left)
             self._waiting.clear()
             self._batch = []
-        self._most = 0  # whatever comes now is too late
+        self._most = 0  # later events are dropped

@@ -1,7 +1,7 @@
-"""The events of analytics: the reference's names, real times (spec: frames §7).
+"""The analytics events: with the names of the reference, and real times (spec: frames §7).
 
-docs/analytics/ has a JSON Schema of each. Payloads are never in them. What the reference does not
-have is under `properties`.
+docs/analytics/ has a JSON Schema of each event. Events never contain payloads. Fields that the
+reference does not have are under `properties`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ANONYMOUS = "anonymous"
 Property = str | int | float
 
 
-class Common(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What all events tell: which API, which application, which request."""
+class CommonFields(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The fields of all events: the API, the application, the request."""
 
     api_id: str
     api_name: str
@@ -42,8 +42,8 @@ class Common(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     platform: str = UNKNOWN
 
 
-class Response(Common, frozen=True, rename="camel", kw_only=True):
-    """Something that went well: a handshake, frames, the end of a connection.
+class ResponseEvent(CommonFields, frozen=True, rename="camel", kw_only=True):
+    """A success: a handshake, frames, or the end of a connection.
 
     `api_method` is HANDSHAKE, PUBLISH, SUBSCRIBE, CLOSE, or for a backend's own refusal GET;
     for plain HTTP its method.
@@ -67,11 +67,12 @@ class Response(Common, frozen=True, rename="camel", kw_only=True):
     properties: dict[str, Property] = {}
 
 
-class Fault(Common, frozen=True, rename="camel", kw_only=True):
+class FaultEvent(CommonFields, frozen=True, rename="camel", kw_only=True):
     """A refused handshake, a backend that could not be reached, or messages beyond a limit.
 
-    Those have under `properties` the `method` (PUBLISH or SUBSCRIBE), `level`, `tier`, `action`
-    (drop, pause, close) and how many `messages`; a connection beyond a cap `level` and `action`.
+    Messages over a limit have under `properties` the `method` (PUBLISH or SUBSCRIBE), the `level`,
+    the `tier`, the `action` (drop, pause, close) and the number of `messages`. Connections over a
+    limit have `level` and `action`.
     """
 
     error_type: Literal["AUTH", "THROTTLED", "TARGET_CONNECTIVITY", "OTHER"]
@@ -83,7 +84,7 @@ class Fault(Common, frozen=True, rename="camel", kw_only=True):
     properties: dict[str, Property] = {}
 
 
-Event = Response | Fault
+Event = ResponseEvent | FaultEvent
 
 
 def timestamp(seconds: float) -> str:
@@ -96,7 +97,7 @@ def encode(event: Event, style: str) -> bytes:
     """Write an event as one line: `json`, or `elk` as the reference logs it (frames §7.4)."""
     text = escape_json(msgspec.json.encode(event))
     if style == "elk":
-        kind = b"response" if isinstance(event, Response) else b"faulty"
+        kind = b"response" if isinstance(event, ResponseEvent) else b"faulty"
         return b"apimMetrics: apim:" + kind + b", properties :" + text + b"\n"
     return text + b"\n"
 
@@ -118,7 +119,7 @@ _PLATFORMS = (
 
 
 def families_of(user_agent: str) -> tuple[str, str]:
-    """Tell the families of a browser and of its system, `UNKNOWN` if not recognised."""
+    """Return the families of a browser and of its system; `UNKNOWN` if not recognised."""
 
     def first(rows: tuple[tuple[str, str], ...]) -> str:
         return next((name for name, pattern in rows if re.search(pattern, user_agent)), UNKNOWN)

@@ -1,8 +1,8 @@
-"""Every metric there is: name, kind, unit, labels and meaning. docs/metrics.md lists the same.
+"""All metrics: name, kind, unit, labels and meaning. docs/metrics.md lists the same.
 
-A name is written without what the format appends (`_total`, `_bucket`). A label value that is not
-one of a fixed few (`FIXED`) becomes `other` once a metric has as many series as the settings
-allow (`metrics.series`), so that neither peers nor projects can make it grow without end.
+Names are written without the suffixes of the format (`_total`, `_bucket`). When a metric has as
+many series as the settings allow (`metrics.series`), new label values become `other`, except those
+of a fixed set (`FIXED`). So neither peers nor projects can make a metric grow without limit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLOSED = Family(
     "counter",
     "",
     (*_TOPIC, "code", "by"),
-    "WebSockets closed, by close code and by the side that ended them.",
+    "Closed WebSockets, by close code and by the side that ended them.",
 )
 LIFETIME = Family(
     "trio_gw_connection_duration_seconds",
@@ -56,7 +56,7 @@ HANDSHAKES = Family(
     "counter",
     "",
     ("api", "version", "status", "error"),
-    "Requests answered: HTTP status (0 for a client that hung up), error code of a refusal.",
+    "Answered requests: HTTP status (0: the client disconnected), error code of a refusal.",
 )
 PHASES = Family(
     "trio_gw_handshake_phase_seconds",
@@ -89,29 +89,29 @@ THROTTLED = Family(
     "counter",
     "",
     (*_TOPIC, "direction", "level", "action"),
-    "Messages that a limit dropped, held up (pause), or closed their connection for.",
+    "Messages over a limit: dropped, delayed (pause), or their connection was closed.",
 )
-HELD = Family("trio_gw_connections_held", "gauge", "", _TOPIC, "WebSockets of which messages wait.")
+HELD = Family("trio_gw_connections_held", "gauge", "", _TOPIC, "WebSockets with delayed messages.")
 REFUSED = Family(
     "trio_gw_refused_connections",
     "counter",
     "",
     ("api", "version", "level"),
-    "Handshakes refused because as many WebSockets were open as there may be.",
+    "Handshakes refused because the limit on open WebSockets was reached.",
 )
 PENDING = Family(
     "trio_gw_pending_connections",
     "gauge",
     "",
     ("worker",),
-    "Connections whose client keeps the gateway waiting: for a request, or to take its answer.",
+    "Connections that wait for their client: for a request, or to read the response.",
 )
 EVICTED = Family(
     "trio_gw_evicted_connections",
     "counter",
     "",
     ("reason", "worker"),
-    "Connections ended, without a request or with their answer, to make room for others.",
+    "Pending connections closed to make room for others.",
 )
 TLS_FAILED = Family(
     "trio_gw_tls_failed_handshakes",
@@ -135,10 +135,10 @@ CONDITIONS = Family(
     "Deny conditions in force.",
 )
 BACKEND_UP = Family(
-    "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a backend that is well."
+    "trio_gw_backend_up", "gauge", "", ("backend", "worker"), "1 for a healthy backend."
 )
 RELOADS = Family(
-    "trio_gw_table_changes", "counter", "", ("worker",), "Route tables that went live."
+    "trio_gw_table_changes", "counter", "", ("worker",), "Route tables that were put into use."
 )
 APIS = Family("trio_gw_apis", "gauge", "", ("worker",), "APIs in the table.")
 PROBLEMS = Family(
@@ -153,21 +153,21 @@ FAILURES = Family(
     "counter",
     "",
     ("part",),
-    "Failures of background parts, which are started again.",
+    "Failures of background tasks, which are restarted.",
 )
 DROPPED = Family(
     "trio_gw_dropped_events",
     "counter",
     "",
     ("queue",),
-    "Events, spans and log lines that a full queue had no room for.",
+    "Events, spans and log lines dropped because a queue was full.",
 )
 LAG = Family(
     "trio_gw_event_loop_lag_seconds",
     "histogram",
     "seconds",
     (),
-    "How much later than asked for the event loop woke a task.",
+    "How much later than requested the event loop woke a task.",
     _QUICK,
 )
 CPU = Family(
@@ -190,21 +190,21 @@ OVERLOADED = Family(
     "gauge",
     "",
     ("worker",),
-    "1 while new connections are refused for want of memory.",
+    "1 while new connections are refused because memory is short.",
 )
 SHED = Family(
     "trio_gw_shed_connections",
     "counter",
     "",
     ("worker",),
-    "WebSockets ended for want of memory, because what was sent to them was not taken.",
+    "WebSockets closed because memory was short and their receiver was slow.",
 )
 UNRESPONSIVE = Family(
     "trio_gw_worker_unresponsive_seconds",
     "gauge",
     "seconds",
     ("worker",),
-    "Seconds for which a worker has not responded; 0 for one that does.",
+    "Seconds for which a worker has not responded; 0 if it responds.",
 )
 KILLED = Family(
     "trio_gw_workers_killed",
@@ -221,7 +221,7 @@ STARTED = Family(
     "gauge",
     "seconds",
     ("worker",),
-    "Start, in epoch seconds.",
+    "Start time, in epoch seconds.",
 )
 
 FAMILIES: tuple[Family, ...] = (

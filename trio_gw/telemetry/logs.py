@@ -1,10 +1,9 @@
-"""Log lines: one per event on standard error, for people or for programs.
+"""Log lines: one per event on standard error, as text or as JSON.
 
-Whatever a name or a peer contains is escaped and cut here, in the formatters, so that no caller
-can forget to (CWE-117); tracebacks, for bugs only, keep their lines in text, and are one value in
-JSON. What a line knows beyond its message are its *fields* (`fields`): members of the object in
-JSON, `key=value` behind the message in text. While a connection is served, `request_id` is set,
-and every line written on its behalf tells it.
+The formatters escape and cut all text, so no caller can forget it (CWE-117). Tracebacks, which only
+bugs have, keep their lines in text, and are one value in JSON. A line can have *fields* (`fields`):
+members of the object in JSON, `key=value` after the message in text. While a connection is served,
+`request_id` is set, and every log line for this connection contains it.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 _LOG = "trio_gw.log"
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that the current task serves; set by `proxy.connection`."""
+"""The id of the request that the current task serves. Set by `proxy.connection`."""
 
-MAX_VALUE = 512  # characters of one value, before what it is cut to
+MAX_VALUE = 512  # characters of one value; a longer one is cut
 MAX_MESSAGE = 4096
 MAX_TRACEBACK = 32768
 
@@ -45,7 +44,7 @@ _access: _Handler | None = None
 
 
 def cut(text: str, most: int = MAX_VALUE) -> str:
-    """Shorten a text to `most` characters, and say how many are missing."""
+    """Shorten a text to `most` characters, and append how many are missing."""
     return text if len(text) <= most else f"{text[:most]}…(+{len(text) - most})"
 
 
@@ -53,13 +52,13 @@ def event(
     logger: logging.Logger,
     level: int,
     message: str,
-    told: Mapping[str, Value],
+    shown: Mapping[str, Value],
     more: Mapping[str, Value],
 ) -> None:
-    """Log a line with fields; what the message has `told` is not repeated in text.
+    """Log a line with fields. Text does not repeat fields that the message contains (`shown`).
 
-    Most lines are of this kind, and where nobody but our own handler listens, a line for programs
-    needs no log record: making, passing on and reading one costs ten times as much as the line.
+    Most lines are written by this function. If no other handler listens, a JSON line needs no log
+    record: a record costs ten times as much as the line.
     """
     if not logger.isEnabledFor(level):
         return
@@ -71,15 +70,15 @@ def event(
         and not (logger.handlers or logger.filters)
         and isinstance(handler.formatter, JsonFormatter)
     ):
-        line = handler.formatter.simple(level, logger.name, message, told, more)
+        line = handler.formatter.simple(level, logger.name, message, shown, more)
         if line:
             handler.writer.put(line)
             return
-    logger.log(level, "%s", message, extra={"told": told, "fields": more})
+    logger.log(level, "%s", message, extra={"shown": shown, "fields": more})
 
 
 class _Handler(logging.Handler):
-    """Hands lines to a writer, which waits for nobody."""
+    """Passes lines to a writer, which never blocks."""
 
     def __init__(self, writer: LineWriter, formatter: logging.Formatter, level: int = 0) -> None:
         super().__init__(level)
@@ -96,7 +95,7 @@ class _Handler(logging.Handler):
 class LineFormatter(logging.Formatter):
     """`2026-01-31 12:00:00.123 trio_gw.feed: error: …`, in local time.
 
-    Where there are several processes, the `name` of this one stands before the logger's.
+    With several processes, the `name` of this process stands before the name of the logger.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -120,12 +119,12 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time` (UTC), `level`, `logger`, `message`, and the record's fields."""
+    """One object per line: `time` (UTC), `level`, `logger`, `message`, and the record's fields."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__()
         self._name = name
-        self._second, self._stamp = -1, ""  # of the last line; most come within one second
+        self._second, self._stamp = -1, ""  # of the last line; lines often share a second
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as one line."""
@@ -139,7 +138,7 @@ class JsonFormatter(logging.Formatter):
             made["process"] = self._name
         if of := request_id.get():
             made["request_id"] = escape(cut(of))
-        for key, value in (getattr(record, "told", {}) | getattr(record, "fields", {})).items():
+        for key, value in (getattr(record, "shown", {}) | getattr(record, "fields", {})).items():
             if value is not None:
                 made[key] = escape(cut(value)) if isinstance(value, str) else value
         if record.exc_info:
@@ -151,14 +150,13 @@ class JsonFormatter(logging.Formatter):
         level: int,
         logger: str,
         message: str,
-        told: Mapping[str, Value],
+        shown: Mapping[str, Value],
         more: Mapping[str, Value],
     ) -> bytes:
-        """Format as `format` does, with its line end, if nothing has to be escaped or cut.
+        """Format as `format` does, with a line end, if nothing has to be escaped or cut.
 
-        Otherwise it returns nothing.
-        Whether that is so is asked once of the whole line, not of each value. No value of `told`
-        and `more` may be None.
+        Otherwise return an empty value. The whole line is checked once, not each value. No value of
+        `shown` and `more` may be None.
         """
         made: dict[str, Value] = {
             "time": self._time(time.time()),
@@ -170,14 +168,14 @@ class JsonFormatter(logging.Formatter):
             made["process"] = self._name
         if of := request_id.get():
             made["request_id"] = of
-        made |= told
+        made |= shown
         made |= more
-        # A line that is not longer than this has no room for a value that is too long: every name
-        # takes its own length and at least five octets.
+        # A line of at most this length cannot contain a value that is too long: every field takes
+        # the length of its name and at least five octets.
         most = MAX_VALUE + len(message) + sum(map(len, made)) + 5 * len(made)
         try:
             line = msgspec.json.encode(made)
-        except UnicodeEncodeError:  # what was no UTF-8
+        except UnicodeEncodeError:  # it was not UTF-8
             return b""
         if (
             len(line) > most
@@ -198,7 +196,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _word(value: Value) -> str:
-    """Write a value so that it is seen where it ends."""
+    """Write a value so that its end is visible."""
     text = escape(cut(str(value)))
     return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\t') else text
 
@@ -214,16 +212,16 @@ def configure(
     name: str = "",
     style: Literal["auto", "text", "json"] | str = "text",
 ) -> None:
-    """Send the gateway's log lines to standard error from `level` on, with this process's name.
+    """Write log lines from `level` on to standard error, with the name of this process.
 
     `style` is `text`, `json`, or `auto`: text on a terminal, JSON otherwise. Lines of the logger
-    `trio_gw.access` are complete as they are, and go to standard output.
+    `trio_gw.access` go to standard output, unchanged.
     """
-    # Where in the code a line was written is not told, so it need not be found out.
+    # The log does not contain the line of code, so it need not be looked up.
     logging._srcfile = None
     global _handler, _access
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # There is none where its descriptor was closed.
+    # There is no stream if its descriptor was closed.
     stderr: TextIO | None = sys.stderr
     text = style == "text" or (style == "auto" and stderr is not None and stderr.isatty())
     formatter = LineFormatter(name) if text else JsonFormatter(name)
@@ -249,22 +247,22 @@ def configure(
     for logger, handler in (("trio_gw", _handler), ("trio_gw.access", _access)):
         logging.getLogger(logger).handlers[:] = [handler]
         logging.getLogger(logger).propagate = False
-    # What libraries say goes the same way.
+    # Warnings of libraries are logged too.
     logging.lastResort = _Handler(_handler.writer, formatter, logging.WARNING)
     set_level(level)
 
 
 @contextlib.contextmanager
 def background() -> Iterator[None]:
-    """Write lines in threads, so that logging never waits; at the end, what waits to be written.
+    """Write lines in threads, so that logging never blocks; at the end, write the queued lines.
 
-    After `configure`, and not where the process is going to fork.
+    Call it after `configure`, and not before a fork.
     """
     with contextlib.ExitStack() as stack:
         for handler in (_handler, _access):
             if handler is not None:
                 stack.enter_context(handler.writer.background())
-        # What the interpreter says would be written by whoever it happens to.
+        # By default the interpreter writes these in the thread in which they occur.
         stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
         stack.callback(setattr, threading, "excepthook", threading.excepthook)
         sys.unraisablehook = _unraisable
@@ -272,21 +270,21 @@ def background() -> Iterator[None]:
         yield
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
-    error = told.exc_value
-    info = None if error is None else (type(error), error, told.exc_traceback)
-    what = told.err_msg or "Exception ignored in"
-    logging.getLogger(_LOG).error("%s: %r", what, told.object, exc_info=info)
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    error = args.exc_value
+    info = None if error is None else (type(error), error, args.exc_traceback)
+    what = args.err_msg or "Exception ignored in"
+    logging.getLogger(_LOG).error("%s: %r", what, args.object, exc_info=info)
 
 
-def _thread_failed(told: threading.ExceptHookArgs) -> None:
-    error, name = told.exc_value, "?" if told.thread is None else told.thread.name
-    info = None if error is None else (type(error), error, told.exc_traceback)
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    error, name = args.exc_value, "?" if args.thread is None else args.thread.name
+    info = None if error is None else (type(error), error, args.exc_traceback)
     logging.getLogger(_LOG).error("thread %s failed", name, exc_info=info)
 
 
 def show(text: str) -> None:
-    """Write a text to standard output as access lines are written."""
+    """Write a text to standard output, as access lines are written."""
     if _access is None:
         print(text, flush=True)
     else:
@@ -294,7 +292,7 @@ def show(text: str) -> None:
 
 
 def dropped() -> tuple[int, int]:
-    """Count the lines that could not be written: of the log, and of the access log."""
+    """Return how many lines were dropped: of the log, and of the access log."""
     return (
         0 if _handler is None else _handler.writer.dropped,
         0 if _access is None else _access.writer.dropped,
@@ -302,6 +300,6 @@ def dropped() -> tuple[int, int]:
 
 
 def set_level(level: str) -> None:
-    """Let lines through from this level on (any case); the access log is not concerned."""
+    """Set the lowest level that is logged (in any case). The access log does not change."""
     logging.getLogger("trio_gw").setLevel(level.upper())
     logging.getLogger("trio_gw.access").setLevel(logging.INFO)

@@ -1,9 +1,9 @@
-"""The numbers of one process, and the exposition of those of all processes as OpenMetrics text.
+"""The metrics of one process, and the exposition of all processes as OpenMetrics text.
 
-Counting is addition in a dict: no locks, no waiting. Each process shows a snapshot of its numbers
-on a page of shared memory once a second (`publish`); the one that is asked adds up the pages of
-the others and its own numbers of this very moment. What a process that has died had counted stays
-on its page (`retire`), and the one that takes its place goes on from there.
+Counting is an addition in a dict, without locks. Each process writes a snapshot of its numbers to a
+page of shared memory once a second (`publish`). The process that serves a request adds the pages of
+the others to its own current numbers. The counts of a process that died stay on its page
+(`retire`), and the process that replaces it continues from there.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.metrics")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-SERIES = 1000  # of one metric
+SERIES = 1000  # limit on the series of one metric
 MAX_LABEL = 200  # characters
-AT_A_TIME = 200  # series that are written before others may work: some milliseconds
+AT_A_TIME = 200  # series that are written without a checkpoint: some milliseconds
 _END = b"# EOF\n"
 
 Labels = tuple[str, ...]
-Numbers = list[float]  # one; of a histogram the counts of its buckets, of all, and the sum
+Numbers = list[float]  # one number; for a histogram: counts of the buckets, total count, sum
 Snapshot = dict[str, dict[Labels, Numbers]]
 
 _PAIRS = dict[str, list[tuple[Labels, Numbers]]]
@@ -53,7 +53,8 @@ _PAIRS = dict[str, list[tuple[Labels, Numbers]]]
 class Metrics:
     """The numbers of this process. `probes` are called before they are read.
 
-    What `common` returns is known to every process alike: it is told once, by who is asked.
+    `common` returns numbers that every process knows; only the process that serves a request adds
+    them.
     """
 
     def __init__(self, pages: Pages | None = None, index: int = 0, *, series: int = SERIES) -> None:
@@ -75,12 +76,12 @@ class Metrics:
         self._numbers(family, labels)[0] += amount
 
     def put(self, family: Family, labels: Labels, value: float) -> None:
-        """Set a gauge, or a counter that is kept elsewhere, since this process began."""
+        """Set a gauge, or a counter that another part of this process counts."""
         before = self._before.get(family.name)
         self._numbers(family, labels)[0] = value + (before.get(labels, 0) if before else 0)
 
     def clear(self, family: Family) -> None:
-        """Forget all series of a gauge, before those that still exist are `put`."""
+        """Remove all series of a gauge, before those that still exist are `put`."""
         self._all[family.name].clear()
 
     def observe(self, family: Family, labels: Labels, seconds: float) -> None:
@@ -117,13 +118,13 @@ class Metrics:
         return held.setdefault(labels, [0.0] * (len(family.buckets) + 2 if family.buckets else 1))
 
     def snapshot(self) -> Snapshot:
-        """Read all numbers, as of now."""
+        """Return all current numbers."""
         for probe in self.probes:
             probe()
         return self._all
 
     def publish(self) -> None:
-        """Show the numbers to the other processes; called once a second."""
+        """Publish the numbers to the other processes. Called once a second."""
         if self._pages is not None:
             self._show(self.snapshot())
 
@@ -138,7 +139,7 @@ class Metrics:
             log.error("there are too many series to share; set metrics.series lower")
 
     def shown(self) -> dict[int, Snapshot]:
-        """Read what the other processes showed last."""
+        """Read what the other processes published last."""
         if self._pages is None:
             return {}
         others = (page for page in range(self._pages.count) if page != self._index)
@@ -148,8 +149,8 @@ class Metrics:
         """Write the numbers of all processes (OpenMetrics text, `CONTENT_TYPE`)."""
         return b"".join(self._pieces())
 
-    async def tell(self) -> bytes:
-        """Do so little by little, for where there are many series others would have to wait."""
+    async def expose(self) -> bytes:
+        """Like `exposition`, with checkpoints, because many series take long to write."""
         pieces = []
         for piece in self._pieces():
             pieces.append(piece)
@@ -157,9 +158,9 @@ class Metrics:
         return b"".join(pieces)
 
     def _pieces(self) -> Iterator[bytes]:
-        """Write what all processes counted up to now, some series at a time.
+        """Write the numbers of all processes, some series at a time.
 
-        What is told once may not be taken back when this process dies: it is shown first.
+        They are published first, so that no counter goes back if this process dies.
         """
         own = self.snapshot()
         self._show(own)
@@ -169,7 +170,7 @@ class Metrics:
             yield _written(family, held[:AT_A_TIME])
             for at in range(AT_A_TIME, len(held), AT_A_TIME):
                 piece = _written(family, held[at : at + AT_A_TIME])
-                while piece.startswith(b"# "):  # its name and meaning once more
+                while piece.startswith(b"# "):  # its name and meaning again
                     piece = piece.partition(b"\n")[2]
                 yield piece
         yield _END
@@ -182,7 +183,7 @@ def pack(snapshot: Snapshot) -> bytes:
 
 
 def unpack(page: bytes) -> Snapshot:
-    """Read a page; one that nobody has written to yet is empty."""
+    """Read a page. It is empty if it was never written."""
     if not page:
         return {}
     pairs = msgspec.msgpack.decode(zlib.decompress(page), type=_PAIRS)
@@ -190,7 +191,7 @@ def unpack(page: bytes) -> Snapshot:
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Add up snapshots."""
+    """Add snapshots."""
     merged: Snapshot = {}
     for snapshot in snapshots:
         for name, held in snapshot.items():
@@ -206,9 +207,9 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def retire(pages: Pages, index: int) -> None:
-    """Keep of a process that has ended what it had counted; for the supervisor.
+    """Keep the counters of a process that has ended. Called by the supervisor.
 
-    One page, written once: nobody ever meets that twice, or not at all.
+    The page is written once, so no reader sees the counters twice, or not at all.
     """
     kinds = {family.name: family.kind for family in FAMILIES}
     counted = unpack(pages.read(index))
@@ -216,7 +217,7 @@ def retire(pages: Pages, index: int) -> None:
 
 
 class _Series:
-    """What the library asks for: some series of a metric."""
+    """Some series of a metric, in the form that the library requires."""
 
     def __init__(self, family: Family, held: Sequence[tuple[Labels, Numbers]]) -> None:
         self._family = family
@@ -228,7 +229,7 @@ class _Series:
 
 
 def _written(family: Family, held: Sequence[tuple[Labels, Numbers]]) -> bytes:
-    """Write a metric with these of its series."""
+    """Write a metric with these series."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Series(family, held))
     text: bytes = generate_latest(registry)

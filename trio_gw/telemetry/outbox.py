@@ -1,7 +1,7 @@
-"""Finished spans on their way to a collector, by OpenTelemetry's exporters.
+"""Sends finished spans to a collector, with OpenTelemetry's exporters.
 
-They go through a bounded queue to a thread of its own, which sends them; so no connection ever
-waits for a collector, and nothing is held beyond the queue.
+A bounded queue leads to a thread that sends the spans. So no connection waits for a collector, and
+memory is limited by the queue.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.tracing")
 
 CONSOLE = "console"
-QUEUE = 4096  # spans that wait to be sent
+QUEUE = 4096  # spans in the queue
 BATCH = 512
-LINGER = 0.5  # seconds for which a batch waits for more
-TIMEOUT = 10.0  # seconds for a batch, with what is tried again
+LINGER = 0.5  # seconds to wait for more spans
+TIMEOUT = 10.0  # seconds for a batch, retries included
 
 
 class Outbox:
-    """Finished spans on their way: a bounded queue, and the thread that empties it."""
+    """A bounded queue of finished spans, and the thread that sends them."""
 
     def __init__(self, endpoint: str) -> None:
         self._exporter = _exporter(endpoint)
@@ -37,8 +37,8 @@ class Outbox:
         self._waiting: queue.Queue[ReadableSpan | None] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
-        self._heard = _Heard()
-        self._full = self._failed = 0  # spans lost; each is counted by one thread alone
+        self._last_error = _LastError()
+        self._full = self._failed = 0  # lost spans; each counter is written by one thread only
         self._failing = False
         self._gave_up = False
 
@@ -47,7 +47,7 @@ class Outbox:
         return self._full + self._failed
 
     def put(self, span: ReadableSpan) -> None:
-        """Take a span; a full queue drops it. Never waits."""
+        """Queue a span; drop it if the queue is full. Never blocks."""
         try:
             if self._stopping.is_set():
                 raise queue.Full
@@ -57,22 +57,22 @@ class Outbox:
 
     def start(self) -> None:
         library = logging.getLogger("opentelemetry")
-        library.handlers[:] = [self._heard]
+        library.handlers[:] = [self._last_error]
         library.propagate = False
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end when it has sent what waits."""
+        """End the thread after it has sent the queued spans."""
         if not self._stopping.is_set():
             self._stopping.set()
-            with contextlib.suppress(queue.Full):  # then it is awake
+            with contextlib.suppress(queue.Full):  # then the thread is awake
                 self._waiting.put_nowait(None)
 
     def join(self) -> None:
         self._thread.join()
 
     def give_up(self) -> None:
-        """Count what still waits as dropped, and try nothing again."""
+        """Count the queued spans as dropped, and send nothing again."""
         if self._gave_up:
             return
         self._gave_up = True
@@ -81,7 +81,7 @@ class Outbox:
                 self._full += self._waiting.get_nowait() is not None
             except queue.Empty:
                 break
-        self._waiting.put_nowait(None)  # in case it was asleep
+        self._waiting.put_nowait(None)  # wakes the thread
         self._exporter.shutdown()
         if self.dropped:
             log.error("%d spans could not be sent to %s", self.dropped, self._endpoint)
@@ -110,23 +110,23 @@ class Outbox:
         return batch
 
     def _send(self, batch: list[ReadableSpan]) -> None:
-        self._heard.last = ""
+        self._last_error.last = ""
         try:
             sent = self._exporter.export(batch).name == "SUCCESS"
         except Exception as error:
             sent = False
-            self._heard.last = f"{type(error).__name__}: {error}"
+            self._last_error.last = f"{type(error).__name__}: {error}"
         if not sent:
             self._failed += len(batch)
             if not self._failing:
-                log.error("spans cannot be sent to %s: %s", self._endpoint, self._heard.last)
+                log.error("spans cannot be sent to %s: %s", self._endpoint, self._last_error.last)
         elif self._failing:
             log.info("spans are sent to %s again; %d were lost", self._endpoint, self.dropped)
         self._failing = not sent
 
 
-class _Heard(logging.Handler):
-    """Keeps the library's last complaint; each of them would be a line, and clients cause some."""
+class _LastError(logging.Handler):
+    """Keeps the last error of the library. Its log lines are too many; clients cause some."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -137,13 +137,13 @@ class _Heard(logging.Handler):
 
 
 class _Console:
-    """Standard output, for the library: a thread that is stuck there could not be ended."""
+    """Standard output for the library, through our writer, which never blocks."""
 
     def write(self, text: str) -> None:
         logs.show(text.rstrip("\n"))
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Do nothing: there is no buffer."""
 
 
 def _exporter(endpoint: str) -> SpanExporter:

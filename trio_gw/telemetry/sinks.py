@@ -1,4 +1,4 @@
-"""Where events of analytics go: a file that is put aside when it is full, or an HTTP server."""
+"""The sinks of analytics events: a file that is rotated when it is full, or an HTTP server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Event
 
 TIMEOUT = 10.0  # seconds for one request
-# What of an answer is read behind its status, so that the connection can be used again.
+# Limits for reading the body of a response, so that the connection can be used again.
 MAX_ANSWER, LAST_WORDS = 1 << 16, 1.0  # bytes, seconds
 _AGAIN = frozenset((408, 425, 429))
 
@@ -37,23 +37,23 @@ class FileSink:
         self._keep = keep
 
     async def write(self, batch: Sequence[Event]) -> None:
-        """Append a batch whole, or not at all."""
+        """Append a whole batch, or nothing."""
         data = b"".join(encode(event, self._style) for event in batch)
         try:
-            # At the end nobody waits for a file system that hangs.
+            # When the gateway stops, it does not wait for a file system that hangs.
             await trio.to_thread.run_sync(self._append, data, abandon_on_cancel=True)
         except OSError as error:
             raise SinkError(f"{self._path}: {error.strerror}") from None
 
     async def aclose(self) -> None:
-        """Nothing is held open between batches."""
+        """Do nothing: the file is closed between batches."""
 
     def _append(self, data: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         size = 0
         with contextlib.suppress(FileNotFoundError):
             found = self._path.stat()
-            if not stat.S_ISREG(found.st_mode):  # a pipe, say, and its reader would be waited for
+            if not stat.S_ISREG(found.st_mode):  # for example a pipe, whose reader could block us
                 raise OSError(errno.EINVAL, "not a regular file")
             size = found.st_size
         if size and size + len(data) > self._max_bytes:
@@ -69,7 +69,7 @@ class FileSink:
                     rest = rest[os.write(descriptor, rest) :]
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, before)  # no half lines, and none twice
+                    os.ftruncate(descriptor, before)  # no partial lines, and no duplicates
                 raise
         finally:
             os.close(descriptor)
@@ -84,7 +84,7 @@ class FileSink:
 
 
 class HttpSink:
-    """Batches as JSON arrays, posted; `token` goes along as a bearer token."""
+    """Posts batches as JSON arrays. `token` is sent as a bearer token."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url
@@ -94,7 +94,7 @@ class HttpSink:
         self._client = httpx2.AsyncClient(timeout=TIMEOUT, headers=headers)
 
     async def write(self, batch: Sequence[Event]) -> None:
-        """Post a batch; what a server did not take may come again."""
+        """Post a batch. A batch that the server did not accept may be sent again."""
         try:
             with trio.fail_after(TIMEOUT):
                 status = await self._post(msgspec.json.encode(batch))
@@ -109,7 +109,7 @@ class HttpSink:
     async def _post(self, body: bytes) -> int:
         async with self._client.stream("POST", self._url, content=body) as answer:
             size = 0
-            # Cancelled rather than left, because only that unwinds the generators below at once.
+            # Cancelled, because only cancellation unwinds the generators below at once.
             with trio.move_on_after(LAST_WORDS) as scope, contextlib.suppress(httpx2.HTTPError):
                 async for chunk in answer.aiter_raw():
                     size += len(chunk)

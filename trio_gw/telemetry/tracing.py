@@ -1,7 +1,7 @@
-"""Spans of OpenTelemetry; with `outbox`, which sends them, the door to its library.
+"""OpenTelemetry spans. Only this module and `outbox`, which sends them, import the library.
 
-The library is optional (`trio-gw[otel]`). A trace is begun when a request has come, and told of
-when its handshake is over, from the times that were noted anyway.
+The library is optional (`trio-gw[otel]`). A trace begins when a request arrives. Its spans are
+written after the handshake, from the times that the session records anyway.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Span
 
-FLUSH = 3.0  # seconds there are at the end
+FLUSH = 3.0  # seconds to send spans when the gateway stops
 MAX_TEXT = 256  # characters of an attribute
-MAX_PARENT, MAX_STATE = 256, 512  # characters of what a client may say; longer counts for none
+MAX_PARENT, MAX_STATE = 256, 512  # characters of headers from clients; longer ones are ignored
 
 Attributes = dict[str, str | int]
 
 
 def require(endpoint: str) -> None:
-    """Raise `UnusableError` if traces are asked for, and the library is not installed."""
+    """Raise `UnusableError` if tracing is on and the library is not installed."""
     try:
         there = not endpoint or all(
             importlib.util.find_spec(name)
@@ -46,7 +46,7 @@ def require(endpoint: str) -> None:
 
 
 class Trace:
-    """One request: a span of its own, and what happened in it."""
+    """The span of one request, with its child spans."""
 
     def __init__(self, tracing: Tracing, span: Span) -> None:
         self._tracing = tracing
@@ -55,7 +55,7 @@ class Trace:
         self._asking: Span | None = None
 
     def asking(self, started: float) -> tuple[tuple[bytes, bytes], ...]:
-        """Begin asking the backend; returns the headers that tell it so, always the same."""
+        """Begin the span of the backend request; return its headers, the same at each call."""
         if self._asking is None:
             self._asking = self._tracing.child(self._within, "dial", started, asking=True)
         return self._tracing.headers(self._asking)
@@ -69,10 +69,10 @@ class Trace:
         *,
         failed: str = "",
     ) -> None:
-        """Tell what became of the request: its phases by name, when each began and ended.
+        """Write the spans of the request: its phases by name, with their begin and end.
 
-        Times are epoch seconds. `asked` are attributes of the span that asks the backend;
-        `failed` says what was wrong on this side of the client, if anything was.
+        Times are epoch seconds. `asked` are the attributes of the span for the backend. `failed`
+        is the reason if the gateway failed, else empty.
         """
         from opentelemetry.trace import Status, StatusCode
 
@@ -93,7 +93,7 @@ class Trace:
 
 
 class Tracing:
-    """What makes spans, and the thread that sends them. A context: at its end the thread ends."""
+    """Makes spans, and runs the thread that sends them while the context lasts."""
 
     def __init__(
         self, endpoint: str, *, sample_ratio: float, service_name: str, version: str, worker: int
@@ -131,9 +131,9 @@ class Tracing:
         self.within = set_span_in_context
 
     def begin(self, started: float, parents: Sequence[bytes], states: Sequence[bytes]) -> Trace:
-        """Begin a trace, or go on with the one that a request's `traceparent` names.
+        """Begin a trace, or continue the one that a request's `traceparent` names.
 
-        A header that is not valid, or there twice, counts for none (W3C Trace Context).
+        A header that is invalid or appears twice is ignored (W3C Trace Context).
         """
         context = None
         if len(parents) == 1 and len(parents[0]) <= MAX_PARENT:
@@ -153,18 +153,18 @@ class Tracing:
         return self._tracer.start_span(name, within, kind, start_time=_nanoseconds(started))
 
     def headers(self, span: Span) -> tuple[tuple[bytes, bytes], ...]:
-        """Write what tells others that they work for this span."""
+        """Return the headers that name this span to others."""
         carrier: dict[str, str] = {}
         self._context.inject(carrier, self.within(span))
         return tuple((name.encode(), value.encode("latin-1")) for name, value in carrier.items())
 
     @property
     def dropped(self) -> int:
-        """Count the spans that could not be sent."""
+        """Return how many spans could not be sent."""
         return self.outbox.dropped
 
     async def flush(self, seconds: float = FLUSH) -> None:
-        """Give the thread so many seconds for what waits; the rest is dropped, and counted."""
+        """Give the thread so many seconds for the queued spans; drop and count the rest."""
         self.outbox.stop()
         with trio.move_on_after(seconds):
             await trio.to_thread.run_sync(self.outbox.join, abandon_on_cancel=True)

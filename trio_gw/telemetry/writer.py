@@ -1,12 +1,12 @@
-"""Lines on their way to standard error or standard output; nobody ever waits for who reads them.
+"""Writes lines to standard error or standard output. Callers never wait for the reader.
 
-A pipe that is not read, a stopped terminal and a full disk make `write` wait or fail, in whichever
-thread calls it. So a thread writes (`background`), and lines wait for it in a bounded queue. What
-does not fit is dropped and counted, and a notice says so where the lines are missing. Without the
-thread (a process that is starting, ending, or forks others) a line is written at once, or dropped.
+A pipe without a reader, a stopped terminal and a full disk make `write` block or fail. So a thread
+writes (`background`), and lines wait for it in a bounded queue. Lines that do not fit are dropped
+and counted, and a notice stands where they are missing. Without the thread (while a process starts,
+ends or forks others) a line is written at once, or dropped.
 
-Standard streams are shared with other processes, so `O_NONBLOCK` is never set on them: a pipe or a
-terminal is opened once more, and a socket is written to with `MSG_DONTWAIT`.
+Standard streams are shared with other processes, so `O_NONBLOCK` is never set on them. A pipe or a
+terminal is opened a second time, and a socket is written to with `MSG_DONTWAIT`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
     Write = Callable[[memoryview], int]
 
-QUEUE = 1 << 20  # octets of lines that wait
-LINGER = 0.01  # seconds for which a line waits for others to go with: a thread costs more than it
-PATIENCE = 0.2  # seconds that a line may take without the thread
-FLUSH = 1.0  # seconds that the thread has at the end
+QUEUE = 1 << 20  # octets of queued lines
+LINGER = 0.01  # seconds to wait for more lines: waking the thread costs more than a line
+WRITE_TIMEOUT = 0.2  # seconds for a line without the thread
+FLUSH = 1.0  # seconds for the thread at the end
 PAUSE = 0.1  # seconds between two attempts
 CHUNK = 4096  # PIPE_BUF: lines of several processes on one pipe do not mix up to this size
 
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))  # there may be room again, so lines are kept
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))  # space can become free again, so lines are kept
 
 
 class LineWriter:
-    """Writes whole lines to a stream. `notice(count)` makes the line about lost ones.
+    """Writes whole lines to a stream. `notice(count)` makes the line about lost lines.
 
-    With `aside` it tells of them elsewhere, once lines can be written again.
+    With `aside` the notice is written elsewhere, when lines can be written again.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class LineWriter:
         self._sink = _open(stream)
         self._notice = notice
         self._lock = threading.Lock()
-        self._wake = threading.Lock()  # released when the first line waits
+        self._wake = threading.Lock()  # released when the first line is queued
         self._wake.acquire()
         self._thread: threading.Thread | None = None
         self._waiting: list[bytes] = []
-        self._octets = 0  # of what waits
-        self._overflow = 0  # lines lost since the thread last looked
-        self._untold = 0  # lines lost before, of which nobody knows yet
+        self._octets = 0  # in the queue
+        self._overflow = 0  # lines lost since the thread last checked
+        self._unreported = 0  # lines lost before, not yet in a notice
         self._stopping = False
-        self._stop_at = 0.0  # when the thread has to give up
+        self._stop_at = 0.0  # when the thread gives up
         self._hung = False
-        self._torn = False  # a line has been written in part, and given up
+        self._torn = False  # part of a line was written, the rest was dropped
         self.dropped = 0
 
     def put(self, line: bytes) -> None:
-        """Take one line, with its line end."""
+        """Queue or write one line, with its line end."""
         with self._lock:
             if self._thread is None:
                 self._write_now(line)
@@ -80,7 +80,7 @@ class LineWriter:
 
     @contextlib.contextmanager
     def background(self) -> Iterator[None]:
-        """Write in a thread for as long as the context lasts; then what waits, within `FLUSH`."""
+        """Write in a thread while the context lasts; then write what is queued, within `FLUSH`."""
         thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._wake.acquire(blocking=False)
         self._stopping = False
@@ -96,28 +96,28 @@ class LineWriter:
                     self._wake.release()
             thread.join(FLUSH + 3 * PAUSE)
             with self._lock:
-                self._hung = thread.is_alive()  # in a file system that does not answer
+                self._hung = thread.is_alive()  # a file system does not respond
                 self._thread = None
                 late, self._waiting, self._octets = self._waiting, [], 0
                 for line in late:
                     self._write_now(line)
 
     def close(self) -> None:
-        """Let go of what was opened; the stream itself stays open."""
+        """Close what was opened here; the stream itself stays open."""
         self._sink.close()
 
     # -- without the thread ----------------------------------------------------------------
 
     def _write_now(self, line: bytes) -> None:
-        # Who waited in vain once does not wait again before something has been written.
-        until = 0.0 if self._untold else time.monotonic() + PATIENCE
-        # Together, or a notice might find room where the line does not.
-        first = self._notice(self._untold) if self._untold and not self._aside else b""
+        # After one timeout, do not wait again until a write has succeeded.
+        until = 0.0 if self._unreported else time.monotonic() + WRITE_TIMEOUT
+        # In one write, or there could be room for the notice but not for the line.
+        first = self._notice(self._unreported) if self._unreported and not self._aside else b""
         if self._hung or not self._send(first + line, lambda: until):
-            self._untold += 1
+            self._unreported += 1
             self.dropped += 1
         else:
-            self._told()
+            self._reset_lost()
 
     # -- the thread ------------------------------------------------------------------------
 
@@ -134,12 +134,12 @@ class LineWriter:
             lost = self._deliver(lines)
             with self._lock:
                 self.dropped += lost
-            self._untold += lost + overflow
-            if not lost and self._tell():
-                self._told()
+            self._unreported += lost + overflow
+            if not lost and self._write_notice():
+                self._reset_lost()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        """Write lines, as many at a time as fit together; return how many were lost."""
+        """Write lines, several at a time if they fit; return how many were lost."""
         written = 0
         while written < len(lines):
             size, end = len(lines[written]), written + 1
@@ -147,34 +147,34 @@ class LineWriter:
                 size += len(lines[end])
                 end += 1
             data = b"".join(lines[written:end])
-            if not (self._tell() and self._send(data, self._deadline)):
+            if not (self._write_notice() and self._send(data, self._deadline)):
                 return len(lines) - written
-            self._told()
+            self._reset_lost()
             written = end
         return 0
 
     def _deadline(self) -> float:
         return self._stop_at if self._stopping else math.inf
 
-    def _tell(self) -> bool:
-        """Write the line about lost ones, if there are any; False if that cannot be done."""
-        if not self._untold or self._aside:
+    def _write_notice(self) -> bool:
+        """Write the notice about lost lines, if there are any; False if that fails."""
+        if not self._unreported or self._aside:
             return True
-        if not self._send(self._notice(self._untold), self._deadline):
+        if not self._send(self._notice(self._unreported), self._deadline):
             return False
-        self._untold = 0
+        self._unreported = 0
         return True
 
     # -- both ------------------------------------------------------------------------------
 
-    def _told(self) -> None:
-        """Forget what was lost: lines can be written again."""
-        count, self._untold = self._untold, 0
+    def _reset_lost(self) -> None:
+        """Reset the count of lost lines: lines can be written again."""
+        count, self._unreported = self._unreported, 0
         if count and self._aside:
             self._notice(count)
 
     def _send(self, data: bytes, until: Callable[[], float]) -> bool:
-        """Try until it is written, or is never going to be, or it is too late (monotonic clock)."""
+        """Try until the data is written, writing is impossible, or the (monotonic) time is over."""
         rest = memoryview(b"\n" + data if self._torn else data)
         whole = len(rest)
         while rest:
@@ -197,7 +197,7 @@ class LineWriter:
 
 
 class _Sink(NamedTuple):
-    """Where octets go. `write` raises BlockingIOError where it would have to wait."""
+    """The destination of octets. `write` raises BlockingIOError instead of blocking."""
 
     write: Write
     wait: Callable[[float], object]
@@ -205,13 +205,13 @@ class _Sink(NamedTuple):
 
 
 def _open(stream: TextIO | None) -> _Sink:
-    """Find a way to write to a stream without waiting, as far as the system has one."""
+    """Find a way to write to a stream without blocking, if the system has one."""
     if stream is None:  # its descriptor was closed when this program started
         return _Sink(len, time.sleep, _nothing)
     try:
         fd = stream.fileno()
         mode = os.fstat(fd).st_mode
-    except (OSError, ValueError):  # io.UnsupportedOperation is both: no file of the system's
+    except (OSError, ValueError):  # io.UnsupportedOperation is both: not a file of the system
         return _Sink(partial(_write_text, stream), time.sleep, _nothing)
     if stat.S_ISSOCK(mode):
         sock = socket.socket(fileno=os.dup(fd))
@@ -221,7 +221,7 @@ def _open(stream: TextIO | None) -> _Sink:
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         own = os.open(f"/proc/self/fd/{fd}", flags)
-    except OSError:  # no `/proc`, or somebody else's pipe or terminal
+    except OSError:  # no `/proc`, or a pipe or terminal of another user
         return _Sink(partial(_write_if_ready, fd), _waiting(fd), _nothing)
     return _Sink(partial(os.write, own), _waiting(own), partial(os.close, own))
 
@@ -237,7 +237,7 @@ def _write_text(stream: TextIO, data: memoryview) -> int:
 
 
 def _write_if_ready(fd: int, data: memoryview) -> int:
-    """Write no more than what a pipe that is ready takes at once."""
+    """Write at most what a pipe that is ready accepts at once."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(0):
