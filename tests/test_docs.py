@@ -10,6 +10,7 @@ import pytest
 
 from support import settings_page
 from trio_gw.__main__ import parser
+from trio_gw.supervision.background import TaskName
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -233,3 +234,10 @@ def test_rules_of_the_compatibility_page_are_sections() -> None:
     assert len(numbers) > 100
     lost = {(kind, number) for kind, number in numbers if number not in sections(RULES[kind])}
     assert lost == set()
+
+
+def test_the_table_of_background_parts_has_all() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text()
+    table = text.partition("| part | task |")[2].partition("\n\n")[0]
+    names = [name for row in rows(table) for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(names) == sorted(part.value for part in TaskName)
