@@ -138,7 +138,6 @@ class Refusal(Exception):
         headers: Headers = JSON_TYPE,
         by: Side = Side.CLIENT,
         why: str = "",
-        limit: str = "",
     ) -> None:
         self.status = status
         self.code = code
@@ -146,7 +145,7 @@ class Refusal(Exception):
         self.headers = headers
         self.by = by
         self.why = why
-        self.limit = limit
+        self.limit = ""
         super().__init__(f"{status} {code} {why}".strip())
 
 
@@ -163,12 +162,11 @@ def router_refusal(
     headers: Headers = (),
     by: Side = Side.CLIENT,
     why: str = "",
-    limit: str = "",
 ) -> Refusal:
     """Build a refusal from routing or from the backend side (spec: routing §9)."""
     body = _body({"code": code, "message": message, "description": description}) + b"\n"
     headers = (*JSON_TYPE, *headers)
-    return Refusal(status, code, body, headers=headers, by=by, why=why or message, limit=limit)
+    return Refusal(status, code, body, headers=headers, by=by, why=why or message)
 
 
 def auth_refusal(status: int, code: str, message: str, description: str, *, why: str) -> Refusal:

@@ -24,7 +24,7 @@ def test_failover_prefers_the_first() -> None:
 
 def test_one_endpoint_is_no_choice() -> None:
     alone = balancer(A)
-    assert not alone.watched
+    assert not alone.needing_checks
     for _ in range(5):
         alone.failed(A)
     assert alone.order() == [A]
@@ -39,8 +39,8 @@ def test_ill_after_two_failures_in_a_row_and_then_last() -> None:
     assert first.order() == [A, B], "a success between makes it one failure"
     first.failed(A)
     assert first.order() == [B, A]
-    assert not first.well(A)
-    assert first.any_well
+    assert not first.healthy(A)
+    assert first.any_healthy
 
 
 def test_well_again_after_two_good_checks_or_one_connection() -> None:
@@ -50,7 +50,7 @@ def test_well_again_after_two_good_checks_or_one_connection() -> None:
     first.checked(A)
     first.failed(A)
     first.checked(A)
-    assert not first.well(A), "a failure between makes it one good check"
+    assert not first.healthy(A), "a failure between makes it one good check"
     first.checked(A)
     assert first.order() == [A, B]
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_turns_skip_the_ill_but_keep_them_as_a_last_resort() -> None:
     for endpoint in (A, C):
         for _ in range(2):
             turns.failed(endpoint)
-    assert not turns.any_well
+    assert not turns.any_healthy
     assert sorted(turns.order(), key=str) == [A, B, C]
 
 
@@ -84,8 +84,8 @@ def test_state_is_kept_while_the_cluster_stays_the_same() -> None:
     known = all_of_them.of(cluster)
     assert all_of_them.of(Cluster((A, B))) is known
     assert all_of_them.of(Cluster((A, B), failover=True)) is not known
-    assert all_of_them.of(Cluster((A,))) not in all_of_them.watched()
-    assert known in all_of_them.watched()
+    assert all_of_them.of(Cluster((A,))) not in all_of_them.needing_checks()
+    assert known in all_of_them.needing_checks()
     all_of_them.keep([Cluster((A, B))])
     assert all_of_them.of(cluster) is known
     all_of_them.keep([])

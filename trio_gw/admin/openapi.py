@@ -19,8 +19,8 @@ def _text(name: str, what: str, *, required: bool = False, **rules: str | int) -
     }
 
 
-def _answers(**told: str) -> dict[str, Any]:
-    return {code.lstrip("_"): {"description": what} for code, what in told.items()}
+def _answers(**descriptions: str) -> dict[str, Any]:
+    return {code.lstrip("_"): {"description": what} for code, what in descriptions.items()}
 
 
 def document(version: str) -> dict[str, Any]:

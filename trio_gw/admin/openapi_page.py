@@ -46,7 +46,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     secured = "" if operation.get("security") == [] else " Basic or Bearer credentials."
     parts.append(f"<p>{escape(operation['summary'])}.{secured}</p>")
     rows = [
-        (one["name"], f"in {_PLACES[one['in']]}", _words(one))
+        (one["name"], f"in {_PLACES[one['in']]}", _describe_parameter(one))
         for one in operation.get("parameters", ())
     ]
     answers = [(code, "", one["description"]) for code, one in operation["responses"].items()]
@@ -67,9 +67,11 @@ _RULES = {
 }
 
 
-def _words(parameter: dict[str, Any]) -> str:
+def _describe_parameter(parameter: dict[str, Any]) -> str:
     """Describe a parameter and its rules."""
-    told = [parameter.get("description", ""), parameter.get("type", "")]
-    told.append("required" if parameter.get("required") else "")
-    told += [words.format(parameter[rule]) for rule, words in _RULES.items() if rule in parameter]
-    return ", ".join(filter(None, told))
+    parts = [parameter.get("description", ""), parameter.get("type", "")]
+    parts.append("required" if parameter.get("required") else "")
+    parts += [
+        rule_text.format(parameter[rule]) for rule, rule_text in _RULES.items() if rule in parameter
+    ]
+    return ", ".join(filter(None, parts))

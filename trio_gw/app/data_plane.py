@@ -139,7 +139,7 @@ def build_data_plane(
 
 def _divide_descriptors(pending: Pending) -> DescriptorBudgets:
     """Divide the file descriptors. Idle clients are evicted to make room for others."""
-    most = descriptors.current()
+    most = descriptors.current_ceilings()
     make = partial(pending.make_room, "descriptors")
     return DescriptorBudgets(
         # More than the backends, so that a request gets a response: 503, or that of /health.

@@ -55,35 +55,35 @@ def _own(session: Session) -> None:
     if not log.isEnabledFor(level):
         return
     seconds = session.age
-    told: dict[str, Value] = {
+    fields: dict[str, Value] = {
         "client": session.peer,
         "request": session.request,
         "phase": session.phase,
         "duration": round(seconds, 6),
     }
     if ending is not None:
-        told["by"] = ending.by
-        told["reason"] = ending.reason
+        fields["by"] = ending.by
+        fields["reason"] = ending.reason
     publish, subscribe = session.publish, session.subscribe
-    who = f"{session.peer} {session.request}"
+    subject = f"{session.peer} {session.request}"
     if publish is not None and subscribe is not None:
         assert ending is not None
         why = f"{ending.code} {ending.reason}".rstrip()
         message = (
-            f"{who} ended by {ending.by}: {why}, after {seconds:.3f} s,"
+            f"{subject} ended by {ending.by}: {why}, after {seconds:.3f} s,"
             f" messages in {publish.messages}, out {subscribe.messages}"
         )
-        told["code"] = ending.code
-        told["messages_in"] = publish.messages
-        told["messages_out"] = subscribe.messages
+        fields["code"] = ending.code
+        fields["messages_in"] = publish.messages
+        fields["messages_out"] = subscribe.messages
     elif session.status:
         why = "" if ending is None else f", {ending.by}: {ending.reason}"
         phase = session.phase
-        message = f"{who} answered {session.status} in phase {phase} after {seconds:.3f} s{why}"
-        told["status"] = session.status
+        message = f"{subject} answered {session.status} in phase {phase} after {seconds:.3f} s{why}"
+        fields["status"] = session.status
     else:
-        message = f"{who} left in phase {session.phase} after {seconds:.3f} s"
-    logs.event(log, level, message, told, _more(session))
+        message = f"{subject} left in phase {session.phase} after {seconds:.3f} s"
+    logs.event(log, level, message, fields, _more(session))
 
 
 def _more(session: Session) -> dict[str, Value]:

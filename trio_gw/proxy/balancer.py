@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class _EndpointState:
     """The health of one endpoint."""
 
-    __slots__ = ("bad", "endpoint", "good", "well")
+    __slots__ = ("endpoint", "failures", "healthy", "successes")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.well = True
-        self.bad = self.good = 0  # failures, and good checks, in a row
+        self.healthy = True
+        self.failures = self.successes = 0  # failures, and successful checks, in a row
 
 
 class Balancer:
@@ -41,18 +41,18 @@ class Balancer:
         self._turn = 0
 
     @property
-    def watched(self) -> bool:
+    def needing_checks(self) -> bool:
         """Whether there are several endpoints, so that health checks are useful."""
         return len(self._states) > 1
 
     @property
-    def any_well(self) -> bool:
+    def any_healthy(self) -> bool:
         """Whether at least one endpoint is healthy."""
-        return any(state.well for state in self._states)
+        return any(state.healthy for state in self._states)
 
-    def well(self, endpoint: Endpoint) -> bool:
+    def healthy(self, endpoint: Endpoint) -> bool:
         """Whether this endpoint is healthy."""
-        return all(state.well for state in self._states if state.endpoint == endpoint)
+        return all(state.healthy for state in self._states if state.endpoint == endpoint)
 
     def order(self) -> list[Endpoint]:
         """List all endpoints in the order in which one handshake tries them."""
@@ -63,29 +63,29 @@ class Balancer:
             first = self._turn % len(states)
             self._turn += 1
             states = states[first:] + states[:first]
-        return [state.endpoint for state in sorted(states, key=lambda state: not state.well)]
+        return [state.endpoint for state in sorted(states, key=lambda state: not state.healthy)]
 
     def connected(self, endpoint: Endpoint) -> None:
         """Note that a client's connection to this endpoint has succeeded."""
         for state in self._states:
             if state.endpoint == endpoint:
-                state.well, state.bad = True, 0
+                state.healthy, state.failures = True, 0
 
     def failed(self, endpoint: Endpoint) -> None:
         """Note that a connection or a check has failed."""
         for state in self._of(endpoint):
-            state.good = 0
-            state.bad += 1
-            if state.bad >= self._unhealthy_after:
-                state.well = False
+            state.successes = 0
+            state.failures += 1
+            if state.failures >= self._unhealthy_after:
+                state.healthy = False
 
     def checked(self, endpoint: Endpoint) -> None:
         """Note that a check has succeeded."""
         for state in self._of(endpoint):
-            state.bad = 0
-            state.good += 1
-            if state.good >= self._healthy_after:
-                state.well = True
+            state.failures = 0
+            state.successes += 1
+            if state.successes >= self._healthy_after:
+                state.healthy = True
 
     def _of(self, endpoint: Endpoint) -> Iterator[_EndpointState]:
         return (state for state in self._states if state.endpoint == endpoint)
@@ -119,8 +119,8 @@ class Balancers:
         """List every used backend, without path and query, and whether it is healthy."""
         for balancer in self._all.values():
             for endpoint in balancer.cluster.endpoints:
-                yield endpoint.origin, balancer.well(endpoint)
+                yield endpoint.origin, balancer.healthy(endpoint)
 
-    def watched(self) -> list[Balancer]:
+    def needing_checks(self) -> list[Balancer]:
         """List the balancers whose endpoints need health checks."""
-        return [balancer for balancer in self._all.values() if balancer.watched]
+        return [balancer for balancer in self._all.values() if balancer.needing_checks]

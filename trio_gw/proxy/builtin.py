@@ -189,14 +189,14 @@ class Builtin:
         if self._short():
             return 503, TEXT, b'{"status": "overloaded"}'
         if await self._shared_state.is_converged():
-            told: dict[str, object] = {"status": "ready"}
+            status: dict[str, object] = {"status": "ready"}
             if failing := self._shared_state.failing():
                 # Connections are still served, and the other processes would fail in the same way.
-                told["failing"] = failing
+                status["failing"] = failing
             if unresponsive := self._shared_state.unresponsive():
                 # The other workers accept new connections until it is replaced.
-                told["unresponsive"] = unresponsive
-            return 200, TEXT, json.dumps(told).encode()
+                status["unresponsive"] = unresponsive
+            return 200, TEXT, json.dumps(status).encode()
         return 503, TEXT, b'{"status": "other workers are not ready, or serve other projects"}'
 
     def _jwks(self, head: RequestHead) -> Answer:

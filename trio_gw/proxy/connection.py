@@ -191,13 +191,13 @@ class _Connection:
         """Apply the caps on connections, and create the limiters of this connection."""
         session, limiter_factory = self.session, self.services.limiter_factory
         session.enter(Phase.ADMIT)
-        who = match.route, admitted.caller, session.info.address
-        session.limiters = limiters = limiter_factory.limiters(*who)
+        key = match.route, admitted.caller, session.info.address
+        session.limiters = limiters = limiter_factory.limiters(*key)
         if limiters is not None and limiters.drops:
             # Compression needs all earlier messages, so no message may be dropped.
             upgrade = structs.replace(admitted.upgrade, extensions=())
             admitted = structs.replace(admitted, upgrade=upgrade)
-        session.caps_taken = limiter_factory.take_caps(*who)
+        session.caps_taken = limiter_factory.take_caps(*key)
         if body is not None:
             plain_http.count(limiters)
             plain = plain_http.PlainHttp(self.services, session, self.stream, self.responder, body)

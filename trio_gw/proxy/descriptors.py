@@ -27,7 +27,7 @@ FEW = 512  # warn about a lower limit
 
 
 class Ceilings(NamedTuple):
-    """The highest descriptor number for each use; see `of`."""
+    """The highest descriptor number for each use; see `ceilings_for`."""
 
     clients: int  # from here on, each new client closes a pending one
     backends: int  # ... each new backend connection does; without a pending one it fails
@@ -35,16 +35,16 @@ class Ceilings(NamedTuple):
     operators: int  # the admin and metrics listeners
 
 
-def of(limit: int) -> Ceilings:
+def ceilings_for(limit: int) -> Ceilings:
     """Divide the descriptors that a process may open."""
     share = max(LEAST_SHARE, min(LARGEST_SHARE, limit // 16))
     return Ceilings(*(limit - share * part for part in (4, 3, 2, 1)))
 
 
-def current() -> Ceilings:
+def current_ceilings() -> Ceilings:
     """Divide the descriptors that this process may open."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return of(MOST if limit == resource.RLIM_INFINITY else limit)
+    return ceilings_for(MOST if limit == resource.RLIM_INFINITY else limit)
 
 
 def raise_limit() -> None:
@@ -64,7 +64,7 @@ def raise_limit() -> None:
             "the limit of open files is %d: about %d connections can be relayed;"
             " raise the hard limit (LimitNOFILE, ulimit -Hn)",
             soft,
-            max(0, of(soft).clients // 2),
+            max(0, ceilings_for(soft).clients // 2),
         )
 
 

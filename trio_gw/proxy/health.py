@@ -31,7 +31,7 @@ async def watch(balancers: Balancers, live: Live, settings: Health) -> None:
         while True:
             await trio.sleep(settings.interval)
             async with trio.open_nursery() as checks:
-                for balancer in balancers.watched():
+                for balancer in balancers.needing_checks():
                     for endpoint in balancer.cluster.endpoints:
                         checks.start_soon(_check, balancer, endpoint, settings.timeout, limit)
 
@@ -46,7 +46,7 @@ async def _forget(balancers: Balancers, live: Live) -> None:
 async def _check(
     balancer: Balancer, endpoint: Endpoint, seconds: float, limit: trio.CapacityLimiter
 ) -> None:
-    before = balancer.well(endpoint)
+    before = balancer.healthy(endpoint)
     connected = False
     async with limit:
         with trio.move_on_after(seconds):
@@ -64,10 +64,10 @@ async def _check(
         balancer.checked(endpoint)
     else:
         balancer.failed(endpoint)
-    if (after := balancer.well(endpoint)) != before:
+    if (after := balancer.healthy(endpoint)) != before:
         log.log(
             logging.INFO if after else logging.WARNING,
             "backend %s is %s",
             endpoint,
-            "well again" if after else "down",
+            "healthy again" if after else "unhealthy",
         )

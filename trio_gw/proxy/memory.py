@@ -97,7 +97,7 @@ class Memory:
     def check(self) -> None:
         """Raise `Refusal` (503) if there is no memory for one more connection."""
         if self.short and len(self._sessions) > self._most:
-            raise refusals.exhausted("too little is left for another connection", "memory")
+            raise refusals.exhausted("not enough for another connection", "memory")
 
     async def run(self) -> None:
         """Measure again and again, until cancelled."""

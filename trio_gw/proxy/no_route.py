@@ -30,11 +30,14 @@ def _why(table: RouteTable, host: str, path: str) -> str:
         return f"no API is served on the host {host}"
     collapsed = _SLASHES.sub("/", path)
     spellings = (
-        (collapsed, "one slash less" if len(path) - len(collapsed) == 1 else "single slashes"),
-        (path.rstrip("/"), "no slash at its end"),
+        (collapsed, "one slash removed" if len(path) - len(collapsed) == 1 else "single slashes"),
+        (path.rstrip("/"), "no slash at the end"),
         (unquote(path), "no percent-encoding"),
-        (path.lower(), "small letters"),
-        (_SLASHES.sub("/", unquote(path)).lower(), "single slashes, small letters and no escapes"),
+        (path.lower(), "lower case"),
+        (
+            _SLASHES.sub("/", unquote(path)).lower(),
+            "single slashes, lower case and no percent-encoding",
+        ),
     )
     for spelling, what in spellings:
         if spelling != path and table.match(host, spelling) is not None:

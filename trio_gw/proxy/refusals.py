@@ -30,19 +30,19 @@ def foreign_origin() -> Refusal:
 
 def foreign_page() -> Refusal:
     """Refuse a request for a test key from a web page whose origin is not allowed."""
-    description = "Web pages of other origins may not ask for keys; see cors.allow_origins."
+    description = "Web pages of this origin may not request keys; see cors.allow_origins."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 
 
 def misdirected() -> Refusal:
     """Refuse a request for a host name that is not one of the listener (RFC 9110 §15.5.20)."""
-    description = "Ask for the address or localhost: on loopback no other name is answered."
+    description = "Use the IP address or localhost: on loopback no other host name is accepted."
     return router_refusal(421, "421", "Misdirected Request", description, why="foreign host name")
 
 
 def only_get() -> Refusal:
     """Refuse a method other than GET on a built-in path that supports only GET."""
-    description = "Only GET is answered here."
+    description = "Only GET is allowed here."
     return router_refusal(
         405, "405", "Method Not Allowed", description, headers=((b"allow", b"GET"),)
     )
@@ -64,23 +64,22 @@ def full(cap: ConnectionCap) -> Refusal:
     """Refuse a connection beyond a cap: 429 for a cap of the client, 503 for a global cap."""
     own = cap.name in ("address", "application")
     status, message = (429, "Too Many Requests") if own else (503, "Service Unavailable")
-    return router_refusal(
+    refusal = router_refusal(
         status,
         str(status),
         message,
-        f"There are as many connections to this {cap.name} as there may be."
-        if not own
-        else f"There are as many connections of this {cap.name} as there may be.",
+        f"The limit on connections {'of' if own else 'to'} this {cap.name} is reached.",
         headers=((b"retry-after", b"%d" % FULL_RETRY),),
         by=Side.CLIENT if own else Side.GATEWAY,
         why=f"{cap.most} connections per {cap.name} are open",
-        limit=cap.name,
     )
+    refusal.limit = cap.name
+    return refusal
 
 
 def exhausted(what: str, limit: str = "descriptors") -> Refusal:
     """Refuse a connection because the gateway itself lacks a resource."""
-    return router_refusal(
+    refusal = router_refusal(
         503,
         "503",
         "Service Unavailable",
@@ -88,8 +87,9 @@ def exhausted(what: str, limit: str = "descriptors") -> Refusal:
         headers=((b"retry-after", b"%d" % FULL_RETRY),),
         by=Side.GATEWAY,
         why=f"out of {limit}: {what}",
-        limit=limit,
     )
+    refusal.limit = limit
+    return refusal
 
 
 def starting() -> Refusal:
@@ -113,7 +113,7 @@ def too_slow(what: str, seconds: float) -> Refusal:
 
 def not_reading(seconds: float) -> Refusal:
     """Refuse a client that does not read the response."""
-    description = f"Nothing was read within {seconds:g} seconds."
+    description = f"The response was not read within {seconds:g} seconds."
     return router_refusal(408, "408", "Request Timeout", description, why="does not read")
 
 
@@ -123,7 +123,7 @@ def too_many_messages(wait: float) -> Refusal:
         429,
         "429",
         "Too Many Requests",
-        "There were as many messages as there may be.",
+        "The limit on messages is reached.",
         headers=((b"retry-after", b"%d" % max(1, math.ceil(wait))),),
         why="limit on messages",
     )

@@ -262,8 +262,8 @@ class ProcessGauges:
         metrics.put(families.OVERLOADED, worker, int(self._memory.short))
         metrics.put(families.SHED, worker, self._memory.shed)
         metrics.clear(families.BACKEND_UP)
-        for name, well in self._balancers.health():
-            metrics.put(families.BACKEND_UP, (name, *worker), int(well))
+        for name, healthy in self._balancers.health():
+            metrics.put(families.BACKEND_UP, (name, *worker), int(healthy))
         times = os.times()
         metrics.put(families.CPU, worker, times.user + times.system)
         metrics.put(families.STARTED, worker, self._started)

@@ -47,8 +47,8 @@ class TlsFailures:
             self._ends, self._lines = now + WINDOW, 0
         self._lines += 1
         offered = offer(error.sent)
-        said = "".join(f"; {name}: {value}" for name, value in offered.items())
-        message = f"{peer} TLS handshake on listener {listener} failed: {error.why}{said}"
+        offer_text = "".join(f"; {name}: {value}" for name, value in offered.items())
+        message = f"{peer} TLS handshake on listener {listener} failed: {error.why}{offer_text}"
         fields: dict[str, logs.Value] = {"client": peer, "listener": listener, "why": error.why}
         logs.event(log, logging.INFO, message, fields | offered, {"reason": error.reason})
 

@@ -135,15 +135,15 @@ def offer(sent: bytes) -> dict[str, str]:
     """Return what a client offered, as far as it can be read."""
     if (found := hello.read(sent)) is None:
         return {}
-    told = {"versions": ", ".join(found.versions)} if found.versions else {}
+    fields = {"versions": ", ".join(found.versions)} if found.versions else {}
     if found.ciphers:
         names = [_cipher_name(code) for code in found.ciphers]
-        told["ciphers"] = ", ".join(names[:SHOWN])
+        fields["ciphers"] = ", ".join(names[:SHOWN])
         if len(names) > SHOWN:
-            told["ciphers"] += f" and {len(names) - SHOWN} more"
+            fields["ciphers"] += f" and {len(names) - SHOWN} more"
     if found.name:
-        told["sni"] = found.name
-    return told
+        fields["sni"] = found.name
+    return fields
 
 
 async def _peek(stream: SecureStream) -> bytes:
@@ -173,15 +173,15 @@ async def _no_tls(stream: SecureStream) -> TlsHandshakeError:
                 break
             data += more
     if hello.is_proxy(data):
-        why, said = "the PROXY protocol, which is not accepted here", PROXY
+        why, hint = "the PROXY protocol, which is not accepted here", PROXY
     elif hello.is_http(data):
-        why, said = "plain HTTP on a port that speaks TLS", HTTP
+        why, hint = "plain HTTP on a port that speaks TLS", HTTP
     else:
         why = f"what the client sent is not TLS: {data[: hello.MIN_BYTES]!r}"
         return TlsHandshakeError("not_tls", why, data)
     kind = ((b"content-type", b"text/plain"),)
-    answer = response(400, kind, f"{said}\n".encode(), head_only=data[:5].upper() == b"HEAD ")
-    reason = "plain_http" if said is HTTP else "proxy_protocol"
+    answer = response(400, kind, f"{hint}\n".encode(), head_only=data[:5].upper() == b"HEAD ")
+    reason = "plain_http" if hint is HTTP else "proxy_protocol"
     return TlsHandshakeError(reason, why, data, answer)
 
 

@@ -33,7 +33,7 @@ class TracingObserver:
         parents, states = head.values(b"traceparent"), head.values(b"tracestate")
         self._traces[session] = self._tracing.begin(session.started, parents, states)
 
-    def asking(self, session: Session) -> tuple[tuple[bytes, bytes], ...]:
+    def context_headers(self, session: Session) -> tuple[tuple[bytes, bytes], ...]:
         """Return the headers that pass the trace context to the backend."""
         if (trace := self._traces.get(session)) is None:
             return ()

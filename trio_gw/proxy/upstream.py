@@ -89,7 +89,7 @@ class Upstream:
         The caller closes the stream.
         """
         balancer = self._balancers.of(cluster)
-        hopeless = not balancer.any_well
+        all_unhealthy = not balancer.any_healthy
         left = min(cluster.retries, self._retry.limit)
         waiting = balancer.order()
         pause = self._retry.backoff
@@ -120,7 +120,7 @@ class Upstream:
                 await trio.sleep(pause)
             pause *= 2
         assert failure is not None
-        if hopeless and failure.status == 503:
+        if all_unhealthy and failure.status == 503:
             raise refusals.no_healthy_backend(failure.why)
         raise failure
 
@@ -137,7 +137,7 @@ class Upstream:
         connected to.
         """
         balancer = self._balancers.of(cluster)
-        hopeless = not balancer.any_well
+        all_unhealthy = not balancer.any_healthy
         waiting = balancer.order()
         while True:
             endpoint = waiting.pop(0)
@@ -150,7 +150,7 @@ class Upstream:
                 balancer.failed(endpoint)
                 if waiting:
                     continue
-                if hopeless:
+                if all_unhealthy:
                     raise refusals.no_healthy_backend(refusal.why) from None
                 raise
 

@@ -51,7 +51,7 @@ def headers(
         traced=services.tracing_observer is not None,
     )
     if services.tracing_observer is not None:
-        claims = (*claims, *services.tracing_observer.asking(session))
+        claims = (*claims, *services.tracing_observer.context_headers(session))
     if (made := _assertion(services, session, admitted)) is not None:
         claims = (*claims, made)
     if cluster.basic is not None:
