@@ -104,7 +104,7 @@ async def test_a_zip_and_override(cli: Cli) -> None:
     done = await cli.run("deploy", "packed.zip")
     assert done.returncode == 1
     assert "API already exists (409 Conflict)" in done.stderr
-    assert "Chat:1.0.0 is deployed on localhost already; deploy it with override" in done.stderr
+    assert "Chat:1.0.0 is already deployed on localhost; deploy it with override" in done.stderr
     assert (await cli.run("deploy", "--override", "packed.zip")).returncode == 0
 
 

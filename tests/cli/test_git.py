@@ -113,7 +113,7 @@ def test_check_names_what_git_would_miss(base: Path) -> None:
     done = gw(base, "check")
     assert done.returncode == 1
     for said in (
-        f"{base}/key: git.ssh_key can be read by others, so ssh refuses it; chmod 600 it",
+        f"{base}/key: git.ssh_key can be read by other users, so ssh refuses it; chmod 600 it",
         f"{base}/hosts: git.known_hosts cannot be read (No such file or directory); ",
     ):
         assert said in done.stderr
@@ -154,7 +154,7 @@ async def test_sighup_takes_over_new_credentials(
     await serving.read_until("err", "listening on http://127")
     (base / "gateway.toml").write_text(text % TOKEN + 'branch = "main"\n')
     serving.process.send_signal(signal.SIGHUP)
-    await serving.read_until("err", f"git: {server.url}, main, is now")
+    await serving.read_until("err", f"git: the repository is now {server.url}, main")
     await serving.read_until("err", "git: commit ")
     await serving.read_until("err", "added Pets:1.0.0")
     serving.process.terminate()
@@ -194,7 +194,8 @@ async def test_sighup_takes_over_another_repository(
     # A question that is out is no reason to wait: back, and there again.
     configure(base, repository.url)
     serving.process.send_signal(signal.SIGHUP)
-    await serving.read_until("err", f"git: {repository.url}, the default branch, is asked")
+    asked = f"git: the repository is now {repository.url}, the default branch"
+    await serving.read_until("err", asked)
     assert status(port, "/pets/1.0.0/one") == 426
     configure(base, server.url)
     serving.process.send_signal(signal.SIGHUP)

@@ -53,10 +53,10 @@ class CommitFile(NamedTuple):
 async def head(git: GitCommand, table: Table, cwd: Path) -> BranchHead:
     """Ask the remote for the newest commit of the branch. Raises `GitError`."""
     ref = f"refs/heads/{table.branch}" if table.branch else "HEAD"
-    said = await git.run("ls-remote", "--symref", "--", table.url, ref, cwd=cwd, most=REFS_BYTES)
+    output = await git.run("ls-remote", "--symref", "--", table.url, ref, cwd=cwd, most=REFS_BYTES)
     branch = table.branch
     commit = ""
-    for line in said.decode("utf-8", "replace").splitlines():
+    for line in output.decode("utf-8", "replace").splitlines():
         value, _, name = line.partition("\t")
         if name != ref:
             continue
@@ -82,8 +82,8 @@ async def fetch(git: GitCommand, table: Table, found: BranchHead, repository: Pa
     options = ("--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules")
     what = f"+{found.ref}:{_OURS}"
     await git.run("fetch", *options, "--", table.url, what, cwd=repository)
-    said = await git.run("rev-parse", "--verify", _OURS, cwd=repository, most=100)
-    return said.decode().strip()
+    output = await git.run("rev-parse", "--verify", _OURS, cwd=repository, most=100)
+    return output.decode().strip()
 
 
 async def files(git: GitCommand, table: Table, repository: Path) -> list[CommitFile]:
@@ -98,14 +98,14 @@ async def files(git: GitCommand, table: Table, repository: Path) -> list[CommitF
             raise missing from None
         if kind.strip() != b"tree":
             raise missing
-    said = await git.run(
+    output = await git.run(
         "ls-tree", "-r", "-l", "-z", "--full-tree", tree, cwd=repository, most=LIST_BYTES
     )
-    return await trio.to_thread.run_sync(_check, said, table)
+    return await trio.to_thread.run_sync(_check, output, table)
 
 
-def _check(said: bytes, table: Table) -> list[CommitFile]:
-    found = _projects_only(_listed(said))
+def _check(output: bytes, table: Table) -> list[CommitFile]:
+    found = _projects_only(_listed(output))
     if len(found) > FILES:
         what = f"the commit has more than {FILES} files"
         raise GitError(what, "remove some, or set git.path to a folder", temporary=False)
@@ -124,8 +124,8 @@ async def contents(git: GitCommand, repository: Path, listed: IO[bytes], into: I
     await git.run("cat-file", "--batch", "--buffer", cwd=repository, stdin=listed, stdout=into)
 
 
-def _listed(said: bytes) -> Iterator[CommitFile]:
-    for line in said.split(b"\0"):
+def _listed(output: bytes) -> Iterator[CommitFile]:
+    for line in output.split(b"\0"):
         if not line:
             continue
         found = _LINE.fullmatch(line)

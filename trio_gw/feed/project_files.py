@@ -1,6 +1,6 @@
 """The API projects in a folder: their names and signatures, and the files of one project.
 
-Every directory of the root whose name does not begin with a dot is a project, and so is every file
+Every directory of the root is a project, unless its name begins with a dot, and so is every file
 named `*.zip`. `scan` finds the projects at low cost. `read` returns those files of one project
 that the loader needs. Both access the disk. `feed.tracker` calls them in a worker thread, the
 command line calls them directly.
@@ -9,7 +9,7 @@ Guarantees for any content of the folder: only regular files are opened, links o
 not followed, circular links end, and work and memory are bounded. Faults inside the root do not
 raise exceptions but become a `Problem`. Only a root that cannot be listed raises `OSError`.
 
-Entries whose names begin with a dot are skipped, but a link may pass through them. A mounted
+Entries with names that begin with a dot are skipped, but a link may pass through them. A mounted
 Kubernetes ConfigMap has this form: `api.yaml -> ..data/api.yaml`, where `..data -> ..2026_11_24`
 is replaced by an atomic rename.
 """

@@ -98,7 +98,7 @@ class ProjectStates:
         return True
 
     def due(self, now: float) -> list[str]:
-        """List the projects whose quiet period is over, in order of their names."""
+        """List the projects that have been quiet long enough, in order of their names."""
         return sorted(
             name
             for name, project in self._projects.items()

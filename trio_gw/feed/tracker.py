@@ -162,7 +162,7 @@ class Tracker:
             self._lost = root_problem(self._label, error)
 
     async def _look(self, wait: float, *, blind: bool) -> None:
-        """Compare the disk with the known states where a hint exists or a scan is due."""
+        """Compare the disk with the known states if there is a hint or a scan is due."""
         rescan = trio.current_time() >= self._rescan_at
         if not (self._everywhere or rescan or self._hints):
             return
@@ -218,7 +218,7 @@ class Tracker:
                 del self._watched[name]
 
     async def _read_due(self) -> None:
-        """Read the projects whose quiet period is over; drop those that are still gone."""
+        """Read the projects that have been quiet long enough; drop those that are still gone."""
         assert self._identity is not None
         states = self._states
         if gone := [name for name in states.due(trio.current_time()) if states.is_gone(name)]:

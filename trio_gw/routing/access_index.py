@@ -90,7 +90,7 @@ class _PatternTopics:
             self.by_rarest.setdefault(rarest, []).append(topic)
 
     def find(self, pairs: AbstractSet[Pair]) -> set[int]:
-        """Return the topics whose parameters a request has, otherwise those without parameters."""
+        """Return the topics that require only parameters in `pairs`, else those without any."""
         found = {
             topic
             for pair in pairs

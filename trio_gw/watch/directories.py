@@ -41,7 +41,7 @@ class DirectoryId(NamedTuple):
     inode: int
 
 
-class _Watch:
+class _RunningWatch:
     """One running watch and its directories. `live` is set when it has started."""
 
     def __init__(self, directories: frozenset[DirectoryId]) -> None:
@@ -73,7 +73,7 @@ class Watches:
         self._label = label
         self._on_hint = on_hint
         self._epoch = 0
-        self._watches = {"all": _Watch(frozenset()), "fresh": _Watch(frozenset())}
+        self._watches = {"all": _RunningWatch(frozenset()), "fresh": _RunningWatch(frozenset())}
         self._retry = retry
         self._retry_at = 0.0
 
@@ -102,11 +102,11 @@ class Watches:
 
     def _start(self, name: str, directories: frozenset[DirectoryId]) -> None:
         self._watches[name].scope.cancel()
-        watch = self._watches[name] = _Watch(directories)
+        watch = self._watches[name] = _RunningWatch(directories)
         if directories:
             self._nursery.start_soon(self._run, watch)
 
-    async def _run(self, watch: _Watch) -> None:
+    async def _run(self, watch: _RunningWatch) -> None:
         # The thread of the library cannot be interrupted; it checks this event.
         stop = threading.Event()
         paths = [directory.path for directory in watch.directories]
@@ -131,7 +131,7 @@ class Watches:
         except Exception as error:
             self._fail(watch, error)
 
-    async def _notice_start(self, watch: _Watch, stop: threading.Event) -> None:
+    async def _notice_start(self, watch: _RunningWatch, stop: threading.Event) -> None:
         """Mark a watch as started: this task runs when `awatch` waits for the first time.
 
         If the watch was refused, the checkpoint raises Cancelled.
@@ -153,7 +153,7 @@ class Watches:
             other.directories = _without(other.directories, gone)
         self._on_hint({path for _, path in changes}, gone)
 
-    def _fail(self, watch: _Watch, error: BaseException) -> None:
+    def _fail(self, watch: _RunningWatch, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         directories, watch.directories = watch.directories, frozenset()
