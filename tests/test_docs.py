@@ -101,7 +101,8 @@ FILES = [
 
 
 def paths(text: str) -> set[str]:
-    """Find the files of this repository that a page names."""
+    """Find the files of this repository that a page names; not those that it shows as a whole."""
+    text = re.sub(r"^```\w+\n# \S+\.\w+\n.*?^```$", "", text, flags=re.M | re.S)
     words = (word.strip(",;:()'\"") for line in quotations(text) for word in line.split())
     found = {word for word in words if PATH.fullmatch(word)}
     tops = {".ci", "docs", "scripts", "tests", "trio_gw", "golden"} | PACKAGES | TESTS

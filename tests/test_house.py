@@ -33,6 +33,8 @@ FLOORS: dict[str, set[str]] = {
     "cli": {
         *("app", "compiled", "config", "echo", "feed", "guard", "proxy", "routing", "telemetry"),
     },
+    "testing": {"app", "config", "feed", "guard", "routing", "telemetry"},
+    "pytest_plugin": {"testing"},
     "__main__": {"cli"},
     "compiled": set(),
     "__init__": {"compiled"},
@@ -65,7 +67,12 @@ DOORS: dict[str, set[str]] = {
         "guard/testkey.py",
         "guard/tokens.py",
     },
-    "trio_websocket": {"echo.py"},
+    "pytest": {"pytest_plugin/__init__.py"},
+    "pytest_trio": {"pytest_plugin/trio_fixtures.py"},
+    "trio_websocket": {
+        "echo.py",
+        *("testing/backend.py", "testing/connection.py", "testing/gateway.py"),
+    },
     "watchfiles": {"watch/directories.py"},
     "yaml": {"config/document.py"},
     "cryptography": {

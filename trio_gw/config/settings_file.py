@@ -78,6 +78,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> LoadedSettings:
     return LoadedSettings(settings, base, tuple(loader.problems))
 
 
+def parse(document: dict[str, Any], environ: Mapping[str, str]) -> LoadedSettings:
+    """Read the settings from tables, as `load` does from a file. Raises UnusableError."""
+    loader = _Loader("settings", environ)
+    return LoadedSettings(loader.settings(document), Path.cwd(), tuple(loader.problems))
+
+
 class _Loader:
     """One reading: collects problems and remembers which variable set which key."""
 
