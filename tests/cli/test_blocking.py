@@ -206,3 +206,14 @@ async def test_named_pipes_in_the_place_of_files(
     serving.process.terminate()
     await serving.rest()
     assert await serving.process.wait() == 0
+
+
+def test_threads_that_load_give_way_to_the_loop() -> None:
+    """Within a millisecond: with the interpreter's own 5 ms a message waits for several of them."""
+    program = (
+        "import sys, trio; from trio_gw.cli import run;"
+        "trio.run = lambda *_: print(sys.getswitchinterval());"
+        "run._run(None, None, None, None)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert 0 < float(found.stdout) <= 0.001
