@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CLIENTS = 12  # more than one worker takes
 
 
-class Fleet(Serving):
+class WorkerGroup(Serving):
     """Three workers, and a way to ask any of them."""
 
     def __init__(self, process: trio.Process, base: Path) -> None:
@@ -73,27 +73,27 @@ class Fleet(Serving):
 
 
 @pytest.fixture
-async def fleet(base: Path, running: list[Serving], nursery: trio.Nursery) -> Fleet:
+async def group(base: Path, running: list[Serving], nursery: trio.Nursery) -> WorkerGroup:
     backend = await start_echo(nursery)
     topics = asyncapi({"/t/{name}": {"publish": {}, "x-auth-type": "None"}})
     write(base / "apis", "one", api("One", "/one", backend.url), topics)
     (base / "gateway.toml").write_text('workers = 3\n[log]\nlevel = "debug"\n')
-    fleet = Fleet((await start(base, "run")).process, base)
-    running.append(fleet)
-    await fleet.says(" trio_gw: ready", 3)
-    fleet.port = port_of(fleet.err)
-    line = next(line for line in fleet.err.splitlines() if "admin API on https://127" in line)
-    fleet.admin_port = int(line.rpartition(":")[2])
-    return fleet
+    group = WorkerGroup((await start(base, "run")).process, base)
+    running.append(group)
+    await group.says(" trio_gw: ready", 3)
+    group.port = port_of(group.err)
+    line = next(line for line in group.err.splitlines() if "admin API on https://127" in line)
+    group.admin_port = int(line.rpartition(":")[2])
+    return group
 
 
 @contextlib.asynccontextmanager
-async def connected(fleet: Fleet) -> AsyncIterator[list[ClientConnection]]:
+async def connected(group: WorkerGroup) -> AsyncIterator[list[ClientConnection]]:
     """Twelve clients, each of whom has exchanged one message."""
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for number in range(CLIENTS):
-            url = f"ws://127.0.0.1:{fleet.port}/one/1.0.0/t/c{number}"
+            url = f"ws://127.0.0.1:{group.port}/one/1.0.0/t/c{number}"
             client = await stack.enter_async_context(connect(url, proxy=None, compression=None))
             await client.send("hello")
             assert await client.recv() == "hello"
@@ -101,10 +101,10 @@ async def connected(fleet: Fleet) -> AsyncIterator[list[ClientConnection]]:
         yield clients
 
 
-async def test_connections_of_all_workers_are_listed_in_one_order(fleet: Fleet) -> None:
-    async with connected(fleet) as clients:
+async def test_connections_of_all_workers_are_listed_in_one_order(group: WorkerGroup) -> None:
+    async with connected(group) as clients:
         for _ in range(4):
-            found = await fleet.get("/admin/connections")
+            found = await group.get("/admin/connections")
             assert (found["total"], found["matching"], found["missing"]) == (CLIENTS, CLIENTS, [])
             listed = found["connections"]
             assert {one["worker"] for one in listed} == {1, 2, 3}
@@ -115,16 +115,16 @@ async def test_connections_of_all_workers_are_listed_in_one_order(fleet: Fleet) 
         for _ in range(9):
             await clients[7].send("again")
             await clients[7].recv()
-        (found,) = (await fleet.get("/admin/connections?sort=messages&limit=1"))["connections"]
+        (found,) = (await group.get("/admin/connections?sort=messages&limit=1"))["connections"]
         assert found["request"] == "GET /one/1.0.0/t/c7"
         assert found["publish"] == {"messages": 10, "frames": 10, "bytes": 10 * 11}
-        found = await fleet.get("/admin/connections?match=T%2FC1")
+        found = await group.get("/admin/connections?match=T%2FC1")
         assert (found["total"], found["matching"]) == (CLIENTS, 3)  # c1, c10, c11
         assert len(found["connections"]) == 3
 
 
-async def test_the_busiest_come_first(fleet: Fleet, nursery: trio.Nursery) -> None:
-    async with connected(fleet) as clients:
+async def test_the_busiest_come_first(group: WorkerGroup, nursery: trio.Nursery) -> None:
+    async with connected(group) as clients:
 
         async def chatter() -> None:
             while True:
@@ -132,7 +132,7 @@ async def test_the_busiest_come_first(fleet: Fleet, nursery: trio.Nursery) -> No
                 await clients[5].recv()
 
         nursery.start_soon(chatter)
-        found = await fleet.get("/admin/connections?sort=rate&limit=2&sample=300")
+        found = await group.get("/admin/connections?sort=rate&limit=2&sample=300")
         first, second = found["connections"]
         assert first["request"].endswith("/c5")
         assert first["publish"]["messages_per_second"] > 1
@@ -142,22 +142,22 @@ async def test_the_busiest_come_first(fleet: Fleet, nursery: trio.Nursery) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_one_is_closed_wherever_it_is(fleet: Fleet) -> None:
-    async with connected(fleet) as clients:
-        for listed in (await fleet.get("/admin/connections"))["connections"]:
+async def test_one_is_closed_wherever_it_is(group: WorkerGroup) -> None:
+    async with connected(group) as clients:
+        for listed in (await group.get("/admin/connections"))["connections"]:
             path = f"/admin/connections/{listed['id']}"
-            answer = await fleet.ask(f"{path}?code=4001&reason=enough", "DELETE")
+            answer = await group.ask(f"{path}?code=4001&reason=enough", "DELETE")
             assert (answer.status, answer.body) == (200, b"")
         with trio.fail_after(10):
             for client in clients:
                 await client.wait_closed()
                 assert (client.close_code, client.close_reason) == (4001, "enough")
-        assert (await fleet.ask(path, "DELETE")).status == 404
+        assert (await group.ask(path, "DELETE")).status == 404
 
 
-async def test_stats_add_up_and_survive_a_worker(fleet: Fleet) -> None:
-    async with connected(fleet):
-        stats = await fleet.get("/admin/stats")
+async def test_stats_add_up_and_survive_a_worker(group: WorkerGroup) -> None:
+    async with connected(group):
+        stats = await group.get("/admin/stats")
         (row,) = stats["apis"]
         assert (row["api"], row["version"], row["open"], row["opened"]) == (
             *("One", "1.0.0"),
@@ -169,59 +169,59 @@ async def test_stats_add_up_and_survive_a_worker(fleet: Fleet) -> None:
         assert [one["state"] for one in stats["workers"]] == ["ready"] * 3
         assert sum(one["connections"] for one in stats["workers"]) == CLIENTS
         assert sum(one["accepted"] for one in stats["workers"]) == CLIENTS
-        later = await fleet.get("/admin/stats")
+        later = await group.get("/admin/stats")
         assert 0 < later["clock"] - stats["clock"] < 20
         assert later["uptime"] > stats["uptime"]
         lost = stats["workers"][1]["connections"]
-        await hold(fleet, 1)
-        os.kill(fleet.pids[1], signal.SIGKILL)
-        await fleet.says("was killed by SIGKILL")
-        await fleet.says(" worker 2 trio_gw: ready", 2)
-        (row,) = (await fleet.get("/admin/stats"))["apis"]
+        await hold(group, 1)
+        os.kill(group.pids[1], signal.SIGKILL)
+        await group.says("was killed by SIGKILL")
+        await group.says(" worker 2 trio_gw: ready", 2)
+        (row,) = (await group.get("/admin/stats"))["apis"]
         assert row["opened"] == CLIENTS
         assert row["open"] == CLIENTS - lost
         assert row["in"]["messages"] == CLIENTS
 
 
-async def hold(fleet: Fleet, place: int) -> None:
+async def hold(group: WorkerGroup, place: int) -> None:
     """Stop a worker in the middle of whatever it does, once it has shown what it counted."""
     while True:
-        os.kill(fleet.pids[place], signal.SIGSTOP)
-        stats = await fleet.get("/admin/stats")
+        os.kill(group.pids[place], signal.SIGSTOP)
+        stats = await group.get("/admin/stats")
         assert stats["missing"] == [place + 1]
         if stats["apis"][0]["in"]["messages"] == CLIENTS:
             return
-        os.kill(fleet.pids[place], signal.SIGCONT)
-        while (await fleet.get("/admin/stats"))["missing"]:
+        os.kill(group.pids[place], signal.SIGCONT)
+        while (await group.get("/admin/stats"))["missing"]:
             pass
 
 
-async def test_a_worker_without_an_answer_is_named(fleet: Fleet) -> None:
-    async with connected(fleet):
-        await hold(fleet, 2)
+async def test_a_worker_without_an_answer_is_named(group: WorkerGroup) -> None:
+    async with connected(group):
+        await hold(group, 2)
         try:
-            found = await fleet.get("/admin/connections")
+            found = await group.get("/admin/connections")
             assert found["missing"] == [3]
             assert {one["worker"] for one in found["connections"]} == {1, 2}
-            (problem,) = await fleet.get("/admin/problems")
+            (problem,) = await group.get("/admin/problems")
             assert (problem["file"], problem["severity"]) == ("worker 3", "warning")
-            answer = await fleet.ask("/admin/connections/nobody", "DELETE")
+            answer = await group.ask("/admin/connections/nobody", "DELETE")
             assert answer.status == 503
             assert "worker 3 did not respond" in json.loads(answer.body)["message"]
             # From then on it is named without being asked.
-            await fleet.says("has not responded for 3 s")
-            found = await fleet.get("/admin/connections")
+            await group.says("has not responded for 3 s")
+            found = await group.get("/admin/connections")
             assert found["missing"] == [3]
             assert {one["worker"] for one in found["connections"]} == {1, 2}
             states = {
-                one["worker"]: one["state"] for one in (await fleet.get("/admin/stats"))["workers"]
+                one["worker"]: one["state"] for one in (await group.get("/admin/stats"))["workers"]
             }
             assert states == {1: "ready", 2: "ready", 3: "missing"}
         finally:
-            os.kill(fleet.pids[2], signal.SIGCONT)
-        await fleet.says(" responds again")
+            os.kill(group.pids[2], signal.SIGCONT)
+        await group.says(" responds again")
         with trio.fail_after(10):
-            while (found := await fleet.get("/admin/connections"))["missing"]:
+            while (found := await group.get("/admin/connections"))["missing"]:
                 pass
         assert found["total"] == CLIENTS
-        assert await fleet.get("/admin/problems") == []
+        assert await group.get("/admin/problems") == []

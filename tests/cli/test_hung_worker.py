@@ -13,7 +13,7 @@ from websockets.trio.client import connect
 
 from support.backends import start_echo
 from support.gateway import Answer
-from support.workers import Fleet, start_fleet
+from support.workers import WorkerGroup, start_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +32,8 @@ async def get(port: int, path: str) -> Answer:
     return Answer(bytes(got))
 
 
-async def exchange(fleet: Fleet) -> None:
-    url = f"ws://127.0.0.1:{fleet.port}/one/1.0.0/t"
+async def exchange(group: WorkerGroup) -> None:
+    url = f"ws://127.0.0.1:{group.port}/one/1.0.0/t"
     async with connect(url, proxy=None) as client:
         await client.send("x")
         assert await client.recv() == "x"
@@ -43,18 +43,18 @@ async def test_the_other_serves_until_it_is_replaced(base: Path, running: list[S
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
         more = f"worker_timeout = 8\n{METRICS}"
-        fleet = await start_fleet(base, running, backend.url, 2, more)
-        found = re.search(r"listening on metrics://127\.0\.0\.1:(\d+)", fleet.err)
+        group = await start_workers(base, running, backend.url, 2, more)
+        found = re.search(r"listening on metrics://127\.0\.0\.1:(\d+)", group.err)
         assert found
         numbers = int(found[1])
-        pids = await fleet.workers(2)
+        pids = await group.workers(2)
         os.kill(pids[0], signal.SIGSTOP)  # the one that has the tasks of the first, too
         # Who connects before anybody knows gets to the other, or waits for its replacement.
-        await fleet.says("has not responded for 3 s: it is stopped, by a signal such as SIGSTOP;")
+        await group.says("has not responded for 3 s: it is stopped, by a signal such as SIGSTOP;")
         with trio.fail_after(4):  # it is killed in 5 s
             for _ in range(20):
-                await exchange(fleet)
-            assert json.loads((await get(fleet.port, "/ready")).body) == {
+                await exchange(group)
+            assert json.loads((await get(group.port, "/ready")).body) == {
                 "status": "ready",
                 "unresponsive": [1],
             }
@@ -62,16 +62,16 @@ async def test_the_other_serves_until_it_is_replaced(base: Path, running: list[S
         assert 'trio_gw_worker_unresponsive_seconds{worker="1"} 3.0' in text
         assert 'trio_gw_worker_unresponsive_seconds{worker="2"} 0.0' in text
         assert 'trio_gw_workers_killed_total{worker="1"} 0.0' in text
-        await fleet.says("has not responded for 8 s: killed")
-        await fleet.says(" worker 1 trio_gw: ready", 2)
-        after = await fleet.workers(3)
+        await group.says("has not responded for 8 s: killed")
+        await group.says(" worker 1 trio_gw: ready", 2)
+        after = await group.workers(3)
         assert (after[0] != pids[0], after[1] == pids[1]) == (True, True)
-        assert await fleet.ready() == b'200 {"status": "ready"}'
+        assert await group.ready() == b'200 {"status": "ready"}'
         text = (await get(numbers, "/metrics")).body.decode()
         assert 'trio_gw_worker_unresponsive_seconds{worker="1"} 0.0' in text
         assert 'trio_gw_workers_killed_total{worker="1"} 1.0' in text
-        fleet.process.terminate()
+        group.process.terminate()
         with trio.fail_after(20):
-            assert await fleet.process.wait() == 0
-        assert "Traceback" not in await fleet.rest()
+            assert await group.process.wait() == 0
+        assert "Traceback" not in await group.rest()
         nursery.cancel_scope.cancel()

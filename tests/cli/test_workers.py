@@ -15,7 +15,7 @@ from websockets.trio.client import connect
 from support.backends import start_echo
 from support.commands import Serving, start
 from support.projects import api, asyncapi, write
-from support.workers import OPEN, Fleet, start_fleet
+from support.workers import OPEN, WorkerGroup, start_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,62 +44,62 @@ def spread(pids: list[int], clients: list[int]) -> list[int]:
 
 
 async def test_all_are_ready_and_named_in_the_log(base: Path, running: list[Serving]) -> None:
-    fleet = await start_fleet(base, running, "ws://127.0.0.1:1")
-    assert await fleet.ready() == b'200 {"status": "ready"}'
+    group = await start_workers(base, running, "ws://127.0.0.1:1")
+    assert await group.ready() == b'200 {"status": "ready"}'
     for number in (1, 2, 3):
-        assert f" worker {number} trio_gw: ready" in fleet.err
-    assert fleet.err.count("added One:1.0.0") == 1
-    fleet.process.terminate()
+        assert f" worker {number} trio_gw: ready" in group.err
+    assert group.err.count("added One:1.0.0") == 1
+    group.process.terminate()
     with trio.fail_after(15):
-        assert await fleet.process.wait() == 0
-    assert "Traceback" not in await fleet.rest()
+        assert await group.process.wait() == 0
+    assert "Traceback" not in await group.rest()
 
 
 async def test_one_killed_disturbs_no_other(base: Path, running: list[Serving]) -> None:
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
-        fleet = await start_fleet(base, running, backend.url)
-        pids = await fleet.workers(3)
-        clients = [await nursery.start(talk, fleet.port) for _ in range(12)]
+        group = await start_workers(base, running, backend.url)
+        pids = await group.workers(3)
+        clients = [await nursery.start(talk, group.port) for _ in range(12)]
         ports = [client.local for client in clients]
         before = spread(pids, ports)
         assert sum(before) == 12
         assert min(before) > 0
         os.kill(pids[1], signal.SIGKILL)
-        await fleet.says("was killed by SIGKILL")
+        await group.says("was killed by SIGKILL")
         lost = 0
         for client in clients:
             lost += await client.lost()
         assert lost == before[1]
         # While it is replaced the others serve, and so say that the gateway is ready.
-        assert await fleet.ready() == b'200 {"status": "ready"}'
+        assert await group.ready() == b'200 {"status": "ready"}'
         for _ in range(6):
-            await (await nursery.start(talk, fleet.port)).end()
-        after = await fleet.workers(4)
+            await (await nursery.start(talk, group.port)).end()
+        after = await group.workers(4)
         assert (after[0], after[2]) == (pids[0], pids[2])
-        await fleet.says(" worker 2 trio_gw: ready", 2)
+        await group.says(" worker 2 trio_gw: ready", 2)
         # It has the fewest connections, so it gets the next ones.
-        fresh = [await nursery.start(talk, fleet.port) for _ in range(3)]
+        fresh = [await nursery.start(talk, group.port) for _ in range(3)]
         assert spread(after, [client.local for client in fresh])[1] > 0
-        fleet.process.terminate()
+        group.process.terminate()
         with trio.fail_after(20):
-            assert await fleet.process.wait() == 0
-        assert "Traceback" not in await fleet.rest()
+            assert await group.process.wait() == 0
+        assert "Traceback" not in await group.rest()
         nursery.cancel_scope.cancel()
 
 
 async def test_all_of_them_follow_a_change(base: Path, running: list[Serving]) -> None:
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
-        fleet = await start_fleet(base, running, backend.url)
+        group = await start_workers(base, running, backend.url)
         project = api("One", "/one", backend.url)
         write(base / "apis", "one", project, asyncapi({"/t": OPEN, "/new": OPEN}))
-        await fleet.says("table 2: ")
+        await group.says("table 2: ")
         # Some may need a moment more than the first; the answer waits for them.
-        assert await fleet.ready() == b'200 {"status": "ready"}'
+        assert await group.ready() == b'200 {"status": "ready"}'
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(12):  # more than one worker takes
-                url = f"ws://127.0.0.1:{fleet.port}/one/1.0.0/new"
+                url = f"ws://127.0.0.1:{group.port}/one/1.0.0/new"
                 await stack.enter_async_context(connect(url, proxy=None))
         nursery.cancel_scope.cancel()
 
@@ -143,18 +143,18 @@ async def talk(port: int, *, task_status: trio.TaskStatus[Client]) -> None:
 async def test_they_stop_together(base: Path, running: list[Serving], how: str) -> None:
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
-        fleet = await start_fleet(base, running, backend.url)
-        pids = await fleet.workers(3)
-        url = f"ws://127.0.0.1:{fleet.port}/one/1.0.0/t"
+        group = await start_workers(base, running, backend.url)
+        pids = await group.workers(3)
+        url = f"ws://127.0.0.1:{group.port}/one/1.0.0/t"
         async with connect(url, proxy=None) as client:
             await client.send("x")
             assert await client.recv() == "x"
             if how == "supervisor killed":
-                fleet.process.kill()
+                group.process.kill()
             elif how == "one signal":
-                fleet.process.send_signal(signal.SIGINT)
+                group.process.send_signal(signal.SIGINT)
             else:  # as a terminal and systemd do
-                for pid in (*pids, fleet.process.pid):
+                for pid in (*pids, group.process.pid):
                     os.kill(pid, signal.SIGTERM)
             with trio.fail_after(15):
                 await client.wait_closed()
@@ -162,10 +162,10 @@ async def test_they_stop_together(base: Path, running: list[Serving], how: str) 
             assert (client.close_code, client.close_reason) == (1012, "gateway is shutting down")
         with trio.fail_after(15):
             code = -signal.SIGKILL if how == "supervisor killed" else 0
-            assert await fleet.process.wait() == code
-            log = await fleet.rest()  # ends when the last of them has ended
+            assert await group.process.wait() == code
+            log = await group.rest()  # ends when the last of them has ended
         assert log.count("ended by gateway: 1012") == 1
-        socket.create_server(("127.0.0.1", fleet.port)).close()  # nobody listens any more
+        socket.create_server(("127.0.0.1", group.port)).close()  # nobody listens any more
         nursery.cancel_scope.cancel()
 
 
@@ -173,8 +173,8 @@ async def test_second_signal_stops_at_once(base: Path, running: list[Serving]) -
     async with trio.open_nursery() as nursery:
         backend = await start_echo(nursery)
         more = "[timeouts]\ndrain = 60\nclose = 60\n"
-        fleet = await start_fleet(base, running, backend.url, 2, more)
-        stream = await trio.open_tcp_stream("127.0.0.1", fleet.port)
+        group = await start_workers(base, running, backend.url, 2, more)
+        stream = await trio.open_tcp_stream("127.0.0.1", group.port)
         async with stream:
             await stream.send_all(
                 b"GET /one/1.0.0/t HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -183,11 +183,11 @@ async def test_second_signal_stops_at_once(base: Path, running: list[Serving]) -
             )
             with trio.fail_after(15):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
-                fleet.process.terminate()
+                group.process.terminate()
                 assert await stream.receive_some()  # a Close that it never answers
-                fleet.process.terminate()
-                assert await fleet.process.wait() == 0
-        assert "Traceback" not in await fleet.rest()
+                group.process.terminate()
+                assert await group.process.wait() == 0
+        assert "Traceback" not in await group.rest()
         nursery.cancel_scope.cancel()
 
 
@@ -210,13 +210,13 @@ async def test_echo_and_greeting_come_once(base: Path, running: list[Serving]) -
     serving = await start(base, "run", "--echo", "localhost:0", TRIO_GW_WORKERS="2")
     running.append(serving)
     await serving.read_until("out", "wscat")
-    fleet = Fleet(serving.process)
-    await fleet.says(" trio_gw: ready", 2)
-    pids = await fleet.workers(2)
+    group = WorkerGroup(serving.process)
+    await group.says(" trio_gw: ready", 2)
+    pids = await group.workers(2)
     os.kill(pids[0], signal.SIGKILL)
-    await fleet.says(" trio_gw: ready", 3)
-    fleet.process.terminate()
+    await group.says(" trio_gw: ready", 3)
+    group.process.terminate()
     with trio.fail_after(15):
-        assert await fleet.process.wait() == 0
-        assert fleet.process.stdout is not None
-        assert b"is ready" not in await fleet.process.stdout.receive_some()
+        assert await group.process.wait() == 0
+        assert group.process.stdout is not None
+        assert b"is ready" not in await group.process.stdout.receive_some()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPEN = {"publish": {}, "x-auth-type": "None"}
 
 
-class Fleet(Serving):
+class WorkerGroup(Serving):
     """A gateway with several workers."""
 
     port = 0
@@ -55,13 +55,13 @@ class Fleet(Serving):
         return b"%d %s" % (answer.status, answer.body)
 
 
-async def start_fleet(
+async def start_workers(
     base: Path, running: list[Serving], url: str, count: int = 3, more: str = ""
-) -> Fleet:
+) -> WorkerGroup:
     (base / "gateway.toml").write_text(f"workers = {count}\n{more}")
     write(base / "apis", "one", api("One", "/one", url), asyncapi({"/t": OPEN}))
-    fleet = Fleet((await start(base, "run")).process)
-    running.append(fleet)
-    await fleet.says(" trio_gw: ready", count)
-    fleet.port = port_of(fleet.err)
-    return fleet
+    group = WorkerGroup((await start(base, "run")).process)
+    running.append(group)
+    await group.says(" trio_gw: ready", count)
+    group.port = port_of(group.err)
+    return group
