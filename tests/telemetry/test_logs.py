@@ -263,5 +263,5 @@ def test_what_libraries_and_the_interpreter_say_goes_the_same_way(
     said = capsys.readouterr().err
     assert "some.library: warning: old\\x0anews\n" in said
     assert "unheard" not in said
-    assert "trio_gw.log: error: Exception ignored in" in said
+    assert "trio_gw.log: error: Exception ignored " in said
     assert "ValueError: boom" in said

@@ -8,6 +8,7 @@ import re
 # One label of a host name. Underscores are not in RFC 1123, but containers are named with them.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 PREFIX = 64  # bits of an IPv6 address that identify a host; the host chooses the rest
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
@@ -50,9 +51,11 @@ def is_loopback(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Not `is_loopback`: since Python 3.13 that also holds for ::ffff:127.0.0.1.
+    return any(address in network for network in _LOOPBACK)
 
 
 def host_of(address: str) -> str:
