@@ -163,6 +163,11 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     assert unknown_commands(page.read_text(), commands()) == []
 
 
+def test_every_command_is_listed() -> None:
+    page = (ROOT / "docs" / "running.md").read_text()
+    assert [name for name in commands() if f"`trio-gw {name}" not in page] == []
+
+
 def test_a_command_that_is_gone_is_found() -> None:
     page = "`trio-gw run --port 1` and\n```sh\n.venv/bin/trio-gw fly\ntrio-gw deploy --ca x\n```\n"
     assert unknown_commands(page, commands()) == ["trio-gw fly", "trio-gw run --port"]
