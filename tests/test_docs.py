@@ -168,6 +168,12 @@ def test_every_command_is_listed() -> None:
     assert [name for name in commands() if f"`trio-gw {name}" not in page] == []
 
 
+def test_every_script_is_listed() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    scripts = {path.name for path in (ROOT / "scripts").iterdir()} - {"lib.sh"}
+    assert [name for name in sorted(scripts) if f"`scripts/{name}`" not in page] == []
+
+
 def test_a_command_that_is_gone_is_found() -> None:
     page = "`trio-gw run --port 1` and\n```sh\n.venv/bin/trio-gw fly\ntrio-gw deploy --ca x\n```\n"
     assert unknown_commands(page, commands()) == ["trio-gw fly", "trio-gw run --port"]
