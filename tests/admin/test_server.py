@@ -232,7 +232,7 @@ async def test_nonsense_leaves_no_traceback(
     gateway: RunningGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for name in ("REQUEST_TIMEOUT", "IDLE", "LINGER", "GOODBYE"):
+    for name in ("REQUEST_TIMEOUT", "IDLE", "LINGER", "CLOSE_TIMEOUT"):
         monkeypatch.setattr(http1, name, 2.0)
     streams = []
     for data in NONSENSE.values():

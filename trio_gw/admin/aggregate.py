@@ -104,7 +104,7 @@ class Aggregate(NamedTuple):
     async def _others(
         self, question: RpcRequest, within: float
     ) -> tuple[dict[int, bytes], Missing]:
-        """Send a request to the others. Returns the responses by index, and who did not respond."""
+        """Send a request to the others. Returns the responses by index, and the missing workers."""
         gone = [index for index, state in enumerate(self.shared_state.states()) if state in _GONE]
         asked = [index for index in self.rpc.others if index not in gone]
         hung = self.shared_state.unresponsive()

@@ -25,7 +25,7 @@ MAX_FIELDS, MAX_FIELD = 16, 4096  # header fields of one part, and bytes of one 
 
 
 class PeekableBody:
-    """An ASGI `receive` whose first messages can be read before they are consumed."""
+    """An ASGI `receive` that allows to read messages before they are consumed."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

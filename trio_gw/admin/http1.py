@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
     from trio_gw.relay.secure import SecureStream
 
-AUTHENTICATED = "trio_gw.authenticated"  # an extension of the ASGI scope: call it then
+AUTHENTICATED = "trio_gw.authenticated"  # name of a callback in the ASGI scope
 
-REQUEST_TIMEOUT = 15.0  # seconds for a request, and for its answer, until its user is known
+REQUEST_TIMEOUT = 15.0  # seconds for a request, and for its response, before authentication
 IDLE = 10.0  # seconds between two requests
-BODY_TIMEOUT = 60.0  # seconds without a byte of the body of a user who is known
-SEND_TIMEOUT = 30.0  # seconds for one piece of an answer to one
-LINGER = 5.0  # seconds that an answer waits for the rest of the request
-LEFTOVER = 64 << 20  # bytes of it at most
+BODY_TIMEOUT = 60.0  # seconds without data, after authentication
+SEND_TIMEOUT = 30.0  # seconds to send one chunk, after authentication
+LINGER = 5.0  # seconds to discard the rest of a request
+MAX_DISCARD = 64 << 20  # bytes to discard, at most
 MAX_HEAD = 1 << 14  # bytes
 CHUNK = 1 << 16  # bytes of one receive
 PIECE = 1 << 14  # bytes of one send
-GOODBYE = 1.0  # seconds for the end of a connection
+CLOSE_TIMEOUT = 1.0  # seconds to close a connection
 _VERSIONS = (b"1.0", b"1.1")
-# Python's names for these have changed, the reference's have not.
+# Python has changed these phrases, the reference has not.
 _PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
 
@@ -175,7 +175,7 @@ class Http1Connection:
         self._http.receive_data(bytes(data))
         return bool(data)
 
-    # -- the answer ------------------------------------------------------------------------
+    # -- the response ----------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
         """Send a response from the application (ASGI `send`)."""
@@ -213,7 +213,7 @@ class Http1Connection:
             return
         forgotten = 0
         with trio.move_on_after(LINGER), contextlib.suppress(FaultError):
-            while forgotten <= LEFTOVER:
+            while forgotten <= MAX_DISCARD:
                 message = await self.receive()
                 forgotten += len(message.get("body", b""))
                 if not message.get("more_body"):
@@ -228,17 +228,17 @@ class Http1Connection:
             ) as deadline:
                 await self._stream.send_all(view[:PIECE])
             if deadline.cancelled_caught:
-                raise GoneError("the answer was not read in time")
+                raise GoneError("the response was not read in time")
             view = view[PIECE:]
 
     async def _close(self) -> None:
         """Close the connection so that the client can read the last response first."""
-        with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
+        with trio.move_on_after(CLOSE_TIMEOUT), contextlib.suppress(*BROKEN):
             if not self._eof and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
                 # Closing with unread data in the socket would reset the connection.
                 while await self._stream.receive_raw():
                     pass
-        with trio.move_on_after(GOODBYE), contextlib.suppress(*BROKEN):
+        with trio.move_on_after(CLOSE_TIMEOUT), contextlib.suppress(*BROKEN):
             await self._stream.aclose()
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Sort = Literal["age", "bytes", "dropped", "messages", "rate"]
-MOST_LISTED = 10_000  # connections in one answer
+MOST_LISTED = 10_000  # connections in one response
 LISTED = 1000  # default
 
 

@@ -42,12 +42,8 @@ _RATE_SAMPLE = 1000  # milliseconds; default if sorted by rate
 _CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013))
 
 _COUNTED = {"messages": families.MESSAGES, "frames": families.FRAMES, "bytes": families.OCTETS}
-_ANSWERED = {
-    "0",
-    "101",
-    "200",
-    "204",
-}  # not a refusal: left, upgraded, answered here
+# Statuses that are not refusals: client left, upgraded, answered by the gateway.
+_ANSWERED = {"0", "101", "200", "204"}
 
 
 async def apis(context: Context, request: Request, _: str) -> Response:
@@ -169,7 +165,7 @@ async def close(context: Context, request: Request, _: str) -> Response:
     what = f"there is no connection {number[:80]}"
     if missing:
         silent = ", ".join(map(str, missing))
-        raise FaultError(503, f"{what} in other workers; worker {silent} did not respond")
+        raise FaultError(503, f"{what} in the other workers; worker {silent} did not respond")
     raise FaultError(404, what)
 
 

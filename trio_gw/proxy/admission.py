@@ -1,7 +1,6 @@
-"""The authenticate phase: which credentials a topic accepts, who calls, and what is passed on.
+"""The authenticate phase: identifies the caller and removes the credentials from the request.
 
-The credentials are removed from the request here, so that neither the URI mapping nor a log line
-nor a backend sees them.
+After this phase neither the URI mapping nor a log line nor a backend sees the credentials.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def check_certificate(route: Route, shown: ClientPeer | None, *, tls: bool) -> C
 async def admit(
     services: Services, route: Route, head: RequestHead, upgrade: Upgrade, address: str
 ) -> Admitted:
-    """Find out who calls and which backends the caller may use, or raise `Refusal`.
+    """Identify the caller and the kind of backends for it, or raise `Refusal`.
 
     spec: security §1. `address` is the client's address, as far as it is known.
     """

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.events import Property
     from trio_gw.telemetry.metrics import Metrics
 
-BATCH = 50  # sessions whose totals are reported together
+BATCH = 50  # sessions to report together
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
 
 

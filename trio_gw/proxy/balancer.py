@@ -122,5 +122,5 @@ class Balancers:
                 yield endpoint.origin, balancer.healthy(endpoint)
 
     def needing_checks(self) -> list[Balancer]:
-        """List the balancers whose endpoints need health checks."""
+        """List the balancers that need health checks."""
         return [balancer for balancer in self._all.values() if balancer.needing_checks]

@@ -1,8 +1,8 @@
 """The built-in endpoints on the traffic ports.
 
 `/health`, `/ready` and `/testkey` accept any method on their exact path, `/.wellknown/jwks` only
-GET (spec: routing §12). They answer only requests that are not WebSocket upgrades, so an API whose
-topics match every path does not hide them.
+GET (spec: routing §12). They do not answer WebSocket upgrades, so an API with topics that match
+every path does not hide them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which web pages may use an API, and the CORS headers for their browsers (spec: security §9).
 
 Browsers do not apply CORS to WebSockets: any page can open one, with the cookies of its visitor. So
-a handshake whose `Origin` is not allowed is refused (RFC 6455 §10.2); clients that are not browsers
-send none. The headers matter for pages that read other responses of an API, and for preflights. The
-policy is compiled once for the settings and once for each API with its own policy.
+a handshake with an `Origin` that is not allowed is refused (RFC 6455 §10.2). Clients that are not
+browsers send no `Origin`. The headers matter for pages that read other responses of an API, and for
+preflights. A policy is compiled once: for the settings, and for each API with its own policy.
 """
 
 from __future__ import annotations

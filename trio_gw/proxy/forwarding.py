@@ -1,4 +1,4 @@
-"""The headers that tell a backend about the client, and the address of the client.
+"""The headers that describe the client to the backend, and the address of the client.
 
 Backends trust these headers because a gateway sets them. So the client's own are never passed on
 (`wire.handshake`), except for a chain from a proxy that the settings trust.

@@ -172,7 +172,7 @@ async def _accept(
                     pausing = False
                     log.warning("accepting again")
                 connections.start_soon(handler, PlainStream(accepted), str(address[0]))
-                if crowded:  # let the tasks run that were logged_at to make room
+                if crowded:  # let the tasks run that release descriptors
                     break
         except MemoryError:  # an accepted socket is closed with its objects
             if budget is not None:

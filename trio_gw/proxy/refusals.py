@@ -23,13 +23,13 @@ def not_found(hint: str = "", why: str = "no route") -> Refusal:
 
 
 def foreign_origin() -> Refusal:
-    """Refuse a handshake from a web page whose origin is not allowed (RFC 6455 §10.2)."""
+    """Refuse a handshake from a web page with a foreign origin (RFC 6455 §10.2)."""
     description = "Web pages of this origin may not use the API."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 
 
 def foreign_page() -> Refusal:
-    """Refuse a request for a test key from a web page whose origin is not allowed."""
+    """Refuse a request for a test key from a web page with a foreign origin."""
     description = "Web pages of this origin may not request keys; see cors.allow_origins."
     return router_refusal(403, "403", "Forbidden", description, why="origin not allowed")
 

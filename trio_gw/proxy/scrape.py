@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.authority import AuthorityNames
     from trio_gw.relay.plain import PlainStream
 
-DEADLINE = 10.0  # seconds for request and answer together
+DEADLINE = 10.0  # seconds for request and response together
 MAX_CONNECTIONS = 16  # for one more, the oldest is closed
 
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from trio_gw.telemetry.metrics import Labels, Metrics
 
 INTERVAL = 1.0  # seconds between two collections
-BATCH = 64  # handshakes whose times are added together; cheaper than one by one
+BATCH = 64  # handshakes to add at a time; cheaper than one by one
 MAX_CODES = 20  # application-defined close codes that have a series of their own, per topic
-MAX_TOPICS = 1000  # topics whose codes are remembered
+MAX_TOPICS = 1000  # topics with remembered codes
 REASONS = ("address", "all", "closed", "descriptors", "memory")  # of evictions
 _APPLICATION_CODES = range(3000, 5000)  # RFC 6455 §7.4.2
 _IN, _OUT = "in", "out"
@@ -83,7 +83,7 @@ class StatsObserver:
     # -- sessions ------------------------------------------------------------------------------
 
     def opened(self, session: Session) -> None:
-        """Count a session whose client has received its 101; its handshake is over."""
+        """Count a session after its 101; its handshake is over."""
         labels = _labels(session)
         self._topic(labels).opened += 1
         self._counted[session] = [0] * 8

@@ -51,7 +51,7 @@ class Sweeper:
         self._expiring: set[Session] = set()
 
     async def run(self) -> None:
-        """End sessions that are idle, too old, or whose token has expired; never returns."""
+        """End sessions that are idle, too old, or have an expired token; never returns."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(SWEEP)
@@ -75,7 +75,7 @@ class Sweeper:
                 session.end(CloseCode.GOING_AWAY, f"open for {lifetime:g} s")
 
     def expiring(self, now: float) -> list[Session]:
-        """List the sessions whose token expires before the next sweep; each is listed once.
+        """List the sessions with a token that expires before the next sweep; each is listed once.
 
         `now` is in epoch seconds. If the clock jumps forward, everything expired by it is ended; if
         it jumps back, nothing is ended too early.
@@ -112,7 +112,7 @@ class Sweeper:
         return expires_at(session) <= self._clock()
 
     async def revoke(self, revocations: Revocations) -> None:
-        """End open connections whose token is revoked; never returns."""
+        """End open connections with a revoked token; never returns."""
         while True:
             hit = [
                 session
@@ -123,7 +123,7 @@ class Sweeper:
                 and revocations.covers(caller.token_id, caller.subject, caller.consumer_key)
             ]
             if hit:
-                log.info("ending %d connections whose tokens were revoked", len(hit))
+                log.info("ending %d connections with revoked tokens", len(hit))
                 await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=END_WITHIN)
             else:
                 await revocations.wait_changed()
@@ -135,7 +135,7 @@ class Sweeper:
             if blocklist.current and (hit := await self._denied(blocklist)):
                 async with trio.open_nursery() as nursery:
                     for kind, some in hit.items():
-                        log.info("ending %d connections whose %s is denied", len(some), kind)
+                        log.info("ending %d connections: their %s is denied", len(some), kind)
                         end = partial(self._sessions.end, within=END_WITHIN, denied=kind)
                         nursery.start_soon(end, some, CloseCode.POLICY, f"{kind} is blocked")
             else:
@@ -164,7 +164,7 @@ class Sweeper:
                 and not live.table.has(session.route)
             ]
             if gone:
-                log.info("ending %d connections whose API is gone", len(gone))
+                log.info("ending %d connections: their API was undeployed", len(gone))
                 await self._sessions.end(gone, CloseCode.GOING_AWAY, "API was undeployed")
             else:
                 await live.wait_changed()

@@ -90,8 +90,8 @@ async def shake_hands(stream: SecureStream, due: float, seconds: float) -> bytes
     """Do the handshake before `due`; `seconds` is the whole timeout, for the message.
 
     Returns the first bytes that the client sent. Raises `TlsHandshakeError`, or
-    `ClosedResourceError` if the stream was closed meanwhile. With TLS 1.3 a client whose
-    certificate is refused believes that it is connected until it reads.
+    `ClosedResourceError` if the stream was closed in the meantime. With TLS 1.3 a client with a
+    refused certificate believes that it is connected until it reads.
     """
     sent, failed = b"", None
     with trio.move_on_at(due) as deadline:
