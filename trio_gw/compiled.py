@@ -1,9 +1,9 @@
-"""The compiled form of the relay's hot path: found, or done without.
+"""Find the compiled form of the relay's hot path.
 
-Where a C compiler was at hand when the gateway was installed, some modules lie in `_compiled/` as
-extensions made from the very same sources (`hatch_build.py`). A file's name carries the
-fingerprint of those sources: an extension that is not of these sources is not of this gateway, and
-is left alone. `TRIO_GW_PURE=1` leaves all of them alone.
+Where a C compiler was available at installation, `_compiled/` contains some modules as extensions
+(`hatch_build.py`), built from the same sources. A file name contains the fingerprint of these
+sources. An extension whose fingerprint differs from the sources is ignored. `TRIO_GW_PURE=1`
+ignores all extensions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PURE = "TRIO_GW_PURE"
-# In the order in which they need each other.
+# In the order in which they import each other.
 MODULES = ("relay/lane", "relay/pair", "relay/epoll_loop", "guard/counter", "guard/limiter")
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
            "relay/syscalls.pxd", "relay/runs.pxd", "guard/memory_barrier.pxd")  # fmt: skip
@@ -29,12 +29,12 @@ PACKAGE = Path(__file__).parent
 
 
 def wanted() -> bool:
-    """Tell whether compiled modules may be used, and made."""
+    """Return whether compiled modules may be used, and built."""
     return os.environ.get(PURE, "") in ("", "0")
 
 
 def files() -> dict[str, Path]:
-    """Name the compiled modules of these sources, and the file each one has or would have."""
+    """Map the names of the compiled modules to the files of these sources' fingerprint."""
     digest = hashlib.sha256()
     for source in SOURCES:
         digest.update((PACKAGE / source).read_bytes())
@@ -46,7 +46,7 @@ def files() -> dict[str, Path]:
 
 
 class _Finder:
-    """Puts compiled modules in the place of their sources: all of them, or none."""
+    """Finds compiled modules instead of their sources."""
 
     def __init__(self, known: dict[str, Path]) -> None:
         self._known = known
@@ -60,19 +60,19 @@ class _Finder:
 
 
 def install() -> None:
-    """Use the compiled modules from here on, if they are there and wanted."""
+    """Use the compiled modules from here on, if all of them exist and may be used."""
     if not wanted():
         return
     try:
         known = files()
-    except OSError:  # sources were left out of this installation
+    except OSError:  # this installation has no sources
         return
     if all(path.is_file() for path in known.values()):
         sys.meta_path.insert(0, _Finder(known))
 
 
 def in_use() -> bool:
-    """Tell whether `install` found what it wants to use."""
+    """Return whether compiled modules are in use."""
     return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 

@@ -79,12 +79,9 @@ class Assembly:
 
     def _header(self, view: memoryview, at: int) -> int:
         """Read a frame's header up to its mask; returns where that begins."""
-        start, first, length = at, view[at], view[at + 1] & 0x7F
-        at += 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            length = int.from_bytes(view[at : at + size], "big")
-            at += size
+        start = at
+        first, length, size = frames.header(view, at)
+        at += size
         if first & 0x0F >= frames.CLOSE:
             self._control = bytearray(view[start:at])
         else:

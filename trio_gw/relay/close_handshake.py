@@ -1,8 +1,8 @@
-"""How most connections end: one side's Close has passed, and the other's is all that is missing.
+"""The usual end of a connection: one side's Close has passed, only the other side's is missing.
 
-Between plain sockets that takes two waits and no task. Whatever else happens (a side that
-vanishes, a violation, an end from the gateway) is for `pump`, whose word on endings is the only
-one: what is done here is what it would do.
+Between plain sockets this takes two waits and no task. Anything else (a side that vanishes, a
+violation, an end by the gateway) is left to `pump`, which alone decides how connections end. This
+file does what `pump` would do.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 Streams = tuple[PlainStream, PlainStream]
 Rest = tuple[Ending | None, tuple[bytes, bytes], float]
-"""For `pump`: how it ended, what client and backend still have to be sent, seconds left for it."""
+"""For `pump`: the ending, what is still to be sent to client and backend, the seconds left."""
 
 SIDES = (Side.CLIENT, Side.BACKEND)
 
 
 def are_plain(streams: tuple[trio.abc.Stream, trio.abc.Stream]) -> TypeGuard[Streams]:
-    """Tell whether both are sockets without TLS."""
+    """Return whether both are sockets without TLS."""
     return isinstance(streams[0], PlainStream) and isinstance(streams[1], PlainStream)
 
 
 async def finish(
     streams: Streams, lanes: tuple[Lane, Lane], waits: Waits, close_timeout: float
 ) -> Ending | Rest:
-    """End a connection of which nothing is under way; client and backend in this order.
+    """End a connection with nothing else to send. Client and backend come in this order.
 
-    When it is ended both streams are closed, as they are when this raises.
+    Both streams are closed when this returns an `Ending`, or raises.
     """
     first = _closed_first(lanes)
     if first is None:
@@ -67,7 +67,7 @@ async def finish(
 
 
 def _closed_first(lanes: tuple[Lane, Lane]) -> int | None:
-    """Return whose Close has passed, if the other one may still speak."""
+    """Return the side whose Close has passed, if the other side may still send."""
     for index, lane in enumerate(lanes):
         passed = lane.close is not None and lane.finished and lane.ending is None
         if passed and not lanes[1 - index].halted:
@@ -78,9 +78,9 @@ def _closed_first(lanes: tuple[Lane, Lane]) -> int | None:
 async def _await_close(
     listener: PlainStream, speaker: PlainStream, lane: Lane, waits: Waits, due: float
 ) -> bytes | None:
-    """Pass what the other side has to say, up to its Close, or until the time is over.
+    """Relay what the other side sends, up to its Close, or until the time is over.
 
-    If it is not as simple as that, return what the listener still has to be sent.
+    If anything else happens, return what is still to be sent to the listener.
     """
 
     def expose(wake: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ async def _await_close(
             try:
                 received = speaker.receive_now(CHUNK)
             except BROKEN:
-                return b""  # it will look like an end
+                return b""  # `pump` meets it again, as an end
             if received is None:
                 continue
             if not received:
@@ -118,13 +118,13 @@ async def _await_close(
                 with trio.move_on_at(due):
                     await listener.send_all(passed[sent:])
         except BROKEN:
-            lane.finished = True  # who has closed need not listen: there is nobody to be told
+            lane.finished = True  # a side that has sent its Close need not receive any more
         if lane.over:
             return None
 
 
 async def _await_eof(backend: PlainStream, waits: Waits, due: float) -> None:
-    """Let the backend, which is the server there, close first (RFC 6455 §7.1.1)."""
+    """Let the backend close first: it is the server of that connection (RFC 6455 §7.1.1)."""
     while True:
         try:
             data = backend.receive_now(CHUNK)

@@ -1,4 +1,4 @@
-# The types of `turn.py` where it is compiled.
+# The types of `epoll_loop.py` where it is compiled.
 
 import cython
 

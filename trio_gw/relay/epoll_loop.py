@@ -1,28 +1,28 @@
-"""What the shuttle does with the sockets that are ready: read, scan, send on. It knows no tasks.
+"""Serve the sockets that are ready: read, scan, send on. This file knows no tasks.
 
-One epoll set holds both sockets of every pair, each registered once and level-triggered, so that
-nothing is lost by leaving something for the next round. All reads share one buffer; what a
-socket did not take (`unsent`, at most one chunk) is the only thing that is copied and kept. While
-it is, the socket that sent it is not read: backpressure is TCP's own.
+One epoll set holds both sockets of every pair. Each is registered once and level-triggered, so
+nothing is lost if something is left for the next round. All reads share one buffer. Only the bytes
+that a socket did not take (`unsent`, at most one chunk) are copied and kept. Until they are sent,
+the socket that they came from is not read: TCP itself provides the backpressure.
 
-Where a direction is limited, its limiter is asked once for all that was received, if it has not
-granted a lease on more. Only where it is not sure to fit, or something of the last message was
-dropped, every message is looked at (`rate_limit`).
+If a direction is limited, its limiter is asked once for everything that was received, unless a
+lease covers it. Only if that does not fit, or if part of the last message was dropped, each message
+is judged (`rate_limit`).
 
-No connection holds up the others, whatever its bytes are: of what was received, so many frames are
-looked at in one turn. The rest stays on the lane; in each of the next rounds a few of the sockets
-that have one go on with it, in turn, behind all that are ready. So many tasks are woken in a round
-at most, for those that are woken together run together.
+No connection delays the others, whatever its bytes are. In one turn only a certain number of frames
+is scanned. The rest stays on the lane; in each of the next rounds a few of the postponed sockets
+continue, one after the other, after all sockets that are ready. A round wakes only a few tasks,
+because tasks that are woken together run together.
 
-TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a
-whole record, so that nothing decrypted stays where epoll cannot see it.
+TLS is read and written here too, by OpenSSL on the same sockets. A read always has room for a whole
+record, so nothing decrypted stays inside OpenSSL, where epoll does not see it.
 
-Whatever is not plain relaying (an end, an error, a lane that halts, a message that has to wait) is
-not handled here: the pair is released, and its `on_release` is called. Nothing is lost by that: an
-end or an error shows again at the next read or write, and received bytes are on the lane, in
-`unsent`, or wait at the limiter.
+Anything but plain relaying (an end, an error, a lane that halts, a message that has to wait) is not
+handled here. The pair is released, and its `on_release` is called. Nothing is lost by that: an end
+or an error shows again at the next read or write, and received bytes are on the lane, in `unsent`,
+or wait for the limiter.
 
-This file is compiled where a C compiler is at hand; `turn.pxd` says with which types.
+Where a C compiler is available, this file is compiled; `epoll_loop.pxd` declares the types.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ if TYPE_CHECKING:
 
     from trio_gw.relay.pair import End, Pair
 
-_ROOM = MAX_HELD  # in front of what is read, for what a lane held back
-LIMITED_FRAMES_PER_TURN = 64  # messages that are judged one by one in one turn
+_ROOM = MAX_HELD  # in front of what is read, for the bytes that a lane held back
+LIMITED_FRAMES_PER_TURN = 64  # messages judged one by one in one turn
 _FRAMES_PER_TURN, _LIMITED_FRAMES_PER_TURN = FRAMES_PER_TURN, LIMITED_FRAMES_PER_TURN
-RESUMED = 4  # sockets that go on in a round with what they received in an earlier one
-_WOKEN = 16  # tasks that are woken in one round
+RESUMED = 4  # postponed sockets served in one round
+_WOKEN = 16  # tasks woken in one round
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
-_HANGUP = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
+_HANGUP = select.EPOLLHUP | select.EPOLLERR  # always reported
 
 
 class Poller:
-    """All pairs that are being relayed, in one epoll set."""
+    """All pairs that are being relayed, in one epoll set. Callbacks can watch other sockets."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._number = self._epoll.fileno()
         self._ready: syscalls.Ready = [(0, 0) for _ in range(syscalls.MAX_EVENTS)]
-        self._ends: list[End | None] = []  # by their numbers
+        self._ends: list[End | None] = []  # by descriptor
         self._count = 0
-        self._callbacks: dict[int, Callable[[], None]] = {}  # of guests, by their numbers
-        self._trio_fd = -1  # a descriptor that is none of the sockets
-        self.trio_ready = False  # it was ready
-        self.tasks_woken = False  # Trio has something to do: a pair was let go, a guest called
+        self._callbacks: dict[int, Callable[[], None]] = {}  # of watched sockets, by descriptor
+        self._trio_fd = -1  # Trio's epoll set
+        self.trio_ready = False  # `_trio_fd` was ready
+        self.tasks_woken = False  # Trio has tasks to run
         self._buffer = bytearray(_ROOM + CHUNK)
         self._view = memoryview(self._buffer)
         self._into = [self._view[_ROOM:]]
-        self._time = 0.0  # epoch seconds, once a limiter's lease was looked at in this round
-        self._postponed: deque[End] = deque()  # who has received what has not been looked at yet
-        self._woken = 0  # tasks, in this round
+        self._time = 0.0  # epoch seconds, read at most once in a round
+        self._postponed: deque[End] = deque()  # have received bytes that no lane has scanned yet
+        self._woken = 0  # tasks woken in this round
 
     def __len__(self) -> int:
         return self._count
@@ -78,11 +78,11 @@ class Poller:
         return self._count > 0 or bool(self._callbacks)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when some socket is ready."""
+        """Return the descriptor that is readable when a socket is ready."""
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Give the epoll set back; nothing can be watched any more."""
+        """Close the epoll set."""
         self._epoll.close()
         self._ends.clear()
         self._callbacks.clear()
@@ -91,21 +91,21 @@ class Poller:
 
     @property
     def pending(self) -> bool:
-        """Tell whether there is something to serve that the descriptor does not tell of."""
+        """Return whether there is work that does not make the descriptor readable."""
         return bool(self._postponed)
 
     def pairs(self) -> list[Pair]:
-        """List the pairs that are watched."""
+        """List the registered pairs."""
         return list({id(end.pair): end.pair for end in self._ends if end is not None}.values())
 
     def watch_external(self, number: int) -> None:
-        """Watch a descriptor that is no socket of a pair; sets `trio_ready` when it is readable."""
+        """Watch Trio's epoll set; `trio_ready` is set when it is readable."""
         self._epoll.register(number, _IN)
         self._reserve(number)
         self._trio_fd = number
 
     def register(self, pair: Pair) -> None:
-        """Watch a pair. Raises `OSError` or `ValueError` if the kernel does not want to."""
+        """Watch a pair. Raises `OSError` or `ValueError` if the kernel refuses."""
         for end in (pair.client, pair.backend):
             end.interest = _interest(end)
             self._epoll.register(end.fd, end.interest)
@@ -114,32 +114,32 @@ class Poller:
             self._count += 1
 
     def watch(self, number: int, interest: int, call: Callable[[], None]) -> None:
-        """Call when a guest is of interest: a socket that is relayed later or never.
+        """Call when a socket that is not relayed is ready.
 
-        It has to `unwatch` the guest then. Raises `OSError` or `ValueError`, as `register` does.
+        The callback has to `unwatch` it. Raises `OSError` or `ValueError`, as `register` does.
         """
         self._epoll.register(number, interest)
         self._reserve(number)
         self._callbacks[number] = call
 
     def unwatch(self, number: int) -> None:
-        """Watch a guest no longer, if it is watched; before it is closed or relayed."""
+        """Stop watching a socket, if it is watched. Call this before it is closed or relayed."""
         if self._callbacks.pop(number, None) is not None:
             self._epoll.unregister(number)
 
     def callbacks(self) -> list[Callable[[], None]]:
-        """List what is called for guests."""
+        """List the callbacks of watched sockets."""
         return list(self._callbacks.values())
 
     def _reserve(self, number: int) -> None:
-        """Let there be a place for this number among the ends."""
+        """Make `_ends` long enough for this descriptor."""
         if number >= len(self._ends):
             self._ends += [None] * (number + 1 - len(self._ends))
 
     def unregister(self, pair: Pair) -> None:
-        """Stop watching a pair, if it is watched; says nothing to anyone.
+        """Stop watching a pair, if it is watched; `on_release` is not called.
 
-        Must come before its sockets are closed: their numbers may be in use again at once.
+        Call this before its sockets are closed: their numbers may be used again at once.
         """
         for end in (pair.client, pair.backend):
             if 0 <= end.fd < len(self._ends) and self._ends[end.fd] is end:
@@ -150,9 +150,10 @@ class Poller:
                 end.rate_limit.limiter.reclaim_lease()
 
     def run_until(self, seconds: float) -> bool:
-        """Serve until this time is over, the road or a guest called, or a pair was let go.
+        """Serve until the time is over, or Trio has something to do.
 
-        Returns whether anything happened at all.
+        Trio has something to do when its epoll set is ready, a pair was released, or a callback was
+        called. Returns whether anything happened at all.
         """
         busy = self.trio_ready = self.tasks_woken = False
         until = syscalls.now() + seconds
@@ -166,9 +167,9 @@ class Poller:
                 return busy
 
     def poll_once(self, most: int, seconds: float = 0) -> int:
-        """Serve at most so many of the sockets that are ready, each once; returns how many.
+        """Serve ready sockets, each once and `most` of them; returns how many.
 
-        When none is, wait for the first one, for so many seconds.
+        If none is ready, wait for the first one, at most `seconds`.
         """
         later = len(self._postponed)
         if later:
@@ -180,7 +181,7 @@ class Poller:
             fd, event = self._ready[index]
             end = self._ends[fd]
             if end is None:
-                # No socket, or one that was dropped in this round, together with its other end.
+                # No socket of a pair, or one whose pair was released in this round.
                 if fd == self._trio_fd:
                     self.trio_ready = True
                 elif (call := self._callbacks.get(fd)) is not None:
@@ -191,13 +192,13 @@ class Poller:
                     self.tasks_woken = True
                 continue
             if self._woken >= _WOKEN:
-                continue  # it will be told of again
+                continue  # epoll reports it again
             if event & _OUT and end.unsent and not self._flush(end):
                 continue
             if event & ~_OUT:
                 if end.other.unsent:
-                    # Not being read: its end can wait until its last words have been taken, but
-                    # it would be reported again and again.
+                    # It is not read now. Its end can wait until the other socket has taken what
+                    # it sent, but epoll would report it again and again.
                     if event & _HANGUP:
                         self._release(end)
                 elif not end.lane.rest:
@@ -205,7 +206,7 @@ class Poller:
         return count + self._resume(later) if later else count
 
     def _resume(self, later: int) -> int:
-        """Go on with what some received before, of so many who did; returns with how many."""
+        """Continue with some of the `later` postponed sockets; returns with how many."""
         later = min(later, RESUMED)
         for _ in range(later):
             end = self._postponed.popleft()
@@ -215,7 +216,7 @@ class Poller:
         return later
 
     def _postpone(self, end: End) -> None:
-        """Let a socket go on later with what it received, once the other one can be sent to."""
+        """Continue later with what a socket received, once the other socket takes bytes."""
         if not (end.queued or end.other.unsent):
             end.queued = True
             self._postponed.append(end)
@@ -223,7 +224,7 @@ class Poller:
     def _forward(self, end: End) -> None:
         """Read once from a socket, and send what may pass to the other one.
 
-        If not all has been looked at that was read before, that comes in the place of a read.
+        If the lane has not scanned all that was read before, it continues with that instead.
         """
         data: bytes | bytearray = self._buffer
         view, lane = self._view, end.lane
@@ -275,14 +276,14 @@ class Poller:
             self._postpone(end)
 
     def _at_once(self, end: End) -> int:
-        """Return how many frames may be looked at: all that may pass without asking, or a few."""
+        """Return how many frames to scan: those that the lease covers, or a few."""
         lent = 0
         if end.free_until > 0 and end.lane.messages < end.free_messages:
             lent = end.free_messages - end.lane.messages - 1
         return min(max(lent, _LIMITED_FRAMES_PER_TURN), _FRAMES_PER_TURN)
 
     def _is_free(self, end: End) -> bool:
-        """Tell whether what was just received may pass without asking."""
+        """Return whether the lease covers what was just received."""
         lane, rate_limit = end.lane, end.rate_limit
         assert rate_limit is not None
         self._time = self._time or rate_limit.clock()
@@ -293,7 +294,7 @@ class Poller:
         )
 
     def _fits(self, end: End, left: int, data: memoryview) -> bool:
-        """Ask the limiter for all that was just looked at; what may pass is counted."""
+        """Ask the limiter for everything that was just scanned; what may pass is counted."""
         rate_limit, now = end.rate_limit, self._time
         assert rate_limit is not None
         borrowed = end.free_until > 0
@@ -311,11 +312,11 @@ class Poller:
         return True
 
     def _police(self, end: End, left: int, data: memoryview) -> None:
-        """Send on what may pass, message by message; the others are dropped, or have to wait."""
+        """Send the messages that may pass; the others are dropped or have to wait."""
         rate_limit, other = end.rate_limit, end.other
         assert rate_limit is not None
         other.unsent = rate_limit.police(data, left)
-        if self._ends[end.fd] is not end:  # dropped: a limit has ended the connection
+        if self._ends[end.fd] is not end:  # released: a limit has ended the connection
             self.tasks_woken = True
             return
         if other.unsent and not self._flush(other):
@@ -329,16 +330,16 @@ class Poller:
             self._postpone(end)
 
     def _decrypt(self, end: End) -> int:
-        """Read the records that are there, as many as there is room for; answer as `receive`.
+        """Read the records that have arrived, as far as the buffer goes; returns as `receive`.
 
-        A second read is tried only behind a full record: bulk comes in rows of them. An end or
-        an error that this read meets is off the socket then, so it is noted.
+        A second read is tried only after a full record, because bulk data comes in full records. An
+        end or an error that this read meets does not show in epoll again, so `ended` notes it.
         """
         assert end.tls is not None
         received, got, room = 0, RECORD, self._into[0]
         while True:
             try:
-                # What `recv_into` ends in: an integer, with a buffer given.
+                # `recv_into` calls this. With a buffer it returns an integer.
                 got = end.tls.read(CHUNK, room)  # type: ignore[assignment]
             except ssl.SSLWantReadError:
                 return received or -1
@@ -352,7 +353,7 @@ class Poller:
         return received
 
     def _flush(self, end: End) -> bool:
-        """Send what is left for a socket; returns whether its pair is still watched."""
+        """Send what a socket did not take before; returns whether its pair is still watched."""
         view = memoryview(end.unsent)
         if end.tls is None:
             sent = syscalls.transmit(end.fd, end.unsent, view, 0, len(view))
@@ -370,7 +371,7 @@ class Poller:
         return True
 
     def _update_interest(self, end: End) -> None:
-        """Watch a socket for what can be used of it just now."""
+        """Watch a socket for the events that can be served now."""
         wanted = _interest(end)
         if wanted != end.interest:
             end.interest = wanted
@@ -388,7 +389,7 @@ def _interest(end: End) -> int:
 
 
 def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
-    """Write as much as the socket takes, record by record; answer as `transmit`."""
+    """Write as much as the socket takes, record by record; returns as `transmit`."""
     sent, size, rest = 0, len(data), data
     while True:
         try:
@@ -396,7 +397,7 @@ def _encrypt(tls: ssl.SSLSocket, data: memoryview) -> int:
         except ssl.SSLWantWriteError:
             return sent
         except OSError:
-            return sent or -1  # the next write will say so again
+            return sent or -1  # the next write fails in the same way
         if sent == size:
             return sent
         rest = data[sent:]

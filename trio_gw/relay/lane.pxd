@@ -1,5 +1,5 @@
-# The types of `lane.py` where it is compiled. Places are unsigned and of 64 bits: the length of a
-# frame has 63, and is added to a place in the buffer.
+# The types of `lane.py` where it is compiled. Positions are unsigned with 64 bits: the length of a
+# frame has 63 bits, and is added to a position in the buffer.
 
 import cython
 

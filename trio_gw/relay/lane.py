@@ -1,24 +1,41 @@
 """One direction of a relayed connection, without I/O: bytes in, the same bytes out.
 
-A lane reads frame headers and nothing else (RFC 6455 §5.2). It passes every byte unchanged until
+A lane scans frame headers and nothing else (RFC 6455 §5.2). Every byte passes unchanged until
 
 * a Close frame has passed: nothing may follow it (§5.5.1);
-* the sender breaks the protocol: everything before the offending frame has passed, and a Close
-  that says why takes the place of the rest; so does a message of more octets than may be;
-* the gateway ends the connection: a Close frame of its own goes out at the next frame boundary,
-  so that no frame is ever cut in two.
+* the sender breaks the protocol, or a message exceeds its limit: everything before that frame has
+  passed, and a Close with the reason replaces the rest;
+* the gateway ends the connection: its Close frame goes out at the next frame boundary, so no frame
+  is cut in two.
 
-After that the lane is `finished`: it forwards nothing but goes on reading, to see the peer's own
-Close. A driver (`relay.pump`) moves the bytes; `proxy.sessions` calls `end`.
+After that the lane is `finished`: it passes nothing, but still reads, to see the peer's own Close.
+A driver (`relay.epoll_loop`, `relay.pump`) moves the bytes; `proxy.sessions` calls `end`.
 
-Theory of operation. `need` counts the bytes of the current frame still to come after its
-header. A chunk that ends inside a header, or inside a Close frame, has that tail *held* (at most
-`MAX_HELD` bytes) until the rest arrives: a header is judged whole before its first byte passes.
-Only a lane that has to `end` holds more: all that came behind the place where its Close goes.
+The end of a lane. `halted` tells the driver to look at these before it reads on.
 
-A chunk may consist of tens of thousands of frames. A driver that serves others, too, has the lane
-look at no more than so many of them in one turn. What is behind them stays in `rest`, as if it had
-not been received yet: the driver continues with it, in its next turn, before it reads again.
+| state        | `close` | `violation` | `over` | `ending` | `finished` | `halted` | passes |
+| ------------ | ------- | ----------- | ------ | -------- | ---------- | -------- | ------ |
+| open         |         |             | no     |          | no         | no       | yes    |
+| Close passed | set     |             | yes    |          | yes        | yes      | no     |
+| violated     |         | set         | yes    | set      | no         | yes      | no     |
+| ending       |         |             | no     | set      | no         | yes      | (1)    |
+| flushed      | (2)     | (2)         | (2)    | set      | yes        | (2)      | no     |
+| write failed | (2)     | (2)         | (2)    | or set   | yes        | (2)      | no     |
+
+1. The current frame passes to its end. `flush` returns the Close frame at the frame boundary.
+2. Set when the peer's own Close or a violation arrives (after `violated`: set before); `halted` as
+   `over`.
+
+`write failed` is set by a driver that cannot send any more.
+
+Theory of operation. `need` counts the bytes of the current frame after its header that are still to
+come. If a chunk ends inside a header, or inside a Close frame, the lane *holds* this tail (at most
+`MAX_HELD` bytes) until the rest arrives: a header is checked completely before its first byte
+passes. Only a lane with an `ending` holds more: everything after the place of its Close.
+
+A chunk may contain tens of thousands of frames. A driver that serves other connections, too, limits
+the number of frames scanned in one turn. What follows stays in `rest`, as if it had not been
+received. The driver continues with it in its next turn, before it reads again.
 """
 
 from __future__ import annotations
@@ -33,19 +50,19 @@ from trio_gw.wire.frames import Close, ViolationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What a frame's first byte is, given whether a fragmented message is under way. One look-up in
-# a table of 256 replaces the tests for FIN, RSV and opcode on the hot path.
+# Kinds of frames by their first byte, outside and inside a fragmented message. On the hot path one
+# look-up in a table of 256 replaces the tests for FIN, RSV and opcode.
 _BAD, _MIDDLE, _LAST, _CONTROL, _CLOSE = 0, 1, 2, 3, 4
 _Tables = tuple[bytes, bytes]
-MAX_HELD = 6 + frames.MAX_CONTROL  # a masked Close frame but for its last byte, and one to spare
-FRAMES_PER_TURN = runs.FRAMES_PER_TURN  # frames that a driver has a lane look at in one turn
-_TAPPED = 32  # the same where a `tap` is told of each
+MAX_HELD = 6 + frames.MAX_CONTROL  # a masked Close frame without its last byte, and one to spare
+FRAMES_PER_TURN = runs.FRAMES_PER_TURN  # frames scanned in one turn
+_TAPPED = 32  # the same with a `tap`
 _UNLIMITED = 1 << 62
 _MAX_CONTROL = frames.MAX_CONTROL
 
 
 def _tables(rsv: int) -> _Tables:
-    """Build the tables outside and inside a fragmented message; `rsv` holds the bits in use."""
+    """Build the tables outside and inside a fragmented message. `rsv`: the RSV bits in use."""
     outside, inside = bytearray(256), bytearray(256)
     for first in range(256):
         fin, used, opcode = first & frames.FIN, first & 0x70, first & 0x0F
@@ -64,14 +81,14 @@ _TABLES: dict[int, _Tables] = {rsv: _tables(rsv) for rsv in (0, 0x40, 0x70)}
 
 
 class Lane:
-    """One direction. `masked` says whether its sender must mask (clients must, §5.1).
+    """One direction. `masked`: its sender must mask (clients must, §5.1).
 
-    `frames` and `messages` count data frames and data messages begun and ended, `octets` all
-    bytes received but for the `rest`: plain integers, read by whoever reports or sweeps. `extra`
-    counts the octets that are neither payload of data frames nor the shortest header of one: what
-    small messages hardly have, so to know the `payload` costs them nothing. `tap`, if there is one,
-    is told the payload's length of every data frame as its header passes, and whether it is the
-    last of its message. `most` octets may be in a message, 0 for any number.
+    `frames` and `messages` count data frames begun and data messages ended. `octets` counts all
+    bytes received without the `rest`. Observers read these plain integers. `extra` counts the
+    octets that are neither payload of data frames nor the shortest header of one. Small messages
+    have hardly any, so the count of the `payload` costs them nothing. `tap` is called for each data
+    frame when its header passes, with the payload's length, and whether it is the last of its
+    message. A message may have `most` octets, 0 for any number.
     """
 
     __slots__ = (
@@ -85,26 +102,26 @@ class Lane:
         self._outside, self._inside = _TABLES[rsv]
         self._table = self._outside
         self._most = most
-        self._message = 0  # octets of the message so far, announced ones included; with `most` only
+        self._message = 0  # octets of the message so far, announced ones included; only with `most`
         self.need = 0
         self.held = b""
-        self.rest = b""  # received, and not looked at yet
-        self.close: Close | None = None  # the Close frame that the sender sent
+        self.rest = b""  # received, and not scanned yet
+        self.close: Close | None = None  # the sender's Close frame
         self.violation: ViolationError | None = None
-        self.over = False  # nothing more to read: one of the two above is set
+        self.over = False  # one of the two above is set
         self.ending: Close | None = None  # the Close the gateway wants to send
         self.finished = False
         self.frames = self.messages = self.octets = self.extra = 0
         self.tap: Callable[[int, bool], None] | None = None
-        self.wake: Callable[[], None] | None = None  # set by the driver: look at `ending`
+        self.wake: Callable[[], None] | None = None  # set by the driver, called by `end`
 
     def feed(
         self, data: bytes | bytearray, most: int = 0, *, counted: bool = False
     ) -> bytes | bytearray | memoryview:
-        """Take received bytes; returns what of them, and of the held ones, is to be sent on.
+        """Take received bytes; returns what is to be sent, of them and of the held ones.
 
-        With `most`, no more than so many frames are looked at. If that leaves a `rest`, feed on
-        with no new bytes before anything is read.
+        With `most`, no more frames than that are scanned. If that leaves a `rest`, call this again
+        without new bytes before reading.
         """
         if self.rest:
             data = b"".join((self.rest, data)) if data else self.rest
@@ -117,18 +134,20 @@ class Lane:
     def take(
         self, data: bytes | bytearray, at: int, size: int, most: int = 0, counted: bool = False
     ) -> int:
-        """Take `data[at:size]`, held bytes or the rest in front; returns where what may pass ends.
+        """Take `data[at:size]`, which begins with the held bytes or the rest.
 
-        They are in front again because whoever owns the buffer can put them there without copying
-        what was received. With `most`, no more than so many frames are looked at. Of a row of
-        frames that are alike 16 count as one, unless they are all `counted`.
+        The owner of the buffer puts them there, which needs no copy of what was received. Returns
+        where the bytes that may pass end. With `most`, no more frames than that are scanned. In a
+        row of similar frames 16 count as one, unless all are `counted`.
         """
         new = size - at
         if self.held:
             new -= len(self.held)
         self.rest = b""
         self.octets += new
-        if size - at < self.need:  # Inside one frame: nothing to read. The usual case in bulk.
+        if (
+            size - at < self.need
+        ):  # Inside one frame: nothing to scan. The usual case for bulk data.
             self.need -= size - at
             return at if self.finished else size
         if self.over:
@@ -137,14 +156,14 @@ class Lane:
         self.held = b""
         passed = self._scan(data, at, size, most or _UNLIMITED, counted)
         if passed < size and not self.held and not self.rest:
-            self.extra += size - passed  # what is of no use to anyone
+            self.extra += size - passed  # is dropped
         if self.finished:
             return at
         self.finished = self.close is not None
         return passed
 
     def _scan(self, data: bytes | bytearray, at: int, size: int, looks: int, counted: bool) -> int:
-        """Read the frame headers in `data[at:size]`; returns where what may pass ends."""
+        """Scan the frame headers in `data[at:size]`; returns where the bytes that may pass end."""
         at += self.need
         start = at
         table, inside, masked = self._table, self._inside, self._masked
@@ -164,7 +183,7 @@ class Lane:
             first = data[start]
             kind = table[first]
             if kind == _BAD:
-                fault = self._what(first, table is inside)
+                fault = self._fault_of(first, table is inside)
                 break
             if size - start < 2:
                 break
@@ -228,7 +247,7 @@ class Lane:
                     if stopped:
                         looks = 1
                 elif rows and at - start + length == before:
-                    # The second of its size, so that what comes may be a whole row of messages.
+                    # The second frame of this size: a whole row of messages may follow.
                     if size - start >= runs.LEAST * before and table[first] == _LAST:
                         row = min(looks, runs.MOST) if counted else runs.MOST
                         row = (
@@ -259,8 +278,8 @@ class Lane:
         if at >= size:
             self.need = at - size
             return size
-        # A frame boundary with bytes behind it: the start of a header, or what came after the
-        # place where our own Close goes.
+        # A frame boundary with bytes after it: the start of a header, or what came after the place
+        # of our own Close.
         self.need = 0
         if looks > 0 or stopped:
             self.held = bytes(data[at:size])
@@ -270,12 +289,12 @@ class Lane:
         return at
 
     def _is_too_big(self, length: int, inside: bool) -> bool:
-        """Tell whether a message is that now, with a further frame of this length."""
+        """Return whether the message is too big with a further frame of this length."""
         self._message = self._message + length if inside else length
         return self._message > self._most
 
     def _take_close(self, data: bytes | bytearray, start: int, end: int) -> int:
-        """Judge a whole Close frame; what follows it is of no use to anyone (§5.5.1)."""
+        """Check a complete Close frame. What follows it is dropped (§5.5.1)."""
         self.need = 0
         payload = data[start + (6 if self._masked else 2) : end]
         if self._masked:
@@ -300,8 +319,8 @@ class Lane:
             self.ending = Close(violation.code, violation.what)
         return start
 
-    def _what(self, first: int, inside: bool) -> str:
-        """Say what is wrong with a frame's first byte."""
+    def _fault_of(self, first: int, inside: bool) -> str:
+        """Say what is wrong with the first byte of a frame."""
         opcode = first & 0x0F
         if 3 <= opcode <= 7 or opcode > frames.PONG:
             return f"reserved opcode {opcode}"
@@ -320,23 +339,23 @@ class Lane:
         return max(0, self.octets - headers)
 
     def begun(self) -> int:
-        """Count the data messages begun so far, as far as their headers have passed."""
+        """Count the data messages whose first header has passed."""
         return self.messages + (self._table is self._inside)
 
     def announced(self) -> int:
-        """Count the octets of data frames' payloads, those included that are still to come."""
+        """Count the octets of data frames' payloads, including those still to come."""
         headers = self.frames * (6 if self._masked else 2) + self.extra + len(self.held)
         return self.octets + self.need - headers
 
     @property
     def halted(self) -> bool:
-        """Tell whether the driver has to look at `over` or to `flush` before it reads on."""
+        """Return whether the driver must check `over`, or `flush`, before it reads on."""
         return self.over or (self.ending is not None and not self.finished)
 
     def end(self, code: int, reason: str) -> None:
-        """Ask for a Close of the gateway's own; the first call counts, a finished lane ignores it.
+        """Ask for a Close by the gateway. Only the first call counts; a finished lane ignores it.
 
-        The driver is woken to `flush` it.
+        `wake` is called, so that the driver calls `flush`.
         """
         if self.ending is None and not self.finished:
             self.ending = Close(code, reason)
@@ -344,16 +363,16 @@ class Lane:
                 self.wake()
 
     def flush(self) -> bytes:
-        """Return the Close frame asked for by `end` once at a frame boundary, else nothing."""
+        """Return the Close frame that `end` asked for, once, at a frame boundary; else nothing."""
         if self.ending is None or self.finished or self.need:
             return b""
         self.finished = True
         return frames.close_frame(*self.ending, masked=bool(self._masked))
 
     def violate(self, violation: ViolationError) -> None:
-        """Take the sender for one that broke the protocol, for what it sent inside a message.
+        """Treat the sender as one that broke the protocol by the content of a message.
 
-        For a driver of whole messages, which has passed on nothing of what followed.
+        For the driver of whole messages, which has not sent anything that followed.
         """
         self.held = self.rest = b""
         self.close = None
@@ -361,6 +380,6 @@ class Lane:
         self._violated(0, violation)
 
     def cut(self) -> None:
-        """Forget the rest of a frame, where nothing of it has been passed on."""
+        """Drop the rest of a frame of which nothing has been sent."""
         self.need = 0
         self.held = b""

@@ -1,4 +1,4 @@
-"""Leaving a peer so that it can still read the last that was said to it."""
+"""Close a connection in such a way that the peer can still read the last bytes sent to it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.sizes import CHUNK
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
-"""What a stream raises when there is nobody at its other end any more."""
+"""What a stream raises when its peer is gone."""
 
 
 async def lingering_close(stream: trio.abc.Stream, *, wait_only: bool = False) -> None:
-    """Say nothing more and discard what comes until the peer hangs up too; the caller sets a limit.
+    """Send nothing more, and discard what arrives until the peer closes. The caller sets a timeout.
 
-    Closing with unread bytes in the socket would reset the connection, and destroy the last
-    words on their way to the peer. With `wait_only` the peer is left to end it first. Raises one
-    of `BROKEN` when there is nobody to wait for.
+    Closing a socket with unread bytes would reset the connection, and destroy the last bytes on
+    their way to the peer. With `wait_only` the peer has to close first. Raises one of `BROKEN` if
+    the peer is gone already.
     """
     if not wait_only:
         if isinstance(stream, SecureStream):
@@ -35,15 +35,15 @@ async def lingering_close(stream: trio.abc.Stream, *, wait_only: bool = False) -
 
 
 async def send_eof(stream: trio.abc.Stream) -> None:
-    """Say that nothing more will be sent, where that can be said."""
+    """Close the sending direction, if the stream can do that."""
     if isinstance(stream, trio.abc.HalfCloseableStream):
         await stream.send_eof()
 
 
 async def wait_hangup(stream: trio.abc.Stream) -> None:
-    """Wait until a peer has hung up, whatever it has said before that and nobody has read yet.
+    """Wait until a peer has closed, even if it sent something before that is not read yet.
 
-    Of a stream without a socket that cannot be known.
+    For a stream without a socket this waits for ever.
     """
     number = -1
     if isinstance(stream, PlainStream | trio.SocketStream):

@@ -1,6 +1,6 @@
 """Two joined sockets and the state of each. `relay.epoll_loop` moves the bytes between them.
 
-This file is compiled where a C compiler is at hand; `pair.pxd` says with which types.
+Where a C compiler is available, this file is compiled; `pair.pxd` declares the types.
 """
 
 from __future__ import annotations
@@ -15,28 +15,15 @@ if TYPE_CHECKING:
 
 
 class End:
-    """One socket of a pair, with `tls` around it or not. `lane` carries what it says to `other`.
+    """One socket of a pair, with or without `tls`. `lane` carries what it sends to `other`.
 
-    Where it is limited, nobody has to be asked until `free_until` (epoch seconds), as long as
-    less than `free_messages` have ended, and `free_octets` or less are received or announced.
+    With a lease the limiter need not be asked until `free_until` (epoch seconds), as long as fewer
+    than `free_messages` have ended, and `free_octets` or less are received or announced.
     """
 
     __slots__ = (
-        "announced",
-        "begun",
-        "ended",
-        "fd",
-        "free_messages",
-        "free_octets",
-        "free_until",
-        "interest",
-        "lane",
-        "other",
-        "pair",
-        "queued",
-        "rate_limit",
-        "tls",
-        "unsent",
+        "announced", "begun", "ended", "fd", "free_messages", "free_octets", "free_until",
+        "interest", "lane", "other", "pair", "queued", "rate_limit", "tls", "unsent",
     )  # fmt: skip
 
     other: End
@@ -52,26 +39,26 @@ class End:
     ) -> None:
         self.fd = fd
         self.tls = tls
-        self.ended = False  # TLS has told something that no epoll set will show again
+        self.ended = False  # TLS met an end that epoll does not report again
         self.lane = lane
         self.pair = pair
         self.interest = 0
-        self.queued = False  # to go on with the rest that is on its lane
-        self.unsent = unsent  # for this socket, from the other one
-        self.rate_limit = rate_limit  # for what this socket says
-        self.begun, self.announced = lane.begun(), lane.announced()  # what the limiter knows of
+        self.queued = False  # postponed, with a rest on its lane
+        self.unsent = unsent  # to be sent to this socket
+        self.rate_limit = rate_limit  # for what this socket sends
+        self.begun, self.announced = lane.begun(), lane.announced()  # what the limiter has counted
         self.free_messages = self.free_octets = 0
         self.free_until = 0.0
 
     def acquire_lease(self, messages: int, octets: int, until: float) -> None:
-        """Let so much more pass without asking, from what the limiter knows of."""
-        # A message that has begun has not ended yet; headers are not among what is announced.
+        """Let this much pass without a question, beyond what the limiter has counted."""
+        # A message that has begun has not ended yet. What is announced does not include headers.
         self.free_messages = self.begun + messages
         self.free_octets = self.lane.octets + self.lane.need + octets
         self.free_until = until
 
     def release_lease(self) -> tuple[int, int]:
-        """Ask again from now on; returns which messages and octets the limiter does not know of."""
+        """End the lease; returns the messages and octets that the limiter has not counted."""
         self.free_until = 0.0
         begun, announced = self.lane.begun(), self.lane.announced()
         messages, octets = begun - self.begun, announced - self.announced
@@ -80,7 +67,7 @@ class End:
 
 
 class Pair:
-    """Two joined sockets. `on_release` is called when they are no longer watched."""
+    """Two joined sockets. `on_release` is called when the poller does not watch them any more."""
 
     __slots__ = ("backend", "client")
 
@@ -106,10 +93,10 @@ class Pair:
         self.client.other, self.backend.other = self.backend, self.client
 
     def unlink(self) -> None:
-        """Forget that the two belong together, so that no garbage collector is needed."""
+        """Remove the references between the two, so no garbage collector is needed."""
         self.client.other = self.backend.other = None  # type: ignore[assignment]
         self.client.pair = self.backend.pair = None  # type: ignore[assignment]
 
     def on_release(self) -> None:
-        """Hear that this pair was dropped; it is someone else's from here on."""
+        """Take over the pair: the poller does not watch it any more."""
         raise NotImplementedError

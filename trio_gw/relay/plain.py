@@ -1,8 +1,8 @@
-"""A TCP connection as a Trio stream, with ways to try without waiting.
+"""A TCP connection as a Trio stream, with methods that try without waiting.
 
 Trio's own `SocketStream` yields to the scheduler with every call. That is right for a relay, and
-this one does it too; in a handshake, where a few steps follow one another and mostly need not
-wait, it costs more than the steps. `receive_now` and `send_now` are for those.
+this class does it too. In a handshake a few steps follow one another and mostly need not wait;
+there, yielding costs more than the steps. `receive_now` and `send_now` are for those.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PlainStream(trio.abc.HalfCloseableStream):
-    """Owns a connected TCP socket. `socket` is for drivers that wait for it in their own way."""
+    """Owns a connected TCP socket. `socket` is for drivers that wait for it themselves."""
 
     __slots__ = ("_ended", "_waiting", "socket")
 
@@ -28,10 +28,10 @@ class PlainStream(trio.abc.HalfCloseableStream):
             sock.setblocking(False)
         self.socket = sock
         self._ended = False
-        self._waiting = 0  # tasks that Trio will wake
+        self._waiting = 0  # tasks that wait with Trio
 
     def receive_now(self, max_bytes: int = HEAD_CHUNK) -> bytes | None:
-        """Return what is there, empty at the end of the stream, None when it is to be waited for.
+        """Return what has arrived: empty at the end of the stream, None if nothing has.
 
         Raises one of Trio's stream errors, as all methods here do.
         """
@@ -43,7 +43,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             raise self._explain() from error
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
-        """Send what can be without waiting; returns how many bytes that was."""
+        """Send what the socket takes without waiting; returns how many bytes."""
         try:
             return self.socket.send(data)
         except BlockingIOError:
@@ -80,14 +80,14 @@ class PlainStream(trio.abc.HalfCloseableStream):
                 sent += self.send_now(view[sent:])
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until there is room to send."""
+        """Wait until the socket takes bytes."""
         await trio.lowlevel.checkpoint()
         if self.socket.fileno() < 0:
             raise trio.ClosedResourceError
         await self.wait(trio.lowlevel.wait_writable)
 
     async def wait(self, until: Callable[[socket.socket], Awaitable[None]]) -> None:
-        """Wait for the socket in one of Trio's ways, so that `close` ends it."""
+        """Wait for the socket with one of Trio's functions, so that `close` ends the wait."""
         self._waiting += 1
         try:
             await until(self.socket)
@@ -95,7 +95,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             self._waiting -= 1
 
     async def send_eof(self) -> None:
-        """Say that nothing more will be sent."""
+        """Close the sending direction."""
         await trio.lowlevel.checkpoint()
         if self._ended and self.socket.fileno() >= 0:
             return
@@ -106,13 +106,13 @@ class PlainStream(trio.abc.HalfCloseableStream):
             raise self._explain() from error
 
     def close(self) -> None:
-        """Close at once; who waits for it is told. Closing twice is fine."""
+        """Close at once, and wake the tasks that wait for it. Closing twice is allowed."""
         if self.socket.fileno() >= 0:
             if self._waiting:
                 trio.lowlevel.notify_closing(self.socket)
             try:
                 self.socket.close()
-            except OSError:  # ECONNRESET, which closes all the same
+            except OSError:  # ECONNRESET: it is closed nevertheless
                 return
 
     async def aclose(self) -> None:
@@ -127,7 +127,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
 
 def close_now(stream: trio.abc.Stream) -> bool:
-    """Close without goodbye and without waiting, where that is possible; tells whether it was."""
+    """Close without a goodbye and without waiting, if possible; returns whether it was."""
     if isinstance(stream, PlainStream):
         stream.close()
         return True
@@ -135,14 +135,14 @@ def close_now(stream: trio.abc.Stream) -> bool:
 
 
 async def discard(stream: trio.abc.Stream) -> None:
-    """Close without goodbye, also when cancelled; waiting only where it cannot be helped."""
+    """Close without a goodbye, also when cancelled. Waits only if the stream needs it."""
     if not close_now(stream):
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(stream)
 
 
 class Discarding:
-    """Discard a stream when the context ends, unless it is kept."""
+    """Discards a stream when the context ends, unless `keep` was called."""
 
     __slots__ = ("_stream",)
 
@@ -150,27 +150,27 @@ class Discarding:
         self._stream: trio.abc.Stream | None = stream
 
     def keep(self) -> None:
-        """Leave the stream open: it is someone else's now."""
+        """Leave the stream open: it has another owner now."""
         self._stream = None
 
     async def __aenter__(self) -> Discarding:
-        """Do nothing yet."""
+        """Return this."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the stream."""
+        """Close the stream, unless it is kept."""
         if self._stream is not None and not close_now(self._stream):
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
 
 
 def receive_now(stream: trio.abc.Stream) -> bytes | None:
-    """Receive what is there, None when nothing is or when only waiting can tell."""
+    """Return the bytes that have arrived, None if there are none or the stream has to wait."""
     return stream.receive_now() if isinstance(stream, PlainStream) else None
 
 
 async def receive(stream: trio.abc.Stream, size: int = HEAD_CHUNK) -> bytes:
-    """Receive without yielding if something is there; only for steps that are few."""
+    """Receive, without a checkpoint if bytes have arrived. Only for a small number of steps."""
     if isinstance(stream, PlainStream):
         if (data := stream.receive_now(size)) is not None:
             return data
@@ -182,7 +182,7 @@ async def receive(stream: trio.abc.Stream, size: int = HEAD_CHUNK) -> bytes:
 
 
 async def send(stream: trio.abc.Stream, data: bytes) -> None:
-    """Send without yielding if there is room; only for steps that are few."""
+    """Send, without a checkpoint if the socket takes it. Only for a small number of steps."""
     sent = stream.send_now(data) if isinstance(stream, PlainStream) else 0
     if sent < len(data):
         await stream.send_all(data[sent:])

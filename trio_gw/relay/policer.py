@@ -1,14 +1,16 @@
-"""What of one direction may pass its limiter, message by message. No I/O and no clock of its own.
+"""Which messages of one direction may pass their limiter. No I/O and no clock of its own.
 
-Fed with what a `Lane` passed, so every header is valid and whole. A message is judged where it
-begins; all its frames share that fate, so none is ever cut in two, and no continuation goes out
-without its beginning. Control frames pass, also between the frames of a message that does not.
+A policer is fed with what a `Lane` passed, so every header is valid and complete. A message is
+judged at its beginning, and all its frames are treated alike. So no message is cut in two, and no
+continuation goes out without its beginning. Control frames always pass, also between the frames of
+a dropped message.
 
-`feed` yields what is to be sent and, where a message has to wait, a `Pause`: it has been told
-everything before it, and asks the limiter again when it is resumed, or fed with the rest.
+`feed` yields what is to be sent and, if a message has to wait, a `Pause`. The caller has sent
+everything before it by then. The limiter is asked again when the caller continues the iteration, or
+feeds the rest.
 
-A verdict that lasts is not asked for again in what is fed at once: nobody else asks meanwhile, so
-that the answer would be the same. Thousands of messages that are dropped cost one question.
+An answer that lasts is used for all that is fed at once, without asking again: no other session
+asks meanwhile, so the answer would be the same. So thousands of dropped messages cost one question.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Pause(NamedTuple):
-    """Nothing may pass before `until` (epoch seconds); or never again, because of `ending`.
+    """Nothing may pass before `until` (epoch seconds), or never again, because of `ending`.
 
-    `at` is the place in what was fed from which on nothing has been judged.
+    From `at` on, nothing of the fed data has been judged.
     """
 
     until: float
@@ -39,29 +41,20 @@ class Pause(NamedTuple):
 def count_frames(
     data: bytes | bytearray | memoryview, left: int, *, masked: bool
 ) -> tuple[int, int]:
-    """Count the messages that begin in what a lane passed, and what its data frames announce.
+    """Count the messages that begin in `data`, and the octets that its data frames announce.
 
-    So much was to come of the frame under way before that.
+    `data` comes from a lane. It begins with the last `left` bytes of a frame.
     """
-    view, key = memoryview(data), 4 if masked else 0
+    view, mask = memoryview(data), 4 if masked else 0
     messages = octets = 0
     at = left
     while at < len(view):
-        first, length, head = _frame(view, at)
+        first, length, head = frames.header(view, at)
         if first & 0x0F < frames.CLOSE:
             messages += first & 0x0F != frames.CONTINUATION
             octets += length
-        at += head + key + length
+        at += head + mask + length
     return messages, octets
-
-
-def _frame(view: memoryview, at: int) -> tuple[int, int, int]:
-    """Read a header: its first byte, the payload's length, and its own without a key."""
-    first, length, head = view[at], view[at + 1] & 0x7F, 2
-    if length >= 126:
-        head = 4 if length == 126 else 10
-        length = int.from_bytes(view[at + 2 : at + head], "big")
-    return first, length, head
 
 
 class Policer:
@@ -75,20 +68,20 @@ class Policer:
         self.dropped = 0  # messages
         self._limiter = limiter
         self._clock = clock
-        self._key = 4 if masked else 0
+        self._mask = 4 if masked else 0  # bytes of the masking key
         self._left = 0  # bytes still to come of the current frame
         self._passes = True  # whether the current frame passes
         self._again = False  # the message that comes next has been asked about already
-        self._shut = (0.0, 0.0)  # from when to when (epoch seconds) no message passes
-        self._unheard = 0  # messages dropped for that, of which the limiter has not heard
+        self._shut = (0.0, 0.0)  # epoch seconds between which no message passes
+        self._unreported = 0  # messages dropped for that, not yet reported to the limiter
 
     @property
     def discarding(self) -> bool:
-        """Tell whether the frame that is under way does not pass."""
+        """Return whether the current frame is being dropped."""
         return self._left > 0 and not self._passes
 
     def resume(self, left: int) -> None:
-        """Go on behind what passed without being fed; so much of its last frame is to come."""
+        """Continue after data that was not fed here; `left` bytes of its last frame are to come."""
         self._left = left
         self._passes = True
         self.dropping = False
@@ -98,11 +91,11 @@ class Policer:
         view = memoryview(data)
         size = len(view)
         passed: list[memoryview] = []
-        at = begin = 0  # what lies between these passes, too
+        at = begin = 0  # the bytes between these pass, too
         self._shut = (0.0, 0.0)
         while at < size:
             if not self._left:
-                first, length, head = _frame(view, at)
+                first, length, head = frames.header(view, at)
                 self._passes = True
                 if first & 0x0F < frames.CLOSE:
                     for pause in self._judge(first & 0x0F, length):
@@ -116,13 +109,13 @@ class Policer:
                     self._passes = not self.dropping
                 if not self._passes and at > begin:
                     passed.append(view[begin:at])
-                self._left = head + self._key + length
+                self._left = head + self._mask + length
             step = min(self._left, size - at)
             self._left -= step
             at += step
             if not self._passes:
                 begin = at
-        self._tell()
+        self._report()
         if at > begin:
             passed.append(view[begin:at])
         if passed:
@@ -138,9 +131,9 @@ class Policer:
         if self._shut[0] <= now < self._shut[1]:
             self.dropping = True
             self.dropped += 1
-            self._unheard += 1
+            self._unreported += 1
             return
-        self._tell()
+        self._report()
         self.dropping = False
         again, self._again = self._again, False
         while (shut := self._limiter.take(length, now, again)) is not None:
@@ -156,11 +149,11 @@ class Policer:
             now = self._clock()
         self._again = False
 
-    def _tell(self) -> None:
-        """Let the limiter hear of what was dropped without asking."""
-        if self._unheard:
-            self._limiter.drop(self._unheard)
-            self._unheard = 0
+    def _report(self) -> None:
+        """Report to the limiter what was dropped without a question."""
+        if self._unreported:
+            self._limiter.drop(self._unreported)
+            self._unreported = 0
 
 
 def _joined(parts: list[memoryview]) -> Bytes:

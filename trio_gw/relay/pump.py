@@ -1,20 +1,21 @@
-"""Drive two lanes over any pair of Trio streams: a task per direction.
+"""Drive two lanes over any pair of Trio streams, with one task per direction.
 
-`carry` is what `proxy.connection` calls once the upgrade is done. It returns when both sides
-are closed, with the `Ending` that says who ended the connection and how. Backpressure is TCP's
-own: a direction reads its next chunk only when the last one has been taken by the other side,
-so memory is one chunk per direction however slow a peer is; and one more where something waits at
-a limiter, for its sender's Close frame may be behind that. Of a chunk so many frames are looked at
-before other tasks get their turn; the lane keeps the rest meanwhile.
+`proxy.connection` calls `carry` after the upgrade. It returns when both sides are closed, with the
+`Ending` that says which side ended the connection, and how. TCP itself provides the backpressure: a
+direction reads its next chunk only when the other side has taken the last one. So memory is bounded
+by one chunk per direction, however slow a peer is. If a message waits for its rate limit, one more
+chunk is read, because the sender's Close frame may follow. In one turn only a certain number of
+frames is scanned; the lane keeps the rest while other tasks run.
 
-How connections end. The first of these decides the `Ending`; from then on everything has
-`close_timeout` seconds:
+How connections end. The first of these events decides the `Ending`. Then everything has to be over
+within `close_timeout` seconds.
 
-* a Close frame from one side goes to the other, whose own Close comes back (RFC 6455 §7.1.2);
-* a side that vanishes without a Close frame: the other is told (1001 to a backend, 1011 to a
-  client; 1014 would say more, but widely used clients take it for a protocol error);
-* a protocol violation: 1002 (or what the violation names) to both sides;
-* `Lane.end`, called on both lanes: the Close it names to both sides.
+* One side sends a Close frame. It goes to the other side, whose own Close comes back (RFC 6455
+  §7.1.2).
+* One side vanishes without a Close frame. The other side gets a Close: 1001 to a backend, 1011 to a
+  client. 1014 would say more, but widely used clients take it for a protocol error.
+* One side violates the protocol: both sides get a Close with 1002, or the code of the violation.
+* `Lane.end` is called on both lanes: both sides get the Close that it names.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ async def carry(
     rate_limits: Mapping[Side, RateLimit] | None = None,
     ended: Ending | None = None,
 ) -> Ending:
-    """Relay until the end; `early` holds bytes already received from client and backend.
+    """Relay until the end. `early` holds bytes already received from client and backend.
 
-    `unsent` holds bytes that have already been through the lanes, for client and backend; they
-    go first. `close_timeout` is in seconds. `rate_limits` holds the limits on what
-    each side sends, if it has any. Both streams are closed when this returns or raises.
+    `unsent` holds bytes for client and backend that have already passed the lanes; they are sent
+    first. `close_timeout` is in seconds. `rate_limits` holds the limits on what each side sends, if
+    there are any. `ended` is the ending, if it is known already. Both streams are closed when this
+    returns or raises.
     """
     streams = {Side.CLIENT: client, Side.BACKEND: backend}
     lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
@@ -88,14 +90,13 @@ class Relay:
         self.lanes = lanes
         self.close_timeout = close_timeout
         self.chunk = CHUNK  # bytes per read
-        self.read_closed: set[Side] = set()  # sides that will not send any more
-        # What lanes have passed behind something that waits, and until when there is time for it.
+        self.read_closed: set[Side] = set()  # sides that send nothing more
+        # What lanes passed behind a waiting message; until when that waits if its sender left.
         self.read_ahead: dict[Side, deque[bytes]] = {side: deque() for side in streams}
         self.leaving: dict[Side, float] = {}
-        self.limited_octets: dict[Side, int] = dict.fromkeys(
-            streams, 0
-        )  # octets that a limiter looks at
-        self.write_failed: set[Side] = set()  # sides that cannot be sent to any more
+        # Octets that a limiter is deciding about.
+        self.limited_octets: dict[Side, int] = dict.fromkeys(streams, 0)
+        self.write_failed: set[Side] = set()  # sides to which nothing can be sent
         self.ending: Ending | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()  # set with `ending`
@@ -106,7 +107,7 @@ class Relay:
     async def run(
         self, early: dict[Side, bytes], unsent: dict[Side, bytes] | None = None
     ) -> Ending:
-        """Carry both directions to their end, and close both streams."""
+        """Relay both directions to their end, and close both streams."""
         unsent = unsent or dict.fromkeys(self.streams, b"")
         try:
             with self.scope:
@@ -126,44 +127,46 @@ class Relay:
                             nursery.start_soon(self._close_side, side)
         finally:
             for lane in self.lanes.values():
-                lane.wake = None  # it refers to this; without it no garbage collector is needed
-            # Out of time or cancelled: no more goodbyes, but no descriptor is left behind.
+                lane.wake = None  # a reference to this object: no garbage collector is needed
+            # After a timeout or a cancellation nothing is sent, but all descriptors are closed.
             for stream in self.streams.values():
                 if not close_now(stream):
                     with trio.CancelScope(shield=True):
                         await trio.aclose_forcefully(stream)
         if self.ending is None:
-            # One could not be sent to, and yet neither of them ended within the deadline.
+            # Sending to one side failed, but neither side ended before the deadline.
             return Ending(min(self.write_failed), CloseCode.ABNORMAL, "connection lost")
         return self.ending
 
     def _only_sender(self, early: dict[Side, bytes], unsent: dict[Side, bytes]) -> Side | None:
-        """Return the one side that still speaks when the other's Close has passed already.
+        """Return the one side that still sends, if the other side's Close has passed already.
 
-        The shuttle hands most connections over like that; two tasks would have one too many.
+        `tunnel` hands over most connections in this state. One task is enough then.
         """
         for side, other in OTHER.items():
             lane, opposite = self.lanes[side], self.lanes[other]
             passed = lane.close is not None and lane.finished and lane.ending is None
-            waits = side in self.rate_limits and self.rate_limits[side].waiting  # that Close, too
+            waits = (
+                side in self.rate_limits and self.rate_limits[side].waiting
+            )  # the Close waits, too
             if passed and not (opposite.over or early[side] or unsent[other] or waits):
                 self._on_last_frame(side, lane)
                 return other
         return None
 
     def _client_may_close(self) -> bool:
-        """Tell whether nothing is to be waited for before the client's connection is closed."""
+        """Return whether the client's connection can be closed without waiting."""
         return self._close_handshake_done(Side.CLIENT) or Side.CLIENT in self.read_closed
 
     def _close_handshake_done(self, side: Side) -> bool:
         return self.lanes[side].close is not None and self.lanes[OTHER[side]].finished
 
     async def _relay_direction(self, side: Side, early: bytes, unsent: bytes) -> None:
-        """Carry one direction until `side` has said its last: a Close, a violation, its end."""
+        """Relay one direction until `side` has sent a Close or a violation, or its stream ends."""
         lane, source = self.lanes[side], self.streams[side]
         other = OTHER[side]
         sink, send_own = self.streams[other], self.sender(other)
-        # What the sender says pays its toll; what the gateway says itself does not.
+        # What the sender sends is limited; what the gateway itself sends is not.
         rate_limit, send = self.rate_limits.get(side), send_own
         read_ahead = self.read_ahead[side]
         if rate_limit is not None:
@@ -176,7 +179,7 @@ class Relay:
         def wake() -> None:
             assert lane.ending is not None
             self.end(Ending(Side.GATEWAY, lane.ending.code, lane.ending.reason))
-            # Only a read may be broken off: a write cut short would leave half a frame.
+            # Only a read may be cancelled: a cancelled write would leave half a frame.
             if reading is not None:
                 reading.cancel()
 
@@ -195,11 +198,11 @@ class Relay:
                 wake()
                 if close := lane.flush():
                     await self._send(other, close, send_own)
-                    self._scan(side, b"")  # what was held back may be the peer's own Close
+                    self._scan(side, b"")  # the bytes held back may be the peer's own Close
             if lane.over:
                 return
             data: bytes | bytearray | None = None
-            more = False  # the lane has a rest, which comes in the place of a read
+            more = False  # the lane has a rest, which is scanned instead of a read
             with trio.CancelScope() as scope:
                 while True:
                     more = bool(lane.rest)
@@ -222,12 +225,12 @@ class Relay:
                             await send(passed)
                         except BROKEN:
                             self._on_write_failed(other)
-                        passed = b""  # nothing is kept while the next read waits
+                        passed = b""  # keep nothing while the next read waits
                     if lane.halted or read_ahead:
                         break
             reading = None
-            # Out here, because a chunk may arrive in the very moment in which `wake` cancels the
-            # scope above, and what is sent in a cancelled scope is lost.
+            # This is outside of the scope above. A chunk may arrive at the moment when `wake`
+            # cancels that scope, and what is sent in a cancelled scope is lost.
             if data or more:
                 await self._send(other, self._scan(side, data or b""), send)
             elif data is not None:
@@ -235,19 +238,19 @@ class Relay:
                 self.cut(side)
                 await self._send(other, lane.flush(), send_own)
                 if not lane.finished:
-                    # Lost inside a frame: no Close can be said, the end of the stream has to do.
+                    # Lost inside a frame, where no Close can follow: end the stream.
                     with contextlib.suppress(*BROKEN):
                         await send_eof(sink)
                 return
 
     def _scan(self, side: Side, data: bytes | bytearray) -> Bytes:
-        """Feed a lane, for one turn; returns what may pass. Its rest comes before what is read."""
+        """Feed a lane for one turn; returns what may pass. Its rest comes before new data."""
         if side in self.rate_limits:
             return self.lanes[side].feed(data, LIMITED_FRAMES_PER_TURN, counted=True)
         return self.lanes[side].feed(data, FRAMES_PER_TURN)
 
     def _limited(self, side: Side, send_limited: Send) -> Send:
-        """Note how much of this side a limiter looks at."""
+        """Count the octets of this side that a limiter is deciding about."""
 
         async def send(data: Bytes) -> None:
             self.limited_octets[side] = len(data)
@@ -259,10 +262,10 @@ class Relay:
         return send
 
     async def _read_while_paused(self, side: Side) -> float:
-        """Read on while something of this side waits; returns when it leaves.
+        """Read on while a message of this side waits; returns when the side leaves.
 
-        That is the moment until which there is time for what waits. At most a chunk is read, and
-        no more than two are kept with all that waits.
+        Returns the moment until which the message may still wait. At most one chunk is read, and at
+        most two are kept, with all that waits.
         """
         lane, source, read_ahead = self.lanes[side], self.streams[side], self.read_ahead[side]
         while side not in self.leaving:
@@ -274,7 +277,7 @@ class Relay:
             if not lane.over:
                 waiting = self.limited_octets[side] + sum(map(len, read_ahead))
                 if (room := min(CHUNK, 2 * CHUNK - waiting)) > 0:
-                    with contextlib.suppress(*BROKEN):  # it will look so again
+                    with contextlib.suppress(*BROKEN):  # the next read meets it again
                         data = await source.receive_some(room)
                 else:
                     await wait_hangup(source)
@@ -285,11 +288,11 @@ class Relay:
         return self.leaving[side]
 
     def sender(self, side: Side) -> Send:
-        """Return what takes the bytes that are meant for a side."""
+        """Return the function that sends to a side."""
         return self.streams[side].send_all
 
     def cut(self, side: Side) -> None:
-        """React to a frame of this side whose rest will never come."""
+        """Handle a frame of this side that will never be complete."""
         if side in self.rate_limits and self.rate_limits[side].policer.discarding:
             self.lanes[side].cut()  # nothing of it has been sent
 
@@ -301,20 +304,20 @@ class Relay:
                 self._on_write_failed(side)
 
     def _on_write_failed(self, side: Side) -> None:
-        """Send no more to a side that cannot be reached; its last words may still be unread."""
+        """Send nothing more to a side. What it sent before may still be unread."""
         self.write_failed.add(side)
         self.lanes[OTHER[side]].finished = True
         self._start_deadline()
 
     def end(self, ending: Ending) -> None:
-        """Note how the connection ends; the first to say so counts and starts the deadline."""
+        """Set how the connection ends, and start the deadline. Only the first call counts."""
         if self.ending is None:
             self.ending = ending
             self.ended.set()
             self._start_deadline()
 
     def _start_deadline(self) -> None:
-        """Start the deadline, unless it runs already."""
+        """Start the deadline if it has not started."""
         deadline = trio.current_time() + self.close_timeout
         self.scope.deadline = min(self.scope.deadline, deadline)
 
@@ -327,26 +330,26 @@ class Relay:
             self.end(Ending(side, lane.close.code, lane.close.reason))
 
     def _on_connection_lost(self, side: Side) -> None:
-        """React to the end of what a side sends, before its Close frame."""
+        """Handle a stream that ends before a Close frame."""
         self.read_closed.add(side)
         lane, opposite = self.lanes[side], self.lanes[OTHER[side]]
         self.end(Ending(side, CloseCode.ABNORMAL, "connection lost"))
         if opposite.close is not None:
-            # It went instead of answering a Close: answer in its place, with the same code.
+            # It left instead of answering a Close: answer for it, with the same code.
             lane.end(opposite.close.code, opposite.close.reason)
         elif side is Side.CLIENT:
             lane.end(CloseCode.GOING_AWAY, "client connection lost")
         else:
             lane.end(CloseCode.INTERNAL, "backend connection lost")
-        # It may only have stopped sending: tell it why the connection ends.
+        # It may have closed only its sending direction, so send the reason.
         opposite.end(CloseCode.PROTOCOL_ERROR, "connection ended without a Close frame")
 
     async def _close_side(self, side: Side) -> None:
         """Close one connection so that the peer can still read the last frame sent to it.
 
-        Closing with unread bytes in the socket would reset it and destroy what is under way.
-        A client is left at once when both Close frames are through; a backend, which is the
-        server there, gets to close first (RFC 6455 §7.1.1).
+        Closing a socket with unread bytes would reset it, and destroy what is on the way. After
+        both Close frames the client's connection is closed at once. A backend closes first, because
+        it is the server of its connection (RFC 6455 §7.1.1).
         """
         stream = self.streams[side]
         close_handshake_done = self._close_handshake_done(side)

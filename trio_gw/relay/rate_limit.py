@@ -1,11 +1,11 @@
-"""The limiter of one direction as the drivers meet it: pass, drop, wait, or end the connection.
+"""The rate limit of one direction as the drivers use it: pass, drop, wait, or end the connection.
 
-On the road (`turn`) a limiter is asked once for all that was received, or for more than that where
-there is much room, and only where it does not fit into the limit message by message: a `Policer`
-decides. What it holds up waits here, off the road. Meanwhile a chunk more is read, to see whether
-the sender leaves; then TCP holds up the sender, so that at most two chunks wait in memory. Who
-leaves is given some time for what waits. A connection that ends waits for nobody: what is over the
-limit then is dropped, so that the Close frame gets through.
+On the fast path (`epoll_loop`) the limiter is asked once for everything that was received. If much
+of the limit is left, it grants a lease on more. Only what does not fit is judged message by
+message, by a `Policer`. Messages that have to wait leave the fast path. Meanwhile one more chunk is
+read, to notice a sender that leaves. Then TCP stops the sender, so at most two chunks wait in
+memory. A sender that leaves gets some time for what waits. When the connection ends, nothing waits
+any more: messages beyond the limit are dropped, so that the Close frame gets through.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ LOOK_AGAIN = 60.0  # seconds
 
 
 class RateLimit:
-    """One direction. `clock` tells epoch seconds."""
+    """One direction. `clock` returns epoch seconds."""
 
     def __init__(self, limiter: ChunkLimiter, clock: Callable[[], float], *, masked: bool) -> None:
         self.limiter = limiter
         self.clock = clock
         self.policer = Policer(limiter, clock, masked=masked)
         self._masked = masked
-        self.busy = False  # the sieve knows of a message that does not pass, or has to
-        self.waiting = b""  # on the road: what the lane has passed, and the sieve not yet
+        self.busy = False  # part of a dropped message is still to come
+        self.waiting = b""  # fast path: passed by the lane, and not yet by the policer
         self._until = 0.0
         self._pausing = False
 
     @property
     def paused(self) -> bool:
-        """Tell whether something waits for a window to end."""
+        """Return whether a message waits for a window to end."""
         return self._pausing or bool(self.waiting)
 
     def bind(self, lane: Lane, lanes: Iterable[Lane]) -> None:
-        """Learn whose messages these are, and what to end."""
+        """Set the lane that is limited, and the lanes that an exceeded limit may end."""
         self._lane = lane
         self._lanes = tuple(lanes)
 
-    # -- on the road -----------------------------------------------------------------------
+    # -- on the fast path -----------------------------------------------------------------------
 
     def end_lease(self, messages: int, octets: int, now: float, data: Bytes, left: int) -> bool:
         """End a lease, and ask for what did not fit into it: `data`, which the lane has passed.
 
-        So many messages with so many octets have passed since it began, those of `data` included;
-        `left` was to come of the frame under way before that. Returns whether `data` may pass;
-        if so it is counted.
+        `messages` and `octets` have passed since the lease began, those of `data` included. `data`
+        begins with the last `left` bytes of a frame. Returns whether `data` may pass; then it is
+        counted.
         """
         limiter = self.limiter
         lasts = now < limiter.until
         if lasts:
-            # In the same windows it makes no difference when something was counted.
+            # Within the same windows it does not matter when something is counted.
             limiter.end_lease(0, 0)
             if limiter.fits(messages, octets, now):
                 return True
@@ -78,9 +78,9 @@ class RateLimit:
         return limiter.fits(*ours, now)
 
     def police(self, data: Bytes, left: int) -> bytes:
-        """Return what may pass at once of what the lane passed; the rest is dropped or `waiting`.
+        """Return what may pass at once of `data`; the rest is dropped or `waiting`.
 
-        `left` is what was to come of the frame under way before this.
+        `data` begins with the last `left` bytes of a frame.
         """
         if not self.busy:
             self.policer.resume(left)
@@ -101,11 +101,11 @@ class RateLimit:
     # -- in a task -------------------------------------------------------------------------
 
     def limiting(self, send: Send, ended: trio.Event, left: Left) -> Send:
-        """Return what takes what the lane passed, and gives `send` what may pass.
+        """Return a function that takes what the lane passed, and gives `send` what may pass.
 
-        `ended` tells that the connection is over; `left` is asked while something waits, and
-        returns when its sender leaves: the moment until which there is time for that. What passed
-        on the road is behind it.
+        `ended` is set when the connection ends. `left` is called while a message waits; it returns
+        when the sender leaves, with the moment until which the message may still wait. What passed
+        on the fast path is not judged again.
         """
         if not self.busy and not self.waiting:
             self.policer.resume(self._lane.need)
@@ -120,7 +120,7 @@ class RateLimit:
         return send_limited
 
     def take_waiting(self) -> bytes:
-        """Return what was `waiting` on the road, to be sent through what `limiting` returned."""
+        """Return what was `waiting`, to be sent with the function that `limiting` returned."""
         data, self.waiting = self.waiting, b""
         return data
 
@@ -138,10 +138,10 @@ class RateLimit:
         self.policer.closing = True
 
     async def _wait_for_window(self, ended: trio.Event, left: Left) -> bool:
-        """Wait until the limiter may be asked again; or tell that the connection ends before."""
+        """Wait for the next window. Returns False if the connection ends before that."""
         pause = max(self._until - self.clock(), 0)
         due = trio.current_time() + pause
-        # The clock that the windows follow may be set meanwhile.
+        # Somebody may set the system clock meanwhile, which the windows follow.
         with trio.move_on_after(min(pause, LOOK_AGAIN)) as window:
             async with trio.open_nursery() as nursery:
 

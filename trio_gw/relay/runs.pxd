@@ -1,4 +1,4 @@
-# The compiled relay looks at each frame.
+# The compiled relay scans each frame.
 
 cdef enum:
     WORTH = 0

@@ -1,12 +1,12 @@
-"""TLS on a non-blocking socket, as a Trio stream: OpenSSL reads and writes the socket itself.
+"""TLS on a non-blocking socket, as a Trio stream. OpenSSL reads and writes the socket itself.
 
-Trio's own TLS stream moves every byte through two memory buffers; here there are none, and both
-drivers of the relay can use the socket: `pump` as a stream, `tunnels` in its epoll set.
+Trio's own TLS stream copies every byte through two memory buffers. Here there are none, and both
+drivers of the relay can use the socket: `pump` as a stream, `tunnel` in its epoll set.
 
-Theory of operation. OpenSSL does not read ahead: it takes one record off the socket at a time.
-Whoever reads with room for a whole one (`RECORD`) leaves nothing decrypted inside OpenSSL, where
-no epoll set could see it. A write that the socket did not take has to be tried again with the same
-bytes. Renegotiation, where reading would have to wait for writing, is not served.
+Theory of operation. OpenSSL does not read ahead: it takes one record off the socket at a time. A
+read with room for a complete record (`RECORD`) leaves nothing decrypted inside OpenSSL, where epoll
+would not see it. A write that the socket did not take has to be repeated with the same bytes.
+Renegotiation, where reading would have to wait for writing, is not supported.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _CHUNK = 64 * 1024
 
 
 class SecureStream(trio.abc.HalfCloseableStream):
-    """A TLS connection; `do_handshake` comes first. At most one task sends, and one receives.
+    """A TLS connection. Call `do_handshake` first. At most one task sends, and one receives.
 
-    It is what HTTPS needs: the end of the TCP connection counts as the end of the stream.
-    `tls` is the socket, for what the handshake proved (`getpeercert`) and for the shuttle.
+    As HTTPS needs it, the end of the TCP connection counts as the end of the stream. `tls` is the
+    socket, for the results of the handshake (`getpeercert`) and for the fast path.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class SecureStream(trio.abc.HalfCloseableStream):
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        """Take the socket out of `stream`, which is of no use any more.
+        """Take the socket out of `stream`, which must not be used any more.
 
-        Raises `OSError` when the connection is lost already; then there is only `stream` to close.
+        Raises `OSError` if the connection is lost already; then `stream` has to be closed.
         """
         stream.socket.getpeername()
         kind, family = stream.socket.type, stream.socket.family
@@ -62,11 +62,11 @@ class SecureStream(trio.abc.HalfCloseableStream):
         self.tls.setblocking(False)
 
     async def do_handshake(self) -> None:
-        """Make the handshake. Raises `BrokenResourceError` with the reason as its cause."""
+        """Do the handshake. Raises `BrokenResourceError` with the reason as its cause."""
         await self._retry(self.tls.do_handshake)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it, or fail."""
+        """Send everything, or fail."""
         await trio.lowlevel.checkpoint_if_cancelled()
         with memoryview(data) as view:
             sent = 0
@@ -81,14 +81,14 @@ class SecureStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.wait_writable(self.tls)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what is there; nothing means the end. Give room for a `RECORD`."""
+        """Receive what has arrived, empty at the end. `max_bytes` must be a `RECORD` at least."""
         await trio.lowlevel.checkpoint_if_cancelled()
         data = await self._retry(partial(self.tls.recv, max_bytes or _CHUNK))
         await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
     async def receive_raw(self) -> int:
-        """Receive what is there and throw it away, encrypted as it is; 0 means the end."""
+        """Discard what has arrived, without decrypting it; returns how much, 0 at the end."""
         while True:
             self._check()
             try:
@@ -99,22 +99,22 @@ class SecureStream(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        """End the TCP connection in this direction; TLS itself has no half-closed state."""
+        """Close the sending direction of the TCP connection; TLS has no half-closed state."""
         await trio.lowlevel.checkpoint()
         self._check()
         try:
-            # Not the method of the TLS socket, which would forget that there is TLS.
+            # Not the method of the TLS socket: that would remove TLS from it.
             socket.socket.shutdown(self.tls, socket.SHUT_WR)
         except OSError as error:
             raise trio.BrokenResourceError from error
 
     def send_close_notify(self) -> None:
-        """Send the end that TLS asks for, if the socket takes it; nothing can be said after it."""
-        with contextlib.suppress(OSError, ValueError):  # it would wait for the peer's: not here
+        """Send TLS's close_notify, if the socket takes it. Nothing can be sent after it."""
+        with contextlib.suppress(OSError, ValueError):  # it would wait for the peer's close_notify
             self.tls.unwrap()
 
     async def aclose(self) -> None:
-        """Close, with a goodbye, without waiting for the peer's."""
+        """Close with a close_notify, without waiting for the peer's."""
         if self.tls.fileno() != -1:
             trio.lowlevel.notify_closing(self.tls)
             self.send_close_notify()
@@ -122,7 +122,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     async def _retry(self, act: Callable[[], _T]) -> _T:
-        """Do something to the socket as soon as it can be done."""
+        """Call a method of the socket, and wait for the socket as long as the method needs it."""
         while True:
             self._check()
             wait = trio.lowlevel.wait_readable
@@ -136,7 +136,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError from error
             try:
                 await wait(self.tls)
-            except trio.BusyResourceError as error:  # only a renegotiation gets here
+            except trio.BusyResourceError as error:  # only a renegotiation leads to this
                 raise trio.BrokenResourceError from error
 
     def _check(self) -> None:

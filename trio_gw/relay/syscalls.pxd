@@ -1,4 +1,4 @@
-# What `calls.py` does, as calls of the C library; compiled into whoever uses it.
+# The functions of `syscalls.py` as calls of the C library, inlined where they are used.
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING

@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw")
 
-AT_ONCE = syscalls.MAX_EVENTS  # sockets served before other tasks get their turn
-BUSY = 4  # sockets ready in one round that make it likely that more are by now
+AT_ONCE = syscalls.MAX_EVENTS  # sockets served before other tasks run
+BUSY = 4  # with so many sockets ready in one round, more are likely to be ready by now
 
 _FREE: Mapping[Side, RateLimit] = MappingProxyType({})
 _NOTHING = (b"", b"")  # of client and backend
 
 
 class Tunnels:
-    """The road of one process. `run` serves it; without it `carry` leaves all to `pump`."""
+    """All tunnels of one process. `run` serves them; without it `carry` leaves all to `pump`."""
 
     def __init__(self, *, exclusive: bool = False, bypass: bool = True) -> None:
         """Make an empty set of tunnels.
@@ -65,11 +65,11 @@ class Tunnels:
         self.waits = Waits()
 
     def __len__(self) -> int:
-        """Count the pairs on the road."""
+        """Count the pairs on the fast path."""
         return 0 if self._poller is None else len(self._poller) // 2
 
     def waiting(self) -> dict[int, int]:
-        """Tell of each pair how many bytes wait to be sent, by the `id` of its client's lane."""
+        """Count the bytes that wait to be sent: for each pair, by the `id` of its client's lane."""
         pairs = [] if self._poller is None else self._poller.pairs()
         return {
             id(pair.client.lane): len(pair.client.unsent) + len(pair.backend.unsent)
@@ -134,7 +134,7 @@ class Tunnels:
                 paused = rate_limits and any(
                     rate_limit is not None and rate_limit.waiting for rate_limit in both
                 )
-                poller = self.waits.poller  # it may have ended meanwhile
+                poller = self.waits.poller  # `run` may have ended meanwhile
                 if poller is not None and not (publish.halted or subscribe.halted or paused):
                     tunnel = _Tunnel((near, far), (publish, subscribe), unsent, both)
                     unsent = await tunnel.run(poller)
@@ -167,7 +167,7 @@ class Tunnels:
 
 
 async def _passed(lane: Lane, early: bytes, rate_limit: RateLimit | None) -> bytes:
-    """Return what may pass of what came before the relay began; others get their turn meanwhile."""
+    """Return what may pass of the bytes received before the relay. Other tasks run meanwhile."""
     parts: list[bytes] = []
     while True:
         if rate_limit is None:
@@ -181,19 +181,19 @@ async def _passed(lane: Lane, early: bytes, rate_limit: RateLimit | None) -> byt
 
 
 def _socket(stream: trio.abc.Stream) -> int | ssl.SSLSocket | None:
-    """Return what the road needs of a stream, nothing if it cannot take it."""
+    """Return the socket of a stream, None if the fast path cannot use it."""
     if isinstance(stream, (PlainStream, trio.SocketStream)):
         return stream.socket.fileno()
     return stream.tls if isinstance(stream, SecureStream) else None
 
 
 class _Tunnel(Pair):
-    """A pair on the road, and the task that sleeps meanwhile."""
+    """A pair on the fast path, and the task that sleeps meanwhile."""
 
     __slots__ = ("_poller", "_task")
 
     async def run(self, poller: Poller) -> tuple[bytes, bytes]:
-        """Sleep until the pair is let go; returns what client and backend still have to be sent."""
+        """Sleep until the pair is released; returns the unsent bytes for client and backend."""
         self._poller = poller
         self._task = trio.lowlevel.current_task()
         try:
@@ -204,7 +204,7 @@ class _Tunnel(Pair):
         return self.client.unsent, self.backend.unsent
 
     def _enter(self) -> bool:
-        """Have the pair watched, if the kernel wants to."""
+        """Register the pair. Returns False if the kernel refuses."""
         try:
             self._poller.register(self)
         except (OSError, ValueError):  # closed already, or the kernel's limit of watches is reached
@@ -218,16 +218,16 @@ class _Tunnel(Pair):
         trio.lowlevel.reschedule(self._task)
 
     def _leave(self) -> None:
-        """Let go because a lane wants to end."""
+        """Release the pair because a lane wants to end."""
         self._poller.unregister(self)
         self.on_release()
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
-        """Drop the pair because its task was cancelled."""
+        """Unregister the pair because its task was cancelled."""
         self._poller.unregister(self)
         self._unhook()
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _unhook(self) -> None:
-        # From here until `pump` has its own hooks in place a lane is looked at before it is used.
+        # Until `pump` sets its own callbacks, each lane is checked before it is used.
         self.client.lane.wake = self.backend.lane.wake = None

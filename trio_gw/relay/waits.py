@@ -1,12 +1,13 @@
-"""Waiting for sockets, and for nobody longer than is due, at little cost.
+"""Waiting for sockets and deadlines at low cost.
 
-Trio registers a socket anew for every wait, and a deadline takes a cancel scope: in a handshake,
-where each socket is waited for once or twice, both cost more than all that is done between the
-waits. Here the epoll set of the road, whose guests they are (`relay.tunnel`), and one heap of
-deadlines serve all tasks that wait; a task is woken with the reason why (`Woken`). To cancel a task
-that waits here is to forget its wait.
+Trio registers a socket anew for every wait, and a deadline takes a cancel scope. In a handshake,
+where each socket is waited for once or twice, both cost more than everything between the waits.
+Here the epoll set of the fast path (`relay.tunnel`) and one heap of deadlines serve all waiting
+tasks. A task is woken with the reason (`Woken`). When a waiting task is cancelled, its wait is
+removed.
 
-For streams without a plain socket, and where the road is not served, there are Trio's own waits.
+Streams without a plain socket wait with Trio, and so does everything while the fast path is not
+served.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
 
     from trio_gw.relay.epoll_loop import Poller
 
-STALE = 1000  # deadlines of waits that are over, and kept nevertheless
+STALE = 1000  # deadlines of finished waits that may stay in the heap
 
 
 class Woken(enum.Enum):
-    """Why a task goes on."""
+    """Why a task was woken."""
 
-    READY = enum.auto()  # there is something to read, or an end, or an error
+    READY = enum.auto()  # something to read, an end, or an error
     TIMED_OUT = enum.auto()  # the deadline has passed
-    HUNG_UP = enum.auto()  # the peer on whose behalf it waited has hung up
+    HUNG_UP = enum.auto()  # the peer on whose behalf it waited has closed
 
 
 class _Wait:
-    """One task that waits."""
+    """One waiting task."""
 
     __slots__ = ("due", "fd", "over", "peer", "task", "waits", "woken")
 
@@ -59,14 +60,14 @@ class _Wait:
         self.wake(Woken.HUNG_UP)
 
     def wake(self, why: Woken) -> None:
-        if self.over:  # woken for something else just now
+        if self.over:  # woken already
             return
         self.woken = why
         self.end()
         trio.lowlevel.reschedule(self.task)
 
     def abort(self, _: object) -> trio.lowlevel.Abort:
-        """Forget the wait because its task was cancelled."""
+        """End the wait because its task was cancelled."""
         self.end()
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -78,9 +79,9 @@ class _Wait:
 
 
 class Waits:
-    """All waits of one process, on its road. `run` watches the time.
+    """All waits of one process. `run` watches the deadlines.
 
-    `poller` are those of the road while it is served; `running` tells whether the time is watched.
+    `poller` is set while the fast path is served, `running` while deadlines are watched.
     """
 
     def __init__(self) -> None:
@@ -88,11 +89,11 @@ class Waits:
         self.running = False
         self._waiting = 0
         self._due: list[_Wait] = []
-        self._next = -math.inf  # when `run` looks again
+        self._next = -math.inf  # when `run` checks again
         self._sleep = trio.CancelScope()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wake those whose time is over, until cancelled."""
+        """Wake the tasks whose deadline has passed, until cancelled."""
         self.running = True
         try:
             task_status.started()
@@ -113,9 +114,10 @@ class Waits:
                 await trio.sleep_forever()
 
     def watch(self, fd: int, interest: int, call: Callable[[], None]) -> bool:
-        """Call when a socket is of interest, until `unwatch` is; that has to be soon.
+        """Call when a socket is ready, until `unwatch` is called, which has to be soon.
 
-        Tells whether it will be; the road may be closed or full, or the socket be closed.
+        Returns False if the poller or the socket is closed, or the kernel's limit is reached. One
+        descriptor can be watched once only.
         """
         poller = self.poller
         if poller is None or fd < 0:
@@ -127,7 +129,7 @@ class Waits:
         return True
 
     def unwatch(self, fd: int) -> None:
-        """Watch a socket no longer; before it is closed or handed on."""
+        """Stop watching a socket. Call this before it is closed or handed on."""
         if (poller := self.poller) is not None:
             try:
                 poller.unwatch(fd)
@@ -141,10 +143,10 @@ class Waits:
         peer: int = -1,
         expose: Callable[[Callable[[], None]], None] | None = None,
     ) -> Woken:
-        """Wait until a socket has something to read, until `due`, or until a peer hangs up.
+        """Wait until a socket has something to read, until `due`, or until a peer closes.
 
-        `due` is a moment of Trio's clock; `peer` is the other socket's number, if there is one.
-        `expose` is given what ends the wait before its time.
+        `due` is a time of Trio's clock. `peer` is the descriptor of the other socket, if there is
+        one. `expose` is called with a function that ends the wait early.
         """
         wait = _Wait(self, fd, due, peer)
         if not self.watch(fd, select.EPOLLIN, wait.ready):

@@ -1,7 +1,7 @@
-"""WebSocket frame headers (RFC 6455 §5): what a relay needs to know of them. No I/O.
+"""WebSocket frames (RFC 6455 §5), as far as a relay reads them. No I/O.
 
-Payloads are never unmasked or decoded, with one exception: the two-byte code and the reason in
-a Close frame, which the gateway judges and records.
+The relay does not unmask or decode payloads. The one exception is the code and the reason in a
+Close frame, which the gateway checks and records.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MAX_REASON = MAX_CONTROL - 2
 # Bytes below which one operation on large integers masks faster than four on tables: measured.
 _SHORT = 512
 
-# Registered for the wire (IANA); 1004, 1005, 1006 and 1015 are not, 3000 to 4999 are free to use.
+# The registered codes (IANA) that may be sent: not 1004, 1005, 1006, 1015. 3000 to 4999 are free.
 _CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
 
 class Close(NamedTuple):
-    """What a Close frame said; code 1005 when it carried none."""
+    """What a Close frame contains. The code is 1005 if it contains none."""
 
     code: int
     reason: str
 
 
 class ViolationError(Exception):
-    """A peer broke the protocol; `code` is the close code that says how."""
+    """A peer broke the protocol. `code` is the close code for it."""
 
     def __init__(self, what: str, code: CloseCode = CloseCode.PROTOCOL_ERROR) -> None:
         self.what = what
@@ -39,12 +39,24 @@ class ViolationError(Exception):
         super().__init__(what)
 
 
+def header(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int, int]:
+    """Read a valid, complete header: its first byte, the payload's length, and its own length.
+
+    Its own length is without the masking key. The hot path of the relay has its own (`Lane._scan`).
+    """
+    first, length, size = data[at], data[at + 1] & 0x7F, 2
+    if length >= 126:
+        size = 4 if length == 126 else 10
+        length = int.from_bytes(data[at + 2 : at + size], "big")
+    return first, length, size
+
+
 def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
-    """Build a Close frame; towards a backend the gateway is a client, so it masks (§5.3)."""
+    """Build a Close frame. Towards a backend the gateway is a client, so it masks (§5.3)."""
     if code == CloseCode.NO_STATUS:
         payload = b""
     else:
-        # A reason is cut between characters, never inside one.
+        # Cut a long reason between characters.
         text = reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
         payload = code.to_bytes(2, "big") + text
     head = bytes((FIN | CLOSE, len(payload) | (MASK if masked else 0)))
