@@ -61,4 +61,4 @@ class Recorder(logging.Handler):
         source = f"log {record.name} {record.levelname}"
         wrote(self.format(record), source)
         if fields := getattr(record, "fields", None):
-            wrote(f"{record.told} {fields}", source)  # type: ignore[attr-defined]
+            wrote(f"{record.shown} {fields}", source)  # type: ignore[attr-defined]
