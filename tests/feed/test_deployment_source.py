@@ -43,7 +43,7 @@ class Published:
 
 
 def uploaded(base: Path, **more: Any) -> io.BytesIO:
-    """ZipReader a project, perhaps with other `components` than are fine."""
+    """Zip a project, perhaps with other `components` than are fine."""
     meta = api("Pets", "/pets", "ws://localhost:1")
     definition = asyncapi({"/*": {"publish": {"x-scopes": ["a"]}}}, **more)
     return io.BytesIO(packed(write(base / "aside", "pets", meta, definition), "pets"))

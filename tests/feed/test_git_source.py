@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -97,6 +98,19 @@ def tree(repository: Repository, *entries: tuple[str, bytes, str]) -> str:
     return git(repository.bare, "hash-object", *options, stdin=raw)
 
 
+def nested(repository: Repository, folder: Path, inside: str, depth: int) -> str:
+    """Write `depth` trees around another one, with a single run of git."""
+    folder.mkdir()
+    for number in range(depth):
+        raw = b"40000 d\0" + bytes.fromhex(inside)
+        (folder / f"{number:03}").write_bytes(raw)
+        inside = hashlib.sha1(b"tree %d\0" % len(raw) + raw, usedforsecurity=False).hexdigest()
+    paths = "\n".join(map(str, sorted(folder.iterdir())))
+    options = ("-t", "tree", "--literally", "-w", "--stdin-paths")
+    git(repository.bare, "hash-object", *options, stdin=paths.encode())
+    return inside
+
+
 def publish(repository: Repository, root: str) -> str:
     commit = git(repository.bare, "commit-tree", "-m", "x", root)
     git(repository.bare, "update-ref", "refs/heads/main", commit)
@@ -107,7 +121,7 @@ def publish(repository: Repository, root: str) -> str:
 
 
 def with_pets(repository: Repository, *entries: tuple[str, bytes, str]) -> str:
-    """PublishCommit the good project, and what else is in its folder."""
+    """Publish the good project, and what else is in its folder."""
     pets = git(repository.bare, "rev-parse", "main:pets/Definitions")
     meta = git(repository.bare, "rev-parse", "main:pets/api.yaml")
     good = (("40000", b"Definitions", pets), ("100644", b"api.yaml", meta))
@@ -243,8 +257,7 @@ async def test_a_commit_that_is_nested_too_deeply(
         deep.mkdir(parents=True) if deep.parent == left else deep.mkdir()
     (deep / "left").write_bytes(b"x")
     inside = tree(repository, ("100644", b"api.yaml", blob(repository, b"x")))
-    for _ in range(990):
-        inside = tree(repository, ("40000", b"d", inside))
+    inside = nested(repository, tmp_path / "trees", inside, 990)
     commit = with_pets(repository, ("40000", b"deep", inside))
     source, served = await follow(nursery, tmp_path, repository.url)
     told = await served.told("is nested deeper than 16 folders")
@@ -273,7 +286,7 @@ async def test_more_than_the_limit(
     assert "larger than git.max_size, 1 MiB" in await served.told("is rejected")
     git(repository.work, "fetch", "--quiet", str(repository.bare), "main")
     git(repository.work, "reset", "--quiet", "--hard", "FETCH_HEAD")
-    (repository.work / "noise.bin").write_bytes(os.urandom(12 << 20))
+    (repository.work / "noise.bin").write_bytes(os.urandom(10 << 20))
     commit = repository.commit()
     told = await served.told(f"commit {commit[:12]} of branch main is rejected")
     assert "the commit is larger than git.max_size" in told

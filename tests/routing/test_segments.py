@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.topics import naive
 from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic
 from trio_gw.routing.compiler import compile_table
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-MANY = 3000
+MANY = 1500
 
 # A family of channels, and a request that fits none of them, by number.
 FAMILIES: dict[str, tuple[Callable[[int], str], str]] = {
@@ -94,7 +95,7 @@ pieces = st.sampled_from(["a", "b", "ab", "ba", "aab", "abab", "aabab", "-", "a-
     st.sampled_from(["", "b"]),
     st.lists(st.text("ab-", min_size=1, max_size=12), min_size=1, max_size=6),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_many_inner_literals_agree_with_the_reference(
     inner: set[tuple[str, ...]], first: str, last: str, texts: list[str]
 ) -> None:
