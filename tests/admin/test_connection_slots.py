@@ -1,4 +1,4 @@
-"""Whose connection goes when there are too many."""
+"""Which connection is closed when there are too many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_an_address_has_its_share() -> None:
     assert not other.scope.cancel_called
 
 
-async def test_who_holds_most_gives_way() -> None:
+async def test_the_address_with_most_connections_loses_one() -> None:
     slots = ConnectionSlots()
     one = [entered(slots, "192.0.2.1") for _ in range(3)]
     greedy = [entered(slots, "192.0.2.2") for _ in range(5)]
@@ -37,7 +37,7 @@ async def test_who_holds_most_gives_way() -> None:
     assert not any(slot.scope.cancel_called for slot in held)
 
 
-async def test_who_is_known_stays_and_leaves_room() -> None:
+async def test_authenticated_connections_stay_and_others_fit() -> None:
     slots = ConnectionSlots()
     authenticated = [entered(slots, "192.0.2.1") for _ in range(MAX_PER_ADDRESS)]
     for slot in authenticated:
@@ -63,7 +63,7 @@ async def test_nobody_known_is_ended_even_if_all_are() -> None:
     assert local[0].scope.cancel_called
 
 
-async def test_who_leaves_makes_room() -> None:
+async def test_a_released_slot_is_free() -> None:
     slots = ConnectionSlots()
     for _ in range(3):
         held = [entered(slots, "192.0.2.1") for _ in range(MAX_PER_ADDRESS)]

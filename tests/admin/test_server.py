@@ -1,4 +1,4 @@
-"""The admin listener against peers that take their time, hold connections, or speak nonsense."""
+"""The admin listener and peers that are slow, hold connections, or send nonsense."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ BEGINNINGS = {
 }
 
 
-async def test_who_sends_octet_by_octet_is_ended(gateway: RunningGateway, impatient: None) -> None:
+async def test_a_client_that_sends_byte_by_byte_is_closed(
+    gateway: RunningGateway, impatient: None
+) -> None:
     async def dawdle(beginning: bytes) -> None:
         stream = await AdminClient(gateway).connect()
         await stream.send_all(beginning)
@@ -93,7 +95,7 @@ async def test_who_sends_octet_by_octet_is_ended(gateway: RunningGateway, impati
     assert [name for name, data in BEGINNINGS.items() if data not in ends] == []
 
 
-async def test_who_does_not_finish_the_tls_handshake_is_ended(
+async def test_an_unfinished_tls_handshake_is_closed(
     gateway: RunningGateway, impatient: None
 ) -> None:
     for beginning in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
@@ -102,15 +104,13 @@ async def test_who_does_not_finish_the_tls_handshake_is_ended(
         assert await ended(stream), beginning
 
 
-async def test_who_is_idle_between_two_requests_is_ended(
-    gateway: RunningGateway, impatient: None
-) -> None:
+async def test_an_idle_connection_is_closed(gateway: RunningGateway, impatient: None) -> None:
     stream = await AdminClient(gateway).connect()
     await stream.send_all(GET + b"\r\n")
     assert await ended(stream)
 
 
-async def test_who_does_not_read_the_answers_is_ended(
+async def test_a_client_that_does_not_read_is_closed(
     gateway: RunningGateway, impatient: None
 ) -> None:
     before = trio.lowlevel.current_statistics().tasks_living
@@ -128,7 +128,7 @@ async def test_who_does_not_read_the_answers_is_ended(
             await trio.lowlevel.checkpoint()
 
 
-async def test_who_holds_connections_keeps_nobody_out(
+async def test_held_connections_do_not_block_new_ones(
     narrow: None, gateway: RunningGateway
 ) -> None:
     held = [await bare(gateway) for _ in range(2 * connection_slots.MAX_CONNECTIONS)]
@@ -139,7 +139,9 @@ async def test_who_holds_connections_keeps_nobody_out(
     assert not await ended(held[-1], 0.05)
 
 
-async def test_who_is_known_is_not_ended_for_others(narrow: None, gateway: RunningGateway) -> None:
+async def test_an_authenticated_connection_is_not_closed_for_others(
+    narrow: None, gateway: RunningGateway
+) -> None:
     client = await logged_in(gateway)
     body, kind = form(packed(gateway.base / "aside" / "chat", "chat"))
 
@@ -176,7 +178,7 @@ async def test_an_upload_over_a_slow_line_may_take_longer(
     assert trio.current_time() - began > PATIENCE
 
 
-async def test_who_has_gone_takes_no_place(gateway: RunningGateway) -> None:
+async def test_a_disconnected_client_takes_no_slot(gateway: RunningGateway) -> None:
     before = trio.lowlevel.current_statistics().tasks_living
     for _ in range(3):
         stream = await AdminClient(gateway).connect()

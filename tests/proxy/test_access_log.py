@@ -1,4 +1,4 @@
-"""The one line about a connection: what it tells in each shape, whatever its peer sends."""
+"""The log line about a connection: its content in each format, whatever the peer sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is tried in which order, and who counts as ill."""
+"""The order in which endpoints are tried, and their health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def balancer(*endpoints: Endpoint, failover: bool = False) -> Balancer:
     return Balancer(Cluster(endpoints, failover=failover), unhealthy_after=2, healthy_after=2)
 
 
-def test_turn_and_turn_about() -> None:
+def test_round_robin() -> None:
     turns = balancer(A, B, C)
     assert [turns.order() for _ in range(4)] == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
 
@@ -59,7 +59,7 @@ def test_well_again_after_two_good_checks_or_one_connection() -> None:
     assert first.order() == [A, B]
 
 
-def test_turns_skip_the_ill_but_keep_them_as_a_last_resort() -> None:
+def test_unhealthy_endpoints_are_tried_last() -> None:
     turns = balancer(A, B, C)
     for _ in range(2):
         turns.failed(B)
@@ -71,7 +71,7 @@ def test_turns_skip_the_ill_but_keep_them_as_a_last_resort() -> None:
     assert sorted(turns.order(), key=str) == [A, B, C]
 
 
-def test_one_endpoint_named_twice_has_two_turns_and_one_health() -> None:
+def test_an_endpoint_named_twice_has_two_turns_and_one_health() -> None:
     turns = balancer(A, A, B)
     for _ in range(2):
         turns.failed(A)

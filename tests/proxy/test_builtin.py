@@ -1,4 +1,4 @@
-"""How often `/.wellknown/jwks` may be asked."""
+"""The rate limit of `/.wellknown/jwks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that hang up while a backend is waited for, in every way a connection can end."""
+"""Clients that disconnect while a backend is waited for, in every way a connection can end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def for_whatever(client: ClientWatch, _: PlainStream) -> None:
 
 @pytest.mark.parametrize("wait", [for_an_answer, for_whatever])
 @pytest.mark.parametrize("depart", [finish, reset, socket.socket.close, speak_and_close])
-async def test_a_departure_ends_the_wait(
+async def test_a_disconnect_ends_the_wait(
     waiting: Watched,
     depart: Callable[[socket.socket], None],
     wait: Callable[[ClientWatch, PlainStream], Awaitable[None]],
@@ -92,7 +92,7 @@ async def test_a_departure_ends_the_wait(
     assert told == [1]
 
 
-async def test_early_frames_are_no_departure_and_stay_unread(waiting: Watched) -> None:
+async def test_early_frames_are_no_disconnect_and_stay_unread(waiting: Watched) -> None:
     client, far, asked, backend = waiting
     got: list[bytes | None] = []
 
@@ -117,7 +117,7 @@ async def test_an_answer_that_does_not_come(waiting: Watched) -> None:
         assert await client.receive(asked, trio.current_time()) is None
 
 
-async def test_who_is_not_waited_for_may_leave(waiting: Watched) -> None:
+async def test_a_disconnect_outside_a_wait_raises_at_the_next_one(waiting: Watched) -> None:
     client, far, asked, backend = waiting
     with client.cancel_on_disconnect():
         await trio.lowlevel.checkpoint()
@@ -129,7 +129,7 @@ async def test_who_is_not_waited_for_may_leave(waiting: Watched) -> None:
         await for_whatever(client, asked)
 
 
-async def test_a_backend_that_breaks_is_no_departure(waiting: Watched) -> None:
+async def test_a_broken_backend_is_no_disconnect(waiting: Watched) -> None:
     client, _, asked, backend = waiting
     reset(backend)
     with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):

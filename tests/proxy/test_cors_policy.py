@@ -1,4 +1,4 @@
-"""Origins that are allowed, and what they are told (spec: security §9)."""
+"""Allowed origins, and the CORS headers for them (spec: security §9)."""
 
 from __future__ import annotations
 

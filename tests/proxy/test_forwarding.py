@@ -1,4 +1,4 @@
-"""What a backend is told about the client, and what it is not shown."""
+"""The headers that describe the client to a backend."""
 
 from __future__ import annotations
 

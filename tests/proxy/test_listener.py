@@ -1,4 +1,4 @@
-"""Binding and accepting: every address of a name, clear errors, no descriptor left behind."""
+"""Binding and accepting: every address of a name, clear errors, no leaked descriptor."""
 
 from __future__ import annotations
 

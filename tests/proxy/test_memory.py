@@ -1,4 +1,4 @@
-"""The high-water mark: when it is reached, and when it is over."""
+"""The high-water mark: when it is reached, and when memory is available again."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_near_the_limit_nobody_is_accepted_and_the_silent_have_to_go() -> 
     assert use.budget.admits(7)
 
 
-async def test_who_does_not_take_what_is_sent_is_ended() -> None:
+async def test_sessions_that_do_not_read_are_ended() -> None:
     use = Use()
     with use.sessions.open("a") as one, use.sessions.open("b") as other:
         for session in (one, other):

@@ -1,4 +1,4 @@
-"""What a 404 says: to the log what comes near, to the client nothing but what it sent."""
+"""A 404: the log names similar paths, the client receives only what it sent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_host_that_serves_nothing(table: RouteTable) -> None:
     assert "no API is served" in refusal(EMPTY, "localhost", "/").why
 
 
-def test_the_client_is_told_of_empty_segments_only(table: RouteTable) -> None:
+def test_the_response_mentions_only_empty_segments(table: RouteTable) -> None:
     said = {
         path: json.loads(refusal(table, "localhost", path).body)["description"]
         for path in ("/chat/1.0.0//news", "/none//at/all", "/chat/1.0.0/none", "/CHAT/1.0.0/news")

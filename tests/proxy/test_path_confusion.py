@@ -1,4 +1,4 @@
-"""The topic that is authorised is the topic that backends read, however the path is written."""
+"""The authorised topic is the topic that backends read, in every spelling of the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What real servers read where the gateway lets a client in without a token."""
+"""How real servers read paths that the gateway admits without a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which spellings of a path are refused, told from what the backend would be asked for."""
+"""The spellings of a path that are refused, judged by the request to the backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses are remembered, asked for once at a time, and outlive an outage of DNS."""
+"""Addresses are cached, looked up once at a time, and survive a DNS outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions: who is looked at, what ends them, and the one line that is logged about each."""
+"""Sessions: how they are listed and ended."""
 
 from __future__ import annotations
 

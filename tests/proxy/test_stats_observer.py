@@ -1,4 +1,4 @@
-"""What is counted of connections: nothing is lost by adding it up many at a time."""
+"""Counts of connections: adding many at a time loses nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends connections from outside: idle, age, expiry, revocation, denial, eviction."""
+"""What ends connections: idle timeout, age, expiry, revocation, deny conditions, removed APIs."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_expiry_can_be_ignored(autojump_clock: MockClock) -> None:
         assert publish.ending is None
 
 
-async def test_who_came_within_the_allowance_keeps_it(mock_clock: MockClock) -> None:
+async def test_a_token_accepted_within_the_skew_keeps_it(mock_clock: MockClock) -> None:
     session = Session("::1")
     session.caller = Caller("alice", expires_at=WALL)
     session.admitted_at = WALL - 1

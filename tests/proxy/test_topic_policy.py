@@ -1,4 +1,4 @@
-"""What topics ask of their callers is remembered, and forgotten with the table."""
+"""Topic policies are cached, and dropped with the route table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that ask each other, here in one process: the sockets are the same."""
+"""Workers that call each other; here in one process, with the same sockets."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_an_answer_is_whole_or_none(
         assert responses == [{}]
 
 
-async def test_who_asks_too_much_gets_no_answer(
+async def test_too_many_concurrent_requests_get_no_response(
     nursery: trio.Nursery, three: list[WorkerRpc]
 ) -> None:
     first, second, _ = three

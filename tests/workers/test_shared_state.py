@@ -1,4 +1,4 @@
-"""Workers side by side: whose turn it is, and when all of them are ready."""
+"""Workers side by side: which one accepts, and when all of them are ready."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_connections_are_counted() -> None:
     assert counters.row(Slot.ACCEPTED) == [3, 0]
 
 
-async def test_alone_it_is_always_its_turn(
+async def test_a_single_worker_always_accepts(
     autojump_clock: MockClock, waiting: socket.socket
 ) -> None:
     _, (one,) = some_workers(1, WorkerState.READY, 1000)
@@ -124,7 +124,7 @@ async def test_the_others_take_it(autojump_clock: MockClock, waiting: socket.soc
 
 
 @pytest.mark.parametrize("state", [WorkerState.ABSENT, WorkerState.MISSING, WorkerState.DRAINING])
-async def test_who_does_not_accept_is_not_waited_for(
+async def test_workers_that_do_not_accept_are_not_waited_for(
     autojump_clock: MockClock, waiting: socket.socket, state: WorkerState
 ) -> None:
     _, (one, two) = some_workers(2, WorkerState.READY, 50, 0)
@@ -133,7 +133,7 @@ async def test_who_does_not_accept_is_not_waited_for(
 
 
 @pytest.mark.parametrize("state", [WorkerState.STARTING, WorkerState.READY])
-async def test_who_does_not_respond_is_not_waited_for(
+async def test_unresponsive_workers_are_not_waited_for(
     autojump_clock: MockClock, waiting: socket.socket, state: WorkerState
 ) -> None:
     counters, (one, two) = some_workers(2, WorkerState.READY, 50, 0)
@@ -162,7 +162,7 @@ def test_how_many_were_killed_is_kept() -> None:
     assert one.states() == [WorkerState.READY, WorkerState.MISSING]
 
 
-async def test_who_only_starts_accepts_too(
+async def test_starting_workers_accept_too(
     autojump_clock: MockClock, waiting: socket.socket
 ) -> None:
     _, (one, two) = some_workers(2, WorkerState.READY, 50, 0)
@@ -284,7 +284,7 @@ async def test_one_that_drains_is_not_ready(autojump_clock: MockClock) -> None:
     assert not await one.is_converged()
 
 
-async def test_those_who_serve_or_are_about_to_agree(autojump_clock: MockClock) -> None:
+async def test_wait_converged_includes_starting_workers(autojump_clock: MockClock) -> None:
     counters, (one, two, three) = some_workers(3)
     two.state = WorkerState.STARTING
     three.state = WorkerState.DRAINING
