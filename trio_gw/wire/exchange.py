@@ -1,8 +1,8 @@
-"""Plain HTTP on a topic that takes it: one request to a backend, and its answer. No I/O.
+"""Plain HTTP on a topic that allows it: one request to a backend, and the response. No I/O.
 
-Both legs are framed anew: h11 takes the client's body apart and puts the backend's together, and
-the other way round. What one side means by its framing never reaches the other, so the two cannot
-disagree about where a message ends (RFC 9112 §11.2). One connection carries one request.
+Both directions are framed anew. h11 parses the client's body and frames it for the backend, and the
+other way round. So the framing of one side never reaches the other, and the two cannot disagree
+about where a message ends (RFC 9112 §11.2). One connection carries one request.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from trio_gw.wire.http import RequestReader
     from trio_gw.wire.response import BackendResponse
 
-MAX_BODY = 16 * 1024 * 1024  # bytes of a request's body; answers have no bound
+MAX_BODY = 16 * 1024 * 1024  # bytes of a request's body; responses have no limit
 METHODS = ("GET", "HEAD", "POST")
 ALLOW: Headers = ((b"allow", b"OPTIONS, GET, HEAD, POST"),)
 NO_UPGRADE = Upgrade(b"", (), ())
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _CHUNKED: Field = (b"transfer-encoding", b"chunked")
-# Of the request to a backend: what `Exchange` says itself, or has dealt with.
+# Not sent to the backend: `Exchange` writes or handles these itself.
 _NOT_FORWARDED = frozenset((b"connection", b"expect", b"upgrade"))
 
 
 def is_plain_http(head: RequestHead) -> bool:
-    """Tell whether a request is plain HTTP, and no handshake, whole or broken.
+    """Return whether a request is plain HTTP, and no handshake, not even a broken one.
 
     Another `Upgrade`, such as `h2c`, may be ignored (RFC 9110 §7.8).
     """
@@ -50,11 +50,11 @@ def is_plain_http(head: RequestHead) -> bool:
 
 
 class RequestBody:
-    """The body of a client's request, in pieces, MAX_BODY bytes in all.
+    """The body of a client's request, in pieces, at most MAX_BODY bytes.
 
-    Raises `Refusal` for a request that is not proxied: 505 for HTTP/1.0, 405 for another method
-    than GET, HEAD and POST, 417 for an unknown `Expect`, 413 for a body that is too long, 400 for
-    one that can be read in two ways, or that comes with GET or HEAD.
+    Raises `Refusal` for a request that is not proxied: 505 for HTTP/1.0, 405 for methods other than
+    GET, HEAD and POST, 417 for an unknown `Expect`, 413 for a body that is too long, 400 for a body
+    that can be read in two ways, or that comes with GET or HEAD.
     """
 
     def __init__(self, head: RequestHead, reader: RequestReader) -> None:
@@ -78,7 +78,7 @@ class RequestBody:
 
     @property
     def framing(self) -> tuple[Field, ...]:
-        """The one field that says how long the body is, for the backend."""
+        """The field that tells the backend how long the body is."""
         if self._chunked:
             return (_CHUNKED,)
         if self.method != "POST":
@@ -87,16 +87,16 @@ class RequestBody:
 
     @property
     def expects_continue(self) -> bool:
-        """Tell whether the client waits for `100 Continue` before it sends the body."""
+        """Return whether the client waits for `100 Continue` before it sends the body."""
         return bool(self._http.they_are_waiting_for_100_continue)
 
     def begin(self) -> tuple[bytes, bool]:
-        """Return what of the body came with the head, as `feed` does."""
+        """Return the part of the body that came with the head, as `feed` does."""
         return self.feed(self._first)
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """Add bytes; returns what is new of the body, and whether it is whole."""
-        if data:  # h11 would take none for the end of the connection
+        """Add bytes; returns the new part of the body, and whether it is complete."""
+        if data:  # for h11, empty data means the end of the connection
             self._http.receive_data(data)
         try:
             piece, whole = _read_data(self._http)
@@ -113,7 +113,7 @@ def _too_long() -> Refusal:
 
 
 def _read_data(http: h11.Connection) -> tuple[bytes, bool]:
-    """Collect what has come of a body; trailers are left out (RFC 9110 §6.5.1)."""
+    """Collect the received part of a body, without trailers (RFC 9110 §6.5.1)."""
     found = bytearray()
     while True:
         event = http.next_event()
@@ -125,7 +125,7 @@ def _read_data(http: h11.Connection) -> tuple[bytes, bool]:
 
 
 class Exchange:
-    """One request to a backend, and the answer, reframed for the client."""
+    """One request to a backend, and the response, reframed for the client."""
 
     def __init__(self, method: str) -> None:
         self._method = method
@@ -136,7 +136,7 @@ class Exchange:
     # -- request -----------------------------------------------------------------------------
 
     def request(self, target: str, headers: Sequence[Field], framing: Sequence[Field]) -> bytes:
-        """Build the head of the request from the headers of a handshake."""
+        """Build the request's head from the headers of a handshake."""
         fields = [
             (name, value)
             for name, value in headers
@@ -148,20 +148,20 @@ class Exchange:
         return head
 
     def piece(self, data: bytes) -> bytes:
-        """Frame a piece of the body; nothing gives nothing."""
+        """Frame a piece of the body; empty for an empty piece."""
         return self._http.send(h11.Data(data=data)) or b"" if data else b""
 
     def end(self) -> bytes:
         """Frame the end of the body."""
         return self._http.send(h11.EndOfMessage()) or b""
 
-    # -- answer ------------------------------------------------------------------------------
+    # -- response ----------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> BackendResponse | None:
-        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
+        """Add bytes; returns the response's head when it is complete. Empty data means EOF.
 
-        Raises `Refusal` (502) for what is no answer to a plain request, or 503 when the backend
-        went away.
+        Raises `Refusal`: 502 for an invalid response to a plain request, 503 if the backend closed
+        the connection.
         """
         if not data:
             raise backend_closed("The backend closed the connection without an answer")
@@ -177,7 +177,7 @@ class Exchange:
         return None
 
     def head(self, response: BackendResponse, extra: Headers) -> bytes:
-        """Build the answer's head for the client; headers in `extra` replace the backend's."""
+        """Build the response's head for the client. Headers in `extra` replace the backend's."""
         lines = [b"HTTP/1.1 %d %s" % (response.status, response.reason)]
         lines += map(b": ".join, end_to_end(response, extra))
         names = {name for name, _ in response.headers}
@@ -192,15 +192,16 @@ class Exchange:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def feed_body(self, data: bytes) -> tuple[bytes, bool]:
-        """Add bytes of the answer's body, none for EOF; returns it framed, and whether it is whole.
+        """Add bytes of the response's body; returns them framed, and whether the body is complete.
 
-        Raises `Refusal` (502) for a body that is cut short: the client must not take it for whole.
+        Empty data means EOF. Raises `Refusal` 502 for a truncated body, which the client must not
+        take for a complete one.
         """
         self._http.receive_data(data)
         return self.read_body()
 
     def read_body(self) -> tuple[bytes, bool]:
-        """Return what of the body came with the head, as `feed_body` does."""
+        """Return the part of the body that came with the head, as `feed_body` does."""
         try:
             piece, whole = _read_data(self._http)
         except h11.RemoteProtocolError as error:

@@ -1,7 +1,7 @@
-"""Header fields of requests and answers: taken apart, and found by their names. No I/O.
+"""Header fields of requests and responses: parsed, and found by their names. No I/O.
 
-Names are in lower case from here on. What is done here is done for every field of every
-handshake, twice, so it takes the shortest way for what nearly all peers send.
+Names are in lower case after parsing. This code runs for every field of every handshake, twice, so
+it takes the shortest way for what nearly all peers send.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Field = tuple[bytes, bytes]
 
-# What no head can hold: controls other than TAB, CR and LF.
+# The octets that a head may contain: no control characters but TAB, CR and LF.
 NO_CONTROLS = bytes(
     octet for octet in range(256) if octet in b"\t\r\n" or not (octet < 32 or octet == 127)
 )
@@ -25,29 +25,30 @@ _USUAL = (
     b" Sec-WebSocket-Protocol Sec-WebSocket-Version Server Upgrade User-Agent X-Forwarded-For"
     b" X-Request-ID"
 ).split()
-# How most peers write the names that most of them send.
+# The usual spellings of the usual names.
 _LOWER = {spelling: name.lower() for name in _USUAL for spelling in (name, name.lower())}
 
 NONE: Sequence[bytes] = ()
 
 
 def split_lines(text: bytes) -> list[bytes]:
-    """Cut a text at its line ends; no lines at all if it has other controls than TAB and CR LF.
+    """Split a text at its line ends.
 
-    Nor if it ends with a line end.
+    Returns no lines if it contains control characters other than TAB and CR LF, or ends with a line
+    end.
     """
     if text.endswith((b"\r", b"\n")) or text.translate(None, NO_CONTROLS):
         return []
     lines = text.splitlines()
-    # A CR or an LF alone is a line end, too, but a shorter one; there is one between every two.
+    # `splitlines` also splits at a CR or an LF alone. Then the sum of the lengths is too small.
     return lines if len(b"".join(lines)) + 2 * (len(lines) - 1) == len(text) else []
 
 
 def plain_fields(lines: Sequence[bytes]) -> list[Field] | None:
-    """Take apart header lines, from `split_lines`, where there is nothing for h11 to decide.
+    """Parse header lines, from `split_lines`, if there is nothing for h11 to decide.
 
-    None when there is: a malformed or folded line, or anything about a body. Most handshakes
-    need no more than this, at a fraction of the cost.
+    Returns None for a malformed or folded line, and for a field about a body. Most handshakes need
+    no more than this, at a fraction of the cost.
     """
     fields = []
     for line in lines:
@@ -83,8 +84,8 @@ def tokens(values: Iterable[bytes]) -> list[str]:
 
 
 def has_token(values: Sequence[bytes], name: bytes) -> bool:
-    """Tell whether comma-separated lists hold a name, in any case."""
+    """Return whether comma-separated lists contain a name, in upper or lower case."""
     if len(values) == 1 and values[0].lower() == name:
-        return True  # nearly always it is all they hold
+        return True  # the usual case
     wanted = name.decode("ascii")
     return any(token.lower() == wanted for token in tokens(values))

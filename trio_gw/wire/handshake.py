@@ -1,9 +1,9 @@
 """The WebSocket opening handshake, end to end (RFC 6455 §4). No I/O.
 
-The gateway does not terminate WebSocket: key, subprotocols and extensions go from the client to
-the backend and the answer comes back, so frames need no re-coding. What the gateway does is
-judge both halves strictly: a tunnel opens only for a request that can be nothing but an upgrade
-and an answer that proves the backend understood it.
+The gateway does not terminate WebSocket. Key, subprotocols and extensions go from the client to the
+backend, and the response comes back, so frames need no recoding. The gateway checks both strictly.
+A tunnel opens only for a request that can be nothing but an upgrade, and a response that proves
+that the backend understood it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A lexeme of Sec-WebSocket-Extensions: a token, a quoted text, or punctuation. The alternatives
-# exclude one another, so that no header makes it slow.
+# exclude one another, so no header makes it slow.
 _LEXEME = re.compile(rf'[ \t]*(?:({_TOKEN.pattern})|("[^"\\]*(?:\\.[^"\\]*)*")|([,;=]))')
-# RFC 6455 §9.1 as a machine: what has been read, and what may follow. `T` is a token, `Q` quoted.
+# RFC 6455 §9.1 as a state machine: the last lexeme, and what may follow. `T`: token, `Q`: quoted.
 _GRAMMAR = {
     "": {"T": "name", ",": ""},
     "name": {";": "semicolon", ",": ""},
@@ -45,7 +45,7 @@ _GRAMMAR = {
 }
 _COMPLETE = frozenset(("", "name", "parameter", "value"))
 
-# Of what clients repeat, such as names and offers, so many are remembered, none longer than this.
+# How many names and offers of clients are cached, and the longest one.
 KNOWN, MAX_KNOWN = 1024, 128
 
 NOT_WEBSOCKET = (
@@ -65,21 +65,21 @@ HOP_BY_HOP = frozenset(
     b"connection content-length keep-alive proxy-authenticate proxy-authorization"
     b" proxy-connection te trailer transfer-encoding upgrade".split()
 )
-_USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them hop-by-hop
-# Names a backend may trust because a gateway set them; a client's own are never passed on.
+_USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them are hop-by-hop
+# Headers that a backend trusts because a gateway sets them. A client's own are never passed on.
 _GATEWAY_NAMES = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
-# Some frameworks take these for the path that was asked for, as a rewriting server in front of
-# them (IIS, Zend and Symfony in older versions) would name it.
+# Some frameworks take these for the requested path, because a rewriting server in front of them
+# sets them (IIS, Zend and Symfony in older versions).
 _GATEWAY_NAMES |= frozenset(b"x-original-url x-rewrite-url x-original-uri x-override-url".split())
-# All that begin so: some proxies say with them who the user is (`X-Forwarded-User`).
+# All with these prefixes: some proxies name the user in them (`X-Forwarded-User`).
 _GATEWAY_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
-# Spellings that CGI and its heirs cannot tell apart: `X_Real.IP` arrives as HTTP_X_REAL_IP too.
+# Spellings that are equal in CGI and its successors: `X_Real.IP` becomes HTTP_X_REAL_IP, too.
 _PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 
 
 class Upgrade(msgspec.Struct, frozen=True):
-    """What the client offered: its key, subprotocols and the names of its extensions."""
+    """What a client offers: its key, subprotocols and the names of its extensions."""
 
     key: bytes
     protocols: tuple[str, ...]
@@ -87,9 +87,9 @@ class Upgrade(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """What the backend agreed to. `rsv` holds the RSV bits its extensions may use.
+    """What the backend accepted. `rsv`: the RSV bits that its extensions may use.
 
-    `other_case` tells that the subprotocol was offered in other letters (`ocpp1.6`, `OCPP1.6`).
+    `other_case`: the subprotocol was offered in another case (`ocpp1.6`, `OCPP1.6`).
     """
 
     protocol: str
@@ -98,15 +98,15 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def is_upgrade(head: RequestHead) -> bool:
-    """Tell whether the request asks for a WebSocket at all, well-formed or not."""
+    """Return whether the request asks for a WebSocket, well-formed or not."""
     return has_token(head.values(b"upgrade"), b"websocket")
 
 
 def check_request(head: RequestHead) -> Upgrade:
-    """Accept an upgrade request or raise the `Refusal` it deserves (RFC 6455 §4.2.1).
+    """Check an upgrade request. Raises `Refusal` for an invalid one (RFC 6455 §4.2.1).
 
-    HTTP/1.0 is 505; anything but GET is 405; a body, a malformed key or a doubled field is 400;
-    what is a valid request but no WebSocket upgrade of version 13 is 426.
+    505 for HTTP/1.0, 405 for anything but GET, 400 for a body, a malformed key or a repeated field,
+    426 for a valid request that is no WebSocket upgrade of version 13.
     """
     if head.old:
         raise bad_request(NEEDS_HTTP11, 505)
@@ -145,7 +145,7 @@ def check_request(head: RequestHead) -> Upgrade:
 
 
 def _extension_names(values: Sequence[bytes]) -> tuple[str, ...] | None:
-    """Name the extensions of a Sec-WebSocket-Extensions field, or None when malformed."""
+    """Return the names in a Sec-WebSocket-Extensions field, None if it is malformed."""
     if not values:
         return ()
     text = b",".join(values)
@@ -173,7 +173,7 @@ _known_extensions = functools.lru_cache(maxsize=KNOWN)(_read_extensions)
 
 
 def _check_upgrade(head: RequestHead) -> None:
-    """Raise the `Refusal` of a request that asks for no WebSocket of version 13, and say why."""
+    """Raise `Refusal` with the reason if this is no WebSocket upgrade of version 13."""
     connection = has_token(head.values(b"connection"), b"upgrade")
     if not is_upgrade(head):
         if not connection and not head.values(b"sec-websocket-key"):
@@ -213,9 +213,9 @@ def backend_headers(
 ) -> list[tuple[bytes, bytes]]:
     """Build the headers of the upgrade request to the backend (spec: routing §6.1).
 
-    End-to-end headers pass, hop-by-hop ones do not, nor those in `drop` (credentials) and those
-    a backend would take for the gateway's word, in any spelling of their punctuation. `host` is
-    the value of the `Host` field.
+    End-to-end headers pass. Hop-by-hop headers do not, nor those in `drop` (credentials), nor those
+    that a backend would trust as the gateway's, in any spelling of their punctuation. `host` is the
+    value of the `Host` field.
     """
     dropped = _normalized(frozenset(drop))
     listed = _connection_options(head.values(b"connection"))
@@ -234,7 +234,7 @@ def backend_headers(
 
 
 def _passable_name(name: bytes) -> bytes:
-    """Return a header's name in its one spelling; empty if no client's may be passed on."""
+    """Return a header's name in its normal spelling; empty if a client's is never passed on."""
     plain = name.translate(_PLAIN)
     ours = plain in HOP_BY_HOP or plain in _GATEWAY_NAMES or plain.startswith(_GATEWAY_PREFIXES)
     return b"" if ours else plain
@@ -249,7 +249,7 @@ def _normalized(names: frozenset[bytes]) -> frozenset[bytes]:
 
 
 def _connection_options(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes]:
-    """Name what `Connection` says is for the next hop only; never the handshake's own headers."""
+    """Return the header names in `Connection`, without those of the handshake itself."""
     if not values or (len(values) == 1 and values[0].lower() in _USUAL_OPTIONS):
         return HOP_BY_HOP
     names = {token.lower().encode("latin-1") for token in tokens(values)}
@@ -257,16 +257,16 @@ def _connection_options(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes
 
 
 def request_id(head: RequestHead) -> bytes:
-    """Return the client's own request id when it is a single, harmless one, else empty."""
+    """Return the client's own request id if it is a single, harmless one, else empty."""
     values = head.values(b"x-request-id")
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else b""
 
 
 def check_response(upgrade: Upgrade, response: BackendResponse, *, strict: bool = True) -> Accepted:
-    """Accept a backend's 101 or raise `Refusal` 502 (RFC 6455 §4.1, the client's checks).
+    """Check a backend's 101. Raises `Refusal` 502 (RFC 6455 §4.1, the client's checks).
 
-    An empty Sec-WebSocket-Protocol chooses none. Unless `strict`, a subprotocol that was offered
-    in other letters is left for the client to judge.
+    An empty Sec-WebSocket-Protocol selects none. Unless `strict`, a subprotocol that was offered in
+    another case is left to the client.
     """
     named = by_name(response.headers)
     upgraded = named.get(b"upgrade", NONE)
@@ -294,7 +294,7 @@ def check_response(upgrade: Upgrade, response: BackendResponse, *, strict: bool 
         raise bad_backend("The backend chose an extension that was not offered")
     if len(set(extensions)) != len(extensions):
         raise bad_backend("The backend chose one extension twice")
-    # permessage-deflate owns RSV1 (RFC 7692 §6); what another one uses cannot be known here.
+    # permessage-deflate uses RSV1 (RFC 7692 §6). The bits of other extensions are not known.
     rsv = 0
     for name in extensions:
         rsv |= RSV1 if name == _DEFLATE else ALL_RSV
@@ -308,7 +308,7 @@ def accept_key(key: bytes) -> bytes:
 
 
 def client_response(response: BackendResponse, extra: Headers = ()) -> bytes:
-    """Build the 101 for the client from the backend's (spec: routing §6.2).
+    """Build the client's 101 from the backend's (spec: routing §6.2).
 
     Headers in `extra` replace the backend's of the same name.
     """
@@ -318,7 +318,7 @@ def client_response(response: BackendResponse, extra: Headers = ()) -> bytes:
 
 
 def end_to_end(response: BackendResponse, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a backend's answer that are meant for the client, and `extra`."""
+    """Return the end-to-end headers of a backend's response, and `extra`."""
     ours = [name for name, _ in extra]
     listed = _connection_options(
         [value for name, value in response.headers if name == b"connection"]

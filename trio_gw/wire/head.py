@@ -1,4 +1,4 @@
-"""A request head, as everyone behind the gate sees it. No I/O."""
+"""A request head after all checks. No I/O."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class RequestHead:
-    """A request head that passed the gate. Header names are lower-case, in their order.
+    """A checked request head. Header names are in lower case, in their order.
 
-    `host` is lower-case and without port, `authority` is the Host header as sent. `old` tells
-    that the request came over HTTP/1.0; then both may be empty.
+    `host` is in lower case and without port, `authority` is the Host header as sent. `old`: the
+    request came over HTTP/1.0. Then both may be empty.
     """
 
     __slots__ = ("_named", "authority", "headers", "host", "method", "old", "path", "query")

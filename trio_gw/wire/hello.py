@@ -1,7 +1,7 @@
-"""What a client sends first on a port that speaks TLS: its ClientHello, or something else. No I/O.
+"""What a client sends first on a TLS port: a ClientHello, or something else. No I/O.
 
-Looked at only when a handshake fails, for the log. RFC 8446 §4.1.2, §5.1; RFC 6066 §3. Whatever is
-cut off or malformed is read as far as it goes.
+Used for the log, only when a handshake fails. RFC 8446 §4.1.2, §5.1; RFC 6066 §3. Incomplete or
+malformed messages are parsed as far as possible.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MAX_BYTES = 4096  # bytes that are looked at; a ClientHello with post-quantum keys has about 1,800
-MIN_BYTES = 16  # bytes by which anything that is not TLS is told apart
+MAX_BYTES = 4096  # bytes that are read; a ClientHello with post-quantum keys has about 1,800
+MIN_BYTES = 16  # bytes that are enough to recognise anything but TLS
 
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # haproxy.org/download/2.8/doc/proxy-protocol.txt §2.2
 
@@ -21,7 +21,7 @@ _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _SUPPORTED_VERSIONS = 0, 43
 _VERSIONS = {0x300: "SSL 3.0", 0x301: "TLS 1.0", 0x302: "TLS 1.1", 0x303: "TLS 1.2"}
 _VERSIONS |= {0x304: "TLS 1.3"}
-_SIGNALS = (0x00FF, 0x5600)  # no cipher suites (RFC 5746 §3.3, RFC 7507)
+_SIGNALS = (0x00FF, 0x5600)  # signals, no cipher suites (RFC 5746 §3.3, RFC 7507)
 
 
 class Hello(NamedTuple):
@@ -33,22 +33,22 @@ class Hello(NamedTuple):
 
 
 def is_tls(data: bytes) -> bool:
-    """Tell whether the first bytes may be a TLS record, or a ClientHello of SSL 2.0."""
+    """Return whether the first bytes may be a TLS record, or a ClientHello of SSL 2.0."""
     return data[:1] == b"\x16" or (data[:1] >= b"\x80" and data[2:3] in (b"", b"\x01"))
 
 
 def is_proxy(data: bytes | bytearray) -> bool:
-    """Tell whether it is a header of the PROXY protocol."""
+    """Return whether this is a header of the PROXY protocol."""
     return data.startswith((b"PROXY ", PROXY_V2))
 
 
 def is_http(data: bytes) -> bool:
-    """Tell whether it is a request of plain HTTP, of any version."""
+    """Return whether this is a plain HTTP request of any version."""
     return _REQUEST.match(data) is not None or _CONNECT.match(data) is not None
 
 
 def needs_more(data: bytes) -> bool:
-    """Tell whether more is needed to know what it is, or to answer when all of a line is there."""
+    """Return whether more bytes are needed to recognise this, or to answer a complete line."""
     if is_proxy(data) or PROXY_V2.startswith(data):
         return not is_proxy(data)
     if len(data) >= MIN_BYTES and not is_http(data):
@@ -61,11 +61,11 @@ def needs_more(data: bytes) -> bool:
 
 
 def read(data: bytes) -> Hello | None:
-    """Read a ClientHello; None if it is none."""
+    """Parse a ClientHello; None if this is something else."""
     if data[:1] != bytes((_HANDSHAKE,)) or data[5:6] != bytes((_CLIENT_HELLO,)):
         return None
-    # One that is longer than a record has the heads of further ones in its midst, which no client
-    # of today sends.
+    # A ClientHello longer than a record would contain further record headers. No current client
+    # sends one.
     rest = _ByteReader(data[9 : 5 + int.from_bytes(data[3:5])])
     version = rest.number(2)
     rest.take(32)
@@ -89,7 +89,7 @@ def read(data: bytes) -> Hello | None:
 
 
 class _ByteReader:
-    """Takes bytes from the front, as many as there are."""
+    """Takes bytes from the front, as far as there are any."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -105,11 +105,11 @@ class _ByteReader:
         return int.from_bytes(self.take(size))
 
     def pairs(self) -> list[int]:
-        """Take all the rest, as numbers of two bytes."""
+        """Take the rest, as numbers of two bytes."""
         data = self.take(len(self._data))
         return [int.from_bytes(data[at : at + 2]) for at in range(0, len(data) - 1, 2)]
 
 
 def _grease(code: int) -> bool:
-    """Tell a value that means nothing (RFC 8701 §2)."""
+    """Return whether this is a GREASE value, without a meaning (RFC 8701 §2)."""
     return code & 0x0F0F == 0x0A0A and code >> 8 == code & 0xFF

@@ -1,8 +1,8 @@
 """Request heads, bounded and strict; small responses. No I/O.
 
-In front of h11 stands a gate of our own, because h11 forgives what a gateway must not (bare LF,
-line folding, bodies on an upgrade): whatever two parsers could read differently is
-refused here, before anything reaches a backend. Called by `proxy.connection`.
+Our own checks run before h11, because h11 accepts what a gateway must not (bare LF, line folding,
+bodies on an upgrade). Whatever two parsers could read differently is refused here, before anything
+reaches a backend. Called by `proxy.connection`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Headers
 
-MAX_HEAD = 60 * 1024  # bytes; what Envoy takes, since cookies and JWTs grow long
+MAX_HEAD = 60 * 1024  # bytes; the limit of Envoy, because cookies and JWTs can be long
 MAX_TARGET = 32 * 1024  # bytes; RFC 9112 §3 recommends 8,000 at least
-LINE = 64  # bytes of the request line beside the target: method, version
+LINE = 64  # bytes of the request line other than the target: method, version
 MAX_HEADERS = 100  # fields; browsers send about 20
 MAX_BODY = 16 * 1024  # bytes of a request to a built-in endpoint
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) (HTTP/[0-9]\.[0-9])")
-# A request line in which there is nothing to judge: no escapes, no path parameters, origin form.
+# A request line with nothing to check: no escapes, no path parameters, origin form.
 _PLAIN_LINE = re.compile(rb"GET (/[!$&-:=@-\[\]^_`a-z|~]*)(?:\?([!-\"$&-~]*))? HTTP/1\.1\r\n")
 _NOT_IN_LINE = re.compile(rb"[^ -~\r\n]")
-# A CR or LF that is not half of a CRLF (RFC 9112 §2.2); a CR at the very end may yet get its LF.
+# A CR or LF that is not part of a CRLF (RFC 9112 §2.2). The LF after a final CR may still come.
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _LENGTHS = re.compile(rb"\r\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
@@ -42,7 +42,7 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"(?:http|ws)s?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
-# A segment that backends take for `.` or `..`; `;` starts a path parameter for some of them.
+# A segment that some backends treat as `.` or `..`. `;` starts a path parameter for some of them.
 _DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?:;[^/\\]*)?(?:[/\\]|$)")
 _NO_PROXY = (
     "this port does not take it. Turn it off (HAProxy: send-proxy, nginx: proxy_protocol) and use"
@@ -51,23 +51,23 @@ _NO_PROXY = (
 
 
 def bad_request(what: str, status: int = 400, headers: Headers = ()) -> Refusal:
-    """Refuse a request that could be read in more than one way, or not at all."""
+    """Refuse a request that is invalid, or that could be read in more than one way."""
     reason = HTTPStatus(status).phrase
     return router_refusal(status, str(status), reason, what, headers=headers, why=what)
 
 
 class Bounds(NamedTuple):
-    """How long a request head and its target may be, in bytes."""
+    """The largest sizes of a request head and its target, in bytes."""
 
     head: int = MAX_HEAD
     target: int = MAX_TARGET
 
 
 class RequestReader:
-    """Collects one request head, then if asked its body.
+    """Reads one request head, and on demand its body.
 
-    Feed it what was received; it raises `Refusal` as soon as the request cannot become valid,
-    so that nobody waits for the end of a line that never comes.
+    Feed it what was received. It raises `Refusal` as soon as the request cannot become valid, so
+    the gateway does not wait for the end of a line that never comes.
     """
 
     def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - immutable
@@ -76,14 +76,14 @@ class RequestReader:
         self._body = bytearray()
         self._line_seen = False
         self._head = b""
-        self._http: h11.Connection | None = None  # only where there is something to decide
+        self._http: h11.Connection | None = None  # only if there is something to decide
 
     def feed(self, data: bytes) -> RequestHead | None:
-        """Add bytes; returns the head once it is complete. The rest is then `leftover`."""
+        """Add bytes; returns the head when it is complete. The rest is `leftover` then."""
         buffer = self._buffer
         if not buffer and (plain := self._plain(data)) is not None:
             return plain
-        # What was there is known to be good but for its last bytes, halves of what comes now.
+        # Earlier bytes are checked, except for the last ones: they may be halves of what comes now.
         seen = max(len(buffer) - 3, 0)
         buffer += data
         end = buffer.find(b"\r\n\r\n", seen)
@@ -95,13 +95,14 @@ class RequestReader:
         return self._parse(head)
 
     def _plain(self, data: bytes) -> RequestHead | None:
-        """Take apart a head that came whole and holds nothing to judge, as nearly all do.
+        """Parse a head that arrived complete and has nothing to check, as nearly all do.
 
-        None for all others. What passes here would pass the rest, to the same result.
+        Returns None for all others. What passes here would pass the full checks, with the same
+        result.
         """
         most, most_target = self._bounds
         if data.endswith(b"\r\n\r\n") and len(data) <= most:
-            end = len(data) - 4  # if one ends before, the empty line is none of a head
+            end = len(data) - 4  # if the head ends before, the empty line is part of no head
         else:
             end = data.find(b"\r\n\r\n", 0, most)
         if end < 0 or (line := _PLAIN_LINE.match(data)) is None:
@@ -125,14 +126,14 @@ class RequestReader:
 
     @property
     def leftover(self) -> bytes:
-        """Bytes received after the head: the client's first frames, or a body."""
+        """The bytes received after the head: the client's first frames, or a body."""
         return bytes(self._buffer)
 
     def _check_progress(self, seen: int, end: int) -> None:
-        """Judge what is new of the head.
+        """Check the new part of the head.
 
-        What follows the byte that makes the head too long is not looked at, so that the answer
-        never depends on how the bytes were cut up on their way.
+        Bytes after the one that makes the head too long are not checked, so the response never
+        depends on how the bytes were split on their way.
         """
         head, bounds = self._buffer, self._bounds
         most_line = bounds.target + LINE
@@ -147,7 +148,7 @@ class RequestReader:
         fresh = head[seen:bound]
         if fresh.translate(None, NO_CONTROLS):
             raise bad_request("Control character in the request head")
-        # Counting is ten times faster than looking at what stands before and after each.
+        # Counting is ten times faster than a look at the neighbours of each.
         pairs = fresh.count(b"\r\n")
         odd = fresh.count(b"\n") != pairs or fresh.count(b"\r") != pairs
         if odd and _BARE_NEWLINE.search(head, seen, bound):
@@ -187,7 +188,7 @@ class RequestReader:
             headers = self._parse_with_h11()
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             raise bad_request("Both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
-        # HTTP/1.0 knows no Host (RFC 1945 §5.2); with HTTP/1.1 there is one by now.
+        # HTTP/1.0 has no Host (RFC 1945 §5.2). With HTTP/1.1 there is one: h11 requires it.
         authority = next((value for name, value in headers if name == b"host"), None)
         return RequestHead(
             method.decode("ascii"),
@@ -199,7 +200,7 @@ class RequestReader:
         )
 
     def _parse_with_h11(self) -> Headers:
-        """Let h11 take the head apart."""
+        """Let h11 parse the head."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._bounds.head + 4)
         self._http.receive_data(self._head)
         try:
@@ -210,9 +211,9 @@ class RequestReader:
         return tuple(event.headers)
 
     def body_connection(self) -> h11.Connection:
-        """Hand over h11's connection, which has read the head and nothing of the body.
+        """Return h11's connection, which has read the head and nothing of the body.
 
-        Raises `Refusal` (400) for a length that is given twice, though it be the same one.
+        Raises `Refusal` 400 for a length that is given twice, even if both are equal.
         """
         lengths = _LENGTHS.findall(self._head)
         if len(lengths) > 1 or any(b"," in length for length in lengths):
@@ -223,7 +224,7 @@ class RequestReader:
         return self._http
 
     def feed_body(self, data: bytes) -> bytes | None:
-        """Add bytes of the body (give `leftover` first); returns it once it is whole.
+        """Add bytes of the body, `leftover` first; returns the body when it is complete.
 
         Raises `Refusal` for a body that is malformed or longer than MAX_BODY.
         """
@@ -231,7 +232,7 @@ class RequestReader:
             self._parse_with_h11()
         http = self._http
         assert http is not None
-        if data:  # h11 would take none for the end of the connection
+        if data:  # for h11, empty data means the end of the connection
             http.receive_data(data)
         try:
             while True:
@@ -254,7 +255,7 @@ def _long_target(bounds: Bounds) -> Refusal:
 
 
 def h11_error(error: h11.RemoteProtocolError) -> str:
-    """Say what h11 found wrong, without the bytes that it quotes: they may hold a secret."""
+    """Return h11's error without the bytes that it quotes: they may contain a secret."""
     text = str(error).partition(": bytearray(")[0]
     return text[:1].upper() + text[1:]
 
@@ -295,7 +296,7 @@ def _path_and_query(method: bytes, target: bytes, authority: bytes | None) -> tu
 def response(
     status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, head_only: bool = False
 ) -> bytes:
-    """Build a whole response that ends the connection."""
+    """Build a complete response that ends the connection."""
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
     lines = [f"HTTP/1.1 {status} {reason}".encode("ascii")]
     options = [value for name, value in headers if name == b"connection"]

@@ -1,8 +1,8 @@
-"""A backend's answer to the upgrade: its head, and the body of a refusal. No I/O.
+"""A backend's response to the upgrade: its head, and the body of a refusal. No I/O.
 
-With `wire.http` and `wire.exchange` the only door to h11. Backends are the operator's own and
-trusted more than clients, so h11's leniency stands; what must hold for a tunnel to open is judged
-in `wire.handshake`. Called by `proxy.upstream`.
+Only this file, `wire.http` and `wire.exchange` use h11. Backends belong to the operator and are
+trusted more than clients, so h11's leniency is accepted. `wire.handshake` checks what has to hold
+before a tunnel opens. Called by `proxy.upstream`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _LINE = re.compile(rb"GET [\x21-\x7e]+ HTTP/1\.1")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_101 = re.compile(rb"HTTP/1\.1 101(?: ((?:[ \t]|[^\x00\s])*))?")
-MAX_INTERIM = 8  # 1xx answers a backend may send before its final one
+MAX_INTERIM = 8  # 1xx responses that a backend may send before its final one
 
 
 class BackendResponse(msgspec.Struct, frozen=True):
-    """A backend's answer to the upgrade: its head. `reason` is its reason phrase."""
+    """The head of a backend's response. `reason` is the reason phrase."""
 
     status: int
     reason: bytes
@@ -35,11 +35,11 @@ class BackendResponse(msgspec.Struct, frozen=True):
 
 
 class ResponseReader:
-    """Sends one upgrade request and reads the backend's answer to it."""
+    """Builds one upgrade request, and reads the backend's response to it."""
 
     def __init__(self) -> None:
         self._request: tuple[str, Sequence[tuple[bytes, bytes]]] = ("", ())
-        self._http: h11.Connection | None = None  # only where there is something to decide
+        self._http: h11.Connection | None = None  # only if there is something to decide
         self._leftover = b""
         self._interim = 0
 
@@ -48,7 +48,7 @@ class ResponseReader:
         self._request = target, headers
         line = b"GET %s HTTP/1.1" % target.encode("ascii")
         fields = b"\r\n".join(map(b": ".join, headers))
-        # The names and most values came through the gate; none may have gained a line since.
+        # Names and most values were checked in the client's head. No value may contain a line end.
         ends = len(headers) - 1
         whole = fields.count(b"\r") == fields.count(b"\n") == ends and b"\0" not in fields
         if whole and _LINE.fullmatch(line):
@@ -56,7 +56,7 @@ class ResponseReader:
         return self._request_with_h11()
 
     def _request_with_h11(self) -> bytes:
-        """Let h11 build the request, and read the answer to it."""
+        """Let h11 build the request, and read the response."""
         target, headers = self._request
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=list(headers))
@@ -67,7 +67,7 @@ class ResponseReader:
         return head + end
 
     def _parse_101(self, data: bytes) -> BackendResponse | None:
-        """Take apart a 101 that came whole; None when it is anything else."""
+        """Parse a 101 that arrived complete; None for anything else."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         head = data[: max(end, 0)]
         lines = split_lines(head)
@@ -79,9 +79,9 @@ class ResponseReader:
         return BackendResponse(101, status[1] or b"", tuple(fields))
 
     def feed(self, data: bytes) -> BackendResponse | None:
-        """Add bytes; returns the answer's head once it is there. Empty data means EOF.
+        """Add bytes; returns the response's head when it is complete. Empty data means EOF.
 
-        Raises `Refusal` (502) when the backend does not speak HTTP, or 503 when it went away.
+        Raises `Refusal`: 502 if the backend does not speak HTTP, 503 if it closed the connection.
         """
         if not data:
             raise backend_closed("The backend closed the connection without an answer")
@@ -101,16 +101,16 @@ class ResponseReader:
         return None
 
     def feed_body(self, data: bytes) -> tuple[bytes, bool]:
-        """Add bytes of a refusal's body; returns what is new of it, and whether it is whole.
+        """Add bytes of a refusal's body; returns its new part, and whether it is complete.
 
-        A body cut short is whole as far as it came: the status is what matters.
+        A truncated body counts as complete, because only the status matters.
         """
         assert self._http is not None
         self._http.receive_data(data)
         return self.read_body()
 
     def read_body(self) -> tuple[bytes, bool]:
-        """Return what of the body came with the head, as `feed_body` does."""
+        """Return the part of the body that came with the head, as `feed_body` does."""
         assert self._http is not None
         body = bytearray()
         while True:
@@ -131,9 +131,9 @@ class ResponseReader:
 
 
 def next_head(http: h11.Connection) -> BackendResponse | None:
-    """Read the next head of an answer, an interim one (1xx) included; None until it is there.
+    """Read the next head of a response, interim ones (1xx) included; None until it is complete.
 
-    Raises `Refusal` 502 for what is no valid head.
+    Raises `Refusal` 502 for an invalid head.
     """
     pending = bytes(http.trailing_data[0])
     end = _BLANK_LINE.search(pending)
@@ -151,16 +151,16 @@ def next_head(http: h11.Connection) -> BackendResponse | None:
 
 
 def _has_forbidden_bytes(head: bytes) -> bool:
-    """Tell whether a head holds what no client should get to see, such as ESC or half a line end.
+    """Return whether a head contains control characters, such as ESC or half a line end.
 
-    Expressions that parse header lines also take forever over some of these.
+    No client should get them, and some make the regular expressions of header lines very slow.
     """
     half = head.removesuffix(b"\r").count(b"\r") != head.removesuffix(b"\r").count(b"\r\n")
     return half or bool(head.translate(None, NO_CONTROLS))
 
 
 def too_many_interim() -> Refusal:
-    """Refuse because the backend does not come to an end with interim answers."""
+    """Refuse because the backend sends too many interim responses."""
     return bad_backend("The backend sent too many interim answers")
 
 
