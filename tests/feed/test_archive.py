@@ -58,7 +58,7 @@ class Part(NamedTuple):
     method: int = 0
     flags: int = 0
     mode: int = 0o100644
-    size: int | None = None  # as the directory tells it
+    size: int | None = None  # as declared in the directory
     packed_size: int | None = None
     crc: int | None = None
     raw: bytes | None = None  # what really lies there
@@ -152,7 +152,7 @@ def written(
 
 
 def large_end(offset: int, size: int, entries: int, *, at: int | None = None) -> bytes:
-    """Make a zip64 end record and its locator, standing behind the directory."""
+    """Make a zip64 end record and its locator, after the directory."""
     where = offset + size if at is None else at
     record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, size, offset)
     return record + struct.pack("<4sIQI", b"PK\6\7", 0, where, 1)

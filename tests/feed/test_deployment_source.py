@@ -1,4 +1,4 @@
-"""The source of what is deployed: what a deployment has loaded already is not loaded again."""
+"""The source of deployed projects: a project loaded for a deployment is not loaded again."""
 
 from __future__ import annotations
 

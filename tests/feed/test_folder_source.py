@@ -757,7 +757,7 @@ async def test_a_root_that_is_missing_at_the_start(root: Path) -> None:
 # When events fail us
 
 
-# Run in a process of its own, as nobody else may open or close a file meanwhile.
+# Run in a separate process, because no other code may open or close a file meanwhile.
 FEW_DESCRIPTORS = """
 import os, pathlib, resource, sys, trio
 from trio_gw.feed.folder_source import follow

@@ -1,4 +1,4 @@
-"""The program git: what it is told and what not, how it is held in bounds, how it ends."""
+"""The program git: its environment, its limits, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git and ssh say about what goes wrong, and what is made of it."""
+"""Messages of git and ssh, and the causes and hints found for them."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def blob(repository: Repository, data: bytes) -> str:
 
 
 def tree(repository: Repository, *entries: tuple[str, bytes, str]) -> str:
-    """Write a tree of (mode, name, object), whatever git thinks of it."""
+    """Write a tree of (mode, name, object), without the checks of git."""
     raw = b"".join(
         f"{mode} ".encode() + name + b"\0" + bytes.fromhex(object_)
         for mode, name, object_ in entries

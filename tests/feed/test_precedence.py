@@ -1,4 +1,4 @@
-"""The file that keeps who was served first: written whole, read by others, never a hindrance."""
+"""The file with the projects served first: replaced as a whole, read by others, optional."""
 
 from __future__ import annotations
 

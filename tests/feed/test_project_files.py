@@ -1,4 +1,4 @@
-"""The folder as a store: what a scan sees, what a read returns, and what neither ever does."""
+"""Scanning a folder of projects and reading their files, for any content of the folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One pass over a project's names: what it finds, which directories it lists, what it calls them.
+"""One pass over a project's names: the files, directories and problems it finds.
 
-`test_store` holds what comes of it: links, circles, bounds, files that are none.
+`test_project_files` tests the results: links, circles, limits, files that are not regular.
 """
 
 from __future__ import annotations

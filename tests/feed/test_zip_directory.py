@@ -1,4 +1,4 @@
-"""The directory at the end of a zip: where it is, and that it is what its end announces.
+"""The directory at the end of a zip: it is found, and it must match the end record.
 
 `test_archive` holds what comes of it for whole zips, cut and changed at every octet.
 """

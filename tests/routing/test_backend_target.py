@@ -1,4 +1,4 @@
-"""The backend's path and query (spec: routing §5), and what a client cannot make of them."""
+"""The backend's path and query (spec: routing §5), and what a client cannot change."""
 
 from __future__ import annotations
 

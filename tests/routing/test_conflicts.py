@@ -1,4 +1,4 @@
-"""Of two that claim the same, who is served keeps it; among new ones the order decides."""
+"""When two projects claim the same, the served one keeps it; for new ones the order decides."""
 
 from __future__ import annotations
 

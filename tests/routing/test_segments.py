@@ -127,7 +127,7 @@ def test_all_that_match_are_found() -> None:
     }
 
 
-# --- what cannot be told apart quickly is refused -------------------------------------------
+# --- too similar patterns are refused -------------------------------------------------------
 
 PAIRS = [
     f"/{{a}}k{first:03}{{b}}k{second:03}{{c}}-"

@@ -518,7 +518,7 @@ async def test_wait_changed_means_the_next_swap(autojump_clock: trio.testing.Moc
 async def test_a_swap_while_the_one_before_is_still_being_looked_at(
     nursery: trio.Nursery,
 ) -> None:
-    """Two swaps in a row: who waits wakes once and finds the latest."""
+    """Two swaps in a row: a waiting task wakes once and finds the latest table."""
     live = Live(EMPTY)
     seen: list[RouteTable] = []
 
@@ -563,7 +563,7 @@ def test_one_name_and_version_under_two_ids() -> None:
 
 
 def test_one_api_on_two_hosts_is_no_conflict() -> None:
-    """Reference test D11: the same name, version and context, told apart by the host."""
+    """Reference test D11: the same name, version and context, distinguished by the host."""
     here = project("/a", folder="here")
     there = project("/a", folder="there", deployments=(Deployment("Default", "us.wso2.com"),))
     made = table(here, there)

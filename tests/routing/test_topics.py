@@ -68,7 +68,7 @@ def test_the_order_is_the_same_however_the_names_arrive(names: list[str]) -> Non
 
 @pytest.mark.parametrize("literal", ["/a~b", "/a|b", "/~", "/\u00fc", "/a~/b"])
 def test_a_literal_is_never_shadowed_by_a_parameter(literal: str) -> None:
-    """Differs from the reference, whose `{x}` shadows `a~b`."""
+    """Differs from the reference, where `{x}` shadows `a~b`."""
     parameters = "/{x}" + "/{y}" * (literal.count("/") - 1)
     channels = sorted([parameters, literal], key=sort_key)
     assert TopicMatcher(channels).match(literal) == (channels.index(literal), ())

@@ -272,7 +272,7 @@ async def test_what_is_joined_is_loaded_as_one(
 
 async def test_cancelling_ends_the_watch_although_a_loader_hangs(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)  # reading it waits until somebody writes
+    os.mkfifo(pipe)  # reading it blocks until another process writes
     texts = Texts(pipe)
     reading = trio.Event()
 
@@ -308,7 +308,7 @@ async def test_a_file_that_could_not_be_opened_for_want_of_descriptors_is_tried_
         attempts += 1
         with contextlib.ExitStack() as opened:
             try:
-                while attempts == 2:  # until no descriptor is left, whatever other threads close
+                while attempts == 2:  # until no descriptor is left
                     opened.enter_context(file.open())
             except OSError as error:
                 raise UnusableError([Problem(str(file), 0, 0, str(error))]) from None
@@ -353,7 +353,7 @@ async def test_without_any_thread_files_are_read_all_the_same(
     async with trio.open_nursery() as busy:
         try:
             resource.setrlimit(resource.RLIMIT_AS, (_address_space() + STACK // 2, limits[1]))
-            # Threads that Trio keeps for the next who needs one are taken, until there is none.
+            # Use up the idle threads that Trio keeps.
             while await _has_a_thread():
                 busy.start_soon(_hold, release)
                 await trio.testing.wait_all_tasks_blocked(0.01)

@@ -166,7 +166,7 @@ class Watches:
         self._retry_at = trio.current_time() + self._retry
         text = str(error).split(" about [")[0]
         what = f"cannot be watched ({text}), so it is scanned every second"
-        hint = "increase fs.inotify.max_user_watches, max_user_instances or the open files"
+        hint = "raise fs.inotify.max_user_watches, max_user_instances or the limit of files"
         self.problem = Problem(self._label, 0, 0, what, hint, "warning")
         self._on_hint((), ())
 
