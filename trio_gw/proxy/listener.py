@@ -165,7 +165,7 @@ async def _accept(
                     accepted.close()
                     if trio.current_time() - logged_at >= LOG_INTERVAL:
                         logged_at = trio.current_time()
-                        log.error("closing new connections: no descriptors are left for them")
+                        log.error("closing new connections: descriptors or memory are short")
                     await trio.sleep(REFUSE_PAUSE)
                     break
                 if pausing:

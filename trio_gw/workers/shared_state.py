@@ -60,7 +60,7 @@ class WorkerState(enum.IntEnum):
 
 
 class _ConnectionCount:
-    """A context manager that counts active contexts. Stateless, so one object is enough."""
+    """A context manager that counts active contexts. One object is enough for all."""
 
     __slots__ = ("_own",)
 
