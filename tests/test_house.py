@@ -84,7 +84,13 @@ DOORS: dict[str, set[str]] = {
 # Values in, values out: no event loop and no clock.
 PURE = (
     *("config", "errors", "guard/caps.py", "guard/denials.py", "guard/memory_barrier.py"),
-    *("guard/limiter.py", "guard/rate_limits.py", "guard/counter.py", "guard/ranges.py"),
+    *(
+        "guard/limiter.py",
+        "guard/rate_limits.py",
+        "guard/counter.py",
+        "guard/key_cells.py",
+        "guard/ranges.py",
+    ),
     *("relay/assembly.py", "relay/lane.py", "relay/runs.py", "relay/policer.py"),
     *("routing/access_index.py", "routing/backend_target.py", "routing/conflicts.py"),
     *("routing/path_interpretations.py", "routing/segments.py", "routing/topics.py", "wire"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trio_gw.config.tiers import Tier
-from trio_gw.guard import rate_limits
+from trio_gw.guard import key_cells, rate_limits
 from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.supervision.shared_memory import LOCK_TIMEOUT, Counters, ProcessLock
 
@@ -40,7 +40,7 @@ def make(*tiers: Tier, notified: Told | None = None, **more: Any) -> RateLimits:
 
 
 def limiters(of: RateLimits, *names: str, key: str = "k") -> SessionLimiters:
-    found = of.limiters([Level(f"level {name}", name, key) for name in names])
+    found = of.limiters([Level(f"level {name}", name, key) for name in names], START)
     assert found is not None
     return found
 
@@ -158,8 +158,8 @@ def test_which_direction_counts(count: Any, publish: int, subscribe: int) -> Non
 
 def test_no_gate_where_nothing_limits() -> None:
     made = make(Tier("none"), Tier("lenient", 5, stop_on_quota=False), Tier("t", 5))
-    assert made.limiters([Level("a", "none", "k"), Level("b", "lenient", "k")]) is None
-    assert made.limiters([Level("a", "", "k"), Level("b", "unknown", "k")]) is None
+    assert made.limiters([Level("a", "none", "k"), Level("b", "lenient", "k")], START) is None
+    assert made.limiters([Level("a", "", "k"), Level("b", "unknown", "k")], START) is None
 
 
 def test_only_drop_lets_messages_vanish() -> None:
@@ -171,14 +171,16 @@ def test_only_drop_lets_messages_vanish() -> None:
 def test_tiers_of_different_windows_do_not_take_each_others_cells(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate_limits, "CELLS", 1)  # every key of one period meets every other
-    made = make(Tier("minute", 5), Tier("day", 5, per=86400))
+    monkeypatch.setattr(key_cells, "PAIRS", 1)
+    monkeypatch.setattr(key_cells, "SHARED_PAIRS", 1)
+    made = make(Tier("minute", 5, count="publish"), Tier("day", 5, per=86400, count="publish"))
     minute, day = limiters(made, "minute").publish, limiters(made, "day").publish
     for _ in range(5):
         assert minute.take(1, START) is None
         assert day.take(1, START) is None
     assert (passing(minute, 5, START), passing(day, 5, START)) == (0, 0)
-    assert passing(limiters(made, "minute", key="other").publish, 5, START) == 0, "counts too much"
+    assert passing(limiters(made, "minute", key="other").publish, 5, START) == 5
+    assert passing(limiters(made, "minute", key="third").publish, 5, START) == 0, "shares a count"
 
 
 def test_counts_of_windows_long_ago_do_not_count() -> None:

@@ -64,7 +64,7 @@ class Session(Pair):
     __slots__ = ("answers", "clock", "levels", "limiters", "peers", "poller", "released", "unread")
 
     def __init__(self, poller: Poller, limits: RateLimits, clock: Clock, *levels: Level) -> None:
-        limiters = limits.limiters(levels)
+        limiters = limits.limiters(levels, clock.now)
         assert limiters is not None
         self.poller, self.levels, self.clock = poller, levels, clock
         self.limiters = Asked(limiters.publish), Asked(limiters.subscribe)
@@ -293,7 +293,7 @@ def test_a_session_that_leaves_gives_back_what_it_borrowed() -> None:
             session.leaves()
         del session
         assert len(made) == 0, "nothing keeps the counter"
-        limiters = made.limiters([level])
+        limiters = made.limiters([level], clock.now)
         assert limiters is not None
         assert limiters.publish.fits(10_000 - 150, 0, clock.now)
         assert not limiters.publish.fits(1, 0, clock.now)

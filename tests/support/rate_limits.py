@@ -29,7 +29,7 @@ def rate_limits(
     """Limit both directions of an API by the tier `t`; the directions count as it says."""
     tier = Tier("t", limit, on_exceed=action, **more)
     made = RateLimits({"t": tier}, lambda _: None, Counters(1, width({"t": tier})))
-    limiters = made.limiters([Level("API", "t", "k")])
+    limiters = made.limiters([Level("API", "t", "k")], clock())
     assert limiters is not None
     return {
         Side.CLIENT: RateLimit(limiters.publish, clock, masked=True),

@@ -12,9 +12,10 @@ cdef class CounterTable:
     cdef readonly object lock
     cdef readonly long long others
     cdef readonly long long[::1] cells
-    cdef Py_ssize_t _own, _size, _width
+    cdef readonly Py_ssize_t own, width
+    cdef readonly object memory
 
-    @cython.locals(stamp="long long", total="long long", value="long long")
+    @cython.locals(value="long long")
     cdef long long used(self, Py_ssize_t cell, long long window) noexcept
 
     @cython.locals(value="long long")
@@ -33,19 +34,26 @@ cdef class WindowCounter:
     cdef readonly double per
     cdef readonly Py_ssize_t cell
     cdef readonly set leased
+    cdef readonly long long fingerprint
+    cdef object _directory
+    cdef long long[::1] _places, _seen, _serials
     cdef CounterTable _table
+
+    @cython.locals(table=CounterTable, stamp="long long", total="long long", value="long long",
+                   index=Py_ssize_t)
+    cdef long long used(self, Py_ssize_t odd, long long window) except -1
 
     cdef long long window(self, double now) noexcept
 
     @cython.locals(odd="long long", limit="long long", burst="long long", before="long long")
-    cdef long long remaining(self, long long window) noexcept
+    cdef long long remaining(self, long long window) except? -1
 
     @cython.locals(amount="long long", window="long long")
     cdef void charge(self, long long messages, long long octets, double now) noexcept
 
     @cython.locals(others="long long", remaining="long long", window="long long")
-    cdef bint fits(self, long long messages, long long octets, double now) noexcept
+    cdef bint fits(self, long long messages, long long octets, double now) except -1
 
-    cdef bint exceeded(self, long long octets, long long window) noexcept
+    cdef bint exceeded(self, long long octets, long long window) except -1
 
     cdef object limit_reached(self, double now)

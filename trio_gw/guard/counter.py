@@ -21,12 +21,15 @@ Where a C compiler is available, this file is compiled; `counter.pxd` declares t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, Protocol
 
 from trio_gw.guard import memory_barrier
 from trio_gw.limiting import LimitReached
 
 if TYPE_CHECKING:
+    import mmap
+
     from trio_gw.config.tiers import Tier
     from trio_gw.limiting import ChunkLimiter
     from trio_gw.supervision.shared_memory import Counters
@@ -43,70 +46,70 @@ _EVENTS, _OCTETS = 64, 1 << 16
 class CounterTable:
     """The counts of all keys, as seen by the process with this `index`."""
 
-    __slots__ = ("_own", "_size", "_width", "cells", "lock", "others")
+    __slots__ = ("cells", "lock", "memory", "others", "own", "width")
 
     def __init__(self, counters: Counters, index: int) -> None:
         self.cells = counters.cells
-        self._size = len(counters.cells)
-        self._width = counters.width
-        self._own = range(counters.processes)[index] * counters.width
+        self.memory: mmap.mmap = counters.cells.obj  # type: ignore[assignment]  # the same as bytes
+        self.width = counters.width
+        self.own = range(counters.processes)[index] * counters.width
         self.others = counters.processes - 1
         self.lock = counters.lock
 
     def used(self, cell: int, window: int) -> int:
-        """Return the sum of what all processes counted in a window."""
-        stamp = window & _STAMP
-        total = 0
-        if not self.others:
-            value = self.cells[cell]
-            return value & _COUNT if value >> _COUNT_BITS == stamp else 0
-        while cell < self._size:
-            value = self.cells[cell]
-            if value >> _COUNT_BITS == stamp:
-                total += value & _COUNT
-            cell += self._width
-        return total
+        """Return what a cell counts in a window; `cell` is a place in the whole table."""
+        value = self.cells[cell]
+        return value & _COUNT if value >> _COUNT_BITS == window & _STAMP else 0
 
     def subtract(self, cell: int, window: int, amount: int) -> None:
         """Reduce a count, if the cell still counts this window."""
-        value = self.cells[self._own + cell]
+        value = self.cells[self.own + cell]
         if value >> _COUNT_BITS == window & _STAMP:
-            self.cells[self._own + cell] = value - min(amount, value & _COUNT)
+            self.cells[self.own + cell] = value - min(amount, value & _COUNT)
 
     def add(self, cell: int, window: int, amount: int) -> None:
         """Add to the count of a window, or subtract; the count saturates."""
         stamp = window & _STAMP
-        value = self.cells[self._own + cell]
+        value = self.cells[self.own + cell]
         count = amount
         if value >> _COUNT_BITS == stamp:
             count += value & _COUNT
         if count > _COUNT:
             count = _COUNT
-        self.cells[self._own + cell] = (stamp << _COUNT_BITS) | count
+        self.cells[self.own + cell] = (stamp << _COUNT_BITS) | count
         if self.others:
             memory_barrier.full()
+
+
+class CellDirectory(Protocol):
+    """Knows the cells of each key, by its fingerprint (`key_cells`).
+
+    `cell` is the key's pair in the column of this process. `places` and `serials` are those of all
+    processes; `locate` brings places up to date.
+    """
+
+    def cell(self, fingerprint: int, now: float) -> int: ...
+    def places(self, fingerprint: int) -> array[int]: ...
+    def serials(self) -> array[int]: ...
+    def locate(self, fingerprint: int, places: array[int], seen: array[int]) -> None: ...
 
 
 class WindowCounter:
     """What one key uses of a tier; shared by all sessions of that key in this process."""
 
-    __slots__ = (
-        "__weakref__",
-        "_table",
-        "asked_window",
-        "burst",
-        "cell",
-        "leased",
-        "level",
-        "limit",
-        "notified",
-        "octets",
-        "per",
-        "reason",
-        "tier",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_directory", "_places", "_seen", "_serials", "_table",
+                 "asked_window", "burst", "cell", "fingerprint", "leased", "level", "limit",
+                 "notified", "octets", "per", "reason", "tier")  # fmt: skip
 
-    def __init__(self, level: str, tier: Tier, table: CounterTable, cell: int) -> None:
+    def __init__(
+        self,
+        level: str,
+        tier: Tier,
+        table: CounterTable,
+        directory: CellDirectory,
+        fingerprint: int,
+        now: float,
+    ) -> None:
         self.level = level
         self.tier = tier
         self.reason = f"{level} limit {tier.name} exceeded"
@@ -116,7 +119,13 @@ class WindowCounter:
         self.limit = tier.limit
         self.burst = tier.burst
         self._table = table
-        self.cell = cell
+        self.fingerprint = fingerprint
+        self.cell = directory.cell(fingerprint, now)  # in the column of this process
+        self._directory = directory
+        self._places = directory.places(fingerprint)  # of its pair, in the whole table, by process
+        self._places[table.own // table.width] = table.own + self.cell
+        self._serials = directory.serials()
+        self._seen = array("q", bytes(8 * len(self._places)))
         self.asked_window = 0  # the window of the last question
         self.leased: set[ChunkLimiter] = set()  # limiters with a lease
 
@@ -124,18 +133,39 @@ class WindowCounter:
         """Return the number of the window."""
         return int(now // self.per)
 
+    def used(self, odd: int, window: int) -> int:
+        """Return the sum of what all processes counted in a window, which is `odd` or not."""
+        table = self._table
+        if not table.others:
+            return table.used(self.cell + odd, window)
+        stamp = window & _STAMP
+        while True:
+            total = 0
+            for index in range(table.others + 1):
+                value = table.cells[self._places[index] + odd]
+                if value >> _COUNT_BITS == stamp:
+                    total += value & _COUNT
+            memory_barrier.full()
+            for index in range(table.others + 1):
+                if table.cells[self._serials[index]] != self._seen[index]:
+                    break
+            else:
+                return total
+            # Another process has published keys, so a cell may belong to another key now.
+            self._directory.locate(self.fingerprint, self._places, self._seen)
+
     def remaining(self, window: int) -> int:
         """Return how much of a window is left; negative if a message exceeded the limit."""
         odd = window & 1
         limit = self.limit
         if self.burst:
             burst = self.burst
-            before = self._table.used(self.cell + 1 - odd, window - 1) - limit
+            before = self.used(1 - odd, window - 1) - limit
             if before > 0:
                 burst -= before
             if burst > 0:
                 limit += burst
-        return limit - self._table.used(self.cell + odd, window)
+        return limit - self.used(odd, window)
 
     def charge(self, messages: int, octets: int, now: float) -> None:
         """Count what passes."""
@@ -151,7 +181,7 @@ class WindowCounter:
         if self.burst:
             remaining = self.remaining(window)
         else:
-            remaining = self.limit - self._table.used(self.cell + (window & 1), window)
+            remaining = self.limit - self.used(window & 1, window)
         if self.octets:
             return octets + others * _OCTETS < remaining
         return messages + others * _EVENTS <= remaining

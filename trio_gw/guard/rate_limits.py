@@ -1,9 +1,8 @@
 """Rate limits of sessions: which tiers apply, and which cells count. No clock.
 
-A *level* names a tier and a key; all sessions of that key share a counter (`counter`). A hash finds
-its cells in the shared table, so the table never grows; keys with the same cell share a count, and
-are then throttled too early. Tiers with windows of different lengths have separate blocks of cells,
-because they would take each other's counts for old ones.
+A *level* names a tier and a key; all sessions of that key share a counter (`counter`). Its cells in
+the shared table are its own (`key_cells`). Tiers with windows of different lengths have separate
+blocks of cells, because they would take each other's counts for old ones.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.guard.counter import CounterTable, WindowCounter
+from trio_gw.guard.key_cells import KeyCells, block_size
 from trio_gw.guard.limiter import DirectionLimiter
 from trio_gw.supervision.shared_memory import Slot
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from trio_gw.supervision.shared_memory import Counters
 
 MOST_FULL = 1000  # counters that are kept although no session uses them
-CELLS = 1 << 16  # pairs of integers per length of window
 
 
 class Level(NamedTuple):
@@ -68,17 +67,25 @@ class RateLimits:
     ) -> None:
         self.tiers = tiers
         self._notify = notify
-        self._periods = _periods(tiers)
         self._table = CounterTable(counters, index)
-        self._counters: weakref.WeakValueDictionary[tuple[str, ...], WindowCounter]
+        self._counters: weakref.WeakValueDictionary[int, WindowCounter]  # by fingerprint
         self._counters = weakref.WeakValueDictionary()
+        self._keys = {
+            per: KeyCells(self._table, at * block_size(), per, self._counters.__contains__)
+            for at, per in enumerate(_periods(tiers))
+        }
         self._first_full: deque[WindowCounter] = deque(maxlen=MOST_FULL)
 
     def __len__(self) -> int:
         """Return the number of counters in use."""
         return len(self._counters)
 
-    def limiters(self, levels: Iterable[Level]) -> SessionLimiters | None:
+    @property
+    def shared(self) -> int:
+        """How often a key had to share its cells since the start: the table was full."""
+        return sum(keys.shared for keys in self._keys.values())
+
+    def limiters(self, levels: Iterable[Level], now: float) -> SessionLimiters | None:
         """Make the limiters of a session; None without limits. Levels are asked in order."""
         publish: list[WindowCounter] = []
         subscribe: list[WindowCounter] = []
@@ -87,10 +94,10 @@ class RateLimits:
             if tier is None or not tier.limits:
                 continue
             if tier.count in ("both", "publish", "each"):
-                publish.append(self._counter(level, tier, tier.count))
+                publish.append(self._counter(level, tier, tier.count, now))
             if tier.count in ("both", "subscribe", "each"):
                 other = "back" if tier.count == "each" else tier.count
-                subscribe.append(self._counter(level, tier, other))
+                subscribe.append(self._counter(level, tier, other, now))
         if not publish and not subscribe:
             return None
         drops = any(counter.tier.on_exceed == "drop" for counter in (*publish, *subscribe))
@@ -103,23 +110,25 @@ class RateLimits:
         self._first_full.append(counter)
         self._notify(counter)
 
-    def _counter(self, level: Level, tier: Tier, direction: str) -> WindowCounter:
-        name = (level.name, tier.name, direction, level.key)
-        if (counter := self._counters.get(name)) is None:
-            cell = _hash(name) % CELLS + self._periods.index(tier.per) * CELLS
-            counter = self._counters[name] = WindowCounter(level.name, tier, self._table, 2 * cell)
+    def _counter(self, level: Level, tier: Tier, direction: str, now: float) -> WindowCounter:
+        fingerprint = _fingerprint(level.name, tier.name, direction, level.key)
+        if (counter := self._counters.get(fingerprint)) is None:
+            keys = self._keys[tier.per]
+            counter = WindowCounter(level.name, tier, self._table, keys, fingerprint, now)
+            self._counters[fingerprint] = counter
         return counter
 
 
 def width(tiers: Mapping[str, Tier]) -> int:
     """Return how many integers a process needs to count by these tiers."""
-    return max(len(Slot), 2 * CELLS * len(_periods(tiers)))
+    return max(len(Slot), block_size() * len(_periods(tiers)))
 
 
 def _periods(tiers: Mapping[str, Tier]) -> list[int]:
     return sorted({tier.per for tier in tiers.values() if tier.limits})
 
 
-def _hash(name: tuple[str, ...]) -> int:
+def _fingerprint(*name: str) -> int:
+    """Return 63 bits of a hash: two of 65,536 keys have the same once in four billion cases."""
     text = "\0".join(name).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1

@@ -85,12 +85,17 @@ class LimiterFactory:
         named = route.api.tier, route.topic.tier, subscription.tier, application.tier
         if named in self._free:
             return None
-        limiters = self._limits.limiters(self._levels(route, caller, address))
+        limiters = self._limits.limiters(self._levels(route, caller, address), time.time())
         if not any(self._limiting(name) for name in named):
             if len(self._free) >= MAX_FREE:
                 self._free.clear()
             self._free.add(named)
         return limiters
+
+    @property
+    def shared_keys(self) -> int:
+        """How many keys had to share their count since the start."""
+        return self._limits.shared
 
     def rate_limits(self, limiters: SessionLimiters | None) -> dict[Side, RateLimit]:
         """Create the rate limit of each direction; empty if nothing is limited."""

@@ -234,6 +234,7 @@ class ProcessGauges:
         self._blocklist = services.blocklist
         self._pending = services.pending
         self._memory = services.memory
+        self._limiter_factory = services.limiter_factory
         self._tls_failures = services.tls_failures
         self._started = time.time()
         metrics.probes.append(self._collect)
@@ -261,6 +262,7 @@ class ProcessGauges:
             metrics.put(families.MEMORY_LIMIT, (gauge.name, *worker), gauge.limit)
         metrics.put(families.OVERLOADED, worker, int(self._memory.short))
         metrics.put(families.SHED, worker, self._memory.shed)
+        metrics.put(families.SHARED_KEYS, worker, self._limiter_factory.shared_keys)
         metrics.clear(families.BACKEND_UP)
         for name, healthy in self._balancers.health():
             metrics.put(families.BACKEND_UP, (name, *worker), int(healthy))

@@ -91,6 +91,13 @@ THROTTLED = Family(
     (*_TOPIC, "direction", "level", "action"),
     "Messages over a limit: dropped, delayed (pause), or their connection was closed.",
 )
+SHARED_KEYS = Family(
+    "trio_gw_shared_limit_keys",
+    "counter",
+    "",
+    ("worker",),
+    "Keys of rate limits that shared their count with others, because no cell was free.",
+)
 HELD = Family("trio_gw_connections_held", "gauge", "", _TOPIC, "WebSockets with delayed messages.")
 REFUSED = Family(
     "trio_gw_refused_connections",
@@ -226,7 +233,8 @@ STARTED = Family(
 
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
-    PAYLOAD, THROTTLED, HELD, REFUSED, PENDING, EVICTED, TLS_FAILED, DENIED, CONDITIONS,
+    PAYLOAD, THROTTLED, SHARED_KEYS, HELD, REFUSED, PENDING, EVICTED, TLS_FAILED, DENIED,
+    CONDITIONS,
     BACKEND_UP, RELOADS, APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS,
     MOST_DESCRIPTORS, STARTED, MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED, UNRESPONSIVE,
     KILLED,
