@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING
 import trio
 
 import trio_gw
-from trio_gw.proxy.analytics_observer import AnalyticsObserver, build_analytics
+from trio_gw.proxy.analytics_observer import AnalyticsObserver
 from trio_gw.proxy.stats_observer import ProcessGauges, StatsObserver
 from trio_gw.proxy.tracing_observer import TracingObserver
 from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.telemetry import families, logs, tracing
+from trio_gw.telemetry.analytics import Analytics
 from trio_gw.telemetry.metrics import Metrics
+from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from trio_gw.config.observing import AnalyticsSettings
     from trio_gw.config.settings import Settings
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.services import Observer, Services
     from trio_gw.proxy.sessions import Sessions
+    from trio_gw.telemetry.analytics import Sink
     from trio_gw.telemetry.metrics import Snapshot
     from trio_gw.workers.shared_state import SharedState
 
@@ -56,7 +60,7 @@ class Observers:
         self._analytics = self._analytics_observer = None
         table = settings.analytics
         if table.enabled:
-            self._analytics = build_analytics(table, base, shared_state.index, self.metrics)
+            self._analytics = _analytics(table, base, shared_state.index, self.metrics)
             self._analytics_observer = AnalyticsObserver(
                 self._analytics,
                 sessions,
@@ -113,6 +117,26 @@ def _silence(shared_state: SharedState) -> Snapshot:
         numbers[families.UNRESPONSIVE.name][str(number),] = [float(seconds)]
         numbers[families.KILLED.name][str(number),] = [float(killed)]
     return numbers
+
+
+def _analytics(
+    table: AnalyticsSettings, base: Path, index: int, metrics: Metrics | None
+) -> Analytics:
+    """Build the sinks of analytics. Each worker has its own file."""
+    sinks: dict[str, Sink] = {}
+    if "file" in table.sinks:
+        path = base / table.file
+        if index:
+            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
+    if "http" in table.sinks:
+        sinks["http"] = HttpSink(table.url, table.token)
+
+    def dropped(name: str, count: int) -> None:
+        if metrics is not None:
+            metrics.add(families.DROPPED, (f"analytics-{name}",), count)
+
+    return Analytics(sinks, dropped, queue=table.queue, batch=table.batch)
 
 
 def _tracing(settings: Settings, index: int, metrics: Metrics | None) -> tracing.Tracing:

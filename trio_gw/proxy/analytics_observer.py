@@ -17,8 +17,6 @@ from trio_gw.errors import Phase
 from trio_gw.guard.refusals import BLOCKED
 from trio_gw.proxy import fault_types
 from trio_gw.proxy.access_log import ending_of
-from trio_gw.telemetry import families
-from trio_gw.telemetry.analytics import Analytics
 from trio_gw.telemetry.events import (
     ANONYMOUS,
     UNKNOWN,
@@ -28,19 +26,14 @@ from trio_gw.telemetry.events import (
     timestamp,
 )
 from trio_gw.telemetry.logs import cut
-from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from trio_gw.config.observing import AnalyticsSettings as Settings
     from trio_gw.guard.counter import WindowCounter
     from trio_gw.proxy.fault_types import FaultType
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
-    from trio_gw.telemetry.analytics import Sink
+    from trio_gw.telemetry.analytics import Analytics
     from trio_gw.telemetry.events import Property
-    from trio_gw.telemetry.metrics import Metrics
 
 BATCH = 50  # sessions to report together
 _IN, _OUT = "PUBLISH", "SUBSCRIBE"
@@ -296,21 +289,3 @@ def _topic(session: Session) -> str:
 
 def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
-
-
-def build_analytics(table: Settings, base: Path, index: int, metrics: Metrics | None) -> Analytics:
-    """Build the sinks. Each worker has its own file."""
-    sinks: dict[str, Sink] = {}
-    if "file" in table.sinks:
-        path = base / table.file
-        if index:
-            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
-        sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
-    if "http" in table.sinks:
-        sinks["http"] = HttpSink(table.url, table.token)
-
-    def dropped(name: str, count: int) -> None:
-        if metrics is not None:
-            metrics.add(families.DROPPED, (f"analytics-{name}",), count)
-
-    return Analytics(sinks, dropped, queue=table.queue, batch=table.batch)
