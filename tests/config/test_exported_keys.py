@@ -12,7 +12,7 @@ from trio_gw.config import apiyaml, backends, cors, document, exported_keys
 from trio_gw.config.findings import Findings
 from trio_gw.config.project import load
 from trio_gw.errors import UnusableError
-from trio_gw.feed.folder_source import load_once
+from trio_gw.feed.load_folder import load_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from trio_gw.config import project, tiers
 from trio_gw.config.settings_file import load
 from trio_gw.config.tiers import LimitSettings, Tier, known, period, size, spoken, unknown
 from trio_gw.errors import UnusableError
-from trio_gw.feed.catalog import compile_snapshots
+from trio_gw.feed.compile import compile_snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,10 @@ import trio.testing
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment
 from trio_gw.errors import Problem
-from trio_gw.feed.catalog import Catalog, compile_snapshots
+from trio_gw.feed.catalog import Catalog
+from trio_gw.feed.compile import compile_snapshots
 from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from trio_gw.feed.deployment_source import DeploymentSource
 from trio_gw.feed.deployment_store import DeploymentStore
 from trio_gw.feed.origins import DEPLOYED
 from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 
 if TYPE_CHECKING:
     from pathlib import Path

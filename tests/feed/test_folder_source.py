@@ -21,7 +21,8 @@ import pytest
 import trio
 
 from support.projects import api, asyncapi, write
-from trio_gw.feed.folder_source import FolderSource, follow, load_once
+from trio_gw.feed.folder_source import FolderSource, follow
+from trio_gw.feed.load_folder import load_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

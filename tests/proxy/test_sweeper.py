@@ -20,7 +20,7 @@ from trio_gw.proxy.sessions import RequestInfo, Session, Sessions
 from trio_gw.proxy.sweeper import SKEW, Sweeper, expires_at
 from trio_gw.relay.lane import Lane
 from trio_gw.routing.compiler import compile_table
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,12 @@ from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
 from trio_gw.config.settings import Environment, Settings
 from trio_gw.proxy.topic_policy import TopicPolicies
 from trio_gw.routing.compiler import compile_table
-from trio_gw.routing.table import Live, RouteTable
+from trio_gw.routing.live import Live
 
 if TYPE_CHECKING:
     from trio_gw.proxy.topic_policy import TopicPolicy
     from trio_gw.routing.route import Route
+    from trio_gw.routing.table import RouteTable
 
 PROJECT = ApiProject(
     folder="rooms",

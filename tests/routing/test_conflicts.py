@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
-from trio_gw.feed.catalog import Compiled, compile_snapshots
+from trio_gw.feed.compile import Compiled, compile_snapshots
 
 if TYPE_CHECKING:
     from trio_gw.routing.conflicts import Claim, Holder

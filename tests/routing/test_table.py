@@ -17,7 +17,8 @@ from trio_gw.config.api import ApiProject, Cluster, Deployment, Endpoint, Topic,
 from trio_gw.config.settings import Environment
 from trio_gw.routing.compiler import EMPTY, compile_table
 from trio_gw.routing.conflicts import default_base_path
-from trio_gw.routing.table import MAX_CACHED, MAX_CACHED_LENGTH, Live, RouteTable
+from trio_gw.routing.live import Live
+from trio_gw.routing.table import MAX_CACHED, MAX_CACHED_LENGTH, RouteTable
 
 if TYPE_CHECKING:
     from trio_gw.errors import Problem

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.feed.deployment_store import DeploymentStore
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.operators import Operators
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
     from trio_gw.telemetry.metrics import Metrics
 
 _NOTHING = "unauthenticated for invalid credentials"

@@ -40,7 +40,7 @@ from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
 from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 from trio_gw.workers.rpc import WorkerRpc
 from trio_gw.workers.shared_state import SharedState
 

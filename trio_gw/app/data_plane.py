@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
     from trio_gw.proxy.limiter_factory import SharedCounters
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
     from trio_gw.workers.shared_state import SharedState
 
 

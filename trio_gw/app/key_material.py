@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
     from trio_gw.guard.certificates import KeyPair
     from trio_gw.proxy.dial import Dialer
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw")
 

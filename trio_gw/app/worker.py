@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.operators import Operators
     from trio_gw.guard.testkey import TestKeys
     from trio_gw.proxy.sessions import Sessions
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
     from trio_gw.telemetry.metrics import Metrics
 
 log = logging.getLogger("trio_gw")

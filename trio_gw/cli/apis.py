@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trio_gw.cli import client
+from trio_gw.cli import admin_options, client
 from trio_gw.cli.common import aligned
 from trio_gw.escaping import escape
 
@@ -33,14 +33,14 @@ class _List(msgspec.Struct):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    client.arguments(parser)
+    admin_options.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def main(options: argparse.Namespace) -> int:
     """List; returns 0, or 1 if the gateway does not tell."""
     try:
-        with client.Gateway(options) as gateway:
+        with client.AdminClient(options) as gateway:
             body = gateway.ask("GET", f"{client.BASE}/apis")
         found = msgspec.json.decode(body, type=_List).list or ()
     except client.RefusedError as error:

@@ -8,33 +8,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.cli import client, compare
+from trio_gw.cli import admin_options
 from trio_gw.cli.common import aligned, load_settings, print_problems, settings_argument
 from trio_gw.config.settings import Settings
 from trio_gw.config.tiers import known
 from trio_gw.errors import Problem, UnusableError, has_errors
 from trio_gw.escaping import escape
-from trio_gw.feed import git_command
-from trio_gw.feed.catalog import compile_snapshots
-from trio_gw.feed.folder_source import load_once
+from trio_gw.feed.compile import compile_snapshots
+from trio_gw.feed.load_folder import load_once
 from trio_gw.feed.offline import OfflineSnapshot, load_offline
-from trio_gw.guard import blocklist
-from trio_gw.guard.anchors import load_anchors
-from trio_gw.guard.certificates import load_pair
-from trio_gw.guard.keys import KeyRing
-from trio_gw.guard.protocol import protocols
-from trio_gw.guard.tls import read_shown
 from trio_gw.routing.export import route_rows
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
     from trio_gw.config.api import ApiProject
     from trio_gw.routing.table import RouteTable
@@ -49,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="url",
         help="compare with what the gateway with this admin API serves; differences are faults",
     )
-    client.credentials(parser)
+    admin_options.credentials(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument(
@@ -69,11 +60,14 @@ def main(options: argparse.Namespace) -> int:
         loaded = load_settings(options)
         settings, base = loaded.settings, loaded.base
         problems += loaded.problems
-        problems += _check_keys(settings, base)
+        if _has_keys(settings, base):
+            problems += _check_keys(settings, base)
     except UnusableError as error:
         problems += error.problems
     found = _given(options.paths) if options.paths else load_offline(settings, base)
     if settings.git.url:
+        from trio_gw.feed import git_command
+
         problems += git_command.faults(settings.git, base, os.environ)
     problems += found.problems
     compiled = compile_snapshots(
@@ -132,8 +126,10 @@ def _targets(rows: list[dict[str, Any]]) -> str:
 
 def _against(options: argparse.Namespace, table: RouteTable) -> list[Problem]:
     """Compare with a running gateway; what differs is a problem."""
+    from trio_gw.cli import client, compare
+
     try:
-        with client.Gateway(options) as gateway:
+        with client.AdminClient(options) as gateway:
             there = compare.running_routes(gateway)
     except client.RefusedError as error:
         return [Problem("--against", 0, 0, str(error))]
@@ -194,6 +190,10 @@ def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
 def _check_denials(settings: Settings, base: Path, table: RouteTable) -> list[Problem]:
     """Read the file of deny conditions, and find those that name an API that is not there."""
     path = base / settings.denials
+    if not os.path.lexists(path):
+        return []
+    from trio_gw.guard import blocklist
+
     try:
         conditions, problems = blocklist.read(path)
     except UnusableError as error:
@@ -216,34 +216,22 @@ def _is_project(path: Path) -> bool:
     return bool(inside & {"definitions", "api.yaml", "api.yml", "api.json"})
 
 
+def _has_keys(settings: Settings, base: Path) -> bool:
+    """Return whether there are keys, certificates or issuers to check."""
+    tls = settings.tls
+    own = base / tls.cert
+    if own.exists() or (base / tls.key).exists():
+        return True
+    # The gateway creates its own certificate at the first start.
+    named = [
+        one for one in settings.issuers if not one.certificate or base / one.certificate != own
+    ]
+    files = (tls.certificates, tls.client_ca, tls.backend_ca, settings.backend_jwt.key)
+    return bool(named) or any(files)
+
+
 def _check_keys(settings: Settings, base: Path) -> list[Problem]:
-    """Look at keys and certificates; the gateway's own is made at its first start if need be."""
-    made = (base / settings.tls.cert).exists() or (base / settings.tls.key).exists()
-    own = base / settings.tls.cert
-    issuers = [
-        issuer
-        for issuer in settings.issuers
-        if made or not issuer.certificate or base / issuer.certificate != own
-    ]
-    tls, spoken = settings.tls, protocols(settings.tls, settings.admin)
-    looks: list[Callable[[], object]] = [partial(KeyRing, issuers, base)]
-    if made:
-        looks.append(partial(read_shown, own, base / tls.key, (), spoken))
-    for one in tls.certificates:
-        cert, key = base / one.cert, base / one.key
-        looks.append(partial(read_shown, cert, key, one.hosts, spoken, further=True))
-    looks += [
-        partial(load_anchors, base / path, f"tls.{name}")
-        for name in ("client_ca", "backend_ca")
-        if (path := getattr(tls, name))
-    ]
-    table = settings.backend_jwt
-    if table.enabled and table.key:
-        looks.append(partial(load_pair, base / table.certificate, base / table.key))
-    problems: list[Problem] = []
-    for look in looks:
-        try:
-            look()
-        except UnusableError as error:
-            problems += error.problems
-    return problems
+    # Imports cryptography, which a folder of projects without keys does not need.
+    from trio_gw.cli.check_keys import check_keys
+
+    return check_keys(settings, base)

@@ -15,6 +15,7 @@ import httpx2
 import msgspec
 import trio
 
+from trio_gw.cli.admin_options import PASSWORD_VARIABLE
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BASE = "/api/mgw/adapter/0.1"
-URL = "https://localhost:9843"
-URL_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE = "GW_URL", "GW_USER", "GW_PASSWORD"
 CONNECT = 10.0  # seconds
 ANSWER = 60.0  # seconds without a byte
 LOOK = 10.0  # seconds for a whole answer to who looks again and again
@@ -42,34 +41,7 @@ class RefusedError(Exception):
         super().__init__(what)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say whom to ask, and as whom."""
-    parser.add_argument(
-        "--url",
-        default=os.environ.get(URL_VARIABLE, URL),
-        help=f"the admin API of the gateway (default: ${URL_VARIABLE}, else {URL})",
-    )
-    credentials(parser)
-
-
-def credentials(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say as whom, and which certificate is trusted."""
-    parser.add_argument(
-        "--user",
-        default=os.environ.get(USER_VARIABLE, "admin"),
-        help=f"the user (default: ${USER_VARIABLE}, else admin)",
-    )
-    parser.add_argument(
-        "--password-stdin",
-        action="store_true",
-        help=f"read the password from standard input (default: ${PASSWORD_VARIABLE}, else ask)",
-    )
-    trust = parser.add_mutually_exclusive_group()
-    trust.add_argument("--ca", metavar="FILE", help="trust the certificates in this PEM file")
-    trust.add_argument("--insecure", action="store_true", help="do not check the certificate")
-
-
-class Gateway:
+class AdminClient:
     """A gateway's admin API. A context manager; blocks."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -81,7 +53,7 @@ class Gateway:
             timeout=httpx2.Timeout(ANSWER, connect=CONNECT),
         )
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> AdminClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,7 +80,7 @@ class Gateway:
         return answer.content
 
 
-class Watch:
+class AsyncAdminClient:
     """A gateway's admin API for who asks again and again. An async context manager, for Trio.
 
     Asks for a token once, for a password that is hashed costs the gateway time at every look.
@@ -125,7 +97,7 @@ class Watch:
             verify=_trust(options.ca, insecure=options.insecure), timeout=LOOK
         )
 
-    async def __aenter__(self) -> Watch:
+    async def __aenter__(self) -> AsyncAdminClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:

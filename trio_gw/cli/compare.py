@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _COMPARED = ("api", "id", "secured", "scopes", "production", "sandbox")
 
 
-def running_routes(gateway: client.Gateway) -> list[dict[str, Any]]:
+def running_routes(gateway: client.AdminClient) -> list[dict[str, Any]]:
     """Ask a gateway for its routes. Raises `RefusedError`."""
     body = gateway.ask("GET", "/admin/routes")
     try:

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trio_gw.cli import client
+from trio_gw.cli import admin_options, client
 from trio_gw.cli.common import print_problems
 from trio_gw.escaping import escape
 from trio_gw.feed.walk import DEPTH
@@ -26,7 +26,7 @@ WIDTH = 40
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    client.arguments(parser)
+    admin_options.arguments(parser)
     parser.add_argument("--override", action="store_true", help="replace the API if it is there")
     parser.add_argument("path", metavar="PATH", type=Path, help="a project folder, or a zip of one")
 
@@ -35,7 +35,7 @@ def main(options: argparse.Namespace) -> int:
     """Deploy; returns 0 when the API is live, 1 when it is not."""
     path: Path = options.path
     try:
-        with tempfile.TemporaryFile() as spool, client.Gateway(options) as gateway:
+        with tempfile.TemporaryFile() as spool, client.AdminClient(options) as gateway:
             if path.is_dir():
                 name = f"{path.resolve().name}.zip"
                 _pack(path, spool)
@@ -65,7 +65,7 @@ def _pack(folder: Path, spool: BinaryIO) -> None:
                     zipped.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def _send(gateway: client.Gateway, file: BinaryIO, name: str, *, override: bool) -> int:
+def _send(gateway: client.AdminClient, file: BinaryIO, name: str, *, override: bool) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     boundary = secrets.token_hex(24)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trio_gw.cli.common import aligned, load_settings, print_problems, settings_argument
 from trio_gw.config.tiers import known
 from trio_gw.errors import UnusableError, has_errors
-from trio_gw.feed.catalog import compile_snapshots
+from trio_gw.feed.compile import compile_snapshots
 from trio_gw.feed.offline import load_offline
 from trio_gw.routing.export import route_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from trio_gw.cli import client
+from trio_gw.cli import admin_options, client
 from trio_gw.cli.common import print_problems
 from trio_gw.escaping import escape
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    client.arguments(parser)
+    admin_options.arguments(parser)
     parser.add_argument("--vhost", default="", help="from this host only")
     parser.add_argument(
         "--environment",
@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
     query = {"apiName": name, "version": version, "vhost": options.vhost}
     query["environments"] = ":".join(options.environment)
     try:
-        with client.Gateway(options) as gateway:
+        with client.AdminClient(options) as gateway:
             gateway.ask("DELETE", f"{client.BASE}/apis", query=query)
     except client.RefusedError as error:
         print_problems(error.problems)

@@ -18,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from trio_gw.config import tiers
-from trio_gw.routing.compiler import compile_table
+from trio_gw.feed.compile import compile_snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Environment
     from trio_gw.errors import Problem
     from trio_gw.feed.atomic_file import FileVersion
+    from trio_gw.feed.compile import Compiled
     from trio_gw.feed.precedence import Precedence
     from trio_gw.feed.project_state import Snapshot
     from trio_gw.routing.conflicts import Claim, Holder
-    from trio_gw.routing.table import Live, RouteTable
+    from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw.feed")
 
@@ -44,18 +45,6 @@ T = TypeVar("T")
 SLICE, BREAK = 0.001, 0.0005  # seconds of work in the thread, and of the pause after it
 POLL = 0.25  # seconds between two checks of the precedence file
 MAX_TITLES = 20  # in one log line
-
-
-class Compiled(NamedTuple):
-    """A table, its APIs by folder, and the problems found when all projects are combined.
-
-    `changed` is true if the holder of any claim has changed.
-    """
-
-    table: RouteTable
-    served: dict[str, ApiProject]
-    problems: tuple[Problem, ...]
-    changed: bool
 
 
 class Catalog:
@@ -266,43 +255,6 @@ class TimeSlices:
             trio.from_thread.check_cancelled()
             time.sleep(BREAK)
             self._until = time.perf_counter() + SLICE
-
-
-def compile_snapshots(
-    snapshots: Sequence[Mapping[str, ApiProject]],
-    environments: Sequence[Environment],
-    *,
-    strict_vhosts: bool = False,
-    previous: RouteTable | None = None,
-    known_tiers: Collection[str] = tiers.BUILTIN,
-    origins: Sequence[str] = (),
-    held: Mapping[Claim, Holder] | None = None,
-    pause: Callable[[], None] = lambda: None,
-) -> Compiled:
-    """Compile the projects of several origins, the most important first. May be slow.
-
-    The command line uses it as well. When two projects conflict, the one that already holds the
-    claim (`held`) is served. If there is no holder, it is the project of the first origin, and
-    within an origin the first by folder name.
-    """
-    names = origins or [str(number) for number in range(len(snapshots))]
-    merged: list[ApiProject] = []
-    project_origins: list[str] = []
-    for origin, snapshot in zip(names, snapshots, strict=True):
-        for _, project in sorted(snapshot.items()):
-            merged.append(project)
-            project_origins.append(origin)
-    table, problems = compile_table(
-        *(merged, environments),
-        strict_vhosts=strict_vhosts,
-        previous=previous,
-        origins=project_origins,
-        held=held,
-        pause=pause,
-    )
-    served = {project.folder: project for _, _, project in table.bases()}
-    problems = (*problems, *tiers.unknown(merged, known_tiers))
-    return Compiled(table, served, problems, table.held != (held or {}))
 
 
 def _titles(apis: Sequence[ApiProject]) -> str:

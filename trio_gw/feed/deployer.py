@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trio_gw.feed.catalog import Catalog
     from trio_gw.feed.deployment_index import DeploymentIndex
     from trio_gw.feed.deployment_source import DeploymentSource
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw.deploy")
 

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
-from trio_gw.feed import project_files
-from trio_gw.feed.examine import examine
-from trio_gw.feed.tracker import Tracker, root_problem
+from trio_gw.feed.tracker import Tracker
 from trio_gw.watch.directories import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -88,36 +86,6 @@ def folder_source(
     return FolderSource(
         tracker, publish, label=label, quiet=quiet, rescan=rescan, identify=identify
     )
-
-
-def load_once(
-    root: Path,
-    *,
-    label: str = "apis",
-    only: Container[str] | None = None,
-    identify: Callable[[Mapping[str, bytes]], None] = lambda digests: None,
-) -> Snapshot:
-    """Load the current projects of `root` with the same code as `follow`. Blocks.
-
-    For the command line. `only` names the projects to load, None means all. A root that cannot be
-    listed is a problem. `identify` is the same as for `follow`.
-    """
-    projects: dict[str, ApiProject] = {}
-    digests: dict[str, bytes] = {}
-    try:
-        scan = project_files.scan(root, label=label, only=only)
-        problems: list[Problem] = []
-        for name in scan.projects:
-            reading = examine(root, name, label, b"")
-            if reading is not None and reading.result is not None:
-                digests[name] = reading.digest
-                problems += reading.result.problems
-                if reading.result.project is not None:
-                    projects[name] = reading.result.project
-    except OSError as error:
-        return projects, (root_problem(label, error),)
-    identify(digests)
-    return projects, tuple(problems)
 
 
 class FolderSource:

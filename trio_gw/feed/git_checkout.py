@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from trio_gw.config import tiers
 from trio_gw.errors import has_errors
 from trio_gw.feed import project_files
-from trio_gw.feed.catalog import compile_snapshots
+from trio_gw.feed.compile import compile_snapshots
 from trio_gw.feed.examine import examine
 from trio_gw.feed.git_errors import GitError
 from trio_gw.feed.git_remote import shown

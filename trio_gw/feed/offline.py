@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config.placement import vhosts
-from trio_gw.feed import commit_store, origins
-from trio_gw.feed.deployment_source import DeploymentSource
+from trio_gw.feed import origins
 from trio_gw.feed.deployment_store import DeploymentStore
-from trio_gw.feed.folder_source import load_once
+from trio_gw.feed.load_folder import load_once
 from trio_gw.feed.precedence import Precedence
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Settings
     from trio_gw.errors import Problem
+    from trio_gw.feed.folder_source import PublishSnapshot
     from trio_gw.feed.project_state import Snapshot
     from trio_gw.routing.conflicts import Claim, Holder
 
@@ -47,17 +47,12 @@ def load_offline(settings: Settings, base: Path) -> OfflineSnapshot:
     ) -> None:
         found[origin] = projects, problems
 
-    store = DeploymentStore(base / settings.deployed, settings.deployed)
-    deployments = DeploymentSource(store, publish, vhosts(settings.environments))
-    if settings.persist:  # otherwise a start removes all deployments
-        deployments.load()
-    if settings.git.url:
-        digests: dict[str, str] = {}
-        projects, problems = commit_store.load_once(settings.git, base, digests.update)
-        deployments.update_git(projects, problems, digests)
     label = settings.apis
-    projects, problems = load_once(base / label, label=label, identify=deployments.identify)
-    deployments.update_folder(label, projects, problems)
+    if (base / settings.deployed).exists() or settings.git.url:
+        _load_all(settings, base, publish)
+    else:  # nothing is deployed, so the folder is all
+        projects, problems = load_once(base / label, label=label)
+        publish(label, projects, problems)
     names = {origins.DEPLOYED: origins.DEPLOYED, origins.GIT: origins.GIT, label: origins.APIS}
     ordered = [found[origin] for origin in names if origin in found]
     held = {}
@@ -69,3 +64,22 @@ def load_offline(settings: Settings, base: Path) -> OfflineSnapshot:
         tuple(name for origin, name in names.items() if origin in found),
         held,
     )
+
+
+def _load_all(settings: Settings, base: Path, publish: PublishSnapshot) -> None:
+    """Load deployments, the last commit and the folder."""
+    # These import the event loop, which a check of a folder alone does not need.
+    from trio_gw.feed.commit_store import load_once as load_commit
+    from trio_gw.feed.deployment_source import DeploymentSource
+
+    store = DeploymentStore(base / settings.deployed, settings.deployed)
+    deployments = DeploymentSource(store, publish, vhosts(settings.environments))
+    if settings.persist:  # otherwise a start removes all deployments
+        deployments.load()
+    if settings.git.url:
+        digests: dict[str, str] = {}
+        projects, problems = load_commit(settings.git, base, digests.update)
+        deployments.update_git(projects, problems, digests)
+    label = settings.apis
+    projects, problems = load_once(base / label, label=label, identify=deployments.identify)
+    deployments.update_folder(label, projects, problems)

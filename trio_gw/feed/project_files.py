@@ -36,7 +36,7 @@ from trio_gw.feed.walk import (
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from trio_gw.watch.directories import DirectoryId
+    from trio_gw.watch.directory_id import DirectoryId
 
 FILE_BYTES = 2 << 20  # one more byte is read, so that the loader can report "too large"
 PROJECT_BYTES = 16 << 20  # all needed files of one project together

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from trio_gw.errors import Problem
 from trio_gw.feed import project_files
 from trio_gw.feed.examine import examine
+from trio_gw.feed.load_folder import root_problem
 from trio_gw.feed.project_state import ProjectStates
-from trio_gw.feed.walk import access_hint
-from trio_gw.watch.directories import DirectoryId
+from trio_gw.watch.directory_id import DirectoryId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from trio_gw.errors import Problem
     from trio_gw.feed.project_state import Snapshot
 
 T = TypeVar("T")
@@ -239,13 +239,6 @@ class Tracker:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # The work only reads, so shutdown does not wait for a file system that hangs.
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
-
-
-def root_problem(label: str, error: OSError) -> Problem:
-    """Return the problem that the root itself cannot be read."""
-    what = f"the folder of API projects cannot be read ({os.strerror(error.errno or 0)})"
-    hint = f"create it, or {access_hint(error)}; projects loaded earlier stay in use"
-    return Problem(label, 0, 0, what, hint)
 
 
 def _identify(root: Path) -> DirectoryId:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config.project import wanted
 from trio_gw.errors import Problem
-from trio_gw.watch.directories import DirectoryId
+from trio_gw.watch.directory_id import DirectoryId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Health
     from trio_gw.proxy.balancer import Balancer, Balancers
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw.health")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.upstream import Upstream
     from trio_gw.relay.tunnel import Tunnels
     from trio_gw.relay.waits import Waits
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
 
 
 class Observer(Protocol):

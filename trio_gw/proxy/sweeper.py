@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.revocations import Revocations
     from trio_gw.proxy.sessions import Session, Sessions
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw.sessions")
 

@@ -14,8 +14,8 @@ from trio_gw.proxy import forwarding
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Settings
+    from trio_gw.routing.live import Live
     from trio_gw.routing.route import Route
-    from trio_gw.routing.table import Live
 
 MAX_CACHED = 10_000  # topics; far more than one table uses
 

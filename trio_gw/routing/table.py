@@ -1,8 +1,6 @@
 """The route table: built once from all projects, replaced as a whole, otherwise only read.
 
-`RouteTable.match` finds the route for a request. `Live` connects *feed*, which replaces the
-table, with *proxy*, which reads `live.table` once per connection and keeps the route it found
-until the connection ends.
+`RouteTable.match` finds the route for a request. `live.Live` holds the current table.
 
 Order (spec: routing §3, with a stable order where the reference has none). Within one virtual
 host, APIs that are not a default version come first, then default versions; in each group the
@@ -13,8 +11,6 @@ matches a base path but none of its topics, the next API is tried.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import trio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,23 +114,3 @@ class RouteTable:
             bases = self._vhosts[host].bases
             for base in sorted(bases, key=lambda base: (bases[base][0], -len(base), base)):
                 yield host, base, bases[base][1]
-
-
-class Live:
-    """The current table. One assignment replaces it, so readers need no lock."""
-
-    def __init__(self, table: RouteTable) -> None:
-        self.table = table
-        self.generation = 0
-        self._changed = trio.Event()
-
-    def swap(self, table: RouteTable) -> None:
-        """Make `table` the current one and wake the tasks in `wait_changed`."""
-        self.table = table
-        self.generation += 1
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-
-    async def wait_changed(self) -> None:
-        """Return after the next swap."""
-        await self._changed.wait()

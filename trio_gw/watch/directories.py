@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 import watchfiles
@@ -24,6 +24,8 @@ from trio_gw.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from trio_gw.watch.directory_id import DirectoryId
+
 DEBOUNCE = 120  # maximum milliseconds during which the library collects events
 STEP = 30  # milliseconds without an event after which the library delivers them
 PAUSE = 0.25  # seconds between two starts of a watch that ends repeatedly
@@ -31,14 +33,6 @@ MAX_FRESH = 128  # directories in the second watch; adding one takes 25 µs of t
 
 # The library logs every batch of events at level INFO; the receivers log what is important.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
-
-
-class DirectoryId(NamedTuple):
-    """A real directory and its identity."""
-
-    path: str
-    device: int
-    inode: int
 
 
 class _RunningWatch:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import trio
 
 from trio_gw.errors import Problem, UnusableError
-from trio_gw.watch.directories import DirectoryId, Watches
+from trio_gw.watch.directories import Watches
+from trio_gw.watch.directory_id import DirectoryId
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence

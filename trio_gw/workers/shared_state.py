@@ -36,7 +36,7 @@ from trio_gw.supervision.shared_memory import Counters, Slot
 if TYPE_CHECKING:
     import socket
 
-    from trio_gw.routing.table import Live
+    from trio_gw.routing.live import Live
     from trio_gw.supervision.shared_memory import Pages
 
 ACCEPT_WAIT = 0.2  # seconds to leave a connection to workers that have fewer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trio_gw.cli import client
+from trio_gw.cli import admin_options, client
 from trio_gw.cli.top import looking
 from trio_gw.escaping import escape, escape_json
 
@@ -20,7 +20,7 @@ SHORTEST, LONGEST = 0.5, 60.0  # seconds between two looks
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    client.arguments(parser)
+    admin_options.arguments(parser)
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 async def _json(options: argparse.Namespace) -> int:
-    async with client.Watch(options) as watch:
+    async with client.AsyncAdminClient(options) as watch:
         picture = await looking.compared(watch)
     print(msgspec.json.format(escape_json(msgspec.json.encode(picture)), indent=2).decode())
     return 0

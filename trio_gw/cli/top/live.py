@@ -13,7 +13,7 @@ import trio
 from rich.console import Console
 from rich.live import Live
 
-from trio_gw.cli.client import RefusedError, Watch
+from trio_gw.cli.client import AsyncAdminClient, RefusedError
 from trio_gw.cli.top import looking
 from trio_gw.cli.top.drawing import page, screen
 from trio_gw.cli.top.reading import Stats, picture
@@ -32,7 +32,7 @@ _REDRAWN = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 async def once(options: argparse.Namespace) -> int:
     """Print a page. Raises `RefusedError`."""
-    async with Watch(options) as watch:
+    async with AsyncAdminClient(options) as watch:
         state = State(picture=await looking.compared(watch))
     console = Console(highlight=False, markup=False, emoji=False)
     width = console.width if console.is_terminal else PLAIN_WIDTH
@@ -44,7 +44,7 @@ async def show(options: argparse.Namespace) -> int:
     """Show the live view until `q`. Raises `RefusedError` when there is nothing to be shown."""
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         raise RefusedError("standard output is no terminal that can be drawn on; use --once")
-    async with Watch(options) as watch:
+    async with AsyncAdminClient(options) as watch:
         await watch.login()
         before = await looking.stats(watch)  # whatever is wrong is better told in a line
         try:
@@ -75,7 +75,7 @@ def _screen() -> Iterator[Live]:
 class _View:
     """One live view."""
 
-    def __init__(self, watch: Watch, interval: float, live: Live) -> None:
+    def __init__(self, watch: AsyncAdminClient, interval: float, live: Live) -> None:
         self.code = 0
         self.fault: RefusedError | None = None
         self._watch = watch

@@ -12,7 +12,7 @@ from trio_gw.cli.top.reading import Answers, Listing, Picture, Stats, picture
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
-    from trio_gw.cli.client import Watch
+    from trio_gw.cli.client import AsyncAdminClient
 
 SAMPLE = 1.0  # seconds for which connections are watched
 LISTED = 200  # connections
@@ -20,7 +20,9 @@ LISTED = 200  # connections
 T = TypeVar("T")
 
 
-async def look(watch: Watch, sort: str, match: str = "", sample: float = SAMPLE) -> Answers:
+async def look(
+    watch: AsyncAdminClient, sort: str, match: str = "", sample: float = SAMPLE
+) -> Answers:
     """Look once; takes a little longer than `sample`. Raises `RefusedError`."""
     faults: list[RefusedError] = []
     problems: list[Problem] = []
@@ -49,19 +51,21 @@ async def look(watch: Watch, sort: str, match: str = "", sample: float = SAMPLE)
     return Answers(await stats(watch), listings[0], problems)
 
 
-async def stats(watch: Watch) -> Stats:
+async def stats(watch: AsyncAdminClient) -> Stats:
     """Ask for the counts alone. Raises `RefusedError`."""
     return await _get(watch, "/admin/stats", Stats)
 
 
-async def compared(watch: Watch) -> Picture:
+async def compared(watch: AsyncAdminClient) -> Picture:
     """Look twice, for what one look does not tell. Raises `RefusedError`."""
     await watch.login()
     before = await stats(watch)
     return picture(before, await look(watch, "rate"))
 
 
-async def _get(watch: Watch, path: str, kind: type[T], query: dict[str, str] | None = None) -> T:
+async def _get(
+    watch: AsyncAdminClient, path: str, kind: type[T], query: dict[str, str] | None = None
+) -> T:
     try:
         body = await watch.ask("GET", path, query)
     except RefusedError as error:
