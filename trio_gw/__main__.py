@@ -1,4 +1,4 @@
-"""The command line: `trio-gw`, also `python -m trio_gw`. One file per command in `cli/`."""
+"""The entry point of the command line: `trio-gw`, also `python -m trio_gw`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMANDS = {
     "check": "find every fault in the settings and API projects, without serving",
     "init": "make an API project from an AsyncAPI document, or from nothing",
     "convert": "turn a Choreo Connect config.toml into gateway.toml",
-    "routes": "list what would be served, in the order it is tried",
+    "routes": "list the routes in matching order",
     "tiers": "list the limits that projects and tokens may name",
     "token": "print a test token signed with the gateway's own key",
     "deploy": "send an API project to a running gateway",
@@ -39,14 +39,14 @@ First steps:
                                       make an API project in ./apis
   trio-gw check                       what is wrong, where, and how to fix it
 
-Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml if it is there.
+Settings are read from --config FILE, else $TRIO_GW_CONFIG, else ./gateway.toml if it exists.
 """
 
 
 def parser(wanted: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Build the command line; the files of the `wanted` commands are imported for their arguments.
+    """Build the argument parser. Only the modules of the `wanted` commands are imported.
 
-    What one command needs costs the others nothing: `trio-gw version` imports no event loop.
+    So a command does not import what only others need: `trio-gw version` imports no event loop.
     """
     top = argparse.ArgumentParser(
         prog="trio-gw",
@@ -66,7 +66,7 @@ def parser(wanted: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
 
 
 def _named(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Name the command that is asked for: the first word that is no option."""
+    """Return the requested command: the first word that is not an option."""
     words = (word for word in arguments if not word.startswith("-"))
     return tuple(word for word in (next(words, ""),) if word in COMMANDS)
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 fine, 1 problems found, 2 usage)."""
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names are in any language, and terminals are not: as standard error does it.
+        # Names can have characters that the terminal cannot show: escape them, as stderr does.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser(_named(arguments)).parse_args(arguments)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where a descriptor was closed, or a socket may come to stand there."""
+    """Open /dev/null for closed standard streams, so that no socket gets their descriptors."""
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(fd)

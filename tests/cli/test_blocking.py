@@ -196,7 +196,7 @@ async def test_named_pipes_in_the_place_of_files(
         await serving.read_until("err", f"{name}: ")
         assert await status(port, "/chat/1.0.0/open", upgrade=True) == 101
     serving.process.send_signal(signal.SIGHUP)
-    await serving.read_until("err", "the settings stay as they are")
+    await serving.read_until("err", "the settings do not change")
     assert serving.err.count("not a regular file") >= 5
     assert await status(port, "/chat/1.0.0/open", upgrade=True) == 101
     (base / "gateway.toml").unlink()

@@ -145,7 +145,7 @@ def test_check_of_deny_conditions(tmp_path: Path) -> None:
     done = gw(tmp_path, "check")
     assert done.returncode == 0
     (line, _) = done.stderr.splitlines()
-    assert "denied.txt: warning: api /p/1.0.0 is denied, but no such API is there; " in line
+    assert "denied.txt: warning: api /p/1.0.0 is denied, but there is no such API; " in line
     assert gw(tmp_path, "check", "apis/one").stderr.startswith("fine: ")
     denied.write_text("user=mallory\naddress=10.0.0.0/99\n")
     done = gw(tmp_path, "check")

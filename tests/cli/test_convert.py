@@ -48,7 +48,7 @@ def test_to_a_new_file(folder: Path) -> None:
     assert 'username = "someone"' in made.read_text()
     again = gw(folder, "convert", "config.toml", "--output", "gateway.toml")
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr.startswith("gateway.toml: this exists already; ")
+    assert again.stderr.startswith("gateway.toml: the file exists already; ")
 
 
 @pytest.mark.parametrize(

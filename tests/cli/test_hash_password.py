@@ -73,7 +73,7 @@ def test_what_cannot_be_hashed(tmp_path: Path, data: bytes, what: str) -> None:
     ("typed", "code", "what"),
     [
         (b"hunter2\nhunter2\n", 0, ""),
-        (b"hunter2\nhunter3\n", 1, "the two are not the same"),
+        (b"hunter2\nhunter3\n", 1, "the two passwords differ"),
         (b"\n\n", 1, "the password is empty"),
         (b"\x04", 1, "no password was given"),
     ],

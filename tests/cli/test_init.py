@@ -107,7 +107,7 @@ def test_nothing_is_overwritten(folder: Path) -> None:
     (folder / "apis" / "Chat-1.0.0").mkdir(parents=True)  # even an empty folder is someone's
     done = gw(folder, "init", "--name", "Chat", "--backend", "ws://h:1")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("apis/Chat-1.0.0: this exists already; ")
+    assert done.stderr.startswith("apis/Chat-1.0.0: the folder exists already; ")
     assert list((folder / "apis" / "Chat-1.0.0").iterdir()) == []
 
 

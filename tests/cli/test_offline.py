@@ -91,7 +91,7 @@ def test_check_warns_of_api_keys_that_nobody_can_have(base: Path) -> None:
         },
     )
     done = gw(base, "check")
-    assert "API keys are asked for, but none is accepted: /a; name who signs them" in done.stderr
+    assert "API keys are required, but none is accepted: /a; name their issuer" in done.stderr
     assert "1 warning" in done.stderr
     (base / "gateway.toml").write_text('[api_key]\nissuer = "MGW"\n')
     assert "API keys" not in gw(base, "check").stderr

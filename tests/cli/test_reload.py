@@ -84,7 +84,7 @@ async def test_settings_that_cannot_be_used_change_nothing(
     await serving.read_until("err", "listening on https://[")
     file.write_text('[log]\nlevel = "debug"\n[timeouts]\nidel = 5\n')
     serving.process.send_signal(signal.SIGHUP)
-    said = await serving.read_until("err", "the settings stay as they are")
+    said = await serving.read_until("err", "the settings do not change")
     assert "gateway.toml:4: unknown key timeouts.idel; did you mean timeouts.idle?" in said
     assert "log level is" not in said
 

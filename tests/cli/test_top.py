@@ -24,7 +24,7 @@ from trio_gw.cli.top.reading import (
     Worker,
     picture,
 )
-from trio_gw.cli.top.state import SORTS, Close, State
+from trio_gw.cli.top.state import SORTS, CloseRequest, State
 from trio_gw.cli.top.terminal import split
 from trio_gw.errors import Problem
 
@@ -141,12 +141,12 @@ def test_the_selection_stays_with_its_connection_and_closing_is_confirmed() -> N
     state.take(seen(stats(3), *map(connection, "ca")))
     assert state.selected == "a"  # the last of those that are left
     state.press("x")
-    assert state.asked == Close("a", "127.0.0.1")
+    assert state.asked == CloseRequest("a", "127.0.0.1")
     assert state.press("Y") is None
     assert state.note == "not closed"
     assert state.press("y") is None  # nothing is asked any more
     state.press("x")
-    assert state.press("y") == Close("a", "127.0.0.1")
+    assert state.press("y") == CloseRequest("a", "127.0.0.1")
     assert state.asked is None
 
 
@@ -210,7 +210,7 @@ def test_what_matters_stays_on_a_narrow_screen() -> None:
     narrow = screen(full(), "https://h", "12:00:00", 50, 40).plain
     assert "bytes/s▼" in narrow
     assert "dropped" not in narrow
-    assert "no answer from worker 2: its part is missing" in narrow
+    assert "no response from worker 2: its part is missing" in narrow
     # The busiest first, however many there are, and how many are left out.
     assert "CONNECTION (" in wide
     assert " of 63)" in wide

@@ -216,7 +216,7 @@ def test_names_that_got_a_slash_are_told(make: Make) -> None:
 def test_channels_of_other_servers_are_told(make: Make) -> None:
     made = make(CASES["only"][0].replace("PORT", "1"))
     assert (made.code, made.err) == (0, "")
-    assert "left out, being channels of other servers: `s/t`" in made.out
+    assert "left out, channels of other servers: `s/t`" in made.out
 
 
 @pytest.mark.parametrize("protocol", ["kafka", "secure-mqtt", "amqp", "googlepubsub", "jms"])
@@ -324,7 +324,7 @@ def test_files_beside_the_document_are_taken_in(make: Make) -> None:
     (make.base / "o.yaml").write_text("o: {type: oauth2}\n")
     made = make(two("{$ref: './s.yaml#/servers'}", "{/a: {$ref: './sub/c.yaml#/a'}}") + schemes)
     assert (made.code, made.err) == (0, "")
-    assert "taken in: `s.yaml`, `sub/c.yaml`, `o.yaml`, `sub/d.json`\n" in made.out
+    assert "included: `s.yaml`, `sub/c.yaml`, `o.yaml`, `sub/d.json`\n" in made.out
     project = make.project()
     assert [(topic.name, topic.scopes) for topic in project.topics] == [("/a", ("s",))]
     assert project.production is not None

@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """List; returns 0, or 1 if the gateway does not tell."""
+    """List the APIs; return 0, or 1 if the gateway does not answer."""
     try:
         with client.AdminClient(options) as gateway:
             body = gateway.ask("GET", f"{client.BASE}/apis")

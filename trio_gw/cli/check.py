@@ -1,6 +1,6 @@
-"""`trio-gw check`: every fault in settings and projects, with file, line and remedy.
+"""`trio-gw check`: finds every problem in settings and projects, with file, line and hint.
 
-Loads and compiles with the very code that `run` uses, so what passes here is served there.
+It loads and compiles with the code that `run` uses, so what passes here is served there.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="URL",
         dest="url",
-        help="compare with what the gateway with this admin API serves; differences are faults",
+        help="compare with what the gateway at this admin API serves; differences are errors",
     )
     admin_options.credentials(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "paths",
         metavar="PATH",
@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Check; returns 1 if there is a fault, 0 else."""
+    """Check; return 1 if there is an error, else 0."""
     problems: list[Problem] = []
     settings, base = Settings(), Path.cwd()
     try:
@@ -107,7 +107,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         if rows := route_rows(compiled.table):
             print(_targets(rows))
-        # Errors last: nearest to where the eye is.
+        # Errors last, next to the prompt.
         print_problems(sorted(problems, key=lambda problem: problem.severity == "error"))
         for folder, notes in unenforced.items():
             print(escape(f"{folder}: not enforced: {', '.join(notes)}"), file=sys.stderr)
@@ -116,7 +116,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _targets(rows: list[dict[str, Any]]) -> str:
-    """Say for every topic which URL its backends are asked for."""
+    """List the backend URLs of every topic."""
     lines = [("TOPIC", "BACKEND")]
     for row in rows:
         urls = dict.fromkeys((*row["production"], *row["sandbox"]))
@@ -125,7 +125,7 @@ def _targets(rows: list[dict[str, Any]]) -> str:
 
 
 def _against(options: argparse.Namespace, table: RouteTable) -> list[Problem]:
-    """Compare with a running gateway; what differs is a problem."""
+    """Compare with a running gateway; each difference is a problem."""
     from trio_gw.cli import client, compare
 
     try:
@@ -149,7 +149,7 @@ def _summary(problems: list[Problem], projects: int, topics: int) -> str:
 
 
 def _given(paths: list[Path]) -> OfflineSnapshot:
-    """Load what lies at these paths, and nothing else."""
+    """Load the projects at these paths only."""
     projects: dict[str, ApiProject] = {}
     problems: list[Problem] = []
     for path in paths:
@@ -164,7 +164,7 @@ def _given(paths: list[Path]) -> OfflineSnapshot:
 
 
 def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
-    """Find APIs whose topics take an API key that nobody can have."""
+    """Find APIs whose topics require an API key, although no issuer of API keys is set."""
     if settings.api_key.issuer:
         return []
     topics: dict[str, list[str]] = {}
@@ -173,13 +173,13 @@ def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
             names = topics.setdefault(route.api.folder, [])
             if route.topic.name not in names:
                 names.append(route.topic.name)
-    hint = "name who signs them in `[api_key] issuer`, or ask for something else"
+    hint = "name their issuer in `[api_key] issuer`, or use another security scheme"
     return [
         Problem(
             folder,
             0,
             0,
-            f"API keys are asked for, but none is accepted: {', '.join(names[:5])}",
+            f"API keys are required, but none is accepted: {', '.join(names[:5])}",
             hint,
             severity="warning",
         )
@@ -188,7 +188,7 @@ def _keyless(table: RouteTable, settings: Settings) -> list[Problem]:
 
 
 def _check_denials(settings: Settings, base: Path, table: RouteTable) -> list[Problem]:
-    """Read the file of deny conditions, and find those that name an API that is not there."""
+    """Read the file of deny conditions, and find those that name an unknown API."""
     path = base / settings.denials
     if not os.path.lexists(path):
         return []
@@ -201,14 +201,14 @@ def _check_denials(settings: Settings, base: Path, table: RouteTable) -> list[Pr
     served = {route.api.base_path for *_, route in table.rows()}
     hint = "write the base path with the version, as `trio-gw routes` shows it"
     return [*problems] + [
-        Problem(str(path), 0, 0, f"{one} is denied, but no such API is there", hint, "warning")
+        Problem(str(path), 0, 0, f"{one} is denied, but there is no such API", hint, "warning")
         for one in conditions
         if one.kind == "api" and one.key not in served
     ]
 
 
 def _is_project(path: Path) -> bool:
-    """Tell a project folder from a folder of projects."""
+    """Return whether a folder is a project, not a folder of projects."""
     try:
         inside = {entry.name.lower() for entry in path.iterdir()}
     except OSError:

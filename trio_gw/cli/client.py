@@ -1,6 +1,6 @@
-"""Asking a running gateway: the client behind `deploy`, `undeploy`, `apis` and `check --against`.
+"""The client of the admin API, for `deploy`, `undeploy`, `apis`, `top` and `check --against`.
 
-Speaks the REST API of Choreo Connect's adapter, so it works with that, too.
+It uses the REST API of Choreo Connect's adapter, so it also works with that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 BASE = "/api/mgw/adapter/0.1"
 CONNECT = 10.0  # seconds
 ANSWER = 60.0  # seconds without a byte
-LOOK = 10.0  # seconds for a whole answer to who looks again and again
-MOST = 32 << 20  # bytes of that
+LOOK = 10.0  # seconds for a whole response, for `AsyncAdminClient`
+MOST = 32 << 20  # bytes of such a response
 
 
 class RefusedError(Exception):
-    """What was asked for has not been done; says why, and carries the problems it was told.
+    """A request failed. The text gives the reason; `problems` are those of the response.
 
-    `status` is that of the answer, 0 if there was none.
+    `status` is the status of the response, 0 if there was none.
     """
 
     def __init__(self, what: str, problems: tuple[Problem, ...] = (), status: int = 0) -> None:
@@ -42,7 +42,7 @@ class RefusedError(Exception):
 
 
 class AdminClient:
-    """A gateway's admin API. A context manager; blocks."""
+    """A client of the admin API that blocks. A context manager."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Raises `RefusedError` when there is no password, or the trust cannot be read."""
@@ -68,7 +68,7 @@ class AdminClient:
         headers: Mapping[str, str] | None = None,
         content: Iterator[bytes] | None = None,
     ) -> bytes:
-        """Return the body of an answer with 200. Raises `RefusedError` for any other outcome."""
+        """Return the body of a response with 200. Raises `RefusedError` otherwise."""
         try:
             answer = self._client.request(
                 method, self.url + path, params=query, headers=headers, content=content
@@ -81,10 +81,10 @@ class AdminClient:
 
 
 class AsyncAdminClient:
-    """A gateway's admin API for who asks again and again. An async context manager, for Trio.
+    """A client of the admin API for repeated requests. An async context manager, for Trio.
 
-    Asks for a token once, for a password that is hashed costs the gateway time at every look.
-    Any number of questions may be asked at one time.
+    It requests a token once: checking a hashed password costs the gateway time at each request.
+    Any number of requests may run at the same time.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -104,7 +104,7 @@ class AsyncAdminClient:
         await self._client.aclose()
 
     async def login(self) -> None:
-        """Get a token. Raises `RefusedError` when name or password is wrong, or nobody answers."""
+        """Get a token. Raises `RefusedError` if name or password is wrong, or no response comes."""
         self._token = ""
         credentials = msgspec.json.encode({"username": self._user, "password": self._password})
         status, phrase, body = await self._exchange(
@@ -112,14 +112,14 @@ class AsyncAdminClient:
         )
         if status == 200:
             self._token = str(_decoded(body).get("accessToken", ""))
-        elif status != 422:  # it gives none for every password, but takes it
+        elif status != 422:  # this password gets no token, but is accepted
             raise refused(status, phrase, body)
 
     async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        """Return the body of an answer with 200. Raises `RefusedError` for any other outcome."""
+        """Return the body of a response with 200. Raises `RefusedError` otherwise."""
         token = self._token
         status, phrase, body = await self._exchange(method, path, query)
-        if status == 401 and token:  # it is no longer good
+        if status == 401 and token:  # the token has expired
             if token == self._token:
                 await self.login()
             status, phrase, body = await self._exchange(method, path, query)
@@ -150,7 +150,7 @@ class AsyncAdminClient:
                     async for chunk in answer.aiter_bytes():
                         body += chunk
                         if len(body) > MOST:
-                            raise RefusedError(f"{self.url}: an answer of more than {MOST} bytes")
+                            raise RefusedError(f"{self.url}: a response of more than {MOST} bytes")
                     return answer.status_code, answer.reason_phrase, bytes(body)
         except trio.TooSlowError:
             raise RefusedError(f"{self.url}: no answer within {LOOK:.0f} s") from None
@@ -159,9 +159,9 @@ class AsyncAdminClient:
 
 
 def unreachable(url: str, error: httpx2.HTTPError) -> RefusedError:
-    """Explain that there is no answer at all."""
+    """Explain that there is no response."""
     texts, cause = [str(error)], error.__cause__ or error.__context__
-    while cause is not None:  # the library does not always say what it was
+    while cause is not None:  # the library does not always give the reason
         texts.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     verifying = [text for text in texts if "CERTIFICATE_VERIFY_FAILED" in text]
@@ -175,23 +175,23 @@ def unreachable(url: str, error: httpx2.HTTPError) -> RefusedError:
 
 
 def refused(status: int, phrase: str, body: bytes) -> RefusedError:
-    """Explain an answer that is no success; the reference system says no more than the status."""
-    said = _decoded(body)
-    message = str(said.get("message", ""))
+    """Explain a failure. The reference system sends no more than the status."""
+    answer = _decoded(body)
+    message = str(answer.get("message", ""))
     if status == 401:
         message = "user or password is wrong"
     elif not message and status == 404:
         message = "there is no such API"
     elif not message and status == 409:
-        message = "the API is there already, or another one has its base path; try --override"
+        message = "the API exists already, or another API has its base path; try --override"
     what = f"{status} {phrase}".rstrip()
-    return RefusedError(f"{message} ({what})" if message else what, problems_of(said), status)
+    return RefusedError(f"{message} ({what})" if message else what, problems_of(answer), status)
 
 
-def problems_of(said: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Take the problems out of an answer, as far as there are any."""
+def problems_of(answer: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Return the problems in a response."""
     try:
-        return msgspec.convert(said.get("problems", ()), tuple[Problem, ...])
+        return msgspec.convert(answer.get("problems", ()), tuple[Problem, ...])
     except msgspec.ValidationError:
         return ()
 
@@ -204,7 +204,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
 
 
 def warnings_of(body: bytes) -> tuple[Problem, ...]:
-    """Take the problems out of the answer to what succeeded."""
+    """Return the problems in the response of a success."""
     return problems_of(_decoded(body)) if body else ()
 
 

@@ -1,4 +1,4 @@
-"""What several commands share: finding the settings, and telling problems."""
+"""Functions that several commands share: load the settings, print problems and tables."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def settings_argument(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"the settings (default: ${CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if it is there)",
+        help=f"the settings (default: ${CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if it exists)",
     )
 
 
 def load_settings(options: argparse.Namespace) -> LoadedSettings:
-    """Load the settings that the command line asks for.
+    """Load the settings that the command line names.
 
     Raises `UnusableError` with every problem found.
     """
@@ -52,12 +52,12 @@ def print_problems(problems: Iterable[Problem]) -> None:
 
 
 def _wants_colour(stream: TextIO) -> bool:
-    """Follow https://no-color.org, and what a terminal can do."""
+    """Follow https://no-color.org and the capabilities of the terminal."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def coloured(problem: Problem) -> str:
-    """Write a problem as `str` does, with its parts told apart by colour."""
+    """Write a problem as `str` does, with colours."""
     place = f"{problem.file}:{problem.line}" if problem.line else problem.file
     warning = problem.severity == "warning"
     colour, word = (_YELLOW, "warning") if warning else (_RED, "error")
@@ -66,7 +66,7 @@ def coloured(problem: Problem) -> str:
 
 
 def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:
-    """Collect the problems of every `UnusableError` in a group, however deep."""
+    """Collect the problems of every `UnusableError` in a group, at any depth."""
     found: list[Problem] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -77,7 +77,7 @@ def problems_in(group: BaseExceptionGroup[UnusableError]) -> list[Problem]:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Write rows of cells as columns; what would be no character of a line is escaped."""
+    """Write rows of cells as columns; characters that break a line are escaped."""
     lines = [[escape(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""What a folder would serve beside what a running gateway serves; for `check --against`."""
+"""Compares the routes of a folder with those of a running gateway, for `check --against`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _COMPARED = ("api", "id", "secured", "scopes", "production", "sandbox")
 
 
 def running_routes(gateway: client.AdminClient) -> list[dict[str, Any]]:
-    """Ask a gateway for its routes. Raises `RefusedError`."""
+    """Get the routes of a gateway. Raises `RefusedError`."""
     body = gateway.ask("GET", "/admin/routes")
     try:
-        told = msgspec.json.decode(body, type=dict[str, Any])
-        return msgspec.convert(told["routes"], list[dict[str, Any]])
+        answer = msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.convert(answer["routes"], list[dict[str, Any]])
     except (msgspec.MsgspecError, KeyError, RecursionError):
-        raise client.RefusedError(f"{gateway.url}: no list of routes came back") from None
+        raise client.RefusedError(f"{gateway.url}: the response is not a list of routes") from None
 
 
 def differences(here: Iterable[dict[str, Any]], there: Iterable[dict[str, Any]]) -> list[Problem]:
-    """Say where the two differ; `here` is the folder."""
+    """Return the differences; `here` are the routes of the folder."""
     ours, theirs = _by_place(here), _by_place(there)
     found = []
     for place in sorted(ours.keys() | theirs.keys()):

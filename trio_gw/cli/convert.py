@@ -1,4 +1,4 @@
-"""`trio-gw convert`: a Choreo Connect configuration as `gateway.toml`."""
+"""`trio-gw convert`: converts a Choreo Connect configuration to `gateway.toml`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="write there, readable by you alone, instead of to standard output; never overwrites",
+        help="write to this new file, which only you can read, instead of to standard output",
     )
 
 
 def main(options: argparse.Namespace) -> int:
-    """Convert; returns 1 when the file cannot be read or the output not be written."""
+    """Convert; return 1 if the file cannot be read or the output cannot be written."""
     try:
         made = convert(_read(options.file), str(options.file))
         if options.output is not None:
@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     print_problems(made.problems)
     if made.variables:
         names = ", ".join(made.variables)
-        print(f"the settings ask for the environment variables {names}", file=sys.stderr)
+        print(f"the settings need the environment variables {names}", file=sys.stderr)
     if options.output is None:
         sys.stdout.write(made.text)
     return 0
@@ -64,13 +64,13 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a new file. It may hold passwords, so nobody else may read it."""
+    """Write a new file. It can contain passwords, so only its owner can read it."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        what, hint = "this exists already", "name another file, or remove it"
+        what, hint = "the file exists already", "name another file, or remove it"
     except OSError as error:
         what, hint = f"the file cannot be written: {error.strerror}", "name another place"
     else:

@@ -1,4 +1,4 @@
-"""`trio-gw deploy`: send a project folder or zip to a running gateway."""
+"""`trio-gw deploy`: sends a project folder or zip to a running gateway."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHUNK = 64 * 1024
-SHOWN_FROM = 1 << 20  # bytes of an upload that is worth a progress bar
+SHOWN_FROM = 1 << 20  # bytes from which an upload has a progress bar
 WIDTH = 40
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     admin_options.arguments(parser)
-    parser.add_argument("--override", action="store_true", help="replace the API if it is there")
+    parser.add_argument("--override", action="store_true", help="replace the API if it exists")
     parser.add_argument("path", metavar="PATH", type=Path, help="a project folder, or a zip of one")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Deploy; returns 0 when the API is live, 1 when it is not."""
+    """Deploy; return 0 if the API is served now, else 1."""
     path: Path = options.path
     try:
         with tempfile.TemporaryFile() as spool, client.AdminClient(options) as gateway:
@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _pack(folder: Path, spool: BinaryIO) -> None:
-    """Zip a folder; names with a dot in front are left out, as the gateway does not read them."""
+    """Zip a folder, without hidden names, which the gateway does not read."""
     with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED) as zipped:
         for root, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -60,7 +60,7 @@ def _pack(folder: Path, spool: BinaryIO) -> None:
             for name in sorted(files):
                 path = Path(root, name)
                 if not name.startswith(".") and path.is_file():
-                    # A date before 1980 is no reason not to deploy.
+                    # Zip files have no dates before 1980; the date does not matter here.
                     info = zipfile.ZipInfo(path.relative_to(folder).as_posix())
                     zipped.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
@@ -101,7 +101,7 @@ def _send(gateway: client.AdminClient, file: BinaryIO, name: str, *, override: b
 
 
 class Progress:
-    """A bar on standard error, for large uploads from a terminal."""
+    """A progress bar on standard error, for large uploads from a terminal."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -112,7 +112,7 @@ class Progress:
         return self
 
     def add(self, sent: int) -> None:
-        """Note that so many more bytes are on their way."""
+        """Count bytes that were sent."""
         self._sent += sent
         if self._shown:
             print(f"\r{bar(self._sent, self._size)}", end="", file=sys.stderr, flush=True)
@@ -123,6 +123,6 @@ class Progress:
 
 
 def bar(sent: int, size: int) -> str:
-    """Draw how much has been sent."""
+    """Draw the progress bar."""
     full = WIDTH * sent // size
     return f"[{'#' * full}{' ' * (WIDTH - full)}] {100 * sent // size:3d} % of {size >> 20} MiB"

@@ -1,4 +1,4 @@
-"""`trio-gw echo`: run the embedded echo backend alone."""
+"""`trio-gw echo`: runs the embedded echo backend alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trio-gw hash-password`: what to write for a password into the settings."""
+"""`trio-gw hash-password`: hashes a password for the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from trio_gw.config import passwords
 MAX_LINE = 4096  # far above any password
 
 _EPILOG = """\
-The password is asked for twice without showing it, or is the first line of standard input:
+The command asks for the password twice, without an echo, or reads it from the first line of
+standard input:
 
   trio-gw hash-password < password.txt
 
@@ -27,13 +28,13 @@ In a shell or an environment file put it in single quotes, because of its dollar
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say more in the help; the password itself is never an argument, which `ps` would show."""
+    """Extend the help. The password is never an argument, because `ps` would show it."""
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the hash; returns 1 when there is no password to hash."""
+    """Print the hash; return 1 if there is no password."""
     try:
         password = _ask() if sys.stdin.isatty() else _read()
     except ValueError as error:
@@ -52,12 +53,12 @@ def _ask() -> str:
     if not password:
         raise ValueError("the password is empty")
     if password != again:
-        raise ValueError("the two are not the same")
+        raise ValueError("the two passwords differ")
     return password
 
 
 def _read() -> str:
-    """Read the first line as bytes: whatever the locale is, `/testkey` compares UTF-8."""
+    """Read the first line as bytes: `/testkey` compares UTF-8, in any locale."""
     line = sys.stdin.buffer.readline(MAX_LINE + 1)
     if len(line) > MAX_LINE:
         raise ValueError(f"the password is longer than {MAX_LINE} bytes")

@@ -1,4 +1,4 @@
-"""`trio-gw init`: a complete API project from an AsyncAPI document, or from nothing."""
+"""`trio-gw init`: makes a complete API project, from an AsyncAPI document or without one."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ EVERYTHING = "/*"
 
 
 class UsageError(Exception):
-    """The command line asks for something that cannot be; says what, and how to fix it."""
+    """The arguments cannot be used; the text gives the reason and a hint."""
 
 
 class Source(NamedTuple):
-    """A document that was given: its text, made whole, and what it says.
+    """An AsyncAPI document: its complete text and its content.
 
-    `files` are those beside it that were taken in.
+    `files` are the referenced files that were included.
     """
 
     path: Path
@@ -64,12 +64,12 @@ class Source(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What is to be made: the files by name, and what is to be said about it."""
+    """The planned project: its files by name, and messages for the user."""
 
     plan: scaffold.Plan
     files: dict[str, str]
     problems: tuple[Problem, ...] = ()
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         metavar="FILE",
         type=Path,
-        help="an AsyncAPI document, 2.x or 3.x; it is taken over, comments and all",
+        help="an AsyncAPI document, 2.x or 3.x; it is copied with its comments",
     )
     parser.add_argument("--name", help="the API's name (default: made from the document's title)")
     parser.add_argument(
@@ -97,7 +97,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         metavar="URL",
-        help="ws://… or wss://…; takes the place of the document's `servers`",
+        help="ws://… or wss://…; replaces the document's `servers`",
     )
     parser.add_argument(
         "--server",
@@ -119,12 +119,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="DIR",
         type=Path,
-        help="the folder to make, which must not exist (default: apis/<name>-<version>)",
+        help="the new folder (default: apis/<name>-<version>)",
     )
 
 
 def main(options: argparse.Namespace) -> int:
-    """Make the project; returns 0, 1 when it cannot be made, 2 when it was asked for wrongly."""
+    """Make the project; return 0, 1 if that is not possible, 2 for wrong arguments."""
     try:
         source = None if options.source is None else _read(options.source)
         planned = _planned(options, source)
@@ -142,7 +142,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> Source:
-    """Read the document, and the files beside it that it refers to."""
+    """Read the document and the files to which it refers."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -167,7 +167,7 @@ def _read(path: Path) -> Source:
 
 
 def _beside(folder: Path, name: str) -> bytes:
-    """Read a file below the folder of the document; links must not lead out of it either."""
+    """Read a file below the folder of the document; links must not lead out of the folder."""
     real = (folder / name).resolve(strict=True)
     if not real.is_relative_to(folder.resolve()):
         raise OSError(errno.EPERM, "it is a link that leads out of the document's folder")
@@ -179,7 +179,7 @@ def _beside(folder: Path, name: str) -> bytes:
 
 
 def _planned(options: argparse.Namespace, source: Source | None) -> Planned:
-    """Settle what the project is, and the text of its files."""
+    """Plan the project and the text of its files."""
     name = options.name or scaffold.name_from("" if source is None else source.title)
     if not name.strip():
         raise UsageError("the API has no name; add --name, such as --name Chat")
@@ -205,7 +205,7 @@ def _planned(options: argparse.Namespace, source: Source | None) -> Planned:
 
 
 def _adopted(plan: scaffold.Plan, source: Source, server: str) -> Planned:
-    """Settle the backend and the topics of a document, and write them into it."""
+    """Determine the backend and the topics of a document, and write them into it."""
     found, major = source.found, source.major
     choice = adoption.choose(found, major, named=server, backend=plan.production)
     if not (choice.production or choice.sandbox or adoption.has_servers(found)):
@@ -223,18 +223,18 @@ def _adopted(plan: scaffold.Plan, source: Source, server: str) -> Planned:
     text = adoption.marked(source.text, keys, scaffold.KEYS)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     files = _files(plan, "asyncapi.json" if is_json else "asyncapi.yaml", text)
-    said = []
+    messages = []
     if source.files:
-        said.append(f"taken in: {_some(source.files)}")
+        messages.append(f"included: {_some(source.files)}")
     if names.left_out:
-        said.append(f"left out, being channels of other servers: {_some(names.left_out)}")
-    said += [
+        messages.append(f"left out, channels of other servers: {_some(names.left_out)}")
+    messages += [
         f"`{name[:80]}` is served as {channel_name.placed(name, subjects=False)[:80]}"
         for name in names.relative[: adoption.MAX_NAMES]
     ]
     if more := names.relative[adoption.MAX_NAMES :]:
-        said.append(f"{len(more)} more names are served with `/` in front")
-    return Planned(plan, files, (*choice.problems, *names.problems), tuple(said))
+        messages.append(f"{len(more)} more names are served with `/` in front")
+    return Planned(plan, files, (*choice.problems, *names.problems), tuple(messages))
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -248,13 +248,13 @@ def _files(plan: scaffold.Plan, name: str, definition: str) -> dict[str, str]:
 
 
 def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProject:
-    """Read the project as the gateway will; what is wrong with it is told in the user's terms."""
+    """Read the project as the gateway does; report problems in terms of the arguments."""
     held = {name: text.encode() for name, text in planned.files.items()}
     loaded = project.load(held, str(output))
     found = [*(source.problems if source else ()), *planned.problems]
     for problem in loaded.problems:
         if source is not None and "/Definitions/" in problem.file:
-            # In a text that was put together from several files, line numbers have no meaning.
+            # In a text made from several files, line numbers have no meaning.
             line = 0 if source.files else problem.line
             problem = msgspec.structs.replace(problem, file=str(source.path), line=line)
         elif problem.severity == "error":
@@ -271,11 +271,12 @@ def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProjec
 
 
 def _write(files: dict[str, str], output: Path) -> None:
-    """Write the folder under a hidden name, which no gateway reads, and rename it."""
+    """Write the folder with a hidden name, which the gateway ignores, then rename it."""
     aside = output.parent / f".init-{secrets.token_hex(8)}"
     try:
         if os.path.lexists(output):
-            what, hint = "this exists already", "name another folder with --output, or remove it"
+            what = "the folder exists already"
+            hint = "name another folder with --output, or remove it"
             raise UnusableError([Problem(str(output), 0, 0, what, hint)])
         output.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
@@ -295,7 +296,7 @@ def _write(files: dict[str, str], output: Path) -> None:
 
 
 def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, ...]:
-    """Say what was made and which commands come next."""
+    """Return lines with the result and the next commands."""
     shown = shlex.quote(str(output))
     where = output.parent
     run = "" if where == Path("apis") else f"TRIO_GW_APIS={shlex.quote(str(where))} "
@@ -312,7 +313,7 @@ def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, 
     return (
         f"made {output}: {made.title} at {made.base_path}, {topics}",
         *(f"  {output / name}" for name in planned.files),
-        *planned.said,
+        *planned.messages,
         *([f"not enforced: {', '.join(made.unenforced)}"] if made.unenforced else ()),
         "",
         "Next:",

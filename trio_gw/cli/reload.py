@@ -1,7 +1,6 @@
-"""What SIGHUP does: the settings are read again, and what can be is taken over.
+"""Handles SIGHUP: reads the settings again, and applies the changes that need no restart.
 
-What has changed and needs a restart is named, by one process of all. Settings that cannot be used
-change nothing.
+One process logs the changes that need a restart. Settings with errors change nothing.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ log = logging.getLogger("trio_gw")
 
 
 class RunningSettings:
-    """The settings of this process; `loaded` are those it runs with, `read` reads them again."""
+    """The settings of this process: `loaded` are in use, `read` reads them again."""
 
     def __init__(self, loaded: LoadedSettings, read: Callable[[], LoadedSettings]) -> None:
         self.loaded = loaded
         self._read = read
 
     def renew(self, *, log_changes: bool = True) -> bool:
-        """Read them again and take over what can be; tell whether they could be used. Blocks.
+        """Read the settings and apply what needs no restart; return whether they are valid. Blocks.
 
-        With `log_changes` what cannot be taken over is logged.
+        With `log_changes`, log the changes that need a restart.
         """
         try:
             read = self._read()
         except (UnusableError, OSError) as error:
             problems = error.problems if isinstance(error, UnusableError) else (error,)
             for problem in problems if log_changes else ():
-                log.error("%s; the settings stay as they are", problem)
+                log.error("%s; the settings do not change", problem)
             return False
         settings = take_over(self.loaded.settings, read.settings)
         self.loaded = msgspec.structs.replace(self.loaded, settings=settings)
@@ -66,9 +65,9 @@ async def watch(
     log_changes: bool,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Give `take` the settings at each SIGHUP."""
+    """Pass the settings to `take` at each SIGHUP."""
     with trio.open_signal_receiver(signal.SIGHUP) as received:
-        # A worker is born with it blocked: one that came since then is taken now.
+        # A worker starts with SIGHUP blocked: one that is pending is handled now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
         task_status.started()
         async for _ in received:
@@ -77,7 +76,7 @@ async def watch(
                     partial(current.renew, log_changes=log_changes),
                     trio.CapacityLimiter(1),
                 )
-                # A file system that hangs holds up nothing else, not even the end.
+                # A file system that hangs blocks nothing else, not even the end.
                 run = partial(trio.to_thread.run_sync, abandon_on_cancel=True, limiter=limiter)
                 if not await run(renew):
                     continue
@@ -87,7 +86,7 @@ async def watch(
                 logs.set_level(settings.log.level)
                 await take(settings)
             except Exception as error:
-                # The receiver stays: without one, the next SIGHUP would end the process.
+                # The receiver stays: without it, the next SIGHUP would end the process.
                 background.record_failure(TaskName.SETTINGS, error)
             else:
                 background.record_recovery(TaskName.SETTINGS)

@@ -1,4 +1,4 @@
-"""`trio-gw routes`: the route table as it would be served, in the order it is tried."""
+"""`trio-gw routes`: lists the route table in matching order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the table; returns 1 when something that was dropped in cannot be served."""
+    """Print the table; return 1 if a project cannot be served."""
     try:
         loaded = load_settings(options)
     except UnusableError as error:

@@ -1,7 +1,6 @@
-"""`trio-gw run`: serve until told to stop. SIGTERM and Ctrl-C drain, a second one stops at once.
+"""`trio-gw run`: serves until SIGTERM or Ctrl-C, then drains. A second signal stops at once.
 
-With several workers this process supervises them, and each of them does what follows from
-`_serve` on.
+With several workers this process supervises them, and each worker runs `_serve`.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 ECHO = "localhost:2360"
-GRACE = 10.0  # seconds beyond those that draining may take, before this process ends in any case
-HURRY = 3.0  # ... after the second signal
+GRACE = 10.0  # seconds after the time for draining, before this process ends in any case
+HURRY = 3.0  # seconds after the second signal
 
 # Seconds until a thread that computes gives way to the event loop, each time the loop has let go of
 # the interpreter: with every system call. Projects are loaded in threads, and with the default of
@@ -63,8 +62,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="URL",
-        help="relay to this one backend (ws://… or wss://…), without tokens: / to exactly this URL,"
-        " further paths appended to it; no API project is needed; only on loopback addresses",
+        help="relay to this backend (ws://… or wss://…), without tokens and API projects: / goes to"
+        " exactly this URL, further paths are appended; only on loopback addresses",
     )
     parser.add_argument(
         "--echo",
@@ -76,7 +75,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Serve; returns 0 after an orderly stop, 1 when the gateway cannot start."""
+    """Serve; return 0 after an orderly stop, 1 if the gateway cannot start."""
     try:
         loaded = _read(options)
         trial = None if options.to is None else _trial(options.to, loaded)
@@ -123,10 +122,10 @@ def _run(
     where: tuple[str, int] | None,
     context: WorkerContext | None,
 ) -> int:
-    """Serve in this process; `context` is its context among several workers."""
+    """Serve in this process. One of several workers has a `context`."""
     code = 0
-    # What has been imported stays: looking through it for garbage again and again costs each
-    # connection a few microseconds.
+    # Imported objects stay: if the garbage collector searched them again and again, that would
+    # cost each connection some microseconds.
     gc.freeze()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
@@ -139,7 +138,7 @@ def _run(
 
 
 def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
-    """Judge `--to`. Raises ValueError when it cannot be, or must not be, relayed to."""
+    """Parse `--to`. Raises ValueError if the URL or the listeners are not allowed."""
     for name in ("http", "https"):
         address = getattr(loaded.settings.listen, name)
         if address and not is_loopback(parse_address(address)[0]):
@@ -154,7 +153,7 @@ def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
 
 
 def _without_admin(loaded: LoadedSettings) -> LoadedSettings:
-    """Turn the admin API off: nothing can be deployed beside the one API of `--to`."""
+    """Turn the admin API off: with `--to`, nothing can be deployed."""
     settings = loaded.settings
     listen = msgspec.structs.replace(settings.listen, admin="")
     return msgspec.structs.replace(
@@ -170,7 +169,7 @@ async def _serve(
 ) -> None:
     stop, background = trio.Event(), BackgroundTasks()
     async with trio.open_nursery() as nursery:
-        # Before anything else, so that a slow start is none that hangs; up to the very end.
+        # First, so that a slow start does not look like one that hangs; until the end.
         nursery.start_soon(heartbeat.run, context.shared_state.beat if context else lambda: None)
         first = context is None or context.number == 1
         signals = [signal.SIGTERM]
@@ -198,7 +197,7 @@ async def _serve(
             _gateway, loaded, trial, stop, nursery.cancel_scope, context, background
         )
         ready.append(running)
-        if current.loaded is not loaded:  # by a SIGHUP that came meanwhile
+        if current.loaded is not loaded:  # by a SIGHUP during the start
             await take(current.loaded.settings)
         if context is not None:
             log.info("ready")
@@ -226,7 +225,7 @@ async def _gateway(
         background=background,
         task_status=task_status,
     )
-    scope.cancel()  # drained: nothing else may keep the process
+    scope.cancel()  # drained: no other task keeps the process running
 
 
 async def _watch_signals(
@@ -248,9 +247,9 @@ async def _watch_signals(
 
 
 def _end_within(seconds: float) -> None:
-    """End this process then, should it still be there: nobody waits for a disk that hangs.
+    """End this process after so many seconds, if it still runs.
 
-    A thread that writes must not be left alone while the gateway stops, but not for ever, either.
+    The process waits for threads that write, but not for ever: a disk can hang.
     """
     timer = threading.Timer(seconds, _end)
     timer.daemon = True
@@ -258,7 +257,7 @@ def _end_within(seconds: float) -> None:
 
 
 def _end() -> None:
-    log.critical("a thread is still waiting, perhaps for a disk: ended without it")
+    log.critical("a thread still waits, perhaps for a disk: the process ends without it")
     time.sleep(0.1)  # the line is written by another thread
     os._exit(1)
 
@@ -266,7 +265,7 @@ def _end() -> None:
 async def _watch_stop_pipe(
     context: WorkerContext, stop: trio.Event, scope: trio.CancelScope
 ) -> None:
-    """Do as the supervisor says; one that has gone wants a worker to stop, too."""
+    """Stop when the supervisor asks for it, or when it is gone."""
     async with trio.lowlevel.FdStream(context.stop_pipe.descriptor) as stop_pipe:
         if not await stop_pipe.receive_some(1):
             log.error("the supervisor is gone: stopping")
@@ -278,7 +277,7 @@ async def _watch_stop_pipe(
 
 
 def greeting(running: worker.Running, trial: Endpoint | None = None) -> str:
-    """Say what is served, and give a command line that connects to it.
+    """Return a text with the topics that are served and a command that connects to one.
 
     `trial` is the backend of `--to`.
     """
@@ -301,7 +300,7 @@ def greeting(running: worker.Running, trial: Endpoint | None = None) -> str:
 
 
 def _wscat(running: worker.Running, base: str) -> str:
-    """Write a wscat command for the topic that asks for least."""
+    """Return a wscat command for the topic with the fewest requirements."""
     rows = list(running.live.table.rows())
     _, prefix, route = min(
         rows, key=lambda row: (len(row[2].parameters), len(row[2].topic.scopes or ()))

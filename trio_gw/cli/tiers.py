@@ -1,4 +1,4 @@
-"""`trio-gw tiers`: the limits that projects and tokens may name, built in and from the settings."""
+"""`trio-gw tiers`: lists the tiers that projects and tokens may name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the tiers; returns 1 when the settings cannot be used."""
+    """Print the tiers; return 1 if the settings have errors."""
     try:
         loaded = load_settings(options)
     except UnusableError as error:

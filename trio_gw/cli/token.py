@@ -1,4 +1,4 @@
-"""`trio-gw token`: a test token signed with the gateway's own key, as `/testkey` makes them."""
+"""`trio-gw token`: prints a test token signed with the gateway's key, like those of `/testkey`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="a scope the token shall have; may be given several times",
+        help="a scope of the token; may be repeated",
     )
     parser.add_argument(
         "--user", default="admin", help="the token's subject (default: %(default)s)"
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print a token; returns 1 when there is no key to sign with."""
+    """Print a token; return 1 if there is no key to sign with."""
     try:
         loaded = load_settings(options)
         print_problems(loaded.problems)

@@ -1,4 +1,4 @@
-"""`trio-gw undeploy`: take an API off a running gateway."""
+"""`trio-gw undeploy`: removes a deployed API from a running gateway."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Undeploy; returns 0 when it is gone, 1 when it is not."""
+    """Undeploy; return 0 if the API is removed, else 1."""
     name, colon, version = options.api.rpartition(":")
     if not (colon and name and version):
         print("trio-gw undeploy: name the API as NAME:VERSION", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`trio-gw version`: this version, and whether its relay is compiled."""
+"""`trio-gw version`: prints the version, and whether the relay is compiled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it; returns 0."""
+    """Print the version; return 0."""
     relay = "compiled" if compiled.in_use() else "pure"
     if options.json:
         about = {

@@ -19,7 +19,7 @@ from trio_gw.config.overrides import fingerprint
 from trio_gw.config.settings import Issuer, Listen, Settings
 from trio_gw.config.settings_file import load, parse
 from trio_gw.errors import Problem, UnusableError, has_errors, renamed
-from trio_gw.feed.folder_source import load_once
+from trio_gw.feed.load_folder import load_once
 from trio_gw.feed.origins import APIS
 from trio_gw.guard.certificates import ensure_certificate
 

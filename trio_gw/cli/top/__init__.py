@@ -1,4 +1,4 @@
-"""`trio-gw top`: what a running gateway does, live, or once as text or JSON."""
+"""`trio-gw top`: shows what a running gateway does, live, or once as text or JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_gw.escaping import escape, escape_json
 if TYPE_CHECKING:
     import argparse
 
-SHORTEST, LONGEST = 0.5, 60.0  # seconds between two looks
+SHORTEST, LONGEST = 0.5, 60.0  # seconds between two updates
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +26,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=2.0,
-        help=f"look so often ({SHORTEST} to {LONGEST:.0f}, default: 2)",
+        help=f"update so often ({SHORTEST} to {LONGEST:.0f}, default: 2)",
     )
-    parser.add_argument("--once", action="store_true", help="print it once, as text, and end")
-    parser.add_argument("--json", action="store_true", help="print it once, as JSON, and end")
+    parser.add_argument("--once", action="store_true", help="print one update as text")
+    parser.add_argument("--json", action="store_true", help="print one update as JSON")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Show it; returns 0, or 1 if the gateway does not tell."""
+    """Show the view; return 0, or 1 if the gateway does not answer."""
     if not SHORTEST <= options.interval <= LONGEST:
         print(f"trio-gw top: --interval is {SHORTEST} to {LONGEST:.0f} seconds", file=sys.stderr)
         return 2

@@ -1,7 +1,6 @@
-"""The screen as lines of styled text: what fits into the width, and the rows that matter most.
+"""Draws the screen as lines of styled text: the columns that fit, and the most important rows.
 
-Whatever a peer or a project has named is made harmless by `words.plain` before it gets near the
-terminal.
+`words.plain` escapes all names of peers and projects before they reach the terminal.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
     from trio_gw.cli.top.state import State
 
 GAP = 2  # cells between columns
-LEAST = 12  # cells for a column that takes what is left
-ROOMY = 8  # lines for tables, so that there are two of them
+LEAST = 12  # minimum cells of a column without a width
+ROOMY = 8  # lines for tables, so that two of them fit
 KEYS = "q quit  s sort  p pause  / filter  ↑↓ select  x close"
 _HEADING, _CURSOR, _FAULT, _CAUTION, _FAINT = "bold", "reverse", "bold red", "yellow", "dim"
 
 
 class Column(NamedTuple):
-    """A column. Without a `width` it takes what is left; with a higher `rank` it goes earlier."""
+    """A column. Without a `width` it uses the rest; a higher `rank` is dropped earlier."""
 
     title: str
     width: int = 0
     rank: int = 0
-    sort: str = ""  # the order that goes by it
+    sort: str = ""  # the order of rows by this column
 
 
 APIS = (
@@ -76,7 +75,7 @@ def screen(state: State, url: str, clock: str, width: int, height: int) -> Text:
 
 
 def page(state: State, url: str, clock: str, width: int) -> Text:
-    """Draw all of it once, as long as it gets."""
+    """Draw all rows once, at any length."""
     picture = state.picture
     assert picture is not None
     lines = _head(state, url, clock, width)
@@ -117,7 +116,7 @@ def _head(state: State, url: str, clock: str, width: int) -> list[Text]:
         lines[-1].stylize(_CAUTION)
     if picture is not None and picture.missing:
         numbers = ", ".join(map(str, picture.missing))
-        lines.append(_line(f"no answer from worker {numbers}: its part is missing", width))
+        lines.append(_line(f"no response from worker {numbers}: its part is missing", width))
         lines[-1].stylize(_CAUTION)
     if state.trouble:
         lines.append(_line(plain(state.trouble), width))
@@ -126,7 +125,7 @@ def _head(state: State, url: str, clock: str, width: int) -> list[Text]:
 
 
 def _flowing(items: Iterable[tuple[str, str]], width: int) -> list[Text]:
-    """Put items side by side, on as many lines as they take."""
+    """Put items side by side, on as many lines as needed."""
     lines = [Text(no_wrap=True)]
     for text, style in items:
         used = lines[-1].cell_len
@@ -161,7 +160,7 @@ def _connections(state: State, width: int, most: int) -> list[Text]:
     if picture is None or most < 3:
         return []
     found = state.connections
-    # The selected one is always seen.
+    # The selected row is always visible.
     places = [place for place, one in enumerate(found) if one.id == state.selected]
     first = max(0, (places[0] if places else 0) - (most - 3))
     shown = found[first : first + most - 2]
@@ -208,7 +207,7 @@ def _table(
     sort: str,
     width: int,
 ) -> list[Text]:
-    """Draw a table, its title first and an empty line behind it, without the columns that go."""
+    """Draw a table with its title and an empty line at the end, without the dropped columns."""
     needs = [
         max((cell_len(row[place]) for row in rows), default=0) for place in range(len(columns))
     ]
@@ -236,7 +235,7 @@ def _table(
 def _layout(
     columns: Sequence[Column], needs: Sequence[int], width: int
 ) -> tuple[list[int], list[int]]:
-    """Choose the columns that there is room for, and how wide each is."""
+    """Choose the columns that fit, and their widths."""
     kept = list(range(len(columns)))
     while True:
         fixed = sum(columns[place].width for place in kept) + GAP * (len(kept) - 1)
@@ -255,7 +254,7 @@ def _layout(
 
 
 def _share(left: int, first: int, second: int) -> int:
-    """Say what the first of two columns gets: half, or what one needs and the other does not."""
+    """Return the width of the first of two columns: half, or more if the other needs less."""
     half = left // 2
     if second > left - half:
         return max(left - second, min(first, half))

@@ -1,4 +1,4 @@
-"""The live view: looking, drawing and keys, each in a task of its own, until `q`."""
+"""The live view: requests, drawing and keys, each in its own task, until `q`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trio_gw.cli.client import AsyncAdminClient, RefusedError
 from trio_gw.cli.top import looking
 from trio_gw.cli.top.drawing import page, screen
 from trio_gw.cli.top.reading import Stats, picture
-from trio_gw.cli.top.state import Close, State
+from trio_gw.cli.top.state import CloseRequest, State
 from trio_gw.cli.top.terminal import Keys
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 REASON = "closed by an administrator"
-PLAIN_WIDTH = 120  # cells, where the output is no terminal
+PLAIN_WIDTH = 120  # cells, if the output is not a terminal
 _REDRAWN = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,12 +41,12 @@ async def once(options: argparse.Namespace) -> int:
 
 
 async def show(options: argparse.Namespace) -> int:
-    """Show the live view until `q`. Raises `RefusedError` when there is nothing to be shown."""
+    """Show the live view until `q`. Raises `RefusedError` if there is nothing to show."""
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        raise RefusedError("standard output is no terminal that can be drawn on; use --once")
+        raise RefusedError("standard output is not a terminal that supports drawing; use --once")
     async with AsyncAdminClient(options) as watch:
         await watch.login()
-        before = await looking.stats(watch)  # whatever is wrong is better told in a line
+        before = await looking.stats(watch)  # an error at the start is printed as a line
         try:
             keys = Keys()
         except OSError:
@@ -82,27 +82,27 @@ class _View:
         self._interval = interval
         self._live = live
         self._state = State()
-        self._wanted = trio.Event()  # a look before it is due
+        self._wanted = trio.Event()  # requests an update at once
 
     async def run(self, keys: Keys, before: Stats) -> None:
         self._draw()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._heed, nursery)
+            nursery.start_soon(self._handle_signals, nursery)
             nursery.start_soon(self._look, before, nursery.cancel_scope)
             async with contextlib.aclosing(keys.pressed()) as pressed:
                 async for key in pressed:
-                    wish = self._state.press(key)
-                    if wish == "quit":
+                    action = self._state.press(key)
+                    if action == "quit":
                         break
-                    if wish == "look":
+                    if action == "look":
                         self._wanted.set()
-                    elif isinstance(wish, Close):
-                        nursery.start_soon(self._close, wish)
+                    elif isinstance(action, CloseRequest):
+                        nursery.start_soon(self._close, action)
                     self._draw()
             nursery.cancel_scope.cancel()
 
     async def _look(self, before: Stats | None, scope: trio.CancelScope) -> None:
-        """Look again and again; a gateway that is gone is asked until it is back."""
+        """Update repeatedly; a gateway that does not answer is asked until it is back."""
         state = self._state
         sample = min(looking.SAMPLE, self._interval / 2)
         since = ""
@@ -113,13 +113,13 @@ class _View:
             try:
                 answers = await looking.look(self._watch, sort, match, sample)
             except RefusedError as error:
-                if error.status == 401:  # asking on would be taken for guessing
+                if error.status == 401:  # more attempts would look like guessing
                     self.fault = error
                     scope.cancel()
                     return
                 before = None
                 since = since or _clock()
-                state.trouble = f"no answer since {since}, trying again: {error}"
+                state.trouble = f"no response since {since}, trying again: {error}"
             else:
                 since = ""
                 if not state.paused:
@@ -132,20 +132,20 @@ class _View:
                 await self._wanted.wait()
                 self._wanted = trio.Event()
 
-    async def _close(self, wish: Close) -> None:
+    async def _close(self, request: CloseRequest) -> None:
         state = self._state
         try:
-            path = f"/admin/connections/{wish.id}"
+            path = f"/admin/connections/{request.id}"
             await self._watch.ask("DELETE", path, {"reason": REASON})
-            state.note = f"closed {wish.who}"
+            state.note = f"closed {request.who}"
         except RefusedError as error:
             gone = error.status == 404
-            state.note = f"{wish.who} has gone" if gone else f"not closed: {error}"
+            state.note = f"{request.who} is closed" if gone else f"not closed: {error}"
         self._wanted.set()
         self._draw()
 
-    async def _heed(self, nursery: trio.Nursery) -> None:
-        """Draw anew for another size of the terminal; end in order for other signals."""
+    async def _handle_signals(self, nursery: trio.Nursery) -> None:
+        """Draw again when the size of the terminal changes; end in order for other signals."""
         with trio.open_signal_receiver(*_REDRAWN) as received:
             async for number in received:
                 if number != signal.SIGWINCH:

@@ -1,4 +1,4 @@
-"""Asking a gateway for all that is shown."""
+"""Requests everything that the view shows from the admin API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio_gw.errors import Problem
 if TYPE_CHECKING:
     from trio_gw.cli.client import AsyncAdminClient
 
-SAMPLE = 1.0  # seconds for which connections are watched
+SAMPLE = 1.0  # seconds over which rates of connections are measured
 LISTED = 200  # connections
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ T = TypeVar("T")
 async def look(
     watch: AsyncAdminClient, sort: str, match: str = "", sample: float = SAMPLE
 ) -> Answers:
-    """Look once; takes a little longer than `sample`. Raises `RefusedError`."""
+    """Get one update; takes a little longer than `sample`. Raises `RefusedError`."""
     faults: list[RefusedError] = []
     problems: list[Problem] = []
     listings: list[Listing] = []
@@ -52,12 +52,12 @@ async def look(
 
 
 async def stats(watch: AsyncAdminClient) -> Stats:
-    """Ask for the counts alone. Raises `RefusedError`."""
+    """Get the counters only. Raises `RefusedError`."""
     return await _get(watch, "/admin/stats", Stats)
 
 
 async def compared(watch: AsyncAdminClient) -> Picture:
-    """Look twice, for what one look does not tell. Raises `RefusedError`."""
+    """Get two updates and compare them. Raises `RefusedError`."""
     await watch.login()
     before = await stats(watch)
     return picture(before, await look(watch, "rate"))
@@ -70,10 +70,10 @@ async def _get(
         body = await watch.ask("GET", path, query)
     except RefusedError as error:
         if error.status == 404:
-            what = f"{watch.url} has no {path}: it is no trio-gw, or one too old for this"
+            what = f"{watch.url} has no {path}: it is not trio-gw, or it is too old"
             raise RefusedError(what, status=404) from None
         raise
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RefusedError(f"{watch.url}{path}: not what was expected: {error}") from None
+        raise RefusedError(f"{watch.url}{path}: unexpected response: {error}") from None

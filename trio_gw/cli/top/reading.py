@@ -1,7 +1,7 @@
-"""What the admin API says, and what that is per second. Pure.
+"""The responses of the admin API, and rates from two of them. Pure.
 
-Rates of APIs and of the whole are the difference of two answers to `/admin/stats`, divided by the
-time between them on the gateway's own clock; those of connections are as the gateway watched them.
+Rates of APIs and totals are the difference of two responses of `/admin/stats`, divided by the time
+between them on the gateway's clock. The gateway measures the rates of connections itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Way(msgspec.Struct, frozen=True):
-    """What came from one side."""
+    """The counters of one direction."""
 
     messages: int = 0
     bytes: int = 0
@@ -26,7 +26,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Api(msgspec.Struct, frozen=True):
-    """What was counted of one API; without a name: what was asked for and is none."""
+    """The counters of one API. Without a name: requests for unknown APIs."""
 
     api: str
     version: str
@@ -53,7 +53,7 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """An answer to `/admin/stats`; `apis` is None where nothing is counted."""
+    """A response of `/admin/stats`; `apis` is None if metrics are turned off."""
 
     version: str
     clock: float
@@ -64,7 +64,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One connection, as `/admin/connections` tells it."""
+    """One connection in a response of `/admin/connections`."""
 
     id: str
     peer: str
@@ -81,12 +81,12 @@ class Connection(msgspec.Struct, frozen=True):
 
     @property
     def who(self) -> str:
-        """Say who it is as well as it is known."""
+        """Return the best known name of the client."""
         return " ".join(name for name in (self.subject, self.peer, self.application) if name)
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """An answer to `/admin/connections`."""
+    """A response of `/admin/connections`."""
 
     total: int
     matching: int
@@ -95,7 +95,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What was answered to one look."""
+    """All responses of one update."""
 
     stats: Stats
     listing: Listing
@@ -103,7 +103,7 @@ class Answers(msgspec.Struct, frozen=True):
 
 
 class ApiRates(msgspec.Struct, frozen=True, kw_only=True):
-    """One API, and what it does in a second."""
+    """One API and its rates."""
 
     name: str
     connections: int
@@ -115,7 +115,7 @@ class ApiRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """All there is to be shown."""
+    """Everything that the view shows."""
 
     version: str
     uptime: float
@@ -132,7 +132,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def picture(before: Stats | None, now: Answers) -> Picture:
-    """Compare with what was answered `before`; without that there are no rates yet."""
+    """Compare with the response `before`; without it there are no rates yet."""
     stats, listing = now.stats, now.listing
     seconds = 0.0 if before is None else stats.clock - before.clock
     accepts, total, apis = None, None, None
@@ -162,12 +162,12 @@ def picture(before: Stats | None, now: Answers) -> Picture:
 
 
 def _since(count: int, before: int) -> int:
-    """Count what came since; a counter that is smaller than before began anew."""
+    """Return the difference; a counter that is smaller than before was reset."""
     return count - before if count >= before else count
 
 
 def _rates(now: Api, before: Api | None, seconds: float) -> ApiRates:
-    # An API that was not there before has begun at nothing; before the first look nothing is known.
+    # A new API started at zero; before the first update nothing is known.
     old = before or Api(now.api, now.version)
 
     def rate(count: int, past: int) -> float:

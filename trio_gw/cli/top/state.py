@@ -1,4 +1,4 @@
-"""What the person at the keyboard wants to see, and what each key changes. Pure."""
+"""The state of the view, and what each key changes. Pure."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from trio_gw.cli.top.reading import ApiRates, Connection, Picture
 
-# How the gateway is asked to order connections, busiest first, and the column that shows it.
+# The orders of connections, busiest first, and the columns that show them.
 SORTS = ("rate", "messages", "bytes", "dropped", "age")
 MOST_FILTER = 60  # characters
 
 
-class Close(NamedTuple):
-    """The wish to close a connection."""
+class CloseRequest(NamedTuple):
+    """A request to close a connection."""
 
     id: str
     who: str
 
 
-Wish = Literal["quit", "look"] | Close
+Action = Literal["quit", "look"] | CloseRequest
 
 
 @dataclass
 class State:
-    """What is shown, and how. `press` says what has to be done for it."""
+    """What is shown, and how. `press` returns what has to be done."""
 
     picture: Picture | None = None
     sort: str = SORTS[0]
     paused: bool = False
     filter: str = ""
     typed: str | None = None  # a filter that is being typed
-    asked: Close | None = None  # a connection to close, if that is confirmed
+    asked: CloseRequest | None = None  # a connection to close after confirmation
     selected: str = ""  # the id of a connection
-    trouble: str = ""  # why there is no answer
-    note: str = ""  # what came of the last key
-    _place: int = field(default=0, repr=False)  # where the selected connection was listed
+    trouble: str = ""  # why there is no response
+    note: str = ""  # the result of the last key
+    _place: int = field(default=0, repr=False)  # the index of the selected connection
 
     @property
     def connections(self) -> list[Connection]:
-        """List the connections that are shown."""
+        """Return the connections that are shown."""
         return [] if self.picture is None else self.picture.busiest
 
     @property
     def apis(self) -> list[ApiRates]:
-        """List the APIs that the filter leaves, in the order of the connections."""
+        """Return the APIs that match the filter, in the order of the connections."""
         found = [] if self.picture is None else self.picture.apis or []
         wanted = self.filter.casefold()
         found = [one for one in found if wanted in one.name.casefold()]
@@ -59,7 +59,7 @@ class State:
         return found
 
     def take(self, picture: Picture) -> None:
-        """Show this from now on."""
+        """Show a new picture."""
         self.picture, self.trouble = picture, ""
         self._select(0)
 
@@ -73,8 +73,8 @@ class State:
         self._place = max(0, min(self._place + step, len(ids) - 1))
         self.selected = ids[self._place]
 
-    def press(self, key: str) -> Wish | None:
-        """Do what a key asks for; returns what is to be done beyond this."""
+    def press(self, key: str) -> Action | None:
+        """Handle a key; return what has to be done outside of this state."""
         self.note = ""
         if self.asked is not None:
             return self._confirm(key)
@@ -103,17 +103,17 @@ class State:
             case "x":
                 for one in self.connections:
                     if one.id == self.selected:
-                        self.asked = Close(one.id, one.who)
+                        self.asked = CloseRequest(one.id, one.who)
         return None
 
-    def _confirm(self, key: str) -> Wish | None:
+    def _confirm(self, key: str) -> Action | None:
         asked, self.asked = self.asked, None
         if key == "y":
             return asked
         self.note = "not closed"
         return None
 
-    def _type(self, key: str) -> Wish | None:
+    def _type(self, key: str) -> Action | None:
         assert self.typed is not None
         if key == "enter":
             self.filter, self.typed = self.typed.strip(), None

@@ -1,4 +1,4 @@
-"""The terminal's keys, one by one and without an echo. A context manager that leaves no trace."""
+"""Reads keys from the terminal, without an echo. Restores the terminal at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 MOST = 1024  # bytes at one time
-LATE = 0.05  # seconds within which the rest of an escape sequence comes
+LATE = 0.05  # seconds to wait for the rest of an escape sequence
 _KEYS = {
     "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\x1b": "esc",
     "\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down",
@@ -22,10 +22,10 @@ _KEYS = {
 
 
 class Keys:
-    """Keys of standard input, or of the controlling terminal if that is no terminal."""
+    """Keys of standard input, or of the controlling terminal if that is not a terminal."""
 
     def __init__(self) -> None:
-        """Raises OSError when there is none."""
+        """Raises OSError if there is no terminal."""
         self._own = -1
         if sys.stdin is not None and sys.stdin.isatty():
             self._descriptor = sys.stdin.fileno()
@@ -38,23 +38,23 @@ class Keys:
         wanted[3] &= ~(termios.ECHO | termios.ICANON)
         special = wanted[6]
         special[termios.VMIN], special[termios.VTIME] = 1, 0
-        # To be suspended in the middle of it would leave the shell with our screen.
+        # Ctrl-Z would return to the shell with our screen.
         special[termios.VSUSP] = b"\0"
         termios.tcsetattr(self._descriptor, termios.TCSADRAIN, wanted)
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            # What was typed and not read is for nobody.
+            # Discard keys that were not read.
             termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
         except termios.error:
-            pass  # it is gone
+            pass  # the terminal is gone
         finally:
             if self._own >= 0:
                 os.close(self._own)
 
     async def pressed(self) -> AsyncGenerator[str, None]:
-        """Yield keys, by name or as the character that they are. Ends with the terminal."""
+        """Yield keys, by name or as a character. Ends when the terminal is closed."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while data := await self._read():
             text = decoder.decode(data)
@@ -73,7 +73,7 @@ class Keys:
 
 
 def split(text: str) -> list[str]:
-    """Take what a terminal sent apart; sequences that are no key of ours are left out."""
+    """Split terminal input into keys; unknown sequences are dropped."""
     keys, at = [], 0
     while at < len(text):
         end = at + 1

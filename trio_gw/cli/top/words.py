@@ -1,4 +1,4 @@
-"""Words and numbers as the screen has them: harmless, short, and of a known width. Pure."""
+"""Formats texts and numbers for the screen: safe, short, and of a known width. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rich.cells import cell_len, set_cell_size
 
 from trio_gw.escaping import escape
 
-# Controls, what changes direction or joins unseen, private use, halves of characters, lines.
+# Controls, invisible and direction characters, private use, surrogates, line separators.
 _HIDDEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 
 def plain(text: str) -> str:
-    """Make a text harmless on a terminal: what is not seen is written out."""
+    """Make a text safe for a terminal: invisible characters are escaped."""
     if text.isascii() and text.isprintable():
         return text
     text = escape(text.replace("\t", " "))
@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 
 def fitted(text: str, width: int, *, right: bool = False) -> str:
-    """Cut or fill a text so that it takes exactly so many cells."""
+    """Cut or pad a text to exactly so many cells."""
     if width <= 0:
         return ""
     taken = cell_len(text)
@@ -35,19 +35,19 @@ def fitted(text: str, width: int, *, right: bool = False) -> str:
 
 
 def rate(number: float) -> str:
-    """Write how often something happens in a second."""
+    """Format a rate per second."""
     if number >= 1e6:
         return f"{number / 1e6:.1f}M"
     return f"{number:,.0f}" if number >= 9.95 or number == 0 else f"{number:.1f}"
 
 
 def count(number: int) -> str:
-    """Write how many there are."""
+    """Format a count."""
     return f"{number / 1e6:,.1f}M" if number >= 1e6 else f"{number:,}"
 
 
 def size(octets: float) -> str:
-    """Write a number of bytes."""
+    """Format a number of bytes."""
     for unit in ("B", "kB", "MB", "GB"):
         if octets < 999.5:
             return (
@@ -58,7 +58,7 @@ def size(octets: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write how long something has lasted."""
+    """Format a duration."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
