@@ -19,6 +19,7 @@ from trio_gw.relay import messages
 from trio_gw.relay.assembly import MAX_FRAGMENTS, Message
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.messages import FILTERS
+from trio_gw.relay.pump import Relayed
 from trio_gw.relay.sizes import CHUNK
 from trio_gw.wire.frames import BINARY, CONTINUATION, PING, PONG, TEXT, ViolationError
 
@@ -169,7 +170,8 @@ async def test_a_flood_of_pings_is_held_up_by_who_does_not_read(
 
 
 async def _carry(client: Any, backend: Any, publish: Lane, subscribe: Lane) -> None:
-    await messages.carry(client, backend, publish, subscribe, close_timeout=5, limit=1000)
+    relayed = Relayed(client, backend, publish, subscribe)
+    await messages.carry(relayed, close_timeout=5, limit=1000)
 
 
 @sides
@@ -242,7 +244,7 @@ async def test_a_bug_in_a_filter_leaves_nothing_open() -> None:
 async def _with_filter(client: Any, backend: Any, look: messages.Filter) -> Ending:
     lanes = Lane(masked=True), Lane(masked=False)
     return await messages.carry(
-        client, backend, *lanes, close_timeout=5, limit=1000, filters={"look": look}
+        Relayed(client, backend, *lanes), close_timeout=5, limit=1000, filters={"look": look}
     )
 
 

@@ -15,6 +15,7 @@ import trustme
 from support.conversation import KEY, frame, text
 from support.relays import Relay, tcp, tls_contexts
 from trio_gw.relay.lane import Lane
+from trio_gw.relay.pump import Relayed
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.sizes import RECORD
 from trio_gw.relay.tunnel import Tunnels
@@ -198,7 +199,7 @@ async def test_keys_are_renewed_on_the_road(tmp_path: Path) -> None:
 
     async def stays_open(near: SecureStream) -> None:
         lanes = Lane(masked=True), Lane(masked=False)
-        await tunnels.carry(near, far, *lanes, close_timeout=3600)
+        await tunnels.carry(Relayed(near, far, *lanes), close_timeout=3600)
 
     command = ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"]
     said = tmp_path / "said"

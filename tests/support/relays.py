@@ -196,10 +196,7 @@ class Relay:
         try:
             with self.scope:
                 self.ending = await carry(
-                    self.near,
-                    self.far,
-                    self.publish,
-                    self.subscribe,
+                    pump.Relayed(self.near, self.far, self.publish, self.subscribe),
                     early=early,
                     close_timeout=close_timeout,
                 )

@@ -33,6 +33,7 @@ from trio_gw.relay import messages
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import Discarding, send
+from trio_gw.relay.pump import Relayed
 from trio_gw.telemetry import logs
 from trio_gw.wire import exchange, handshake
 
@@ -284,10 +285,7 @@ class _Connection:
             session.phase_ends = []  # a new list: observers may still hold the old one
             del self.request
             session.ending = await carry(
-                self.stream,
-                backend,
-                publish,
-                subscribe,
+                Relayed(self.stream, backend, publish, subscribe),
                 early=early,
                 close_timeout=self.services.settings.timeouts.close,
             )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Ending
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.pump import Relayed
     from trio_gw.relay.rate_limit import RateLimit
 
     Bytes = bytes | bytearray | memoryview
@@ -60,10 +61,7 @@ _LARGE = 4096  # bytes from which a frame is sent without a copy
 
 
 async def carry(
-    client: trio.abc.Stream,
-    backend: trio.abc.Stream,
-    publish: Lane,
-    subscribe: Lane,
+    relayed: Relayed,
     *,
     early: tuple[bytes, bytes] = (b"", b""),
     close_timeout: float,
@@ -73,8 +71,7 @@ async def carry(
     rate_limits: Mapping[Side, RateLimit] | None = None,
 ) -> Ending:
     """Relay until the end, as `pump.carry` does. `limit` is the size of a message in bytes."""
-    streams = {Side.CLIENT: client, Side.BACKEND: backend}
-    lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
+    streams, lanes = relayed.streams(), relayed.lanes()
     chosen = tuple((FILTERS if filters is None else filters).values())
     relay = _Inspecting(streams, lanes, close_timeout, limit, chosen, session, rate_limits)
     return await relay.run({Side.CLIENT: early[0], Side.BACKEND: early[1]})

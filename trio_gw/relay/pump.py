@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -46,11 +46,25 @@ if TYPE_CHECKING:
 OTHER = {Side.CLIENT: Side.BACKEND, Side.BACKEND: Side.CLIENT}
 
 
+class Relayed(NamedTuple):
+    """What a driver relays: two streams, and the lanes from client to backend and back."""
+
+    client: trio.abc.Stream
+    backend: trio.abc.Stream
+    publish: Lane
+    subscribe: Lane
+
+    def streams(self) -> dict[Side, trio.abc.Stream]:
+        """Map each side to its stream."""
+        return {Side.CLIENT: self.client, Side.BACKEND: self.backend}
+
+    def lanes(self) -> dict[Side, Lane]:
+        """Map each side to the lane of what it sends."""
+        return {Side.CLIENT: self.publish, Side.BACKEND: self.subscribe}
+
+
 async def carry(
-    client: trio.abc.Stream,
-    backend: trio.abc.Stream,
-    publish: Lane,
-    subscribe: Lane,
+    relayed: Relayed,
     *,
     early: tuple[bytes, bytes] = (b"", b""),
     unsent: tuple[bytes, bytes] = (b"", b""),
@@ -65,9 +79,7 @@ async def carry(
     there are any. `ended` is the ending, if it is known already. Both streams are closed when this
     returns or raises.
     """
-    streams = {Side.CLIENT: client, Side.BACKEND: backend}
-    lanes = {Side.CLIENT: publish, Side.BACKEND: subscribe}
-    relay = Relay(streams, lanes, close_timeout, rate_limits)
+    relay = Relay(relayed.streams(), relayed.lanes(), close_timeout, rate_limits)
     if ended is not None:
         relay.end(ended)
     return await relay.run(

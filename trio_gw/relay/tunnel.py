@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trio_gw.relay.lane import Lane
+    from trio_gw.relay.pump import Relayed
     from trio_gw.relay.rate_limit import RateLimit
 
 log = logging.getLogger("trio_gw")
@@ -106,16 +107,14 @@ class Tunnels:
 
     async def carry(
         self,
-        client: trio.abc.Stream,
-        backend: trio.abc.Stream,
-        publish: Lane,
-        subscribe: Lane,
+        relayed: Relayed,
         *,
         early: tuple[bytes, bytes] = _NOTHING,
         close_timeout: float,
         rate_limits: Mapping[Side, RateLimit] = _FREE,
     ) -> Ending:
         """Relay until the end, as `pump.carry` does: any two streams, both closed at the end."""
+        client, backend, publish, subscribe = relayed
         unsent = _NOTHING
         near, far = _socket(client), _socket(backend)
         if self._poller is not None and near is not None and far is not None:
@@ -154,10 +153,7 @@ class Tunnels:
                 return finished
             ended, unsent, close_timeout = finished
         return await pump.carry(
-            client,
-            backend,
-            publish,
-            subscribe,
+            relayed,
             early=early,
             unsent=unsent,
             close_timeout=close_timeout,
