@@ -39,7 +39,7 @@ NEVER = 3600  # seconds: a deadline that no test over loopback reaches
 def kinds(*pairs: MakePair) -> pytest.MarkDecorator:
     """Run a test over these kinds of connections.
 
-    The shuttle drives roads, the driver of messages what is inspected, the pump the rest.
+    `tunnel` drives the fast path, `messages` inspects messages, and `pump` drives the rest.
     """
     return pytest.mark.parametrize("pair", pairs, ids=lambda pair: pair.__name__)
 

@@ -1,7 +1,7 @@
-"""How much one connection may do in its turn: bounded, whatever its bytes are.
+"""The work for one connection in one turn is bounded, whatever its bytes are.
 
-Counted are the frames that are looked at, and the questions to a limiter, in one round of the road,
-or before other tasks get their turn. Nothing here depends on how fast the machine is.
+These tests count the scanned frames, and the questions to a limiter, in one round of the epoll set,
+or before other tasks run. Nothing here depends on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def test_a_close_of_the_gateways_own_comes_before_what_is_left() -> None:
     assert lane.octets == len(said)
 
 
-# --- the road, round by round ---------------------------------------------------------------
+# --- the fast path, round by round ---------------------------------------------------------------
 
 
 class Riding(Pair):
@@ -177,7 +177,7 @@ class Riding(Pair):
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., tuple[Poller, list[Riding]]]]:
-    """Give what puts pairs on a road of their own."""
+    """Give what puts pairs on an epoll set of their own."""
     poller, made = Poller(), []
 
     def pairs(count: int, clock: Callable[[], float] | None = None, *limit: Any) -> Any:
@@ -363,7 +363,7 @@ async def test_what_comes_behind_the_request_is_looked_at_little_by_little() -> 
         relay.scope.cancel()
 
 
-async def test_a_road_that_is_waited_for_by_a_task_goes_on_too(
+async def test_a_poller_that_a_task_waits_for_goes_on_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where Trio's own wait cannot be had, what is left is not told of by the descriptor."""

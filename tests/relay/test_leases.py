@@ -1,6 +1,7 @@
-"""What limiters lend to the road: sessions that share counters, beside who counts every message.
+"""Leases of limiters on the fast path, for sessions that share counters.
 
-All sockets are real and the clock is not, so it is known in which order messages are judged.
+They are compared with a count of every message. All sockets are real, but the clock is not, so the
+order in which messages are judged is known.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Asked:
 
 
 class Session(Pair):
-    """A client and a backend whom the test plays, joined on the road."""
+    """A client and a backend whom the test plays, joined on the fast path."""
 
     __slots__ = ("answers", "clock", "levels", "limiters", "peers", "poller", "released", "unread")
 

@@ -1,6 +1,6 @@
-"""Limiters on the road: whole chunks are let pass, and yet every message is counted.
+"""Limiters on the fast path: they let whole chunks pass, and count every message.
 
-What all drivers have in common is in `test_toll`. Here are real sockets, so the time is real, too.
+`test_rate_limit` tests what all drivers have in common. Here sockets and time are real.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def test_exactly_what_fits_arrives_and_nothing_is_cut(seed: int, octets: b
                 nursery.start_soon(_listens, relay.backend, client.arrives)
             await relay.took(relay.client, len(client.said) * (window + 1))
             await relay.took(relay.backend, len(backend.said) * (window + 1))
-        assert len(relay.tunnels or ()) == 1, "it has never left the road"
+        assert len(relay.tunnels or ()) == 1, "it has never left the fast path"
         assert both[Side.CLIENT].policer.dropped == 2 * client.dropped
         assert both[Side.BACKEND].policer.dropped == 2 * backend.dropped
         await client_leaves(relay)

@@ -180,7 +180,7 @@ async def test_who_the_peer_is_stays_readable() -> None:
         assert certificate["subjectAltName"] == (("DNS", "localhost"),)
 
 
-async def test_keys_are_renewed_on_the_road(tmp_path: Path) -> None:
+async def test_keys_are_renewed_on_the_fast_path(tmp_path: Path) -> None:
     """TLS 1.3 KeyUpdate, asked for by a peer that is not Python: bytes go on flowing."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

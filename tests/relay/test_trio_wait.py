@@ -1,4 +1,4 @@
-"""The road inside Trio's own wait: messages pass without Trio, and Trio misses nothing."""
+"""The fast path inside Trio's own wait: messages pass without Trio, and Trio misses nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PING, PONG = frame(BINARY, b"ping", key=KEY), frame(BINARY, b"pong")
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["shared", "exclusive"])
 def exclusive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make all roads for processes that have what Trio waits for to themselves, or do not."""
+    """Make all tunnels for processes that have what Trio waits for to themselves, or do not."""
     monkeypatch.setattr("support.relays.Tunnels", partial(Tunnels, exclusive=request.param))
 
 
@@ -66,7 +66,7 @@ def talk(relay: Relay, trips: int | None, stop: threading.Event | None = None) -
 
 @contextlib.asynccontextmanager
 async def talking(relay: Relay) -> AsyncIterator[None]:
-    """Keep the road busy from outside until the context ends."""
+    """Keep the fast path busy from outside until the context ends."""
     stop = threading.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, talk, relay, None, stop)
@@ -147,7 +147,7 @@ async def test_deadlines_are_kept_in_silence() -> None:
         relay.scope.cancel()
 
 
-async def test_a_pair_is_let_go_while_trio_waits() -> None:
+async def test_a_pair_is_released_while_trio_waits() -> None:
     """Its task runs at once, not when something else happens."""
     async with relaying(fast_path, close_timeout=NEVER) as relay:
         with trio.fail_after(20):  # the next deadline; the one of the relay is later
@@ -159,7 +159,7 @@ async def test_a_pair_is_let_go_while_trio_waits() -> None:
 
 
 async def test_clocks_still_jump(autojump_clock: MockClock) -> None:
-    """Nothing happens on the road, so virtual time may pass."""
+    """Nothing happens on the fast path, so virtual time may pass."""
     async with relaying(fast_path, close_timeout=NEVER, limit=NEVER) as relay:
         await relay.client.says(b"one")
         await relay.backend.hears(b"one")
@@ -180,10 +180,10 @@ async def test_idleness_is_still_noticed() -> None:
 
 @pytest.mark.parametrize("exclusive", [False], indirect=True)
 async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
-    """As when another process has accepted a connection: the road is served all the same."""
+    """As when another process has accepted a connection: the fast path is served all the same."""
 
     class Takes(trio.abc.Instrument):
-        """Takes, between the road's wait and Trio's, what called Trio."""
+        """Takes, between our wait and Trio's, what called Trio."""
 
         taken = 0
 
@@ -200,7 +200,7 @@ async def test_what_called_trio_may_be_gone_when_it_looks() -> None:
         ):
             await trio.to_thread.run_sync(talk, relay, 1)
             takes = Takes()
-            trio.lowlevel.add_instrument(takes)  # it comes behind the road's
+            trio.lowlevel.add_instrument(takes)  # it is called after ours
             nursery.start_soon(trio.lowlevel.wait_readable, mine)
             await trio.testing.wait_all_tasks_blocked()
 
@@ -379,7 +379,7 @@ def test_only_one_set_may_watch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert trio_wait.epoll_watching(7) is None
 
 
-async def test_two_roads_in_one_loop() -> None:
+async def test_two_pollers_in_one_loop() -> None:
     """The second is waited for by Trio; when the first is gone, it still is."""
     async with (
         relaying(fast_path, close_timeout=NEVER) as first,
@@ -418,7 +418,7 @@ def test_two_loops_in_one_process() -> None:
     trio.run(relays)  # and once more, where numbers of descriptors are used again
 
 
-async def test_a_fault_in_the_wait_ends_the_road_and_is_told(
+async def test_a_fault_in_the_wait_ends_the_fast_path_and_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Trio itself would do without the instrument, and only log it."""

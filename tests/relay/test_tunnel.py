@@ -1,6 +1,6 @@
-"""What only the shuttle can get wrong: many pairs on one road, all over real sockets.
+"""What only `tunnel` can get wrong: many pairs in one epoll set, all over real sockets.
 
-How relays end is said for both drivers in `test_drivers`.
+`test_drivers` tests for all drivers how relays end.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ NEVER = 3600
 
 
 @contextlib.asynccontextmanager
-async def shared_road(pairs: int) -> AsyncIterator[list[Relay]]:
-    """Run several relays on one road; they are cancelled at the end."""
+async def shared_tunnels(pairs: int) -> AsyncIterator[list[Relay]]:
+    """Run several relays in one epoll set; they are cancelled at the end."""
     tunnels = Tunnels()
     relays = [Relay(await tcp(), await tcp()) for _ in range(pairs)]
     with trio.fail_after(60):
@@ -215,8 +215,8 @@ async def test_a_stalled_peer_costs_one_chunk_and_no_processor_time(
         (pair,) = pairs
         assert relay.tunnels is not None
         assert relay.tunnels._poller is not None
-        # Nothing can be done, so nothing is ready: the road sleeps. The kernel may still have been
-        # moving what it holds, but not for ever.
+        # Nothing can be done, so nothing is ready, and the fast path sleeps. The kernel may still
+        # move what it holds, but not for ever.
         while relay.tunnels._poller.poll_once(AT_ONCE):
             await trio.lowlevel.checkpoint()
         for end in (pair.client, pair.backend):
@@ -259,12 +259,12 @@ async def test_what_was_not_yet_sent_comes_before_the_goodbye(
         await relay.ends("gateway", 1001, "while full")
 
 
-# --- sharing the road -----------------------------------------------------------------------
+# --- sharing the fast path -----------------------------------------------------------------------
 
 
 async def test_bulk_does_not_starve_the_others() -> None:
     """While some pairs move all they can, each round trip of another waits for a few rounds."""
-    async with shared_road(9) as (*bulky, small):
+    async with shared_tunnels(9) as (*bulky, small):
         moved = trio.Event()
 
         async def floods(peer: Peer) -> None:
@@ -288,16 +288,16 @@ async def test_bulk_does_not_starve_the_others() -> None:
                 await small.backend.hears(b"ping")
                 await small.backend.says(b"pong")
                 await small.client.hears(b"pong")
-            # A trip is two messages, each of which waits for two turns of the road at most.
+            # A trip is two messages, each of which waits for two rounds of the epoll set at most.
             passed = sum(relay.publish.octets for relay in bulky) - before
             assert passed / trips <= 4 * AT_ONCE * CHUNK
             assert passed > 0
             nursery.cancel_scope.cancel()
 
 
-async def test_the_rest_of_trio_runs_while_the_road_is_busy() -> None:
-    """A task that does nothing but yield is never more than two turns of the road behind."""
-    async with shared_road(8) as relays, trio.open_nursery() as nursery:
+async def test_the_rest_of_trio_runs_while_the_fast_path_is_busy() -> None:
+    """A task that does nothing but yield is never more than two rounds of the epoll set behind."""
+    async with shared_tunnels(8) as relays, trio.open_nursery() as nursery:
 
         async def floods(peer: Peer) -> None:
             bulk = frame(BINARY, bytes(1 << 22), key=peer.key)
@@ -323,7 +323,7 @@ async def test_the_rest_of_trio_runs_while_the_road_is_busy() -> None:
 
 
 async def test_pairs_end_without_the_others() -> None:
-    async with shared_road(6) as relays:
+    async with shared_tunnels(6) as relays:
         await relays[0].client.hangs_up()
         await relays[0].backend.is_told(1001)
         await relays[1].backend.resets()
@@ -373,7 +373,7 @@ async def test_descriptors_are_used_again() -> None:
 
 
 class Kept(Pair):
-    """A pair that counts how often it is let go."""
+    """A pair that counts how often it is released."""
 
     released = 0
 
@@ -431,7 +431,7 @@ def test_a_round_serves_no_more_than_it_is_asked_to_and_comes_back_for_the_rest(
 
 
 async def test_cancelled_before_it_begins() -> None:
-    async with shared_road(0):
+    async with shared_tunnels(0):
         relay = Relay(await tcp(), await tcp())
         relay.tunnels = Tunnels()
         async with trio.open_nursery() as nursery:
@@ -465,7 +465,7 @@ async def test_cancelled_and_ended_in_the_same_moment() -> None:
     assert relay.ending is None
 
 
-async def test_without_a_road_the_pump_does_it() -> None:
+async def test_without_run_the_pump_does_it() -> None:
     relay = Relay(await tcp(), await tcp())
     relay.tunnels = Tunnels()
     async with trio.open_nursery() as nursery:
@@ -477,7 +477,7 @@ async def test_without_a_road_the_pump_does_it() -> None:
     await relay.backend.hangs_up()
 
 
-async def test_when_the_road_closes_the_pump_goes_on() -> None:
+async def test_when_run_ends_the_pump_goes_on() -> None:
     relay = Relay(await tcp(), await tcp())
     relay.tunnels = Tunnels()
     async with trio.open_nursery() as nursery:
@@ -516,7 +516,7 @@ async def test_a_descriptor_that_cannot_be_watched_is_left_to_the_pump(
         relay.scope.cancel()
 
 
-async def test_a_bug_in_the_road_is_loud() -> None:
+async def test_a_bug_in_the_fast_path_is_loud() -> None:
     """Nothing swallows what is not the network's fault."""
     tunnels = Tunnels()
     with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)):

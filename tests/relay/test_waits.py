@@ -187,7 +187,7 @@ async def test_without_anyone_who_serves_there_are_the_waits_of_trio(pair: Pair)
         assert await idle.readable(near.fileno(), math.inf) is Woken.READY
 
 
-async def test_who_waits_goes_on_when_the_road_ends(pair: Pair, other: Pair) -> None:
+async def test_who_waits_goes_on_when_run_ends(pair: Pair, other: Pair) -> None:
     near, peer = pair[0].fileno(), other[0].fileno()
     tunnels = Tunnels()
     ending = tunnels.waits

@@ -54,7 +54,7 @@ async def tcp() -> tuple[trio.SocketStream, trio.SocketStream]:
 
 
 async def fast_path() -> Pair:
-    """A real connection whose relay is driven by the shuttle, while the others get the pump.
+    """A real connection whose relay is driven by `tunnel`, while the others get the pump.
 
     The gateway's end is the stream that it makes itself.
     """
@@ -63,7 +63,7 @@ async def fast_path() -> Pair:
 
 
 async def fast_path_tls() -> Pair:
-    """A real connection with TLS whose relay is driven by the shuttle."""
+    """A real connection with TLS whose relay is driven by `tunnel`."""
     return await tls()
 
 
@@ -272,7 +272,7 @@ async def relaying(
             nursery.start_soon(relay.run, early, close_timeout)
             yield relay
             await relay.over.wait()
-            assert not relay.tunnels, "a pair is still on the road"
+            assert not relay.tunnels, "a pair is still on the fast path"
             nursery.cancel_scope.cancel()
         assert await is_closed(relay.near)
         assert await is_closed(relay.far)
