@@ -65,25 +65,27 @@ async def ended_at(lane: Lane) -> float:
     return trio.current_time()
 
 
-async def test_idle_counts_from_the_last_byte_in_either_direction(mock_clock: MockClock) -> None:
+async def test_idle_counts_from_the_last_byte_in_either_direction(
+    autojump_clock: MockClock,
+) -> None:
     sessions = Sessions(Timeouts())
     looking = sweeper(sessions, idle=10)
     with sessions.open("::1") as session:
         publish, subscribe = Lane(masked=True), Lane(masked=False)
         session.relay(publish, subscribe)
         start = trio.current_time()
-        looking.sweep(start + 9)
+        await looking.sweep(start + 9)
         publish.feed(PING)
-        looking.sweep(start + 10)
+        await looking.sweep(start + 10)
         subscribe.feed(b"\x81\x01x")
-        looking.sweep(start + 18)
-        looking.sweep(start + 27.9)
+        await looking.sweep(start + 18)
+        await looking.sweep(start + 27.9)
         assert publish.ending is None
-        looking.sweep(start + 28)
+        await looking.sweep(start + 28)
         assert publish.ending == subscribe.ending == (CloseCode.GOING_AWAY, "idle for 10 s")
 
 
-async def test_lifetime_counts_from_the_start(mock_clock: MockClock) -> None:
+async def test_lifetime_counts_from_the_start(autojump_clock: MockClock) -> None:
     sessions = Sessions(Timeouts())
     looking = sweeper(sessions, idle=10, lifetime=30)
     with sessions.open("::1") as session:
@@ -91,16 +93,16 @@ async def test_lifetime_counts_from_the_start(mock_clock: MockClock) -> None:
         start = trio.current_time()
         for second in range(30):
             publish.feed(PING)
-            looking.sweep(start + second)
+            await looking.sweep(start + second)
         assert publish.ending is None
-        looking.sweep(start + 30)
+        await looking.sweep(start + 30)
         assert publish.ending == (CloseCode.GOING_AWAY, "open for 30 s")
 
 
-async def test_a_handshake_is_not_swept(mock_clock: MockClock) -> None:
+async def test_a_handshake_is_not_swept(autojump_clock: MockClock) -> None:
     sessions = Sessions(Timeouts())
     with sessions.open("::1") as session:
-        sweeper(sessions, idle=1, lifetime=1).sweep(trio.current_time() + 100)
+        await sweeper(sessions, idle=1, lifetime=1).sweep(trio.current_time() + 100)
         assert session.end_requested is None
 
 
@@ -154,7 +156,7 @@ async def test_thousands_that_expire_together_are_spread(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     sessions = Sessions(Timeouts(drain=5))
-    with opened(sessions, 3000) as all_of_them:
+    with opened(sessions, 1500) as all_of_them:
         lanes = [relayed(session, expires=7.5) for session in all_of_them]
         times: list[float] = []
         start = trio.current_time()
@@ -278,3 +280,51 @@ async def test_eviction_ends_what_a_new_table_does_not_have(
         live.swap(compile_table([], environments)[0])
         await ended_at(x)
     nursery.cancel_scope.cancel()
+
+
+# --- thousands at once ------------------------------------------------------------------------
+
+
+async def ends_of(sessions: Sessions, lanes: list[Lane]) -> list[int]:
+    """Count the lanes that end between two turns of another task, until all have ended."""
+    ends: list[int] = []
+    before = 0
+    while before < len(lanes):
+        await trio.sleep(0.01)
+        now = sum(lane.ending is not None for lane in lanes)
+        ends.append(now - before)
+        before = now
+    return ends
+
+
+async def test_thousands_that_are_idle_do_not_end_at_once(autojump_clock: MockClock) -> None:
+    sessions = Sessions(Timeouts())
+    with opened(sessions, 1500) as some:
+        lanes = [relayed(session) for session in some]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sweeper(sessions, idle=10).run)
+            began = trio.current_time()
+            ends = await ends_of(sessions, lanes)
+            assert max(ends) < 100
+            assert trio.current_time() - began < 13
+            nursery.cancel_scope.cancel()
+
+
+async def test_tokens_that_expire_one_by_one_cost_one_look_each(autojump_clock: MockClock) -> None:
+    """Each at a moment of its own; each of the others was looked at for each of them."""
+    looks = 0
+
+    def counted() -> float:
+        nonlocal looks
+        looks += 1
+        return wall()
+
+    sessions = Sessions(Timeouts())
+    count = 1000
+    with opened(sessions, count) as some:
+        lanes = [relayed(each, expires=1.1 + place / 1500) for place, each in enumerate(some)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Sweeper(sessions, Timeouts(), expiry=True, clock=counted).run)
+            await ends_of(sessions, lanes)
+            nursery.cancel_scope.cancel()
+    assert looks < 3 * count

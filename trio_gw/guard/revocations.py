@@ -98,6 +98,11 @@ class Revocations:
             or (bool(consumer_key) and consumer_key in known.consumer_keys)
         )
 
+    @property
+    def changed(self) -> trio.Event:
+        """The event of the next change."""
+        return self._changed
+
     async def wait_changed(self) -> None:
         """Return after the next change."""
         await self._changed.wait()

@@ -7,6 +7,7 @@ sessions end for one reason, their ends are spread so that the clients do not al
 
 from __future__ import annotations
 
+import bisect
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ log = logging.getLogger("trio_gw.sessions")
 SWEEP = 1.0  # seconds between two sweeps
 SKEW = 5.0  # seconds that a token is accepted after its expiry (spec: security §3.2)
 END_WITHIN = 1.0  # seconds within which revoked or denied sessions end
-SLICE = 50  # sessions to compare with deny conditions before other tasks run; at most 1 ms
+SLICE = 500  # sessions to look at before other tasks run: about 1 ms
+RESOLUTION = 1e-6  # seconds: of two clocks, one may be behind after a wait
+DENY_SLICE = 50  # ... when they are compared with deny conditions
 
 
 class Sweeper:
@@ -55,38 +58,47 @@ class Sweeper:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(SWEEP)
-                self.sweep(trio.current_time())
-                if self._expiry and (due := self.expiring(self._clock())):
+                nursery.start_soon(self.sweep, trio.current_time())
+                if self._expiry and (due := await self.expiring(self._clock())):
                     nursery.start_soon(self._expire, due)
 
-    def sweep(self, now: float) -> None:
+    async def sweep(self, now: float) -> None:
         """End every relayed session that is over a limit at `now` (Trio's clock, seconds)."""
         idle, lifetime = self._timeouts.idle, self._timeouts.lifetime
-        for session in self._sessions:
+        is_idle, is_old = f"idle for {idle:g} s", f"open for {lifetime:g} s"
+        over: dict[str, list[Session]] = {}
+        for place, session in enumerate(self._sessions, 1):
+            if place % SLICE == 0:
+                await trio.lowlevel.checkpoint()
             publish, subscribe = session.publish, session.subscribe
-            if publish is None or subscribe is None:
+            if publish is None or subscribe is None or session.end_requested is not None:
                 continue
             octets = publish.octets + subscribe.octets
             if octets != session.octets or session.holding:
                 session.octets, session.active_at = octets, now
             if now - session.active_at >= idle:
-                session.end(CloseCode.GOING_AWAY, f"idle for {idle:g} s")
+                over.setdefault(is_idle, []).append(session)
             elif now - session.opened_at >= lifetime:
-                session.end(CloseCode.GOING_AWAY, f"open for {lifetime:g} s")
+                over.setdefault(is_old, []).append(session)
+        async with trio.open_nursery() as nursery:
+            for reason, some in over.items():
+                end = partial(self._sessions.end, within=END_WITHIN)
+                nursery.start_soon(end, some, CloseCode.GOING_AWAY, reason)
 
-    def expiring(self, now: float) -> list[Session]:
+    async def expiring(self, now: float) -> list[Session]:
         """List the sessions with a token that expires before the next sweep; each is listed once.
 
         `now` is in epoch seconds. If the clock jumps forward, everything expired by it is ended; if
         it jumps back, nothing is ended too early.
         """
-        due = [
-            session
-            for session in self._sessions
-            if session.end_requested is None
-            and session not in self._expiring
-            and expires_at(session) <= now + SWEEP
-        ]
+        due = []
+        for place, session in enumerate(self._sessions, 1):
+            if place % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+            if session.end_requested is not None or session in self._expiring:
+                continue
+            if expires_at(session) <= now + SWEEP:
+                due.append(session)
         due.sort(key=expires_at)
         return due
 
@@ -96,37 +108,40 @@ class Sweeper:
         """
         self._expiring.update(due)
         try:
-            for session in due:
-                if session.end_requested is not None:
-                    continue
-                wait = expires_at(session) - self._clock()
+            first = 0
+            while first < len(due):
+                wait = expires_at(due[first]) - self._clock()
                 if wait > SWEEP:
                     break  # the clock went back: the next sweep decides
                 await trio.sleep(max(wait, 0))
-                at_that_time = [one for one in due if one.end_requested is None and self._over(one)]
-                await self._sessions.end(at_that_time, CloseCode.POLICY, "token expired")
+                # Those that expire in the same moment, or have expired meanwhile.
+                now = self._clock() + RESOLUTION
+                end = bisect.bisect_right(due, now, first, key=expires_at)
+                some = [one for one in due[first:end] if one.end_requested is None]
+                if some:
+                    await self._sessions.end(some, CloseCode.POLICY, "token expired")
+                first = end
         finally:
             self._expiring.difference_update(due)
-
-    def _over(self, session: Session) -> bool:
-        return expires_at(session) <= self._clock()
 
     async def revoke(self, revocations: Revocations) -> None:
         """End open connections with a revoked token; never returns."""
         while True:
-            hit = [
-                session
-                for session in self._sessions
-                if (caller := session.caller) is not None
-                and not caller.anonymous
-                and session.end_requested is None
-                and revocations.covers(caller.token_id, caller.subject, caller.consumer_key)
-            ]
+            changed = revocations.changed
+            hit = []
+            for place, session in enumerate(self._sessions, 1):
+                if place % SLICE == 0:
+                    await trio.lowlevel.checkpoint()
+                caller = session.caller
+                if caller is None or caller.anonymous or session.end_requested is not None:
+                    continue
+                if revocations.covers(caller.token_id, caller.subject, caller.consumer_key):
+                    hit.append(session)
             if hit:
                 log.info("ending %d connections with revoked tokens", len(hit))
                 await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=END_WITHIN)
             else:
-                await revocations.wait_changed()
+                await changed.wait()
 
     async def block(self, blocklist: Blocklist) -> None:
         """End open connections that deny conditions apply to; never returns."""
@@ -144,8 +159,8 @@ class Sweeper:
     async def _denied(self, blocklist: Blocklist) -> dict[str, list[Session]]:
         """Find them, by kind of condition; other tasks may run in between."""
         hit: dict[str, list[Session]] = {}
-        for place, session in enumerate(self._sessions):
-            if place % SLICE == SLICE - 1:
+        for place, session in enumerate(self._sessions, 1):
+            if place % DENY_SLICE == 0:
                 await trio.lowlevel.checkpoint()
             if session.end_requested is not None or session.ending is not None:
                 continue
@@ -156,18 +171,20 @@ class Sweeper:
     async def evict(self, live: Live) -> None:
         """End the connections of topics that have left the table; never returns."""
         while True:
-            gone = [
-                session
-                for session in self._sessions
-                if session.route is not None
-                and session.end_requested is None
-                and not live.table.has(session.route)
-            ]
+            changed = live.changed
+            gone = []
+            for place, session in enumerate(self._sessions, 1):
+                if place % SLICE == 0:
+                    await trio.lowlevel.checkpoint()
+                if session.route is None or session.end_requested is not None:
+                    continue
+                if not live.table.has(session.route):
+                    gone.append(session)
             if gone:
                 log.info("ending %d connections: their API was undeployed", len(gone))
                 await self._sessions.end(gone, CloseCode.GOING_AWAY, "API was undeployed")
             else:
-                await live.wait_changed()
+                await changed.wait()
 
 
 def expires_at(session: Session) -> float:

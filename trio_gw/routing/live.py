@@ -29,6 +29,11 @@ class Live:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    @property
+    def changed(self) -> trio.Event:
+        """The event of the next swap."""
+        return self._changed
+
     async def wait_changed(self) -> None:
         """Return after the next swap."""
         await self._changed.wait()
