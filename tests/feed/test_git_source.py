@@ -16,6 +16,7 @@ from support.projects import api, asyncapi, write
 from support.repositories import OPEN, GitServer, Repository, git, start_git_server
 from trio_gw.config.git import GitSettings as Table
 from trio_gw.config.settings import Settings
+from trio_gw.feed import git_command
 from trio_gw.feed.commit_store import CommitStore
 from trio_gw.feed.git_poller import GitPoller
 from trio_gw.feed.git_source import GitSource
@@ -278,15 +279,19 @@ async def test_a_commit_that_is_nested_too_deeply(
 
 
 async def test_more_than_the_limit(
-    nursery: trio.Nursery, tmp_path: Path, repository: Repository
+    nursery: trio.Nursery,
+    tmp_path: Path,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(git_command, "OVERHEAD", 1 << 20)
     _, served = await follow(nursery, tmp_path, repository.url, max_size=1)
     await served.serving("pets")
     with_pets(repository, ("100644", b"zeros.bin", blob(repository, bytes(2 << 20))))
     assert "larger than git.max_size, 1 MiB" in await served.told("is rejected")
     git(repository.work, "fetch", "--quiet", str(repository.bare), "main")
     git(repository.work, "reset", "--quiet", "--hard", "FETCH_HEAD")
-    (repository.work / "noise.bin").write_bytes(os.urandom(10 << 20))
+    (repository.work / "noise.bin").write_bytes(os.urandom(3 << 20))
     commit = repository.commit()
     told = await served.told(f"commit {commit[:12]} of branch main is rejected")
     assert "the commit is larger than git.max_size" in told
