@@ -70,7 +70,7 @@ class Deployer:
         converge: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._deployments = deployments
-        self._depot = deployments.store
+        self._deployment_store = deployments.store
         self._catalog = catalog
         self._live = live
         self._vhost_of = vhost_of
@@ -202,7 +202,7 @@ class Deployer:
         Raises OSError or `UnusableError` if that fails.
         """
         async with _acquired(self._changes, CHANGE_TIMEOUT):
-            lock = self._depot.locked(CHANGE_TIMEOUT)
+            lock = self._deployment_store.locked(CHANGE_TIMEOUT)
             await self._in_thread(lock.__enter__)
             try:
                 await self._deployments.refresh()
@@ -223,11 +223,11 @@ class Deployer:
         """Store the files of the project as a zip and add it to the index; return its place."""
         index = self._deployments.index
         file = await self._in_thread(
-            partial(self._depot.store, files, project.title, index.serial + 1)
+            partial(self._deployment_store.store, files, project.title, index.serial + 1)
         )
         with self._deployments.expecting(file, project, problems):
             await self._commit(index.deployed(file, project, where), file)
-        return f"{self._depot.label}/{file}"
+        return f"{self._deployment_store.label}/{file}"
 
     async def _commit(self, index: DeploymentIndex, file: str = "") -> None:
         """Replace the index, and wait until it is live in all workers.
@@ -237,10 +237,12 @@ class Deployer:
         before = self._deployments.index
         index = index.pruned(self._deployments.hides)
         try:
-            await self._in_thread(partial(self._depot.commit, index))
+            await self._in_thread(partial(self._deployment_store.commit, index))
         except BaseException:
             with trio.CancelScope(shield=True):
-                await self._in_thread(partial(self._depot.discard, [file] if file else []))
+                await self._in_thread(
+                    partial(self._deployment_store.discard, [file] if file else [])
+                )
             raise
         await self._deployments.refresh()
         await self._catalog.applied()
@@ -252,7 +254,7 @@ class Deployer:
         left = {entry.file for entry in index.entries}
         gone = [entry.file for entry in before.entries if entry.file not in left]
         if gone:
-            await self._in_thread(partial(self._depot.discard, gone))
+            await self._in_thread(partial(self._deployment_store.discard, gone))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)

@@ -1,4 +1,4 @@
-"""Users and their passwords: who is it, in equal time for everyone, and slower for who guesses.
+"""Users and their passwords: authentication in constant time, and slower after failures.
 
 Used by `testkey` and `operators`. Every attempt does the same work, whoever it is for: a key is
 derived for each cost that any user's hash has, whether the user exists, has a hash of that cost,

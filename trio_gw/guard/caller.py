@@ -1,6 +1,6 @@
 """Who calls: the verified principal of a handshake, and what the claims say about it.
 
-Made by `tokens`, `introspection` and `schemes`; read by everyone who limits, counts or tells.
+Made by `tokens`, `introspection` and `schemes`; read by the modules that limit, count or log.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Denials:
         return len(self.conditions)
 
     def place(self, base_path: str, address: str) -> Condition | None:
-        """Find what denies an API to everyone, or everything to an address."""
+        """Find what denies an API to all, or everything to an address."""
         if (apis := self._by_key["api"]) and (found := apis.get(base_path)):
             return found
         if self._by_address is None:

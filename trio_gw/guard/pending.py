@@ -69,7 +69,7 @@ class Pending:
         self._largest = 0
         self._leaving = 0  # told to end, and not ended yet
         self.evicted: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()  # by address, since the last line of the log
+        self._unreported: Counter[str] = Counter()  # by address, since the last line of the log
         self._told_at = -TELL
 
     def __len__(self) -> int:
@@ -135,22 +135,22 @@ class Pending:
         self._forget(entry)
         self._leaving += 1
         self.evicted[reason] += 1
-        self._untold[entry.address] += 1
+        self._unreported[entry.address] += 1
         entry.end()
         self.tell()
 
     def tell(self) -> None:
         """Log what has been ended, now and then."""
         now = self._clock()
-        if self._untold and now - self._told_at >= TELL:
-            ((address, most),) = self._untold.most_common(1)
+        if self._unreported and now - self._told_at >= TELL:
+            ((address, most),) = self._unreported.most_common(1)
             log.warning(
                 "ended %d connections without a request to make room, %d of them from %s",
-                self._untold.total(),
+                self._unreported.total(),
                 most,
                 address,
             )
-            self._untold.clear()
+            self._unreported.clear()
             self._told_at = now
 
     def _resize(self, where: Hashable, before: int, after: int) -> None:

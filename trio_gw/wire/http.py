@@ -148,7 +148,7 @@ class RequestReader:
         fresh = head[seen:bound]
         if fresh.translate(None, NO_CONTROLS):
             raise bad_request("Control character in the request head")
-        # Counting is ten times faster than a look at the neighbours of each.
+        # Counting is ten times faster than a check of the characters beside each.
         pairs = fresh.count(b"\r\n")
         odd = fresh.count(b"\n") != pairs or fresh.count(b"\r") != pairs
         if odd and _BARE_NEWLINE.search(head, seen, bound):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trio_gw.config.faults import KeyPath
     from trio_gw.config.settings import Settings, User
 
-_DEFAULT_PASSWORD = "admin"  # noqa: S105 - known to everyone, hence the rule below
+_DEFAULT_PASSWORD = "admin"  # noqa: S105 - publicly known, hence the rule below
 
 
 def _users(table: str, users: Sequence[User]) -> Iterator[SettingsFault]:
