@@ -18,7 +18,8 @@ from support.numbers import total
 from support.projects import api, asyncapi, write
 from support.repositories import OPEN, Repository
 from support.secrets import secret
-from trio_gw.feed import catalog, git_checkout
+from trio_gw.feed import compile as compile_module
+from trio_gw.feed import git_checkout
 from trio_gw.routing import compiler
 from trio_gw.supervision import background
 from trio_gw.supervision.background import TaskName
@@ -198,7 +199,7 @@ async def test_projects_that_cannot_be_compiled(
             raise RecursionError
         return compiled(projects, *arguments, **options)
 
-    monkeypatch.setattr(catalog, "compile_table", fails)
+    monkeypatch.setattr(compile_module, "compile_table", fails)
     parts = Faulty((), 0)
     gateway = await start(nursery, base, backend, parts)
     write(gateway.apis, "bad", api("Bad", "/bad", backend.url), asyncapi({"/*": OPEN}))
