@@ -14,8 +14,10 @@ import pytest
 
 from support.backends import start_echo
 from support.gateway import start_gateway
+from support.secrets import secret
 from trio_gw.cli import init
 from trio_gw.config.project import load
+from trio_gw.testing import serve_backend, serve_gateway
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,45 +127,41 @@ CASES = {
 }  # fmt: skip
 
 
-async def test_backends_are_asked_for_what_documents_say(
-    nursery: trio.Nursery, base: Path, make: Make
-) -> None:
-    backend = await start_echo(nursery)
-    for name, (text, arguments, _, _) in CASES.items():
-        port = str(backend.port)
-        given = [each.replace("PORT", port) for each in arguments]
-        made = make(text.replace("PORT", port), *given, name=name)
-        assert made.code == 0, made.err
-    gateway = await start_gateway(nursery, base)
-    asked = {}
-    for name, (_, _, path, _) in CASES.items():
-        async with gateway.connect(f"/{name}/1.0.0{path}", gateway.token()):
-            asked[name] = backend.requests[-1].path
-    assert asked == {name: expected for name, (_, _, _, expected) in CASES.items()}
-    assert len(backend.requests) == len(CASES)
+async def test_backends_are_asked_for_what_documents_say(base: Path, make: Make) -> None:
+    async with serve_backend() as backend:
+        for name, (text, arguments, _, _) in CASES.items():
+            port = str(backend.port)
+            given = [each.replace("PORT", port) for each in arguments]
+            made = make(text.replace("PORT", port), *given, name=name)
+            assert made.code == 0, made.err
+        asked = {}
+        async with serve_gateway(projects=base / "apis") as gateway:
+            token = secret(gateway.token())
+            for name, (_, _, path, _) in CASES.items():
+                async with gateway.connect(f"{gateway.base_url}/{name}/1.0.0{path}", token=token):
+                    asked[name] = (await backend.accept()).path
+        assert asked == {name: expected for name, (_, _, _, expected) in CASES.items()}
+        assert len(backend.connections) == len(CASES)
 
 
-async def test_new_topics_reach_the_backend_by_their_own_path(
-    nursery: trio.Nursery, base: Path, make: Make
-) -> None:
+async def test_new_topics_reach_the_backend_by_their_own_path(base: Path, make: Make) -> None:
     """`init --topic`, with characters that no mapping may hold, and for all there is."""
-    backend = await start_echo(nursery)
     parser = argparse.ArgumentParser()
     init.arguments(parser)
-    url = f"{backend.url}/v2"
-    for name, topics in {
-        "A": ["--topic", "/ws/{s}@trade", "--topic", "/r/{id}:join"],
-        "B": [],
-    }.items():
-        given = ["--name", name, "--backend", url, *topics]
-        assert init.main(parser.parse_args(given)) == 0
-    gateway = await start_gateway(nursery, base)
-    paths = ["/a/1.0.0/ws/x@trade", "/a/1.0.0/r/7:join", "/b/1.0.0/any/where?q=1", "/b/1.0.0"]
-    for path in paths:
-        async with gateway.connect(path, gateway.token()):
-            pass
-    expected = ["/v2/ws/x@trade", "/v2/r/7:join", "/v2/any/where?q=1", "/v2"]
-    assert [request.path for request in backend.requests] == expected
+    async with serve_backend() as backend:
+        for name, topics in {
+            "A": ["--topic", "/ws/{s}@trade", "--topic", "/r/{id}:join"],
+            "B": [],
+        }.items():
+            given = ["--name", name, "--backend", f"{backend.url}/v2", *topics]
+            assert init.main(parser.parse_args(given)) == 0
+        async with serve_gateway(projects=base / "apis") as gateway:
+            token = secret(gateway.token())
+            for path in ("/a/1.0.0/r/7:join", "/b/1.0.0/any/where?q=1", "/b/1.0.0"):
+                assert await gateway.status(gateway.base_url + path, token=token) == 101
+            assert await gateway.status("/ws/{s}@trade", s="x", token=token) == 101
+        expected = ["/v2/r/7:join", "/v2/any/where?q=1", "/v2", "/v2/ws/x@trade"]
+        assert [connection.path for connection in backend.connections] == expected
 
 
 async def test_a_path_that_is_passed_on_is_no_way_around_another_topic(
