@@ -5,6 +5,7 @@ What a fixture needs is imported when it is used.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from pytest_trio import trio_fixture
@@ -20,8 +21,9 @@ async def trio_backend() -> AsyncIterator[RecordingBackend]:
     """A backend that sends messages back."""
     from trio_gw.testing import serve_backend
 
-    async with serve_backend() as backend:
-        yield backend
+    stack = AsyncExitStack()
+    yield await stack.enter_async_context(serve_backend())
+    await stack.aclose()  # pytest-trio gets here whatever happens in the test
 
 
 @trio_fixture  # type: ignore[misc, untyped-decorator, unused-ignore]
@@ -31,5 +33,7 @@ async def trio_gateway(
     """A gateway; `trio_backend` receives what it relays."""
     from trio_gw.testing import serve_gateway
 
-    async with serve_gateway(**{"backend": trio_backend, **gateway_options}) as gateway:
-        yield gateway
+    stack = AsyncExitStack()
+    options = {"backend": trio_backend, **gateway_options}
+    yield await stack.enter_async_context(serve_gateway(**options))
+    await stack.aclose()
