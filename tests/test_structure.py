@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
 # Only these modules import these libraries.
 LIBRARIES: dict[str, set[str]] = {
     "h11": {"admin/http1.py", "wire/response.py", "wire/exchange.py", "wire/http.py"},
-    "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/sinks.py"},
+    "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/http_sink.py"},
     "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/words.py"},
     "prometheus_client": {"telemetry/metrics.py"},

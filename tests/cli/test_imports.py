@@ -13,7 +13,10 @@ import pytest
 APIS = Path(__file__).parent.parent.parent / "apis"
 
 # Event loop, HTTP client, cryptography, YAML, the admin API: each costs a tenth of a second.
-HEAVY = {"cryptography", "httpx2", "msgspec", "prometheus_client", "starlette", "trio", "yaml"}
+HEAVY = {
+    *("cryptography", "httpx2", "msgspec", "prometheus_client", "starlette", "trio"),
+    *("trio_websocket", "yaml"),
+}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,7 @@ HEAVY = {"cryptography", "httpx2", "msgspec", "prometheus_client", "starlette", 
         ("token --help", {"cryptography", "msgspec", "trio"}),
         ("init --help", {"cryptography", "msgspec", "yaml"}),
         ("apis --help", {"httpx2", "msgspec", "trio"}),
+        ("run --help", HEAVY - {"httpx2", "trio_websocket"}),
     ],
 )
 def test_a_command_imports_what_it_needs(tmp_path: Path, command: str, needed: set[str]) -> None:

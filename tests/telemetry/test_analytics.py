@@ -17,7 +17,8 @@ from support.backends import start_raw
 from support.schemas import FOLDER, made
 from trio_gw.telemetry.analytics import LINGER, Analytics, SinkError
 from trio_gw.telemetry.events import Event, FaultEvent, encode, families_of, timestamp
-from trio_gw.telemetry.sinks import FileSink, HttpSink
+from trio_gw.telemetry.file_sink import FileSink
+from trio_gw.telemetry.http_sink import HttpSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

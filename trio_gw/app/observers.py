@@ -15,8 +15,8 @@ from trio_gw.proxy.tracing_observer import TracingObserver
 from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.analytics import Analytics
+from trio_gw.telemetry.file_sink import FileSink
 from trio_gw.telemetry.metrics import Metrics
-from trio_gw.telemetry.sinks import FileSink, HttpSink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -130,6 +130,8 @@ def _analytics(
             path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
         sinks["file"] = FileSink(path, table.format, table.max_bytes, table.keep)
     if "http" in table.sinks:
+        from trio_gw.telemetry.http_sink import HttpSink  # imports an HTTP client
+
         sinks["http"] = HttpSink(table.url, table.token)
 
     def dropped(name: str, count: int) -> None:

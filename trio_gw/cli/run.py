@@ -19,7 +19,6 @@ import msgspec
 import trio
 
 import trio_gw
-from trio_gw import echo
 from trio_gw.app import multiprocess, worker
 from trio_gw.cli import reload
 from trio_gw.cli.common import load_settings, print_problems, problems_in, settings_argument
@@ -192,6 +191,8 @@ async def _serve(
         )
         await nursery.start(watching)
         if where is not None and first:
+            from trio_gw import echo  # imports a WebSocket library
+
             await nursery.start(echo.serve, *where)
         running = await nursery.start(
             _gateway, loaded, trial, stop, nursery.cancel_scope, context, background

@@ -10,11 +10,14 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx2
 import trio
 
 if TYPE_CHECKING:
     import ssl
+
+    import httpx2
+
+    Client = httpx2.AsyncClient
 
 FETCH_SECONDS = 5.0  # for a whole exchange, redirects included
 MAX_BYTES = 1 << 20  # of a document
@@ -23,8 +26,6 @@ _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})\b", re.IGNORECASE)
 # Uncompressed, so that the size limit is one on memory as well.
 _HEADERS = {"accept": "application/json", "accept-encoding": "identity"}
 
-Client = httpx2.AsyncClient
-
 
 class FetchError(Exception):
     """A server gave no document; says why, and never what it was asked."""
@@ -32,11 +33,15 @@ class FetchError(Exception):
 
 def client(tls: ssl.SSLContext | None) -> Client:
     """Make a client; `tls` replaces the system's trust."""
+    import httpx2  # only gateways with such issuers need it
+
     return httpx2.AsyncClient(verify=tls or True, timeout=FETCH_SECONDS)
 
 
 async def get(client: Client, url: str) -> tuple[bytes, float | None]:
     """Fetch a document, and for how many seconds its server says it is fresh."""
+    import httpx2
+
     try:
         with trio.fail_after(FETCH_SECONDS):
             target = httpx2.URL(url)
@@ -57,6 +62,8 @@ async def post(
     client: Client, url: str, form: dict[str, str], username: str, password: str
 ) -> bytes:
     """Post a form with the client's credentials (RFC 6749 §2.3.1); no redirect is followed."""
+    import httpx2
+
     pair = f"{quote(username, safe='')}:{quote(password, safe='')}".encode()
     headers = _HEADERS | {"authorization": "Basic " + base64.b64encode(pair).decode()}
     try:
