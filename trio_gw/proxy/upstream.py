@@ -18,7 +18,8 @@ from trio_gw.proxy import refusals
 from trio_gw.relay.lingering_close import BROKEN
 from trio_gw.relay.plain import Discarding, PlainStream, discard, receive
 from trio_gw.relay.sizes import CHUNK
-from trio_gw.wire.handshake import Accepted, check_response, end_to_end
+from trio_gw.wire.end_to_end import end_to_end
+from trio_gw.wire.handshake import Accepted, check_response
 from trio_gw.wire.response import BackendResponse, ResponseReader, backend_closed
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trio_gw.guard.clients import header_value
 from trio_gw.proxy import forwarding
 from trio_gw.proxy.tracing_observer import HEADERS
-from trio_gw.wire import handshake
+from trio_gw.wire.end_to_end import backend_headers
 
 if TYPE_CHECKING:
     from trio_gw.config.api import Cluster, Endpoint
@@ -60,7 +60,7 @@ def headers(
         name = certificate_name.lower().encode("ascii")
         claims = (*claims, (name, header_value(certificate)))
     host = _host(services, session, admitted, endpoint)
-    return handshake.backend_headers(head, host=host, drop=drop, added=claims)
+    return backend_headers(head, host=host, drop=drop, added=claims)
 
 
 def _host(services: Services, session: Session, admitted: Admitted, endpoint: Endpoint) -> bytes:

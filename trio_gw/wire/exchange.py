@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from trio_gw.wire.handshake import Upgrade, end_to_end, is_upgrade
+from trio_gw.wire.end_to_end import end_to_end
+from trio_gw.wire.handshake import Upgrade, is_upgrade
 from trio_gw.wire.http import MAX_HEAD, bad_request, h11_error
 from trio_gw.wire.response import (
     MAX_INTERIM,

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.errors import router_refusal
+from trio_gw.wire.end_to_end import KNOWN, MAX_KNOWN, end_to_end
 from trio_gw.wire.fields import NONE, by_name, has_token, tokens
 from trio_gw.wire.http import bad_request
 from trio_gw.wire.response import bad_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from trio_gw.errors import Headers
     from trio_gw.wire.head import RequestHead
@@ -45,9 +46,6 @@ _GRAMMAR = {
 }
 _COMPLETE = frozenset(("", "name", "parameter", "value"))
 
-# How many names and offers of clients are cached, and the longest one.
-KNOWN, MAX_KNOWN = 1024, 128
-
 NOT_WEBSOCKET = (
     "This is a WebSocket topic: connect with a WebSocket client (ws:// or wss://), version 13"
 )
@@ -61,20 +59,6 @@ _MISSING = "`{}` is missing: a proxy in front must pass it on, and a client must
 RSV1, ALL_RSV = 0x40, 0x70
 _DEFLATE = "permessage-deflate"
 
-HOP_BY_HOP = frozenset(
-    b"connection content-length keep-alive proxy-authenticate proxy-authorization"
-    b" proxy-connection te trailer transfer-encoding upgrade".split()
-)
-_USUAL_OPTIONS = frozenset((b"upgrade", b"keep-alive, upgrade"))  # all of them are hop-by-hop
-# Headers that a backend trusts because a gateway sets them. A client's own are never passed on.
-_GATEWAY_NAMES = frozenset(b"forwarded host x-jwt-assertion x-real-ip x-request-id".split())
-# Some frameworks take these for the requested path, because a rewriting server in front of them
-# sets them (IIS, Zend and Symfony in older versions).
-_GATEWAY_NAMES |= frozenset(b"x-original-url x-rewrite-url x-original-uri x-override-url".split())
-# All with these prefixes: some proxies name the user in them (`X-Forwarded-User`).
-_GATEWAY_PREFIXES = (b"x-forwarded-", b"x-envoy-", b"x-wso2-")
-# Spellings that are equal in CGI and its successors: `X_Real.IP` becomes HTTP_X_REAL_IP, too.
-_PLAIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 
 
@@ -204,58 +188,6 @@ def upgrade_required(description: str, *headers: tuple[bytes, bytes]) -> Excepti
     )
 
 
-def backend_headers(
-    head: RequestHead,
-    *,
-    host: bytes,
-    drop: Collection[bytes],
-    added: Sequence[tuple[bytes, bytes]],
-) -> list[tuple[bytes, bytes]]:
-    """Build the headers of the upgrade request to the backend (spec: routing §6.1).
-
-    End-to-end headers pass. Hop-by-hop headers do not, nor those in `drop` (credentials), nor those
-    that a backend would trust as the gateway's, in any spelling of their punctuation. `host` is the
-    value of the `Host` field.
-    """
-    dropped = _normalized(frozenset(drop))
-    listed = _connection_options(head.values(b"connection"))
-    headers = [
-        (b"host", host),
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-    ]
-    for field in head.headers:
-        name = field[0]
-        plain = _known_name(name) if len(name) <= MAX_KNOWN else _passable_name(name)
-        if plain and plain not in dropped and name not in listed:
-            headers.append(field)
-    headers += added
-    return headers
-
-
-def _passable_name(name: bytes) -> bytes:
-    """Return a header's name in its normal spelling; empty if a client's is never passed on."""
-    plain = name.translate(_PLAIN)
-    ours = plain in HOP_BY_HOP or plain in _GATEWAY_NAMES or plain.startswith(_GATEWAY_PREFIXES)
-    return b"" if ours else plain
-
-
-_known_name = functools.lru_cache(maxsize=KNOWN)(_passable_name)
-
-
-@functools.lru_cache(maxsize=KNOWN)
-def _normalized(names: frozenset[bytes]) -> frozenset[bytes]:
-    return frozenset(name.translate(_PLAIN) for name in names)
-
-
-def _connection_options(values: Sequence[bytes]) -> set[bytes] | frozenset[bytes]:
-    """Return the header names in `Connection`, without those of the handshake itself."""
-    if not values or (len(values) == 1 and values[0].lower() in _USUAL_OPTIONS):
-        return HOP_BY_HOP
-    names = {token.lower().encode("latin-1") for token in tokens(values)}
-    return {name for name in names if not name.startswith(b"sec-websocket-")}
-
-
 def request_id(head: RequestHead) -> bytes:
     """Return the client's own request id if it is a single, harmless one, else empty."""
     values = head.values(b"x-request-id")
@@ -315,23 +247,3 @@ def client_response(response: BackendResponse, extra: Headers = ()) -> bytes:
     lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: Upgrade"]
     lines += map(b": ".join, end_to_end(response, extra))
     return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def end_to_end(response: BackendResponse, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
-    """Return the end-to-end headers of a backend's response, and `extra`."""
-    ours = [name for name, _ in extra]
-    listed = _connection_options(
-        [value for name, value in response.headers if name == b"connection"]
-    )
-    passed = [
-        field
-        for field in response.headers
-        if (name := field[0]) not in HOP_BY_HOP
-        and name not in ours
-        and name not in listed
-        and not name.startswith(b"x-envoy-")
-        and (
-            field[1] or name != b"sec-websocket-protocol"
-        )  # clients take an empty one for a choice
-    ]
-    return [*passed, *extra]
