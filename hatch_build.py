@@ -82,7 +82,10 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
             raise RuntimeError(f"{source.name} does not compile")
         made[place] = folder / place.name
         command = [*compiler, "-shared", "-fPIC", "-O2", "-fno-strict-aliasing", "-w"]
-        command += [f"-I{sysconfig.get_path('include')}", str(c_file), "-o", str(made[place])]
+        include = sysconfig.get_path("include")
+        # Not the names of this machine's folders: the same sources give the same bytes.
+        command += [f"-ffile-prefix-map={folder}=.", f"-ffile-prefix-map={include}=include"]
+        command += [f"-I{include}", str(c_file), "-o", str(made[place])]
         subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
     return {str(place.relative_to(ROOT)): path for place, path in made.items()}
 
