@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.conversation import cuts
 from trio_gw.errors import Refusal, Side
+from trio_gw.wire.exchange import Exchange
 from trio_gw.wire.http import MAX_HEAD
 from trio_gw.wire.response import MAX_INTERIM, ResponseReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from trio_gw.wire.response import BackendResponse
 
@@ -216,3 +218,28 @@ def test_controls_in_a_body_are_no_business_of_the_gate() -> None:
         found, _ = answer_to(chunks)
         assert not isinstance(found, int)
         assert found.status == 403
+
+
+def exchanged() -> Exchange:
+    exchange = Exchange("GET")
+    exchange.request("/", [(b"host", b"backend")], [])
+    exchange.end()
+    return exchange
+
+
+@pytest.mark.parametrize("reader", [asked, exchanged], ids=["upgrade", "plain"])
+def test_a_head_that_comes_octet_by_octet_costs_as_many_looks(
+    reader: Callable[[], ResponseReader | Exchange],
+) -> None:
+    """Four times as many octets take about four times, not sixteen times."""
+
+    def cost(size: int) -> float:
+        head = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nX-Long: " + b"x" * size + b"\r\n\r\n"
+        waiting = reader()
+        began = time.process_time()
+        found = [waiting.feed(head[at : at + 1]) for at in range(len(head))]
+        assert found[-1] is not None
+        return time.process_time() - began
+
+    least = min(cost(12_000) for _ in range(2))
+    assert any(cost(48_000) < 8 * least + 0.01 for _ in range(3))

@@ -14,13 +14,7 @@ import h11
 from trio_gw.wire.end_to_end import end_to_end
 from trio_gw.wire.handshake import Upgrade, is_upgrade
 from trio_gw.wire.http import MAX_HEAD, bad_request, h11_error
-from trio_gw.wire.response import (
-    MAX_INTERIM,
-    backend_closed,
-    bad_backend,
-    next_head,
-    too_many_interim,
-)
+from trio_gw.wire.response import ResponseHeads, backend_closed, bad_backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +125,7 @@ class Exchange:
     def __init__(self, method: str) -> None:
         self._method = method
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._interim = 0
+        self._heads = ResponseHeads(self._http)
         self._chunked = False
 
     # -- request -----------------------------------------------------------------------------
@@ -166,16 +160,10 @@ class Exchange:
         """
         if not data:
             raise backend_closed("The backend closed the connection without an answer")
-        self._http.receive_data(data)
-        while (response := next_head(self._http)) is not None:
-            if response.status == 101:
-                raise bad_backend("The backend upgraded a request that did not ask for it")
-            if response.status >= 200:
-                return response
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise too_many_interim()
-        return None
+        response = self._heads.feed(data)
+        if response is not None and response.status == 101:
+            raise bad_backend("The backend upgraded a request that did not ask for it")
+        return response
 
     def head(self, response: BackendResponse, extra: Headers) -> bytes:
         """Build the response's head for the client. Headers in `extra` replace the backend's."""

@@ -40,8 +40,8 @@ class ResponseReader:
     def __init__(self) -> None:
         self._request: tuple[str, Sequence[tuple[bytes, bytes]]] = ("", ())
         self._http: h11.Connection | None = None  # only if there is something to decide
+        self._heads: ResponseHeads | None = None
         self._leftover = b""
-        self._interim = 0
 
     def request(self, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Build the upgrade request."""
@@ -89,16 +89,10 @@ class ResponseReader:
             if (joined := self._parse_101(data)) is not None:
                 return joined
             self._request_with_h11()
-        http = self._http
-        assert http is not None
-        http.receive_data(data)
-        while (response := next_head(http)) is not None:
-            if response.status == 101 or response.status >= 200:
-                return response
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise too_many_interim()
-        return None
+        if self._heads is None:
+            assert self._http is not None
+            self._heads = ResponseHeads(self._http)
+        return self._heads.feed(data)
 
     def feed_body(self, data: bytes) -> tuple[bytes, bool]:
         """Add bytes of a refusal's body; returns its new part, and whether it is complete.
@@ -130,24 +124,54 @@ class ResponseReader:
         return self._leftover if self._http is None else bytes(self._http.trailing_data[0])
 
 
-def next_head(http: h11.Connection) -> BackendResponse | None:
-    """Read the next head of a response, interim ones (1xx) included; None until it is complete.
+class ResponseHeads:
+    """Reads the heads of responses with h11: interim ones (1xx), and the final one.
 
-    Raises `Refusal` 502 for an invalid head.
+    h11 gets a head when it is complete, so each byte is looked at a few times only, however small
+    the pieces are in which a backend sends it.
     """
-    pending = bytes(http.trailing_data[0])
-    end = _BLANK_LINE.search(pending)
-    if _has_forbidden_bytes(pending if end is None else pending[: end.start()]):
-        raise bad_backend("The head of the backend's answer holds a control character")
-    try:
-        event = http.next_event()
-    except h11.RemoteProtocolError as error:
-        what = f"The backend's answer is not valid HTTP: {h11_error(error)}"
-        raise bad_backend(what) from None
-    if event is h11.NEED_DATA:
-        return None
-    assert isinstance(event, (h11.InformationalResponse, h11.Response))
-    return BackendResponse(event.status_code, event.reason, tuple(event.headers))
+
+    def __init__(self, http: h11.Connection) -> None:
+        self._http = http
+        self._head = bytearray()  # not complete yet
+        self._seen = 0  # bytes of it in which no end was found
+        self._interim = 0
+
+    def feed(self, data: bytes) -> BackendResponse | None:
+        """Add bytes; returns the head of the final response, or of a 101, when it is complete.
+
+        h11 then has the bytes behind it. Raises `Refusal` 502 for an invalid head.
+        """
+        self._head += data
+        while True:
+            end = _BLANK_LINE.search(self._head, max(self._seen - 2, 0))
+            checked = self._head[max(self._seen - 1, 0) : None if end is None else end.start()]
+            if _has_forbidden_bytes(bytes(checked)):
+                raise bad_backend("The head of the backend's answer holds a control character")
+            if end is None and len(self._head) <= MAX_HEAD:
+                self._seen = len(self._head)
+                return None
+            size = len(self._head) if end is None else end.end()
+            response = self._parse(bytes(self._head[:size]))
+            del self._head[:size]
+            self._seen = 0
+            if response.status == 101 or response.status >= 200:
+                if self._head:  # nothing would mean the end of the stream
+                    self._http.receive_data(bytes(self._head))
+                return response
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise too_many_interim()
+
+    def _parse(self, head: bytes) -> BackendResponse:
+        try:
+            self._http.receive_data(head)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            what = f"The backend's answer is not valid HTTP: {h11_error(error)}"
+            raise bad_backend(what) from None
+        assert isinstance(event, (h11.InformationalResponse, h11.Response))
+        return BackendResponse(event.status_code, event.reason, tuple(event.headers))
 
 
 def _has_forbidden_bytes(head: bytes) -> bool:
