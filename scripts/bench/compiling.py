@@ -20,7 +20,7 @@ from trio_gw.config.settings import Environment
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder_source import follow
 from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 
 CHANNELS, PROJECTS, REQUESTS = 12_000, 2_000, 200
 TICK = 0.001

@@ -14,7 +14,7 @@ from trio_gw.config.settings import Environment
 from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.folder_source import follow
 from trio_gw.routing.compiler import EMPTY
-from trio_gw.routing.table import Live
+from trio_gw.routing.live import Live
 
 PROJECTS = 2000
 EDITS = 10
