@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from trio_gw.cli.top import words
+from trio_gw.cli.top import formatting
 from trio_gw.cli.top.drawing import page, screen
-from trio_gw.cli.top.reading import (
+from trio_gw.cli.top.responses import (
     Answers,
     Api,
     Connection,
@@ -157,13 +157,13 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u200b\n\rend\u2028"
 
 @given(st.text(max_size=60))
 def test_no_text_reaches_the_terminal_with_anything_unseen_in_it(text: str) -> None:
-    for char in words.plain(text):
+    for char in formatting.plain(text):
         assert unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 
 @given(st.text(max_size=60), st.integers(0, 40), st.booleans())
 def test_a_cell_is_as_wide_as_it_has_to_be(text: str, width: int, right: bool) -> None:
-    assert cell_len(words.fitted(words.plain(text), width, right=right)) == width
+    assert cell_len(formatting.fitted(formatting.plain(text), width, right=right)) == width
 
 
 def full() -> State:
@@ -236,13 +236,13 @@ def test_a_page_lists_everything_and_is_plain_text() -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert [words.rate(n) for n in (0, 0.04, 9.94, 9.96, 12345, 2.5e6)] == (
+    assert [formatting.rate(n) for n in (0, 0.04, 9.94, 9.96, 12345, 2.5e6)] == (
         ["0", "0.0", "9.9", "10", "12,345", "2.5M"]
     )
-    assert [words.size(n) for n in (0, 999, 999.5, 1500, 15_000, 999_500, 5e9, 5e15)] == (
+    assert [formatting.size(n) for n in (0, 999, 999.5, 1500, 15_000, 999_500, 5e9, 5e15)] == (
         ["0 B", "999 B", "1.0 kB", "1.5 kB", "15 kB", "1.0 MB", "5.0 GB", "5,000 TB"]
     )
-    assert [words.span(n) for n in (0, 59.9, 60, 3599, 3600, 86399, 86400, 1e7)] == (
+    assert [formatting.span(n) for n in (0, 59.9, 60, 3599, 3600, 86399, 86400, 1e7)] == (
         ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "115d17h"]
     )
-    assert [words.count(n) for n in (0, 999_999, 12_345_678)] == ["0", "999,999", "12.3M"]
+    assert [formatting.count(n) for n in (0, 999_999, 12_345_678)] == ["0", "999,999", "12.3M"]

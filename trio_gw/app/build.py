@@ -167,7 +167,7 @@ async def build(
     files.append(from_file(base / settings.revocations, revocations))
     files.append(conditions.from_file(base / settings.denials, blocklist))
 
-    async def settle() -> None:
+    async def wait_converged() -> None:
         """Wait until the other workers serve the table that this worker serves now."""
         await catalog.applied()
         shared_state.set_table(live.table.digest)
@@ -180,7 +180,7 @@ async def build(
     if from_git:
         first = shared_state.index == 0
         git = GitSource(settings.git, base, deployed.update_git, polls=first)
-        remote = GitPoller(git, settings, base, settle) if first else None
+        remote = GitPoller(git, settings, base, wait_converged) if first else None
     project = None if trial is None else _trial_project(trial)
     worker_status = WorkerStatus(
         shared_state.index + 1, sessions, catalog, observers.metrics, background
@@ -188,7 +188,7 @@ async def build(
     operations = Context(
         settings.admin,
         operators=keys.operators,
-        deployer=Deployer(deployed, catalog, live, vhost_of, settle),
+        deployer=Deployer(deployed, catalog, live, vhost_of, wait_converged),
         store=store,
         live=live,
         blocklist=blocklist,

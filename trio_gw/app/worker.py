@@ -196,7 +196,7 @@ async def _start_sources(parts: Parts, nursery: trio.Nursery) -> None:
 
 
 async def _join_workers(parts: Parts, nursery: trio.Nursery) -> None:
-    """Trust the clients of the first table, tell the other workers of it, and answer them."""
+    """Trust the clients of the first table, publish its digest, and answer other workers."""
     background, shared_state, live = parts.background, parts.shared_state, parts.live
     trust = partial(trust_clients, parts.keys.tls, live)
     await nursery.start(background.start, TaskName.CLIENT_TRUST, trust)

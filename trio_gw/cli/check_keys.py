@@ -28,13 +28,13 @@ def check_keys(settings: Settings, base: Path) -> list[Problem]:
         for issuer in settings.issuers
         if made or not issuer.certificate or base / issuer.certificate != own
     ]
-    tls, spoken = settings.tls, protocols(settings.tls, settings.admin)
+    tls, supported = settings.tls, protocols(settings.tls, settings.admin)
     looks: list[Callable[[], object]] = [partial(KeyRing, issuers, base)]
     if made:
-        looks.append(partial(read_shown, own, base / tls.key, (), spoken))
+        looks.append(partial(read_shown, own, base / tls.key, (), supported))
     for one in tls.certificates:
         cert, key = base / one.cert, base / one.key
-        looks.append(partial(read_shown, cert, key, one.hosts, spoken, further=True))
+        looks.append(partial(read_shown, cert, key, one.hosts, supported, further=True))
     looks += [
         partial(load_anchors, base / path, f"tls.{name}")
         for name in ("client_ca", "backend_ca")

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from trio_gw.cli import admin_options, client
-from trio_gw.cli.top import looking
+from trio_gw.cli.top import fetch
 from trio_gw.escaping import escape, escape_json
 
 if TYPE_CHECKING:
@@ -54,6 +54,6 @@ def main(options: argparse.Namespace) -> int:
 
 async def _json(options: argparse.Namespace) -> int:
     async with client.AsyncAdminClient(options) as watch:
-        picture = await looking.compared(watch)
+        picture = await fetch.compared(watch)
     print(msgspec.json.format(escape_json(msgspec.json.encode(picture)), indent=2).decode())
     return 0

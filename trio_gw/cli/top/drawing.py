@@ -1,6 +1,6 @@
 """Draws the screen as lines of styled text: the columns that fit, and the most important rows.
 
-`words.plain` escapes all names of peers and projects before they reach the terminal.
+`formatting.plain` escapes all names of peers and projects before they reach the terminal.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from trio_gw.cli.top.words import count, fitted, plain, rate, size, span
+from trio_gw.cli.top.formatting import count, fitted, plain, rate, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trio_gw.cli.top.reading import ApiRates, Connection, Picture
+    from trio_gw.cli.top.responses import ApiRates, Connection, Picture
     from trio_gw.cli.top.state import State
 
 GAP = 2  # cells between columns

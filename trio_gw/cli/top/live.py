@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.live import Live
 
 from trio_gw.cli.client import AsyncAdminClient, RefusedError
-from trio_gw.cli.top import looking
+from trio_gw.cli.top import fetch
 from trio_gw.cli.top.drawing import page, screen
-from trio_gw.cli.top.reading import Stats, picture
+from trio_gw.cli.top.responses import Stats, picture
 from trio_gw.cli.top.state import CloseRequest, State
 from trio_gw.cli.top.terminal import Keys
 
@@ -33,7 +33,7 @@ _REDRAWN = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 async def once(options: argparse.Namespace) -> int:
     """Print a page. Raises `RefusedError`."""
     async with AsyncAdminClient(options) as watch:
-        state = State(picture=await looking.compared(watch))
+        state = State(picture=await fetch.compared(watch))
     console = Console(highlight=False, markup=False, emoji=False)
     width = console.width if console.is_terminal else PLAIN_WIDTH
     console.print(page(state, watch.url, _clock(), width), soft_wrap=True)
@@ -46,7 +46,7 @@ async def show(options: argparse.Namespace) -> int:
         raise RefusedError("standard output is not a terminal that supports drawing; use --once")
     async with AsyncAdminClient(options) as watch:
         await watch.login()
-        before = await looking.stats(watch)  # an error at the start is printed as a line
+        before = await fetch.stats(watch)  # an error at the start is printed as a line
         try:
             keys = Keys()
         except OSError:
@@ -104,14 +104,14 @@ class _View:
     async def _look(self, before: Stats | None, scope: trio.CancelScope) -> None:
         """Update repeatedly; a gateway that does not answer is asked until it is back."""
         state = self._state
-        sample = min(looking.SAMPLE, self._interval / 2)
+        sample = min(fetch.SAMPLE, self._interval / 2)
         since = ""
         while True:
             due = trio.current_time() + self._interval
             self._wanted = trio.Event()
             sort, match = state.sort, state.filter
             try:
-                answers = await looking.look(self._watch, sort, match, sample)
+                answers = await fetch.look(self._watch, sort, match, sample)
             except RefusedError as error:
                 if error.status == 401:  # more attempts would look like guessing
                     self.fault = error

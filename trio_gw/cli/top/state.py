@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from trio_gw.cli.top.reading import ApiRates, Connection, Picture
+    from trio_gw.cli.top.responses import ApiRates, Connection, Picture
 
 # The orders of connections, busiest first, and the columns that show them.
 SORTS = ("rate", "messages", "bytes", "dropped", "age")

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from trio_gw.cli.client import RefusedError
-from trio_gw.cli.top.reading import Answers, Listing, Picture, Stats, picture
+from trio_gw.cli.top.responses import Answers, Listing, Picture, Stats, picture
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
