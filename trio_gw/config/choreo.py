@@ -175,14 +175,14 @@ class _Conversion:
         for index, entry in entries.items():
             name, issuer = entry.get("name"), entry.get("issuer")
             if issuer and last[issuer.value] != index:
-                self._discard(("issuers", index), "a later entry has the same issuer", "it wins")
+                self._discard(
+                    ("issuers", index),
+                    "a later entry has the same issuer",
+                    "the later entry is used",
+                )
             elif name and name.value == _PUBLISHER:
-                if "internal_key.issuer" in _KEYS:
-                    trusted = Value(_PUBLISHER, name.origins)
-                    self._values.put(("internal_key", "issuer"), trusted)
-                else:
-                    why = "keys of the test console are not available in this version"
-                    self._discard(("issuers", index), why, "nothing else needs this issuer")
+                trusted = Value(_PUBLISHER, name.origins)
+                self._values.put(("internal_key", "issuer"), trusted)
             elif "jwks" in entry and "certificate" in entry:
                 where = ("issuers", index, "certificate")
                 self._discard(where, "its jwksURL is used instead", "one of the two is enough")
@@ -192,7 +192,7 @@ class _Conversion:
         if not self._wanted.get("git"):
             self._discard(("git",), "sourceControl.enabled is not true", "set it there if it is")
         elif self._values.value(("git", "username")):
-            why = "a username is given, so it had no effect there either"
+            why = "a username is given, so the key had no effect in the reference either"
             self._discard(("git", "ssh_key"), why, "leave it out")
 
     def _discard(self, where: KeyPath, what: str, hint: str) -> bool:

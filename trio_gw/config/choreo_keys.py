@@ -1,8 +1,8 @@
 """Which key of a Choreo Connect configuration is which setting here: one line each.
 
-Called by `choreo`. A target that `Settings` does not have (yet) is told as such, so a line may be
-here before its setting is. Keys are matched as the reference matches them, in any case; `[]` stands
-for an index; a line whose key ends in `.*` speaks for all keys below. spec: config §2 to §6.
+Called by `choreo`. A target that `Settings` does not have is reported as unavailable. Keys match
+regardless of case, as in the reference; `[]` is any index; a key that ends in `.*` covers all keys
+below it. spec: config §2 to §6.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class To(NamedTuple):
-    """The key becomes this setting; `change` turns the value, or says None: it cannot be."""
+    """The key becomes this setting; `change` converts the value, None if it cannot."""
 
     target: str
     change: Callable[[Any], Any] | None = None
@@ -30,35 +30,38 @@ class AddressPart(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """The key says whether a table of ours is wanted at all; without it, or `true`, it is not."""
+    """The key enables a table; unless it is `true`, the table is left out."""
 
     target: str
 
 
 class Drop(NamedTuple):
-    """The key has no meaning here; says why."""
+    """The key has no meaning here; `why` explains it."""
 
     why: str
 
 
 class Later(NamedTuple):
-    """The key will have a meaning here, but not in this version; says what holds until then."""
+    """The key has no meaning in this version; `why` says what applies instead."""
 
     why: str
 
 
 Rule = To | AddressPart | Switch | Drop | Later
 
-ONE_PROCESS = Drop("it joins processes that are one here")
-INTERNAL = Drop("there is no such server inside: policy, router and adapter are one process")
+ONE_PROCESS = Drop("it connects processes; here there is only one")
+INTERNAL = Drop("there is no internal server: adapter, router and enforcer are one process")
 HTTP = Drop("it concerns HTTP APIs; this gateway serves WebSocket APIs")
 JAVA = Drop("it names a Java class")
-LIMITS = Drop("the gateway counts by itself, by the tiers in [tiers]")
-CONTROL = Later("projects come from the folder `apis` only")
-ANALYTICS = Drop("events have settings of their own: see [analytics]")
-TRACING = Drop("name a collector of OpenTelemetry traces (OTLP over HTTP) in tracing.endpoint")
-TRIES = Drop("a remote that fails is asked again for ever, with growing pauses")
-METRICS = Drop("metrics are always there: see metrics.listen")
+LIMITS = Drop("the gateway counts itself, by the tiers in [tiers]")
+CONTROL = Later(
+    "there is no connection to a control plane: projects come from the folder `apis`, from git and"
+    " through the REST API"
+)
+ANALYTICS = Drop("events are configured in [analytics]")
+TRACING = Drop("set tracing.endpoint to a collector of OpenTelemetry traces (OTLP over HTTP)")
+TRIES = Drop("a remote that fails is retried without end, after growing pauses")
+METRICS = Drop("see `metrics.enabled` and `metrics.listen`")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -87,7 +90,7 @@ def _key_id(value: Any) -> str | None:  # noqa: ANN401
 
 
 def _tls_version(value: Any) -> str | None:  # noqa: ANN401
-    """The reference lets Envoy choose where it does not know the text; that begins with TLS 1.2."""
+    """Convert a version; for an unknown text Envoy decides, and begins with TLS 1.2."""
     if not isinstance(value, str):
         return None
     return {"TLS1_0": "1.0", "TLS1_1": "1.1", "TLS1_3": "1.3"}.get(value, "1.2")
@@ -112,7 +115,7 @@ KEYS: dict[str, Rule] = {
     "adapter.server.tokenPrivateKeyPath": Drop("`tls.key` signs the tokens of the REST API too"),
     "adapter.vhostMapping[].environment": To("environments[].name"),
     "adapter.vhostMapping[].vhost": To("environments[].vhost"),
-    "adapter.keystore.*": Drop("one certificate, `tls.cert`, serves all ports"),
+    "adapter.keystore.*": Drop("the certificates of [tls] serve all TLS ports"),
     "adapter.truststore.*": ONE_PROCESS,
     "adapter.consul.*": Drop("backends are found by DNS"),
     "adapter.sourceControl.enabled": Switch("git"),
@@ -120,7 +123,7 @@ KEYS: dict[str, Rule] = {
     "adapter.sourceControl.retryInterval": TRIES,
     "adapter.sourceControl.maxRetryCount": TRIES,
     "adapter.sourceControl.artifactsDirectory": Drop(
-        "`git.folder` is where commits are kept; `apis` need not point there"
+        "commits are kept in `git.folder`; `apis` does not have to name it"
     ),
     "adapter.sourceControl.repository.URL": To("git.url"),
     "adapter.sourceControl.repository.branch": To("git.branch"),
@@ -132,17 +135,17 @@ KEYS: dict[str, Rule] = {
     "router.listenerPort": AddressPart("listen.http", "port"),
     "router.securedListenerHost": AddressPart("listen.https", "host"),
     "router.securedListenerPort": AddressPart("listen.https", "port"),
-    "router.listenerCodecType": Drop("WebSocket clients come with HTTP/1.1"),
+    "router.listenerCodecType": Drop("WebSocket clients use HTTP/1.1"),
     "router.clusterTimeoutInSeconds": To("timeouts.connect", _number, SECONDS),
     "router.enforcerResponseTimeoutInSeconds": ONE_PROCESS,
     "router.useRemoteAddress": Drop(
-        "X-Forwarded-For always ends with the peer that the gateway saw; name the proxies whose"
-        " own is believed in `trusted_proxies`"
+        "X-Forwarded-For always ends with the address of the peer; list proxies whose header is"
+        " trusted in `trusted_proxies`"
     ),
     "router.systemHost": Drop(
         "/health, /ready and /testkey answer on every host, unless `strict_vhosts` is set"
     ),
-    "router.perConnectionBufferLimitBytes": Drop("buffers are small and follow backpressure"),
+    "router.perConnectionBufferLimitBytes": Drop("buffers are small; backpressure limits them"),
     "router.keystore.certPath": To("tls.cert"),
     "router.keystore.keyPath": To("tls.key"),
     "router.cors.enabled": To("cors.enabled"),
@@ -155,13 +158,15 @@ KEYS: dict[str, Rule] = {
         "backends are checked against the system's certificates, or those of the project"
     ),
     "router.upstream.tls.disableSslVerification": Drop(
-        "a backend's certificate is always checked; put its own into `Endpoint-certificates/`"
+        "the certificate of a backend is always checked; put it into `Endpoint-certificates/`"
     ),
-    "router.upstream.tls.verifyHostName": Drop("a backend's host name is always checked"),
-    "router.upstream.tls.*": Drop("backends are called with TLS 1.2 or newer, and its ciphers"),
+    "router.upstream.tls.verifyHostName": Drop("the host name of a backend is always checked"),
+    "router.upstream.tls.*": Drop(
+        "backends are called with TLS 1.2 or newer and the default ciphers"
+    ),
     "router.upstream.timeouts.routeTimeoutInSeconds": To("timeouts.handshake", _number, SECONDS),
     "router.upstream.timeouts.maxRouteTimeoutInSeconds": Drop(
-        "`timeouts.handshake` is the most that an API may ask for"
+        "`timeouts.handshake` is the upper limit for every API"
     ),
     "router.upstream.timeouts.routeIdleTimeoutInSeconds": To("timeouts.idle", _number, SECONDS),
     "router.upstream.health.timeout": To("health.timeout", _number, SECONDS),
@@ -172,7 +177,7 @@ KEYS: dict[str, Rule] = {
     "router.upstream.retry.baseIntervalInMillis": To("retry.backoff", _milliseconds, SECONDS),
     "router.upstream.retry.statusCodes": To("retry.statuses"),
     "router.upstream.dns.dNSRefreshRate": To("dns.refresh", _milliseconds, SECONDS),
-    "router.upstream.dns.respectDNSTtl": Drop("`dns.refresh` alone counts"),
+    "router.upstream.dns.respectDNSTtl": Drop("only `dns.refresh` is used"),
     "router.upstream.http2.*": Drop("backends are called with HTTP/1.1"),
     "router.downstream.tls.minimumProtocolVersion": To(
         "tls.minimum", _tls_version, "it must be a text like TLS1_2"
@@ -183,22 +188,22 @@ KEYS: dict[str, Rule] = {
     "router.downstream.tls.ciphers": To("tls.ciphers", _ciphers, "it must be a list with commas"),
     "router.downstream.tls.*": Drop("see `tls.minimum` and `tls.ciphers`"),
     "router.downstream.tls.trustedCertPath": Drop(
-        "it stood for mutual TLS, which was never enforced for WebSockets"
+        "it was for mutual TLS, which was never enforced for WebSockets"
     ),
     "router.downstream.tls.mTLSAPIsEnabled": Drop("mutual TLS was never enforced for WebSockets"),
     "router.connection.timeouts.requestTimeoutInSeconds": Drop(
-        "an upgrade request has no body; `timeouts.head` is for all of it"
+        "`timeouts.head` limits the time for a request head; an upgrade request has no body"
     ),
     "router.connection.timeouts.requestHeadersTimeoutInSeconds": To(
         "timeouts.head", _number, SECONDS
     ),
     "router.connection.timeouts.streamIdleTimeoutInSeconds": Drop(
-        "routeIdleTimeoutInSeconds took its place there, and is `timeouts.idle` here"
+        "routeIdleTimeoutInSeconds overrode it; that is `timeouts.idle` here"
     ),
     "router.connection.timeouts.idleTimeoutInSeconds": Drop(
         "a connection without a request ends after `timeouts.head`"
     ),
-    "router.connectionTimeout.*": Drop("no such section was read there either"),
+    "router.connectionTimeout.*": Drop("the reference did not read this section either"),
     "router.payloadPassingToEnforcer.*": HTTP,
     "router.awsLambda.*": HTTP,
     "router.filters.*": HTTP,
@@ -206,7 +211,7 @@ KEYS: dict[str, Rule] = {
     "enforcer.restserver.*": Drop("/testkey is on the traffic ports; see `testkey.enabled`"),
     "enforcer.filters.*": JAVA,
     "enforcer.authService.*": INTERNAL,
-    "enforcer.cache.*": Drop("verified tokens are always remembered, within bounds"),
+    "enforcer.cache.*": Drop("verified tokens are always cached, up to a fixed number"),
     "enforcer.security.authHeader.authorizationHeader": To("authorization_header"),
     "enforcer.security.authHeader.enableOutboundAuthHeader": To("forward_credentials"),
     "enforcer.security.authHeader.testConsoleHeaderName": To("internal_key.header"),
@@ -221,33 +226,39 @@ KEYS: dict[str, Rule] = {
         "there is no trust store with aliases; `certificate` names a file"
     ),
     "enforcer.security.tokenService[].claimMapping.*": Drop(
-        "claims have their own names, or those that `claims` of the issuer gives them"
+        "set the names of claims in `claims` of the issuer"
     ),
     "enforcer.jwtIssuer.enabled": To("testkey.enabled"),
     "enforcer.jwtIssuer.issuer": To("testkey.issuer"),
     "enforcer.jwtIssuer.validityPeriod": To("testkey.validity"),
     "enforcer.jwtIssuer.jwtUser[].username": To("testkey.users[].username"),
     "enforcer.jwtIssuer.jwtUser[].password": To("testkey.users[].password"),
-    "enforcer.jwtIssuer.encoding": Drop("it had no effect there either"),
+    "enforcer.jwtIssuer.encoding": Drop("it had no effect in the reference either"),
     "enforcer.jwtIssuer.claimDialect": Drop("test keys have the claims `sub` and `keytype`"),
-    "enforcer.jwtIssuer.signingAlgorithm": Drop("test keys are signed with RS256, always"),
-    "enforcer.jwtIssuer.publicCertificatePath": Drop("`tls.cert` belongs to the key of test keys"),
+    "enforcer.jwtIssuer.signingAlgorithm": Drop(
+        "the type of the key decides; with RSA it is RS256"
+    ),
+    "enforcer.jwtIssuer.publicCertificatePath": Drop(
+        "test keys are signed with `tls.key`; its certificate is `tls.cert`"
+    ),
     "enforcer.jwtIssuer.privateKeyPath": Drop("`tls.key` signs test keys"),
     "enforcer.jwtGenerator.enabled": To("backend_jwt.enabled"),
     "enforcer.jwtGenerator.header": To("backend_jwt.header"),
     "enforcer.jwtGenerator.tokenTTL": To("backend_jwt.validity"),
     "enforcer.jwtGenerator.claimDialect": To("backend_jwt.dialect"),
     "enforcer.jwtGenerator.encoding": To("backend_jwt.encoding"),
-    "enforcer.jwtGenerator.signingAlgorithm": Drop("the kind of the key decides; RSA: RS256"),
+    "enforcer.jwtGenerator.signingAlgorithm": Drop(
+        "the type of the key decides; with RSA it is RS256"
+    ),
     "enforcer.jwtGenerator.useKidProperty": To("backend_jwt.key_id", _key_id),
     "enforcer.jwtGenerator.jwksRatelimitQuota": To("backend_jwt.jwks_limit"),
     "enforcer.jwtGenerator.jwksRatelimitTimeWindowInSeconds": To("backend_jwt.jwks_window"),
     "enforcer.jwtGenerator.keypair.*": Drop(
-        "name the pair in `backend_jwt.key` and `backend_jwt.certificate`; else that of `tls` signs"
+        "set `backend_jwt.key` and `backend_jwt.certificate`; the default is the pair of [tls]"
     ),
     "enforcer.jwtGenerator.gatewayGeneratorImpl": JAVA,
     "enforcer.jwtGenerator.claimsExtractorImpl": JAVA,
-    "enforcer.jwtGenerator.*": Drop("backends' tokens have no such choice"),
+    "enforcer.jwtGenerator.*": Drop("the backend JWT has no such option"),
     "enforcer.throttling.jmsConnectionProviderURL": CONTROL,
     "enforcer.throttling.jmsConnectionInitialContextFactory": JAVA,
     "enforcer.throttling.publisher.*": CONTROL,
@@ -263,10 +274,10 @@ _BY_LOWER = {key.lower(): rule for key, rule in KEYS.items()}
 
 
 def rule_for(key: str) -> Rule | None:
-    """Find the line for a key such as `router.cors.allowOrigins`, the nearest one if several."""
+    """Find the rule for a key such as `router.cors.allowOrigins`; the nearest of several."""
     lower = key.lower()
     parts = lower.split(".")
-    if parts[-1] == "enable":  # a name that is still read there
+    if parts[-1] == "enable":  # an old name that the reference still reads
         parts[-1] = "enabled"
         lower = ".".join(parts)
     if lower in _BY_LOWER:
