@@ -86,7 +86,7 @@ async def test_the_file_is_followed_and_lifts_nothing_by_accident(
         path.write_text("one\ntwo\n")
         await until("one", "two")
         path.unlink()
-        assert "what it revoked stays revoked" in await log.wait("is gone")
+        assert "what it revoked stays revoked" in await log.wait("is missing")
         assert revocations.of(FILE).tokens == {"one", "two"}
         path.write_bytes(b"three\n\x00\n")
         await until("one", "two", "three")

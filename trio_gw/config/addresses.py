@@ -13,7 +13,7 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def is_host_name(text: str) -> bool:
-    """Tell whether this is a host name or an IPv4 address in letters, digits, `-`, `_`, `.`."""
+    """Return whether this is a host name or an IPv4 address in letters, digits, `-`, `_`, `.`."""
     return len(text) <= 253 and _HOST_NAME.fullmatch(text) is not None
 
 
@@ -44,7 +44,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a listener on this host.
+    """Return whether only this machine can reach a listener on this host.
 
     Nothing is resolved: `localhost`, 127.0.0.0/8 and ::1 are loopback, every other name is not.
     """

@@ -87,7 +87,7 @@ class _Reader:
         return [_server(name, entry.node) for name, entry in entries.items()]
 
     def channels(self) -> list[tuple[str | None, Path]]:
-        """Give the name of each channel as written, or its address; None where it has none."""
+        """Return the name of each channel as written, or its address; None where it has none."""
         node = self.findings.document.node(("channels",))
         entries = node.entries if isinstance(node, Mapping) else {}
         if self.major == 2:
@@ -215,7 +215,7 @@ def _asking(every: list[DocumentServer]) -> DocumentServer | None:
 def _is_plain(
     reader: _Reader, every: list[DocumentServer], used: dict[str, DocumentServer], major: int
 ) -> bool:
-    """Tell whether the definition alone already says all this, as every gateway reads it."""
+    """Return whether the definition alone already says all this, as every gateway reads it."""
     if len(every) > len(used):
         return False
     plain = Findings(reader.findings.document)
@@ -228,7 +228,7 @@ def _is_plain(
 
 
 def _origin(reader: _Reader) -> str:
-    """Give the origin of channels that are whole URLs, if all of them are."""
+    """Return the origin of channels that are whole URLs, if all of them are."""
     names = [name for name, _ in reader.channels()]
     found = {match[1] for name in names if name and (match := _ORIGIN.match(name))}
     urls = [name for name in names if name and channel_name.is_url(name)]
@@ -236,13 +236,13 @@ def _origin(reader: _Reader) -> str:
 
 
 def has_servers(found: Document) -> bool:
-    """Tell whether a document has any server."""
+    """Return whether a document has any server."""
     node = found.node(("servers",))
     return isinstance(node, Mapping) and bool(node.entries)
 
 
 def names(found: Document, major: int, choice: BackendChoice) -> ChannelNames:
-    """Tell what the channels of the chosen server are."""
+    """Return what the channels of the chosen server are."""
     reader = _Reader(found, major)
     mine: list[tuple[str | None, Path]] = []
     others: list[tuple[str | None, Path]] = []

@@ -77,7 +77,7 @@ class SideBackends(msgspec.Struct, frozen=True):
     basic: BasicAuth | None = None
 
     def replaced(self, *endpoints: Endpoint) -> SideBackends:
-        """Give the side other backends; how they are called stays (spec: project-format §6)."""
+        """Return the side other backends; how they are called stays (spec: project-format §6)."""
         return msgspec.structs.replace(self, endpoints=endpoints, failover=False)
 
     def cluster(self, trust: Callable[[Endpoint], tuple[str, ...]]) -> Cluster | None:

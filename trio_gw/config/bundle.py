@@ -75,7 +75,7 @@ class _Bundler:
         self._elsewhere: dict[str, int] = {}  # references that are left alone, with their lines
 
     def mapping(self, node: Mapping, file: str) -> Mapping:
-        """Give a mapping of `file` with its references turned."""
+        """Return a mapping of `file` with its references turned."""
         entries = {
             key: MappingEntry(entry.line, entry.column, self._turned(key, entry.node, file))
             for key, entry in node.entries.items()
@@ -182,7 +182,7 @@ def _opened(root: Mapping, node: Mapping, path: tuple[str, ...]) -> Mapping:
 
 
 def needed(root: Mapping) -> bool:
-    """Tell whether a document refers to anything but itself, or a section of it elsewhere."""
+    """Return whether a document refers to anything but itself, or a section of it elsewhere."""
     stack: list[tuple[int, Node]] = [(0, root)]
     while stack:
         depth, node = stack.pop()

@@ -59,14 +59,14 @@ class EndpointTrust(msgspec.Struct, frozen=True):
     missing: bool = False
 
     def of(self, backend: Endpoint) -> tuple[str, ...]:
-        """Give the certificates for an endpoint. Without TLS, and without any: none."""
+        """Return the certificates for an endpoint. Without TLS, and without any: none."""
         if backend.scheme != "wss":
             return ()
         return self.own.get(without_slash(backend), self.rest)
 
 
 def without_slash(backend: Endpoint) -> Endpoint:
-    """Give what an endpoint is named by in the map, where a slash at its end does not count."""
+    """Return what an endpoint is named by in the map, where a slash at its end does not count."""
     return msgspec.structs.replace(backend, path=backend.path.rstrip("/"))
 
 
@@ -108,7 +108,7 @@ def _normal(body: bytes, subject: str) -> str:
 def trust(
     found: Mapping[str, tuple[str, ...]], findings: Findings | None, folder: Iterable[str]
 ) -> EndpointTrust:
-    """Tell who trusts what, from the certificates by file name and the map, if there is one.
+    """Return who trusts what, from the certificates by file name and the map, if there is one.
 
     `folder` names all certificate files, also the unreadable ones. Faults go to `findings`.
     """
@@ -146,7 +146,7 @@ def trust(
 def clients(
     found: Mapping[str, tuple[str, ...]], findings: Findings | None
 ) -> tuple[ClientCertificate, ...]:
-    """Give the client certificates, those of the map first."""
+    """Return the client certificates, those of the map first."""
     certificates = []
     used: set[str] = set()
     names = _FolderFiles(found)
@@ -191,7 +191,7 @@ class _FolderFiles:
             self._alone[last] = None if last in self._alone else name
 
     def find(self, text: str) -> str | None:
-        """Give the file that is meant, if there is one."""
+        """Return the file that is meant, if there is one."""
         wanted = text.strip()
         return wanted if wanted in self._names else self._alone.get(wanted)
 

@@ -23,17 +23,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(.*)", re.DOTALL)
 
 
 def parameters(name: str) -> frozenset[str]:
-    """Give the names of a channel's `{parameters}`."""
+    """Return the names of a channel's `{parameters}`."""
     return frozenset(_PARAMETER.findall(name))
 
 
 def is_url(name: str) -> bool:
-    """Tell whether a channel's name is a whole URL."""
+    """Return whether a channel's name is a whole URL."""
     return _URL.fullmatch(name) is not None
 
 
 def placed(name: str, *, subjects: bool) -> str:
-    """Give the path that is meant by a name without a leading slash.
+    """Return the path that is meant by a name without a leading slash.
 
     A subject goes over the one connection to the server's own URL, and a URL has a path itself.
     """

@@ -107,7 +107,7 @@ def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
 
 
 def belongs(found: Document, path: Path, server: str) -> bool:
-    """Tell whether the channel at a path is one of a server's; an empty name stands for all.
+    """Return whether the channel at a path is one of a server's; an empty name stands for all.
 
     A sandbox has the channels of production.
     """

@@ -34,7 +34,7 @@ class Built(msgspec.Struct, frozen=True):
     back: dict[KeyPath, KeyPath]
 
     def original(self, path: KeyPath) -> KeyPath:
-        """Give the gathered path of a built one."""
+        """Return the gathered path of a built one."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.back:
                 return (*self.back[path[:end]], *path[end:])
@@ -54,7 +54,7 @@ class Values:
         self._lists |= {path[:at] for at, part in enumerate(path) if isinstance(part, int)}
 
     def entries(self, *table: str) -> dict[int, dict[str, Value]]:
-        """Give the entries of a list, each by its keys."""
+        """Return the entries of a list, each by its keys."""
         found: dict[int, dict[str, Value]] = {}
         for path, value in self._found.items():
             if path[: len(table)] == table and isinstance(index := path[len(table)], int):
@@ -73,11 +73,11 @@ class Values:
         return known
 
     def origins(self, path: KeyPath) -> tuple[KeyPath, ...]:
-        """Tell where a gathered setting came from."""
+        """Return where a gathered setting came from."""
         return self._found[path].origins if path in self._found else ()
 
     def value(self, path: KeyPath) -> Any:  # noqa: ANN401 - whatever the file has
-        """Give a gathered setting, None if there is none."""
+        """Return a gathered setting, None if there is none."""
         return self._found[path].value if path in self._found else None
 
     def built(self) -> Built:

@@ -65,7 +65,7 @@ class Condition(msgspec.Struct, frozen=True):
         return self.kind, self.key, self.invert
 
     def concerns(self, version: int, value: int) -> bool:
-        """Tell whether an address is among those that this condition denies."""
+        """Return whether an address is among those that this condition denies."""
         if self.range is None:
             return False
         inside = self.range.version == version and self.range.first <= value <= self.range.last
@@ -132,7 +132,7 @@ def user_name(subject: str, tenant: str = "") -> str:
 
 
 def nobody_left(conditions: Iterable[Condition]) -> bool:
-    """Tell whether inverted conditions contradict each other, so that every address is denied."""
+    """Return whether inverted conditions contradict each other, so that every address is denied."""
     allowed: Range | None = None
     for one in conditions:
         if not one.invert or one.range is None:

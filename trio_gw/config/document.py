@@ -107,12 +107,12 @@ class Document(msgspec.Struct, frozen=True):
         return node
 
     def value(self, path: Path = ()) -> Plain:
-        """Give the plain value at a path; None when there is none."""
+        """Return the plain value at a path; None when there is none."""
         node = self.node(path)
         return None if node is None else plain_value(node)
 
     def place(self, path: Path) -> tuple[int, int]:
-        """Tell line and column of a value; of the nearest key above it when it is missing."""
+        """Return line and column of a value; of the nearest key above it when it is missing."""
         node: Node | MappingEntry | None = self.node(path)
         for end in range(len(path) - 1, 0, -1):
             if node is not None:

@@ -107,7 +107,7 @@ def _check_name(host: str) -> None:
 
 
 def is_address(host: str, version: int) -> bool:
-    """Tell whether this is an IP address of the given version, without a zone."""
+    """Return whether this is an IP address of the given version, without a zone."""
     try:
         return ipaddress.ip_address(host).version == version and "%" not in host
     except ValueError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _given(value: object) -> bool:
-    """Tell whether a value, or anything within it, is more than nothing, false or zero."""
+    """Return whether a value, or anything within it, is more than nothing, false or zero."""
     if isinstance(value, dict):
         return any(map(_given, value.values()))
     if isinstance(value, list):

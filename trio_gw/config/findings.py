@@ -46,7 +46,7 @@ class Findings:
         self._note(path, what, hint, "warning")
 
     def spoilt(self, path: Path) -> bool:
-        """Tell whether an error is known at, below or above this path.
+        """Return whether an error is known at, below or above this path.
 
         Asked before saying that a value is missing: it may be there and wrong.
         """

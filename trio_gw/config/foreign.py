@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def recognised(findings: Findings) -> bool:
-    """Tell whether an api.yaml is of another format that is known; an error names it."""
+    """Return whether an api.yaml is of another format that is known; an error names it."""
     root = findings.document.root
     if root.find("data") is not None:
         return False

@@ -107,16 +107,16 @@ def _parse_url(url: str) -> Address:
 
 
 def branch_fault(branch: str) -> bool:
-    """Tell whether no branch can have this name."""
+    """Return whether no branch can have this name."""
     return len(branch.encode()) > 250 or _NOT_IN_BRANCH.search(branch) is not None
 
 
 def path_fault(path: str) -> bool:
-    """Tell whether this cannot be a folder of a repository, written relative to its root."""
+    """Return whether this cannot be a folder of a repository, written relative to its root."""
     parts = path.split("/")
     return _CONTROL.search(path) is not None or any(one in ("", ".", "..") for one in parts)
 
 
 def has_control(text: str) -> bool:
-    """Tell whether there is a control character in a text."""
+    """Return whether there is a control character in a text."""
     return _CONTROL.search(text) is not None

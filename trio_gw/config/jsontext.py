@@ -29,7 +29,7 @@ class Lines:
         self._starts = [0, *(found.end() for found in BREAK.finditer(text))]
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Tell line and column of an offset."""
+        """Return line and column of an offset."""
         line = bisect.bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 

@@ -44,7 +44,7 @@ _FOLDERS: dict[str, Purpose] = {
 
 
 def kind(path: str) -> Kind | None:
-    """Tell what the file at this relative POSIX path is; None if it is not read."""
+    """Return what the file at this relative POSIX path is; None if it is not read."""
     *folders, name = path.split("/")
     if any(part.startswith(".") or not part for part in (*folders, name)):
         return None
@@ -73,7 +73,7 @@ def _certificate(below: list[str], name: str) -> Kind | None:
 
 
 def certificate_folders(paths: Iterable[str]) -> list[str]:
-    """Give the folders that hold these files of certificates, the shallowest of them only.
+    """Return the folders that hold these files of certificates, the shallowest of them only.
 
     More than one is as unclear as two `api.yaml` side by side; deeper ones are other projects.
     """

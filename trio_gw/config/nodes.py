@@ -56,7 +56,7 @@ class Scalar(msgspec.Struct, frozen=True):
     height: int = 0
 
     def without_comment(self) -> Scalar:
-        """Give the scalar without a trailing `// …`, or itself when it has none.
+        """Return the scalar without a trailing `// …`, or itself when it has none.
 
         Only plain scalars can have one, and white space must come before the slashes, which
         keeps URLs whole (spec: project-format §10, differences §2).
@@ -164,7 +164,7 @@ class Builder:
     def refuse(
         self, line: int, column: int, what: str, hint: str, *, incomplete: bool = False
     ) -> NoReturn:
-        """Give up on the document; `incomplete` when more of it may still be on its way."""
+        """Return up on the document; `incomplete` when more of it may still be on its way."""
         kind = IncompleteError if incomplete else UnusableError
         raise kind([Problem(self._file, line, column, printable(what), printable(hint))])
 
@@ -246,7 +246,7 @@ class Builder:
         self._add(node, (line, column))
 
     def _is_unread(self) -> bool:
-        """Tell whether the value that begins is a schema: no reader ever looks into it."""
+        """Return whether the value that begins is a schema: no reader ever looks into it."""
         depth = len(self._stack)
         if self._whole or depth < 2 or (key := self._stack[-1].key) is None:
             return False

@@ -27,7 +27,7 @@ _SHORT = {"production": "prod", "sandbox": "sand"}
 
 
 def fingerprint(name: str, version: str) -> str:
-    """Give the hash that names an API in variables, and that is its id when it has none."""
+    """Return the hash that names an API in variables, and that is its id when it has none."""
     return hashlib.sha1(f"{name}:{version}".encode()).hexdigest()  # noqa: S324 - no secret
 
 
@@ -47,7 +47,7 @@ class Overrides:
         }
 
     def applied(self, kind: str, side: SideBackends) -> SideBackends:
-        """Give the side (`kind` is `production` or `sandbox`) as the variables want it.
+        """Return the side (`kind` is `production` or `sandbox`) as the variables want it.
 
         Any endpoint replaces the whole list, also an empty one. Credentials only count where
         the api.yaml enables BASIC.

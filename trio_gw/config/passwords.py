@@ -58,7 +58,7 @@ class ScryptHash(msgspec.Struct, frozen=True):
     key: bytes
 
     def matches(self, password: bytes) -> bool:
-        """Tell whether this is the hash of that password; takes its time."""
+        """Return whether this is the hash of that password; takes its time."""
         return hmac.compare_digest(self.cost.derive(password, self.salt), self.key)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class ScryptHash(msgspec.Struct, frozen=True):
 
 
 def is_hash(text: str) -> bool:
-    """Tell whether a password of the settings is a hash, well formed or not."""
+    """Return whether a password of the settings is a hash, well formed or not."""
     return text.startswith(PREFIX)
 
 

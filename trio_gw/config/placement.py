@@ -39,7 +39,7 @@ def vhosts(environments: Sequence[Environment]) -> dict[str, str]:
 
 
 def place(deployment: Deployment, vhost_of: Mapping[str, str]) -> Placement | None:
-    """Tell where this is; None for an environment that is not known here."""
+    """Return where this is; None for an environment that is not known here."""
     own = vhost_of.get(deployment.environment)
     if own is None:
         return None

@@ -59,7 +59,7 @@ class _CertificateFolder(NamedTuple):
 
 
 def wanted(path: str) -> bool:
-    """Tell whether `load` reads the file at this relative POSIX path (spec: project-format §2)."""
+    """Return whether `load` reads the file at this POSIX path (spec: project-format §2)."""
     return layout.kind(path) is not None
 
 
@@ -200,7 +200,7 @@ class _Loading:
         return sides
 
     def _trusted(self, sides: dict[str, backends.SideBackends]) -> dict[str, Cluster | None]:
-        """Give the endpoints the certificates that the project holds for them (§8)."""
+        """Return the endpoints the certificates that the project holds for them (§8)."""
         held = self._certificates("endpoint", "certificate validation error")
         trust = certificates.trust(held.found, held.map, held.names)
         called = {

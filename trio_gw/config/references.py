@@ -78,13 +78,13 @@ def follow(findings: Findings, places: RefPlaces, *, strict: bool) -> None:
 
 
 def look(root: Mapping, node: Node) -> Node | None:
-    """Give what a node refers to, or the node itself; None if it leads nowhere."""
+    """Return what a node refers to, or the node itself; None if it leads nowhere."""
     reference = _lone(node)
     return node if reference is None else find(root, reference)
 
 
 def find(root: Mapping, reference: str) -> Node | None:
-    """Give the node at the end of a reference within the document; None if there is none."""
+    """Return the node at the end of a reference within the document; None if there is none."""
     try:
         return _PointerResolver(root).target(reference)
     except WrongError:
@@ -101,7 +101,7 @@ class _Follower:
         self._room = MAX_NODES
 
     def rebuild(self, node: Node, place: RefPlaces, path: Path) -> Node | None:
-        """Give the node with all references at and below it followed; None to leave it out."""
+        """Return the node with all references at and below it followed; None to leave it out."""
         if place.may_refer and isinstance(node, Mapping) and "$ref" in node.entries:
             found = self._follow(node, path)
             if found is None:
@@ -160,7 +160,7 @@ class _PointerResolver:
         self._known: dict[str, Node | tuple[str, str]] = {}  # a tuple says what is wrong
 
     def target(self, reference: str, active: frozenset[str] = frozenset()) -> Node:
-        """Give the node at the end of a reference. Raises `WrongError`."""
+        """Return the node at the end of a reference. Raises `WrongError`."""
         if reference in active or len(active) > MAX_HOPS:
             what = f"`$ref` goes round in a circle, or on and on (`{reference[:80]}`)"
             raise WrongError(what, "point to where the value is written out")
@@ -197,7 +197,7 @@ class _PointerResolver:
 
 
 def _lone(node: Node) -> str | None:
-    """Give the text of a `$ref` that stands alone; None if there is none."""
+    """Return the text of a `$ref` that stands alone; None if there is none."""
     if not isinstance(node, Mapping):
         return None
     entry = node.entries.get("$ref")

@@ -54,7 +54,7 @@ class _ServersRoot(msgspec.Struct, frozen=True):
 
 
 def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]:
-    """Tell which server is which side's backend; name in a warning those that are none.
+    """Return which server is which side's backend; name in a warning those that are none.
 
     With `lone` a single server of any other name is production. Without, it would take the
     place of a backend that `api.yaml` declares, and that the reference system would call.
@@ -90,7 +90,7 @@ def _one_of(names: list[str]) -> str:
 
 
 def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
-    """Tell what a server speaks: WebSocket, HTTP (which may be upgraded), or neither (empty).
+    """Return what a server speaks: WebSocket, HTTP (which may be upgraded), or neither (empty).
 
     The scheme of the URL counts, if there is one: brokers are also called over `wss://`.
     """
@@ -103,7 +103,7 @@ def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
 
 
 def speaks(path: Path, findings: Findings) -> bool:
-    """Tell whether the server at a path is one that WebSockets can be opened to."""
+    """Return whether the server at a path is one that WebSockets can be opened to."""
     server = convert(_ServerObject, findings, path)
     return bool(speech(_text(server.protocol), server.url or server.host))
 

@@ -24,7 +24,7 @@ _INDEXED = re.compile(r"(0|[1-9]\d{0,3})_(.+)", re.DOTALL)
 
 
 def is_struct(kind: object) -> TypeGuard[type[msgspec.Struct]]:
-    """Tell whether this type is a table."""
+    """Return whether this type is a table."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 

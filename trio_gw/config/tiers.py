@@ -85,7 +85,7 @@ class Tier(msgspec.Struct, frozen=True):
 
     @property
     def limits(self) -> bool:
-        """Tell whether anything ever exceeds it."""
+        """Return whether anything ever exceeds it."""
         return self.limit > 0 and self.stop_on_quota
 
     def __str__(self) -> str:

@@ -101,7 +101,7 @@ def read(
 
 
 def speaks(node: Node | None) -> bool:
-    """Tell whether an operation holds something that would be lost if it were not read."""
+    """Return whether an operation holds something that would be lost if it were not read."""
     return isinstance(node, Mapping) and any(
         key.casefold().startswith("x-") or key.casefold() == "security" for key in node.entries
     )
@@ -242,7 +242,7 @@ def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> Uri
 
 
 def tiered(topics: Iterable[Topic], tiers: Iterable[tuple[str, str]]) -> tuple[Topic, ...]:
-    """Give topics without a tier of their own the one that the api.yaml names for them."""
+    """Return topics without a tier of their own the one that the api.yaml names for them."""
     named = {channel_name.encoded(name): tier for name, tier in tiers}
     return tuple(
         topic if topic.tier else msgspec.structs.replace(topic, tier=named.get(topic.name, ""))

@@ -30,7 +30,7 @@ class Wildcards:
             self._lengths.setdefault(len(first), {}).setdefault(first, set()).add(len(last))
 
     def fit(self, text: str) -> bool:
-        """Tell whether one of the patterns matches the whole text."""
+        """Return whether one of the patterns matches the whole text."""
         if text in self._plain:
             return True
         for length, firsts in self._lengths.items():
@@ -43,7 +43,7 @@ class Wildcards:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Tell whether a pattern matches the whole text. Each literal part is looked for once."""
+    """Return whether a pattern matches the whole text. Each literal part is looked for once."""
     first, *parts = pattern.split("*")
     if not parts:
         return text == first

@@ -1,9 +1,8 @@
-"""Users and their passwords: authentication in constant time, and slower after failures.
+"""Users and their passwords, checked in the same time for every user, with a limit on guesses.
 
-Used by `testkey` and `operators`. Every attempt does the same work, whoever it is for: a key is
-derived for each cost that any user's hash has, whether the user exists, has a hash of that cost,
-or none. Keys are derived in a worker thread, one at a time; who fails often has to wait
-(`attempts`).
+Used by `testkey` and `operators`. Every attempt does the same work: a key is derived for each cost
+that occurs among the users' hashes, also for an unknown user. Keys are derived in a worker thread,
+one at a time. After several failures an address must wait (`attempts`).
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 
     from trio_gw.config.settings import User
 
-MAX_WAITING = 32  # attempts that wait for the worker thread
-LONGEST_WAIT = 10.0  # seconds for which one does
+MAX_WAITING = 32  # attempts in the queue of the worker thread
+LONGEST_WAIT = 10.0  # maximum seconds in the queue
 
 
 class SlowDownError(Exception):
-    """There were too many attempts; the next may be made after some `seconds`."""
+    """There were too many attempts; the next is allowed after `seconds`."""
 
     def __init__(self, wait: float, why: str) -> None:
         self.seconds = max(1, math.ceil(wait))
@@ -39,7 +38,7 @@ class SlowDownError(Exception):
 
 
 class _Account(msgspec.Struct, frozen=True):
-    """A user as it is compared: `secret` is a digest, or with `hashed` a derived key."""
+    """A user in the form for comparison: `secret` is a digest, or with `hashed` a derived key."""
 
     username: str
     name: bytes
@@ -56,7 +55,7 @@ class Accounts:
     def __init__(self, users: Sequence[User]) -> None:
         self._accounts = [_account(user) for user in users]
         self._costs = {one.hashed.cost for one in self._accounts if one.hashed is not None}
-        self._decoy = secrets.token_bytes(16)  # the salt where there is no user's own
+        self._decoy = secrets.token_bytes(16)  # the salt for users without one
         self._attempts = Attempts()
         self._deriving = trio.CapacityLimiter(1)
 
@@ -68,8 +67,8 @@ class Accounts:
     ) -> str | None:
         """Return the user's name, None if name or password is wrong.
 
-        `address` is who asks, `at` the time of a clock that only goes forward. Raises
-        `SlowDownError` when there were too many failed attempts.
+        `address` is that of the client, `at` the time of a monotonic clock. Raises
+        `SlowDownError` after too many failed attempts.
         """
         if wait := self._attempts.begin(address, at):
             raise SlowDownError(wait, "too many failed attempts")
@@ -90,7 +89,7 @@ class Accounts:
                 salts[account.hashed.cost] = account.hashed.salt
         keys = await self._derive(password, salts)
         for account in self._accounts:
-            # Both are compared whatever the first says, and for every user.
+            # Both are always compared, and for every user: equal time.
             same_name = hmac.compare_digest(name, account.name)
             secret = digest if account.hashed is None else keys[account.hashed.cost]
             if hmac.compare_digest(secret, account.secret) & same_name:
@@ -109,7 +108,7 @@ class Accounts:
         def derive() -> dict[passwords.Cost, bytes]:
             return {cost: cost.derive(password, salt) for cost, salt in salts.items()}
 
-        # Only the wait for the thread can run out: what has begun is soon done.
+        # Only the wait for the thread can time out: a derivation that has begun ends soon.
         with trio.move_on_after(LONGEST_WAIT):
             return await trio.to_thread.run_sync(derive, limiter=self._deriving)
         raise SlowDownError(LONGEST_WAIT, "too many attempts at once")

@@ -23,7 +23,7 @@ ENDINGS = (".pem", ".crt")
 
 
 def load_anchors(path: Path, setting: str) -> tuple[str, ...]:
-    """Read the certificates that anchor trust, one PEM text each. `setting` begins messages.
+    """Read the trust anchors, one PEM text each. Messages begin with `setting`.
 
     Raises UnusableError with every file that cannot be used, and if all certificates expired.
     """
@@ -54,20 +54,20 @@ def _files(path: Path, setting: str) -> list[Path]:
         raise UnusableError([Problem(str(path), 0, 0, what, "check its mode")]) from None
     if not files:
         what = f"{setting}: no certificate is in this folder"
-        hint = "put certificate files there whose names end in .pem or .crt"
+        hint = "put certificate files into the folder, with names that end in .pem or .crt"
         raise UnusableError([Problem(str(path), 0, 0, what, hint)])
     return files
 
 
 def _expired(path: Path, found: dict[str, None]) -> list[Problem]:
-    """Complain only if none is valid: bundles hold some that are not any more, or not yet."""
+    """Raise only if none is valid: bundles contain expired and future certificates."""
     now = datetime.datetime.now(datetime.UTC)
     faults = []
     for pem in found:
         try:
             certificate = x509.load_der_x509_certificate(ssl.PEM_cert_to_DER_cert(pem))
             fault = expiry(path, certificate, now)
-        except ValueError:  # OpenSSL reads it, and that is who will use it
+        except ValueError:  # OpenSSL can read it, and OpenSSL will use it
             fault = None
         if fault is None:
             return []

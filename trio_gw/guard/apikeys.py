@@ -1,7 +1,7 @@
-"""What an API key may be bound to: addresses and the pages that use it.
+"""Restrictions of an API key: the addresses and the pages that may use it.
 
-Called by `schemes` with the claims of a verified key. Pure. A restriction that cannot be read is
-one that nothing satisfies.
+Called by `schemes` with the claims of a verified key. Pure. Nothing satisfies a restriction that
+cannot be read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def check(claims: dict[str, Any], address: str, referers: Sequence[bytes]) -> No
     """Raise Refusal unless the key may be used from this address and this page.
 
     `permittedIP` lists addresses and networks, `permittedReferer` patterns in which `*` stands
-    for any text without a blank; commas separate their entries.
+    for any text without a space; commas separate their entries.
     """
     networks, pages = claims.get("permittedIP"), claims.get("permittedReferer")
     if not _is_open(networks) and not _is_in(address, _entries(networks)):

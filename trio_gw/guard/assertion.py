@@ -1,11 +1,11 @@
-"""The backend JWT: what the gateway tells backends about a caller, signed (spec: security §7).
+"""The backend JWT: a signed token that describes the caller to backends (spec: security §7).
 
-Called by `proxy.connection` for every handshake when `[backend_jwt]` is enabled; `jwks` is what
-`/.wellknown/jwks` serves, for backends to verify it with. No I/O and no clock.
+`proxy.connection` calls it for every handshake when `[backend_jwt]` is enabled. `/.wellknown/jwks`
+serves `jwks`, with which backends verify the token. No I/O and no clock.
 
-A token costs a signature, so it is used again for the same caller and API until shortly before
-it expires. The whole caller is the key of that cache, not its token's id: two issuers may give
-the same id, and a token that is renewed under its id may say something else.
+A token costs a signature, so it is cached for the same caller and API until shortly before it
+expires. The key of the cache is the whole caller, not the id of its token: two issuers may use the
+same id, and a token that is renewed under its id may have other claims.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.certificates import KeyPair
 
-RENEWED = 5.0  # seconds before its expiry from which a token is made anew
+RENEWED = 5.0  # seconds before its expiry at which a token is replaced
 CACHE_SIZE = 1000
-_TENANT = "-1234"  # the number of `carbon.super`, the one tenant there is
-# What of the caller's token is about that token, or too large, and not told to backends.
+_TENANT = "-1234"  # the number of `carbon.super`, the only tenant
+# Claims that describe the caller's token itself, or are too large: not copied.
 _NOT_COPIED = frozenset(
     {
         *("iss", "sub", "aud", "exp", "nbf", "iat", "jti"),
@@ -43,7 +43,7 @@ _Key = tuple[str, str, str, "Caller"]
 
 
 class Assertions:
-    """Makes the header that tells a backend who calls."""
+    """Makes the header that describes the caller to a backend."""
 
     def __init__(self, settings: BackendJwt, pair: KeyPair, cache_size: int = CACHE_SIZE) -> None:
         self._settings = settings
@@ -61,12 +61,12 @@ class Assertions:
         public.pop("key_ops", None)  # RFC 7517 §4.3: not together with `use`
         key = {**public, "use": "sig", "alg": self._algorithm_name, **identity}
         self.jwks = msgspec.json.encode({"keys": [key]})
-        # Oldest use first; the number is when it expires.
+        # Least recently used first; the number is the expiry time.
         self._made: OrderedDict[_Key, tuple[bytes, int]] = OrderedDict()
         self._cache_size = cache_size
 
     def header(self, caller: Caller, api: ApiProject, now: float) -> tuple[bytes, bytes] | None:
-        """Return the header about this caller, None for one that no credential vouches for.
+        """Return the header for this caller, None for an anonymous one.
 
         `now` is in epoch seconds.
         """
@@ -104,7 +104,7 @@ class Assertions:
             "enduserTenantId": _TENANT,
         }
         copied = {name: value for name, value in caller.claims().items() if name not in _NOT_COPIED}
-        # In this order: a claim of the caller's token never stands for one of the gateway's own.
+        # In this order, so that a claim of the caller's token never replaces one of the gateway's.
         return {
             **copied,
             **{self._prefix + name: value for name, value in told.items() if value},
@@ -131,7 +131,7 @@ def _key_id(pair: KeyPair) -> str:
 
 
 def algorithm_of(pair: KeyPair) -> str:
-    """Choose how to sign: of the six ways an RSA key has, the one the reference system uses."""
+    """Choose the algorithm: for RSA keys RS256, as the reference system does."""
     able = algorithms_for(pair.private_key.public_key())
     return "RS256" if "RS256" in able else min(able)
 

@@ -1,7 +1,7 @@
-"""Failed log-ins by address: who has failed often has to wait, twice as long each time.
+"""Failed log-ins by address: after several failures an address must wait, twice as long each time.
 
-Used by `testkey`. No I/O and no clock. The table is bounded: when it is full, the address that
-has failed least recently is forgotten.
+Used by `accounts`. No I/O and no clock. The table is bounded: when it is full, the address with
+the least recent failure is removed.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from collections import OrderedDict
 
 from trio_gw.config.addresses import host_of
 
-FREE = 5  # failures before anyone has to wait
-LONGEST = 300.0  # seconds to wait at most
-FORGOTTEN = 3600.0  # seconds without a failure after which an address starts anew
+FREE = 5  # failures without a wait
+LONGEST = 300.0  # maximum wait in seconds
+FORGOTTEN = 3600.0  # seconds without a failure after which an address is forgotten
 MAX_ADDRESSES = 4096
 
 
 class Attempts:
-    """Counts failures per address; `now` is in seconds of a clock that only goes forward."""
+    """Counts failures per address; `now` is in seconds of a monotonic clock."""
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self._max = max_addresses
         # By address: failures, when the next attempt may be made, when the last one failed.
         self._failed: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
-        self._under_way: dict[str, int] = {}  # as bounded as the caller's attempts at once
+        self._under_way: dict[str, int] = {}  # bounded by the number of simultaneous attempts
 
     def __len__(self) -> int:
         return len(self._failed) + len(self._under_way)
 
     def begin(self, address: str, now: float) -> float:
-        """Ask for an attempt; returns 0 if it may be made, else the seconds to wait first.
+        """Request an attempt; return 0 if it is allowed, else the seconds to wait first.
 
-        An attempt that may be made counts as a failure until it has ended, so that many at once
-        get nobody around the wait. Every one that may be made has to be ended with `end`.
+        An allowed attempt counts as a failure until it has ended, so that simultaneous attempts do
+        not avoid the wait. Every allowed attempt must be ended with `end`.
         """
         key = host_of(address)
         failures, until, last = self._failed.get(key, (0, 0.0, 0.0))
@@ -50,8 +50,8 @@ class Attempts:
     def failed(self, address: str, now: float) -> None:
         """Note that an attempt failed.
 
-        A success changes nothing: the failures stay counted, or a user of the gateway could
-        guess at another's password without end by logging in in between.
+        A success does not reset the failures: otherwise a user could guess the password of another
+        one without limit by logging in in between.
         """
         key = host_of(address)
         failures, until, _ = self._failed.pop(key, (0, 0.0, 0.0))
@@ -63,7 +63,7 @@ class Attempts:
         self._failed[key] = failures, until, now
 
     def end(self, address: str) -> None:
-        """Note that an attempt is over, whatever came of it."""
+        """Note that an attempt has ended, with any result."""
         key = host_of(address)
         self._under_way[key] -= 1
         if not self._under_way[key]:

@@ -1,8 +1,8 @@
-"""The names that a listener answers to, against DNS rebinding.
+"""The host names that a listener accepts, as a protection against DNS rebinding.
 
-A page of a name that its owner lets point at this machine is of the same origin as what this
-machine answers, for the browser. But the browser sends that name as `Host`. An address in place
-of a name cannot be made to point elsewhere.
+An attacker can let a name of his own resolve to this machine; for a browser, pages of that name
+then have the same origin as answers of this machine. But the browser sends the name as `Host`, so
+unknown names are refused. Addresses are always accepted: they cannot be rebound.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/?#]+)(?::[0-9]{1,5})?")
 
 
 class AuthorityNames:
-    """The names; `further` gives those that may change, such as a certificate's.
+    """The names; `further` returns those that may change, such as the names of a certificate.
 
-    `*.` at the beginning of one stands for one label. With `local` every name of one label is
-    answered, such as containers have: nobody elsewhere can let one point anywhere.
+    A `*.` at the beginning is a wildcard for one label. With `local` every name of one label is
+    accepted, as containers have them: they cannot be registered in the public DNS.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class AuthorityNames:
         self._local = local
 
     def has(self, authority: str) -> bool:
-        """Tell whether this is an address or one of the names, with a port or without."""
+        """Return whether this is an address or one of the names, with or without a port."""
         if (found := _AUTHORITY.fullmatch(authority)) is None:
             return False
         host = found[1]

@@ -1,19 +1,18 @@
-"""Who is not let in at the moment: the deny conditions of all sources (spec: frames §4.3).
+"""The deny conditions in force, from all sources (spec: frames §4.3).
 
-Built once by `worker`. Its sources are the tables `[[deny]]` of the settings, which SIGHUP reads
-again, and the file of the setting `denials`, which is watched; later a control plane. Every
-handshake asks (`proxy.deny_check`), and `proxy.sweeper` ends the connections that a new condition
-concerns.
+Each process has one. Its sources are the tables `[[deny]]` of the settings, which SIGHUP reloads,
+and the file of the setting `denials`, which is watched. `proxy.deny_check` asks at every handshake,
+and `proxy.sweeper` ends open connections to which a new condition applies.
 
-The file has one condition a line, named as in the settings; what follows a `#` at its start or
-after a space is the reason, for the log:
+The file has one condition per line, named as in the settings. A `#` at the start of a line or
+after a space begins the reason, which is logged:
 
     address=203.0.113.0/24      # a flood of handshakes
     address=!10.0.0.0/8         # every address but these
     user=mallory@carbon.super
 
-As with `revocations`, a file with a faulty line, or one that has gone, lifts nothing, and what it
-says legibly is in force all the same.
+As with `revocations`, a file with a faulty line, or a missing file, lifts no condition. The valid
+lines of a faulty file are in force.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ log = logging.getLogger("trio_gw.denials")
 
 SETTINGS, FILE = "settings", "file"  # origins
 MAX_BYTES = 4 << 20  # some 200,000 addresses
-MAX_FAULTS = 20  # more would not help, and each is a line of the log
+MAX_FAULTS = 20  # each is a line of the log
 
 
 class Blocklist:
-    """The conditions that are in force: a set of each source, each swapped whole.
+    """The conditions in force: one set per source, replaced as a whole.
 
-    `current` is empty if nobody is denied, so that handshakes need not ask. `changed` is set at
-    the next change, and then another one.
+    `current` is empty if there are none, so that handshakes need not ask. `changed` is set at the
+    next change, then replaced by a new event.
     """
 
     def __init__(self) -> None:
@@ -67,7 +66,7 @@ class Blocklist:
                 yield origin, one
 
     def publish(self, origin: str, denials: Denials) -> bool:
-        """Replace the conditions of a source; tells whether that changed anything."""
+        """Replace the conditions of a source; return whether that changed anything."""
         if denials.conditions == self.of(origin).conditions:
             return False
         self._by_origin[origin] = denials
@@ -78,7 +77,7 @@ class Blocklist:
         return True
 
     def find(self, api: ApiProject, address: str, caller: Caller | None) -> Condition | None:
-        """Find a condition that concerns a connection, as far as it is known who calls."""
+        """Find a condition that applies to a connection, by what is known of the caller."""
         for denials in self.current:
             base = api.base_path
             found = denials.place(base, address)
@@ -90,7 +89,7 @@ class Blocklist:
 
 
 def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem, ...]]:
-    """Read a file of conditions: what it denies, and a problem for each line that is none."""
+    """Read a file of conditions: the conditions, and a problem for each invalid line."""
     found: list[Condition] = []
     problems: list[Problem] = []
     for number, text, reason in lists.lines(data):
@@ -118,7 +117,7 @@ def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem,
 
 
 def read(path: Path, *, held: bool = False) -> tuple[tuple[Condition, ...], tuple[Problem, ...]]:
-    """Read such a file; none is an empty one, unless conditions of it are `held`.
+    """Read such a file. A missing file counts as empty, unless conditions of it are `held`.
 
     Raises UnusableError for one that cannot be used at all.
     """
@@ -136,7 +135,7 @@ def from_file(path: Path, blocklist: Blocklist) -> Reloaded[Denials]:
             log.log(logging.WARNING if problem.severity == "warning" else logging.ERROR, problem)
         faulty = any(problem.severity == "error" for problem in problems)
         if faulty:
-            # What is said anew, maybe for another reason, is held once: nothing piles up.
+            # A condition that is repeated, perhaps with another reason, is kept once.
             said = {one.meaning for one in conditions}
             held = (one for one in before.conditions if one.meaning not in said)
             conditions = (*held, *conditions)

@@ -1,6 +1,6 @@
-"""Who calls: the verified principal of a handshake, and what the claims say about it.
+"""The caller: the verified principal of a handshake, with its claims.
 
-Made by `tokens`, `introspection` and `schemes`; read by the modules that limit, count or log.
+Made by `tokens`, `introspection` and `schemes`; used for limits, counts, logs and events.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ class Subscription(msgspec.Struct, frozen=True):
 class Caller(msgspec.Struct, frozen=True):
     """The verified principal of a handshake.
 
-    `scheme` says by what it was verified. `token_id` is the claim `jti`, else the hex SHA-256 of
-    the token. `key_type` is upper-case. `expires_at` is in epoch seconds, None for what does not
-    expire. `payload` is the claims as signed, for what needs more of them than the fields here.
-    The repr shows no claims.
+    `scheme` is the scheme that verified it. `token_id` is the claim `jti`, else the hex SHA-256 of
+    the token. `key_type` is upper-case. `expires_at` is in epoch seconds, None without expiry.
+    `payload` holds all claims as signed. The repr shows no claims.
     """
 
     subject: str
@@ -64,7 +63,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def anonymous(self) -> bool:
-        """Tell whether no credential was asked for."""
+        """Return whether no credential was asked for."""
         return self.scheme == "none"
 
     def claims(self) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def from_claims(
     fallback_id: str,
     scheme: Scheme = "oauth2",
 ) -> Caller:
-    """Read a caller out of claims that have been verified; nothing here can fail.
+    """Read a caller from verified claims; never fails.
 
     `fallback_id` names the token when it has no id of its own.
     """
@@ -124,7 +123,7 @@ def from_claims(
 
 
 def member(claims: dict[str, Any], name: str) -> object:
-    """Find a claim by its name, or by a dotted path into claims that are objects."""
+    """Find a claim by its name, or by a dotted path into nested objects."""
     if name in claims or "." not in name:
         return claims.get(name)
     found: object = claims
@@ -134,7 +133,7 @@ def member(claims: dict[str, Any], name: str) -> object:
 
 
 def text(value: object) -> str:
-    """Take a claim that is text, and nothing for any other."""
+    """Return a claim that is text; an empty text for other types."""
     return value if isinstance(value, str) else ""
 
 
@@ -165,7 +164,7 @@ def _application(claims: dict[str, Any], issuer: Issuer, scheme: Scheme) -> Appl
         return Application("internal-key-app")
     if scheme == "api-key" or issuer.validate_subscription:
         return application(member(claims, issuer.claims.application))
-    # What the reference system shows for tokens without a subscription (security §3.5), down to
+    # The values of the reference for tokens without a subscription (security §3.5), including
     # the name-based UUID as Java makes it: MD5 of the name alone.
     name = issuer.title
     digest = hashlib.md5(name.encode(), usedforsecurity=False).digest()

@@ -1,8 +1,8 @@
-"""How many may be connected at once: in all, to an API, of an application, from an address.
+"""Caps on open connections: in total, per API, per application, per address.
 
-Every process counts its own connections in its own column, and reads all; keys are found by a
-hash, so keys that meet in one place share a cap, which can only count too much. Whoever ends
-takes its count along: the column of a process that died is cleared by its supervisor.
+Every process counts its own connections in its own column and reads all columns. A hash finds the
+place of a key; keys with the same place share a count, which can only be too high. The supervisor
+clears the column of a process that ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACES = 1 << 16
 
 
 class ConnectionCap(NamedTuple):
-    """At most `most` connections with this key; `name` says of what, for people."""
+    """At most `most` connections with this key; `name` is for people."""
 
     name: str
     key: str
@@ -27,7 +27,7 @@ class ConnectionCap(NamedTuple):
 
 
 class FullError(Exception):
-    """There are as many connections as there may be."""
+    """The maximum number of connections is reached."""
 
     def __init__(self, cap: ConnectionCap) -> None:
         self.cap = cap
@@ -35,15 +35,15 @@ class FullError(Exception):
 
 
 class Caps:
-    """The connections that are open, as counted by the process with this `index`."""
+    """The open connections, as counted by the process with this `index`."""
 
     def __init__(self, counters: Counters, index: int = 0) -> None:
-        """Count in `counters`, which have `PLACES` integers a process."""
+        """Count in `counters`, which have `PLACES` integers per process."""
         self._counters = counters
         self._own = self._counters.column(index)
 
     def take(self, caps: Sequence[ConnectionCap]) -> tuple[int, ...]:
-        """Count a connection; returns what to `leave` in the end. Raises `FullError`."""
+        """Count a connection; return what to pass to `leave` at its end. Raises `FullError`."""
         places = tuple(map(_place, caps))
         for cap, place in zip(caps, places, strict=True):
             if sum(self._counters.row(place)) >= cap.most:
@@ -55,7 +55,7 @@ class Caps:
     def add(
         self, caps: Sequence[ConnectionCap]
     ) -> tuple[tuple[int, ...], tuple[ConnectionCap, ...]]:
-        """Count a connection in any case; returns what to `leave`, and the caps it exceeds."""
+        """Count a connection in any case; return what to `leave`, and the exceeded caps."""
         places = tuple(map(_place, caps))
         for place in places:
             self._own[place] += 1
@@ -66,7 +66,7 @@ class Caps:
         )
 
     def leave(self, places: Iterable[int]) -> None:
-        """Count a connection no longer."""
+        """Stop counting a connection."""
         for place in places:
             self._own[place] -= 1
 

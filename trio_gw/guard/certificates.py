@@ -1,8 +1,7 @@
-"""Certificates and private keys: read from PEM files, or made when there are none.
+"""Certificates and private keys: read from PEM files, or created if there are none.
 
-Called by `tls` and `keys`, at start and when files change, and by the commands that mint tokens;
-everything here blocks.
-A file that cannot be used raises UnusableError with a problem that names it and the remedy.
+Called by `tls` and `keys`, at start and when files change, and by the commands that make tokens.
+Everything here blocks. For a file that cannot be used, UnusableError names the file and a hint.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ PrivateKey = (
     | ed448.Ed448PrivateKey
 )
 
-MAX_BYTES = 1 << 20  # of a certificate chain or key; far more than any has
+MAX_BYTES = 1 << 20  # size of a certificate chain or key; far more than real ones have
 MIN_RSA_BITS = 2048  # NIST SP 800-131A; RFC 7518 §3.3 asks for the same
-# The longest life Apple's systems accept, even for a certificate trusted by hand.
+# The maximum that Apple's systems accept, even for a certificate that the user trusts.
 _LIFETIME = datetime.timedelta(days=825)
-# Clients whose clock is a little behind must not find it "not yet valid".
+# Clients with a slow clock must not reject it as "not yet valid".
 _BACKDATED = datetime.timedelta(hours=1)
 _RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVE_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -59,7 +58,7 @@ class KeyPair(msgspec.Struct, frozen=True):
 def algorithms_for(key: object) -> frozenset[str]:
     """Return the JWS algorithms this public key can verify (RFC 7518 §3.1, RFC 8037 §3.1).
 
-    Empty for a key of another kind and for an RSA key that is too short to be trusted.
+    Empty for other types of keys and for RSA keys that are too short.
     """
     if isinstance(key, rsa.RSAPublicKey):
         return _RSA_ALGORITHMS if key.key_size >= MIN_RSA_BITS else frozenset()
@@ -72,7 +71,7 @@ def algorithms_for(key: object) -> frozenset[str]:
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """Read the first certificate of a PEM file; of a chain, that is the server's own.
+    """Read the first certificate of a PEM file; in a chain, that of the server.
 
     Raises UnusableError if there is none, or if its key is too weak or of an unknown kind.
     """
@@ -115,7 +114,7 @@ def load_pair(cert: Path, key: Path) -> KeyPair:
 
 
 def parse_pair(cert: Path, chain: bytes, key: Path, data: bytes) -> KeyPair:
-    """Parse a pair from what its files hold; the paths are for messages. Raises as `load_pair`."""
+    """Parse a pair from the content of its files; the paths are for messages. See `load_pair`."""
     pair = KeyPair(_certificate(cert, chain), _private_key(key, data))
     if pair.certificate.public_key() != pair.private_key.public_key():
         _fail(
@@ -137,7 +136,7 @@ def expiry(path: Path, certificate: x509.Certificate, now: datetime.datetime) ->
 
 
 def check_current(path: Path, certificate: x509.Certificate) -> None:
-    """Raise UnusableError if a certificate that is to replace another one is not valid now."""
+    """Raise UnusableError if a certificate that would replace another one is not valid now."""
     problem = expiry(path, certificate, datetime.datetime.now(datetime.UTC))
     if problem is not None:
         raise UnusableError([msgspec.structs.replace(problem, severity="error")])
@@ -155,11 +154,11 @@ def read(path: Path, what: str) -> bytes:
 
 
 def ensure_certificate(cert: Path, key: Path, now: datetime.datetime) -> bool:
-    """Make a self-signed certificate for this machine if neither file exists.
+    """Create a self-signed certificate for this machine if neither file exists.
 
-    Returns True when they were made. `now` is an aware datetime. Safe when several processes
-    start together: one makes the pair, the others find it. Neither file can be seen half
-    written, an existing file is never replaced, and the key is readable by its owner only.
+    Returns True if they were created. `now` is an aware datetime. Safe when several processes start
+    at the same time: one creates the pair, the others find it. No process sees a half-written file,
+    an existing file is never replaced, and only the owner can read the key.
     Raises UnusableError if only one of the two exists or they cannot be written.
     """
     if cert.exists() and key.exists():
@@ -199,7 +198,7 @@ def _make_missing(cert: Path, key: Path, now: datetime.datetime) -> bool:
     try:
         _publish(cert, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     except OSError:
-        key.unlink()  # ours, and alone it would only be in the way of the next start
+        key.unlink()  # created here; alone it would block the next start
         raise
     return True
 
@@ -207,9 +206,9 @@ def _make_missing(cert: Path, key: Path, now: datetime.datetime) -> bool:
 def _self_signed(key: rsa.RSAPrivateKey, now: datetime.datetime) -> x509.Certificate:
     """Sign a server certificate that a client can trust directly, as with `curl --cacert`.
 
-    It is no CA: whoever trusts it trusts this one server, and the key that lies beside it
-    cannot vouch for others. A keyUsage extension is left out because older OpenSSL does not
-    take a certificate for self-signed when keyUsage forbids signing certificates.
+    It is not a CA: a client that trusts it trusts only this server. It has no keyUsage extension,
+    because older OpenSSL does not accept a certificate as self-signed if keyUsage forbids signing
+    certificates.
     """
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     start = now - _BACKDATED
@@ -242,7 +241,7 @@ def _self_signed(key: rsa.RSAPrivateKey, now: datetime.datetime) -> x509.Certifi
 
 
 def _publish(path: Path, data: bytes, mode: int) -> None:
-    """Write a file under another name, then link it to its own; fails if that exists."""
+    """Write a temporary file, then link it to its name; fails if the name exists."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
@@ -256,11 +255,11 @@ def _publish(path: Path, data: bytes, mode: int) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; it leaves no file behind and ends with the process."""
+    """Hold the lock of a folder; it leaves no file and ends with the process."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Some network filesystems have no locks. Linking without replacing keeps the files
-        # whole even then.
+        # Some network file systems have no locks. Linking without replacing keeps the files
+        # consistent nevertheless.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
-"""Client certificates (mutual TLS): whose certificate is it, and does this API accept it?
+"""Client certificates (mutual TLS): their subject, and whether an API accepts them.
 
-`tls` makes a `ClientPeer` of what the handshake proved; the authentication phase asks `accept`
-with what the API wants. Pure. A certificate never stands in for a token: it is asked for beside
-the topic's own security. spec: security §8.
+`tls` makes a `ClientPeer` from the verified certificate; the authentication phase calls `accept`
+with the requirements of the API. Pure. A certificate never replaces a token: it is required in
+addition to the security of the topic. spec: security §8.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 Demand = Literal["ignored", "optional", "required"]
 
-MAX_SUBJECT = 4096  # characters; a backend takes so much in a header
-# What may stand in a header as it is; a `%` is written `%25`, so that the value can be decoded.
+MAX_SUBJECT = 4096  # characters; backends accept this much in a header
+# Allowed in a header unchanged; a `%` is written `%25`, so that the value can be decoded.
 _PLAIN = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 class ClientPeer(msgspec.Struct, frozen=True):
-    """Whose certificate the handshake verified.
+    """The client certificate that the handshake verified.
 
-    `der` is the certificate, `subject` its distinguished name (RFC 4514). `by_ca` tells that it
-    leads to `tls.client_ca`; otherwise it is trusted because a project names it.
+    `der` is the certificate, `subject` its distinguished name (RFC 4514). `by_ca`: it was
+    verified against `tls.client_ca`; otherwise it is trusted because a project names it.
     """
 
     der: bytes
@@ -42,7 +42,7 @@ class ClientPeer(msgspec.Struct, frozen=True):
 
 
 def peer_of(der: bytes, *, by_ca: bool) -> ClientPeer | None:
-    """Read a verified certificate; None for one whose subject cannot be told."""
+    """Read a verified certificate; None if its subject cannot be read."""
     try:
         subject = x509.load_der_x509_certificate(der).subject.rfc4514_string()
     except ValueError:
@@ -51,7 +51,7 @@ def peer_of(der: bytes, *, by_ca: bool) -> ClientPeer | None:
 
 
 def first_of(pem: str) -> str:
-    """Give the first certificate of a PEM text: in a chain, the client's own."""
+    """Return the first certificate of a PEM text: in a chain, that of the client."""
     end = "-----END CERTIFICATE-----"
     return pem[: pem.index(end) + len(end)] + "\n"
 
@@ -67,7 +67,7 @@ def accept(
     """Return the client's certificate if this API accepts it, None if it needs and has none.
 
     `pinned` are the PEM texts of the project's own client certificates: if there are any, the
-    client's must be one of them; if not, it must lead to `tls.client_ca`. Raises Refusal 401.
+    client's must be one of them; if not, `tls.client_ca` must have issued it. Raises Refusal 401.
     """
     if demand == "ignored":
         return peer if peer is not None and peer.by_ca else None
@@ -90,7 +90,7 @@ def accept(
 
 
 def header_value(peer: ClientPeer) -> bytes:
-    """Write the subject for a header; whatever is not printable ASCII is percent-encoded."""
+    """Write the subject for a header; all but printable ASCII is percent-encoded."""
     text = urllib.parse.quote(peer.subject, safe=_PLAIN, encoding="utf-8", errors="replace")
     return (f"{text[:-1]}%20" if text.endswith(" ") else text).encode("ascii")
 

@@ -1,8 +1,8 @@
-"""A token in compact form (RFC 7515 §7.1), decoded and not yet believed.
+"""A token in compact form (RFC 7515 §7.1), decoded but not verified.
 
-Called by `tokens`. Pure. Where a JSON object repeats a name, the last one counts, as RFC 7519 §4
-allows; a token is decoded here only, so no second parser can see another value. What the header
-says about where to get a key (`jku`, `jwk`, `x5u`, `x5c`) is not even looked at.
+Called by `tokens`. Pure. If a JSON object repeats a name, the last value counts, as RFC 7519 §4
+allows; tokens are decoded only here, so no second parser can see another value. Header fields that
+say where to get a key (`jku`, `jwk`, `x5u`, `x5c`) are ignored.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import msgspec
 # The last second of the year 9999. A later date is a mistake, such as milliseconds, and would
 # make a token that never ends.
 LAST_DATE = 253402300799
-MAX_DEPTH = 64  # of objects and arrays in each other; what is read has to be written again, too
+MAX_DEPTH = 64  # nesting of objects and arrays; what is read must also be written again
 
 
 class UndecodableError(Exception):
-    """This is no signed token at all."""
+    """The text is not a signed token."""
 
 
 class UnacceptableError(Exception):
-    """A signed token, but one that no key could make good."""
+    """A signed token that no key could make valid."""
 
 
 class CompactToken(msgspec.Struct, frozen=True):
-    """The parts of a token; `signed` is what the signature is over. The repr shows nothing."""
+    """The parts of a token; the signature covers `signed`. The repr shows nothing."""
 
     alg: str
     kid: str | None
@@ -42,7 +42,7 @@ class CompactToken(msgspec.Struct, frozen=True):
 
 
 def parse(token: bytes, *, lasting: bool = False) -> CompactToken:
-    """Split and decode a token, refusing what needs no key to be refused.
+    """Split and decode a token; refuse what can be refused without a key.
 
     `lasting` tokens may come without an expiry time.
     Raises UndecodableError or UnacceptableError; neither ever holds a part of the token.
@@ -58,7 +58,7 @@ def parse(token: bytes, *, lasting: bool = False) -> CompactToken:
     if not isinstance(alg, str) or not (kid is None or isinstance(kid, str)):
         raise UndecodableError("alg or kid is not text")
     if "crit" in header:
-        # RFC 7515 §4.1.11: an extension that is not understood must not be passed over.
+        # RFC 7515 §4.1.11: an extension that is not understood must not be ignored.
         raise UnacceptableError("the header has critical extensions")
     signature = _base64url(parts[2])
     if not signature or not isinstance(issuer, str):
@@ -66,12 +66,12 @@ def parse(token: bytes, *, lasting: bool = False) -> CompactToken:
     endless = lasting and "exp" not in claims
     if not endless and not is_date(claims.get("exp"), LAST_DATE):
         raise UnacceptableError("no usable expiry time")
-    # Signed is what was sent, padding included (RFC 7515 §5.2 step 8).
+    # The signature covers what was sent, padding included (RFC 7515 §5.2 step 8).
     return CompactToken(alg, kid, issuer, claims, payload, token[: -len(parts[2]) - 1], signature)
 
 
 def is_date(value: object, latest: float) -> bool:
-    """Tell whether a claim is a NumericDate (RFC 7519 §2) that is not later than this."""
+    """Return whether a claim is a NumericDate (RFC 7519 §2) that is not later than this."""
     # JSON has no NaN or infinity, and integers compare with floats exactly, however long.
     return (
         isinstance(value, int | float)
@@ -81,7 +81,7 @@ def is_date(value: object, latest: float) -> bool:
 
 
 def _base64url(text: bytes) -> bytes | None:
-    """Decode base64url with or without padding; None if it is anything else."""
+    """Decode base64url with or without padding; None for other texts."""
     bare = text.rstrip(b"=")
     if len(text) - len(bare) > 2 or (text != bare and len(text) % 4):
         return None
@@ -104,7 +104,7 @@ def _json_object(data: bytes | None) -> dict[str, Any] | None:
 
 
 def is_shallow(value: object, written: bytes) -> bool:
-    """Tell whether a JSON value, as it was `written`, is nested `MAX_DEPTH` levels at most."""
+    """Return whether a JSON value, as `written`, is nested at most `MAX_DEPTH` levels."""
     if written.count(b"[") + written.count(b"{") <= MAX_DEPTH:
         return True
     level = [value]

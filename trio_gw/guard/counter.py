@@ -175,7 +175,7 @@ class WindowCounter:
             self._table.add(self.cell + (window & 1), window, amount)
 
     def fits(self, messages: int, octets: int, now: float) -> bool:
-        """Tell whether a whole chunk may pass, without a look at each of its messages."""
+        """Return whether a whole chunk may pass, without a look at each of its messages."""
         window = int(now // self.per)
         others = self._table.others
         if self.burst:
@@ -187,7 +187,7 @@ class WindowCounter:
         return messages + others * _EVENTS <= remaining
 
     def exceeded(self, octets: int, window: int) -> bool:
-        """Tell whether a message that was just counted is over the limit."""
+        """Return whether a message that was just counted is over the limit."""
         return self.remaining(window) + (octets if self.octets else 1) <= 0
 
     def limit_reached(self, now: float) -> LimitReached:

@@ -1,7 +1,7 @@
-"""Where a handshake may hold its credentials, and taking them out of it.
+"""Finds the credentials of a handshake and removes them from the request.
 
-Called by `proxy.admission` before anything else sees the request. Pure. A credential has one
-place; the gateway uses it and nobody behind the gateway gets to see it.
+Called by `proxy.admission` before anything else sees the request. Pure. A credential may be in one
+place only. The gateway uses it and does not pass it on.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 QUERY_TOKEN = "access_token"  # noqa: S105 - the parameter's name (RFC 6750 §2.3)
 
-# Subprotocols that say what the next one in the list is, in lower case: an access token, or a
-# key of a test console. Browsers can set no header, so they put a credential there.
+# Subprotocols, in lower case, that announce a credential as the next one in the list: an access
+# token, or a key of a test console. Browsers cannot set a header, so they use this.
 MARKERS: Mapping[str, Kind] = {
     "bearer": "access token",
     "choreo-oauth2-token": "access token",
     "choreo-test-key": "test key",
 }
-# One that holds the token itself, in base64url without padding, behind this and perhaps a name
-# with dots, as Kubernetes has it: `base64url.bearer.authorization.k8s.io.bXl0b2tlbg`.
+# A subprotocol that holds the token itself, in base64url without padding, after this prefix and
+# perhaps a dotted name, as in Kubernetes: `base64url.bearer.authorization.k8s.io.bXl0b2tlbg`.
 ENCODED = "base64url.bearer.authorization."
 
 _TOKEN_CHARACTERS = string.ascii_letters + string.digits + "-_"  # base64url
-_JOSE_HEADER = "ey"  # base64url of what a JSON object with a member begins with
+_JOSE_HEADER = "ey"  # base64url of the first characters of a JSON object with a member
 _SHORTEST_HEADER = 16  # octets of a JOSE header in base64url: `{"alg":"x"}` has 15
 
 
 class CredentialPlaces(NamedTuple):
-    """The places of one topic's credentials; header names are in lower case.
+    """Where one topic expects its credentials; header names are in lower case.
 
     `api_keys` are headers and query parameters that may hold an API key.
     """
@@ -57,7 +57,7 @@ class CredentialPlaces(NamedTuple):
 
 
 class Presented(msgspec.Struct, frozen=True):
-    """What was found. `bearer` values are as in the header: scheme, blank, token."""
+    """The credentials found. `bearer` values are as in the header: scheme, space, token."""
 
     bearer: tuple[bytes, ...] = ()
     internal_key: tuple[bytes, ...] = ()
@@ -65,7 +65,7 @@ class Presented(msgspec.Struct, frozen=True):
 
 
 class RemainingRequest(NamedTuple):
-    """What is left of the query and the offered subprotocols.
+    """The query and the offered subprotocols without credentials.
 
     `marker` is the subprotocol that marked a token, as the client wrote it; empty without a token
     there, or when the token is a part of it.
@@ -93,7 +93,7 @@ def take(
     bearer = tuple(values(places.bearer))
     internal = tuple(values(places.internal_key)) if places.internal_key else ()
     keys = [value for name in places.api_key_headers for value in values(name)]
-    if not query and not protocols and len(keys) < 2:  # then nothing else can be anywhere
+    if not query and not protocols and len(keys) < 2:  # then there are no other places
         return Presented(bearer, internal, tuple(keys)), NOTHING_LEFT
     offered, rest = _split_protocols(protocols)
     parameters = (QUERY_TOKEN,) if places.query_token else ()
@@ -103,7 +103,7 @@ def take(
         raise refusals.ambiguous("The request holds more than one access token")
     if offered is not None:
         bearer = (b"Bearer " + offered.credential,)
-        # Those of `/testkey` are access tokens; those of a test console have a kind of their own.
+        # Tokens of `/testkey` are access tokens; those of a test console are of another kind.
         if offered.kind == "test key" and places.internal_key:
             internal = (offered.credential,)
     bearer += tuple(b"Bearer " + token for token in tokens)
@@ -126,8 +126,8 @@ class _Offered(NamedTuple):
 def _split_protocols(protocols: Sequence[str]) -> tuple[_Offered | None, tuple[str, ...]]:
     """Find the credential among the offers, and the offers that a backend may see.
 
-    A marker at the very end has no token behind it: it is a subprotocol like any other. What
-    looks like a token but is not marked as one is nobody's subprotocol: it is left out.
+    A marker at the end of the list has no token after it and is an ordinary subprotocol. A text
+    that looks like a token but has no marker is left out.
     Raises Refusal (400) if there are two.
     """
     found: list[_Offered] = []
@@ -156,7 +156,7 @@ def _decoded(name: str) -> bytes:
 
 
 def looks_like_token(text: str) -> bool:
-    """Tell whether a text holds what looks like a JWT (RFC 7515 §7.1), perhaps behind a prefix.
+    """Return whether a text holds what looks like a JWT (RFC 7515 §7.1), perhaps behind a prefix.
 
     Linear in the length of the text.
     """
@@ -172,7 +172,7 @@ def looks_like_token(text: str) -> bool:
 
 
 def _take_parameters(query: str, names: tuple[str, ...]) -> tuple[list[bytes], str]:
-    """Take parameters of these names out of a query; the others stay as they are written."""
+    """Remove parameters of these names from a query; the others stay as written."""
     if not names or not query:
         return [], query
     found, kept = [], []

@@ -1,8 +1,7 @@
-"""Requests that a browser makes for somebody else's web page (CSRF). Pure.
+"""Requests that a browser makes for a page of another site (CSRF). Pure.
 
-Browsers send credentials that they have cached along with whatever a page makes them send. They
-do tell whose page it is, in `Sec-Fetch-Site` (Fetch Metadata) and `Origin` (RFC 6454); clients that
-are no browsers send neither.
+Browsers add cached credentials to the requests that a page makes. They name the site of the page in
+`Sec-Fetch-Site` (Fetch Metadata) and `Origin` (RFC 6454); other clients send neither.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))  # methods that change nothing (RFC 9110 §9.2.1)
-_OURS = (b"same-origin", b"none")  # none: somebody typed it, or chose a bookmark
+_OURS = (b"same-origin", b"none")  # none: a typed address or a bookmark
 _PORTS = {"http": "80", "https": "443"}
 
 
 def is_foreign(sites: Sequence[bytes], origins: Sequence[bytes], own: Collection[bytes]) -> bool:
-    """Tell whether a request comes from a page that is not `own` (origins as browsers write them).
+    """Return whether a request comes from a page that is not `own` (origins in browsers' form).
 
-    `sites` and `origins` are all values of `Sec-Fetch-Site` and of `Origin`. What no browser
-    sends, such as two of one of them, is foreign too.
+    `sites` and `origins` are all values of `Sec-Fetch-Site` and of `Origin`. Values that no browser
+    sends, such as two of one header, count as foreign.
     """
     if len(sites) > 1 or len(origins) > 1:
         return True
@@ -29,7 +28,7 @@ def is_foreign(sites: Sequence[bytes], origins: Sequence[bytes], own: Collection
 
 
 def own_origins(scheme: str, authority: bytes, port: int) -> tuple[bytes, ...]:
-    """Name the origin of pages that were asked for with this `Host`; `port` is the listener's."""
+    """Return the origin of pages requested with this `Host`; `port` is that of the listener."""
     host = authority.decode("latin-1").lower()
     name, colon, given = host.rpartition(":")
     if not colon or given.endswith("]"):

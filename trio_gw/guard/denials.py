@@ -1,7 +1,6 @@
-"""Deny conditions of one source, indexed: is this connection concerned? Pure, and never changed.
+"""Deny conditions of one source, indexed for look-ups. Pure and immutable.
 
-Made by `blocklist`, asked through it. What costs nothing to ask comes first: where a connection
-goes and comes from is known before anybody says who they are.
+Made and asked by `blocklist`. API and address are asked first: they are known before the caller.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Denials:
-    """A set of conditions. Look-ups cost the same for one as for thousands, or nearly."""
+    """A set of conditions. The cost of a look-up hardly depends on their number."""
 
     __slots__ = ("_by_address", "_by_key", "conditions", "counts")
 
@@ -38,7 +37,7 @@ class Denials:
         return len(self.conditions)
 
     def place(self, base_path: str, address: str) -> Condition | None:
-        """Find what denies an API to all, or everything to an address."""
+        """Find a condition that denies an API to everyone, or everything to an address."""
         if (apis := self._by_key["api"]) and (found := apis.get(base_path)):
             return found
         if self._by_address is None:
@@ -49,7 +48,7 @@ class Denials:
             return None  # a peer without an IP address
 
     def caller(self, base_path: str, version: str, caller: Caller) -> Condition | None:
-        """Find what denies an API to whoever calls; conditions never name an anonymous caller."""
+        """Find a condition on the caller; conditions never name an anonymous caller."""
         if caller.anonymous:
             return None
         by_key, application, found = self._by_key, caller.application, None
@@ -67,7 +66,7 @@ NOTHING = Denials()
 
 
 def declared(denies: Iterable[Deny]) -> Denials:
-    """Make a set of the conditions of the settings, in which `rules.limits` has found no fault."""
+    """Make a set of the conditions of the settings, checked by `rules.limits`."""
     return Denials(
         condition(kind, getattr(deny, kind), invert=deny.invert, reason=deny.reason)
         for deny in denies

@@ -1,6 +1,6 @@
-"""Asking an issuer's servers over HTTP: bounded in time and size, to their own address only.
+"""HTTP requests to the servers of an issuer, bounded in time and size.
 
-Called by `keys` and `introspection` with URLs of the settings; no URL ever comes from a token.
+Called by `keys` and `introspection` with URLs of the settings; a URL never comes from a token.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FETCH_SECONDS = 5.0  # for a whole exchange, redirects included
 MAX_BYTES = 1 << 20  # of a document
 _MAX_REDIRECTS = 3
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})\b", re.IGNORECASE)
-# Uncompressed, so that the size limit is one on memory as well.
+# Uncompressed, so that the size limit also limits memory.
 _HEADERS = {"accept": "application/json", "accept-encoding": "identity"}
 
 
 class FetchError(Exception):
-    """A server gave no document; says why, and never what it was asked."""
+    """A server returned no document; the text says why, without the request."""
 
 
 def client(tls: ssl.SSLContext | None) -> Client:
@@ -39,7 +39,7 @@ def client(tls: ssl.SSLContext | None) -> Client:
 
 
 async def get(client: Client, url: str) -> tuple[bytes, float | None]:
-    """Fetch a document, and for how many seconds its server says it is fresh."""
+    """Fetch a document, and the number of seconds for which it is fresh."""
     import httpx2
 
     try:
@@ -89,7 +89,7 @@ async def _body(response: httpx2.Response) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise FetchError("the server sent it compressed, unasked")
     body = bytearray()
-    # Cancelled rather than left, because only that unwinds the generators below at once.
+    # Cancel instead of return: only that closes the generators below at once.
     with trio.CancelScope() as scope:
         async for chunk in response.aiter_raw():
             if len(body) + len(chunk) > MAX_BYTES:

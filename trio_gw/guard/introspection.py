@@ -1,10 +1,10 @@
-"""Opaque tokens: what their issuer says they are worth (RFC 7662).
+"""Opaque tokens, verified by asking their issuer (RFC 7662).
 
-Called by `schemes` for bearer tokens that are no JWT, when an issuer has an `introspection_url`.
-`run` keeps the HTTP client open; a handshake waits in `verify`, 5 seconds at most. Answers are
-remembered by the token's digest: good ones for a minute and never beyond the token's life, bad
-ones for ten seconds. An issuer that does not answer is left alone for a second, and meanwhile
-its tokens are refused with 503.
+Called by `schemes` for bearer tokens that are not JWTs, when an issuer has an `introspection_url`.
+`run` keeps the HTTP client open; a handshake waits in `verify` for at most 5 seconds. Answers are
+cached by the digest of the token: positive ones for a minute, but not beyond the expiry of the
+token, negative ones for ten seconds. An issuer that does not answer is not asked again for one
+second; meanwhile its tokens are refused with 503.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ logger = logging.getLogger("trio_gw.introspection")
 
 GOOD_SECONDS = 60.0
 BAD_SECONDS = 10.0
-REST_SECONDS = 1.0  # an issuer that did not answer is left alone
-AT_ONCE = 16  # questions to one issuer
-WAIT_SECONDS = 5.0  # the longest a handshake waits, its turn included
+REST_SECONDS = 1.0  # pause after an issuer did not answer
+AT_ONCE = 16  # requests to one issuer at the same time
+WAIT_SECONDS = 5.0  # maximum wait of a handshake, queueing included
 MAX_OPAQUE = 4096  # bytes
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1
 
 
 class _Remembered(NamedTuple):
-    """An answer, and until when on Trio's clock it counts; None is `not active`."""
+    """An answer, and its expiry on Trio's clock; None means `not active`."""
 
     verified: Verified | None
     until: float
 
 
 class _IntrospectionServer:
-    """One issuer that can be asked."""
+    """An issuer with an introspection endpoint, and its state."""
 
     def __init__(self, issuer: Issuer) -> None:
         self.issuer = issuer
@@ -59,7 +59,7 @@ class _IntrospectionServer:
 
 
 class Introspection:
-    """Asks issuers about opaque tokens, and remembers what they said. `tls` as in `KeyRing`."""
+    """Asks issuers about opaque tokens and caches the answers. `tls` as in `KeyRing`."""
 
     def __init__(self, issuers: Iterable[Issuer], *, tls: ssl.SSLContext | None = None) -> None:
         self._endpoints = [
@@ -82,7 +82,7 @@ class Introspection:
     async def verify(self, token: bytes, now: float) -> Verified:
         """Verify an opaque token, or raise the Refusal to answer with; `now` in epoch seconds.
 
-        Of several handshakes with one token that nobody knows yet, one asks and all learn.
+        If several handshakes have the same unknown token, one asks, and all use the answer.
         """
         if len(token) > MAX_OPAQUE or not _TOKEN.fullmatch(token):
             raise refusals.no_credential("neither a JWT nor an opaque token")
@@ -112,7 +112,7 @@ class Introspection:
         self._remembered[digest] = found
 
     async def _ask(self, token: bytes, digest: bytes) -> _Remembered:
-        """Ask every issuer until one knows the token. Raises Refusal if one could not say."""
+        """Ask every issuer until one knows the token. Raises Refusal if one did not answer."""
         silent = ""
         for endpoint in self._endpoints:
             if trio.current_time() < endpoint.rests_until:
@@ -164,7 +164,7 @@ def _failed(endpoint: _IntrospectionServer, why: str) -> None:
 
 
 def _verified(claims: dict[str, Any], issuer: Issuer, digest: bytes) -> Verified | None:
-    """Read an answer (RFC 7662 §2.2); None unless it vouches for a token of this issuer."""
+    """Read an answer (RFC 7662 §2.2); None unless it confirms a token of this issuer."""
     expiry = claims.get("exp")
     if (
         claims["active"] is not True

@@ -1,7 +1,7 @@
-"""JSON Web Key sets (RFC 7517): which of their keys can check our issuers' signatures.
+"""JSON Web Key sets (RFC 7517): the keys that can verify signatures of the issuers.
 
-Called by `keys` with a document from a file or a server. Pure; what it takes in may come from
-anywhere, so sizes are bounded and one odd key never spoils the others.
+Called by `keys` with a document from a file or a server. Pure. The document is untrusted, so sizes
+are bounded, and an unusable key does not affect the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_KEYS = 100  # of one issuer; a token without `kid` is tried against each that fits
-# The public members of a JWK (RFC 7518 §6); private ones are left alone should any be there.
+# The public members of a JWK (RFC 7518 §6); private ones are ignored.
 _PUBLIC_MEMBERS = ("kty", "n", "e", "crv", "x", "y")
 
 
@@ -36,8 +36,8 @@ class KeySetError(Exception):
 def parse_key_set(data: bytes, allowed: Iterable[str]) -> tuple[Key, ...]:
     """Read a JWK set (RFC 7517 §5): the keys that can verify one of the allowed algorithms.
 
-    Keys of other kinds, keys for encryption and weak RSA keys are passed over. Raises
-    KeySetError if nothing is left.
+    Keys of other types, keys for encryption and weak RSA keys are skipped. Raises KeySetError
+    if none is left.
     """
     try:
         document = msgspec.json.decode(data)
@@ -62,7 +62,7 @@ def parse_key_set(data: bytes, allowed: Iterable[str]) -> tuple[Key, ...]:
 
 
 def _parse_key(entry: object, allowed: frozenset[str]) -> Key | str:
-    """Read one JWK, or say in words why it is of no use."""
+    """Read one JWK, or return the reason why it cannot be used."""
     if not isinstance(entry, dict):
         return "is not an object"
     kid, use, operations = entry.get("kid"), entry.get("use", "sig"), entry.get("key_ops")
@@ -73,7 +73,7 @@ def _parse_key(entry: object, allowed: frozenset[str]) -> Key | str:
     members: dict[str, Any] = {name: entry[name] for name in _PUBLIC_MEMBERS if name in entry}
     if members.get("kty") not in ("RSA", "EC", "OKP"):
         return "is not an RSA, EC or OKP key"
-    # PyJWT takes the algorithm only to choose a parser; what fits is decided below.
+    # PyJWT uses the algorithm only to choose a parser; the code below decides what fits.
     parser = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}[members["kty"]]
     try:
         public = jwt.PyJWK(members, algorithm=parser).key

@@ -111,7 +111,7 @@ class KeyCells:
         return self._pairs + 2 * (PAIRS + fingerprint % SHARED_PAIRS)
 
     def _give(self, fingerprint: int, window: int) -> int | None:
-        """Give a pair to a key, and publish that; return its number, None if none is free."""
+        """Return a pair to a key, and publish that; return its number, None if none is free."""
         if window == self._full_in:
             return None
         cells, own = self._cells, self._own

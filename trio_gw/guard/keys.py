@@ -1,10 +1,10 @@
-"""The keys that token signatures are checked with, by issuer.
+"""The keys that verify token signatures, by issuer.
 
-Built once by `worker` (and by `check`, which only wants its problems). `tokens` asks `find`,
-which never waits; only a handshake whose key is not known yet waits in `wait_for`, together
-with all others of its issuer, for one fetch. JWKS URLs are fetched in the background by `run`:
-at start, before they grow old, and when a `kid` turns up that nobody knows. A server that is
-down changes nothing: the last good set stays. Files are loaded again when they change.
+Each process has one key ring (`check` makes one for its problems only). `tokens` calls `find`,
+which never waits. A handshake with an unknown key waits in `wait_for` for one fetch, together with
+all others of its issuer. `run` fetches JWKS URLs in the background: at start, before they expire,
+and when an unknown `kid` occurs. If a server is down, the last good set stays. Files are reloaded
+when they change.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_gw.keys")
 
-WAIT_SECONDS = 5.0  # the longest a handshake waits for a key
-COOL_DOWN = 30.0  # between two fetches that unknown key ids caused
-REFRESH_SECONDS = 300.0  # when the server names no max-age
-MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0  # what a server may ask for
+WAIT_SECONDS = 5.0  # maximum wait of a handshake for a key
+COOL_DOWN = 30.0  # between two fetches caused by unknown key ids
+REFRESH_SECONDS = 300.0  # if the server sends no max-age
+MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0  # bounds for max-age
 MAX_BACKOFF = 60.0  # between attempts while the server is down
 
 
 class NotTrustedError(Exception):
-    """The issuer is unknown, or it does not sign with this algorithm, or not with this key."""
+    """The issuer is unknown, or does not use this algorithm or this key."""
 
 
 class NoKeyError(Exception):
-    """The issuer is trusted, but no key of this id is known (yet)."""
+    """The issuer is trusted, but no key with this id is known (yet)."""
 
 
 class _IssuerKeys:
@@ -64,7 +64,7 @@ class _IssuerKeys:
         self.file = issuer.certificate or ("" if self.url else issuer.jwks)
         self.keys: tuple[Key, ...] = ()
         self.certificate: x509.Certificate | None = None
-        # Busy from the moment a fetch is due until it has ended; the first is due at once.
+        # Busy from the time a fetch is due until it has ended; the first is due at once.
         self.busy = True
         self.asked = trio.Event()
         self.ended = trio.Event()
@@ -79,8 +79,8 @@ class _IssuerKeys:
 class KeyRing:
     """All trusted issuers with their keys.
 
-    `generation` changes whenever the keys of any issuer do, so that results reached with keys
-    that are gone can be forgotten. `tls` replaces the system's trust for fetching JWKS.
+    `generation` changes when the keys of any issuer change, so that results of removed keys can be
+    discarded. `tls` replaces the system's trust for fetching JWKS.
 
     Raises UnusableError with every file that cannot be used.
     """
@@ -112,7 +112,7 @@ class KeyRing:
         return [problem for problem in found if problem is not None]
 
     def files(self) -> list[Reloaded[Any]]:
-        """Name the issuers' files; they are loaded again when they change."""
+        """Return the issuers' files, which are reloaded when they change."""
         return [self._item(trust) for trust in self._trusts.values() if trust.file]
 
     def _item(self, trust: _IssuerKeys) -> Reloaded[_Loaded]:
@@ -158,10 +158,10 @@ class KeyRing:
         return fitting
 
     async def wait_for(self, issuer: str, kid: str | None) -> None:
-        """Wait until a fetch that may bring this key has ended, for 5 seconds at most.
+        """Wait for the end of a fetch that may bring this key, for at most 5 seconds.
 
-        Asks for a fetch unless one is under way or an unknown id caused one just now. Returns
-        without saying whether the key came: call `find` again.
+        Requests a fetch unless one is under way or an unknown id has just caused one. Call `find`
+        again to see whether the key came.
         """
         trust = self._trusts.get(issuer)
         if trust is None or not trust.url:
@@ -183,10 +183,10 @@ class KeyRing:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Keep the keys of all JWKS URLs fresh until cancelled; returns if there are none.
+        """Keep the keys of all JWKS URLs fresh until cancelled; return if there are none.
 
-        Reports as started before the first fetch: a JWKS server that is down must not keep the
-        gateway from serving other issuers.
+        Reports as started before the first fetch: if a JWKS server is down, the gateway must still
+        serve other issuers.
         """
         remote = [trust for trust in self._trusts.values() if trust.url]
         task_status.started()
@@ -197,7 +197,7 @@ class KeyRing:
             trio.open_nursery() as nursery,
         ):
             for trust in remote:
-                # Each by itself: a key set that cannot be dealt with is its issuer's matter.
+                # Each on its own: a key set with errors must not affect other issuers.
                 fresh = partial(self._keep_fresh, client, trust)
                 nursery.start_soon((background or BackgroundTasks()).keep, TaskName.KEYS, fresh)
 

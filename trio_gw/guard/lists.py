@@ -1,8 +1,8 @@
 """Files of the settings with one entry a line, which operators and their scripts write.
 
-Read by `revocations` and `blocklist`. `#` at the start of a line or after a space begins a
-comment. What such a file does is urgent and undoing it is not, so a file that has gone, or cannot
-be read, undoes nothing.
+Read by `revocations` and `blocklist`. A `#` at the start of a line or after a space begins a
+comment. An entry is urgent, removing one is not; so a file that is missing or cannot be read
+removes nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read(path: Path, most: int, stays: str, spare: str, *, held: bool) -> bytes:
-    """Read such a file. No file is an empty one, unless it has `held` entries.
+    """Read such a file. A missing file counts as empty, unless entries of it are `held`.
 
-    `stays` says what is not undone, `spare` what may be left out of one with more than `most`
-    bytes. Raises UnusableError.
+    `stays` says what remains in force, `spare` what may be removed from a file with more than
+    `most` bytes. Raises UnusableError.
     """
     try:
         data = regular.read(path, most + 1)
@@ -33,7 +33,7 @@ def read(path: Path, most: int, stays: str, spare: str, *, held: bool) -> bytes:
         if not held:
             return b""
         hint = "put it back, or an empty file if there are no entries any more"
-        raise UnusableError([Problem(str(path), 0, 0, f"is gone; {stays}", hint)]) from None
+        raise UnusableError([Problem(str(path), 0, 0, f"is missing; {stays}", hint)]) from None
     except OSError as error:
         what = f"cannot be read ({error.strerror}); {stays}"
         hint = "let the gateway's user read it"
@@ -53,5 +53,5 @@ def lines(data: bytes) -> Iterator[tuple[int, str, str]]:
 
 
 def legible(text: str) -> bool:
-    """Tell whether an entry was UTF-8 without control characters."""
+    """Return whether an entry was UTF-8 without control characters."""
     return not _CONTROL.search(text) and "\ufffd" not in text

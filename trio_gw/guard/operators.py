@@ -1,8 +1,8 @@
-"""Who may use the admin API: its users, by password or by a token made here.
+"""Users of the admin API, authenticated by password or by a token made here.
 
-Tokens are what the reference system's are (spec: adapter-rest §2.1): signed with the gateway's
-own key, with exactly the claims `username`, `scope` and `exp`. Test keys and API tokens that the
-same key signed have others, so they open nothing here, and these open no API.
+Tokens are like those of the reference system (spec: adapter-rest §2.1): signed with the key of the
+gateway, with exactly the claims `username`, `scope` and `exp`. Test keys and API tokens signed with
+the same key have other claims, so they are not accepted here, and these tokens open no API.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_TOKEN = 4096  # bytes; ours have a few hundred
 
 
 class Operators:
-    """Checks users and tokens of the admin API. Epoch seconds are `now`; `at` only goes forward."""
+    """Checks users and tokens. `now` is in epoch seconds, `at` in those of a monotonic clock."""
 
     def __init__(self, settings: Admin, pair: KeyPair) -> None:
         self._accounts = Accounts(settings.users)
@@ -35,7 +35,7 @@ class Operators:
         self.use(pair)
 
     def use(self, pair: KeyPair) -> None:
-        """Sign with this key from now on; tokens of another one are no longer good."""
+        """Sign with this key from now on; tokens of the previous key become invalid."""
         self._key = pair.private_key
         self._algorithm = algorithm_of(pair)
 
@@ -68,7 +68,7 @@ class Operators:
         return await self._accounts.authenticate(username, password, address=address, at=at)
 
     def bearer(self, token: str, now: float) -> str | None:
-        """Return the user whose token this is, None if it is not good."""
+        """Return the user of a token, None if it is not valid."""
         if len(token) > MAX_TOKEN:
             return None
         try:

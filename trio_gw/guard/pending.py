@@ -1,12 +1,13 @@
-"""Connections that have not said yet what they want: how many there may be, and who makes room.
+"""Connections without a request yet: their maximum number, and which of them are evicted.
 
-A client that connects and says nothing costs a descriptor and memory until its time is over. So
-there are caps on such connections, in all and of one host (`config.addresses`). A new one is never
-refused: beyond a cap, and when the process runs short of descriptors or memory (`evict`), the
-oldest one of the host that has most of them is ended. A flood from one host displaces itself.
+A client that connects and sends nothing costs a descriptor and memory until its timeout. So there
+are caps on such connections, in total and per host (`config.addresses`). A new connection is never
+refused: above a cap, and when the process runs short of descriptors or memory (`evict`), the oldest
+connection of the host with the most connections is ended. A flood from one host evicts its own
+connections.
 
-Several processes count together (`caps`), and each of them ends connections of its own. The
-connections of an `exempt` address, a trusted proxy, count as those of as many hosts.
+All processes count together (`caps`); each ends connections of its own. Each connection from an
+`exempt` address (a trusted proxy) counts as a separate host.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TELL = 10.0  # seconds between two lines of the log
 
 
 class PendingEntry:
-    """One connection that waits; `end` is called at most once, and must not block or raise."""
+    """A connection without a request. `end` is called at most once and must not block or raise."""
 
     __slots__ = ("address", "end", "host", "over", "places")
 
@@ -43,9 +44,9 @@ class PendingEntry:
 
 
 class Pending:
-    """The connections of this process that wait for a request; at most `most`, 0 is any number.
+    """The connections of this process without a request: at most `most`, 0 for any number.
 
-    `per_host` is how many of them may be of one host. `evicted` counts by reason.
+    `per_host` is the maximum for one host. `evicted` counts evictions by reason.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class Pending:
         self._count = 0
         self._serial = 0
         self._hosts: dict[Hashable, OrderedDict[PendingEntry, None]] = {}  # oldest connection first
-        # The hosts by how many connections they have; who has had so many for longest is first.
+        # The hosts by their number of connections; the host with this number for longest is first.
         self._crowds: dict[int, OrderedDict[Hashable, None]] = {}
         self._largest = 0
-        self._leaving = 0  # told to end, and not ended yet
+        self._leaving = 0  # `end` was called, `leave` not yet
         self.evicted: Counter[str] = Counter()
         self._unreported: Counter[str] = Counter()  # by address, since the last line of the log
         self._told_at = -TELL
@@ -76,7 +77,7 @@ class Pending:
         return self._count
 
     def enter(self, address: str, end: Callable[[], None]) -> PendingEntry:
-        """Count a connection from this address; beyond a cap another one, or this one, is ended."""
+        """Count a connection from this address; above a cap another one, or this one, is ended."""
         where: Hashable = host_of(address) if ":" in address else address
         caps = [ConnectionCap("pending", "", self._most)] if self._most else []
         if self._exempt(address):
@@ -92,7 +93,7 @@ class Pending:
         self._resize(where, len(crowd) - 1, len(crowd))
         if beyond:
             own = beyond[-1].name != "pending"
-            # Where other processes hold all places, a first connection here is let in.
+            # If other processes use up the cap, the first connection of this one is accepted.
             if own and len(crowd) > 1:
                 self._end(next(iter(crowd)), "address")
             elif not own and self._count > 1:
@@ -100,7 +101,7 @@ class Pending:
         return entry
 
     def leave(self, entry: PendingEntry) -> None:
-        """Count a connection no longer; for who entered it, whether it has been ended or not."""
+        """Stop counting a connection. Each connection that entered must leave, evicted or not."""
         if entry.over:
             self._leaving -= 1
         else:
@@ -117,7 +118,7 @@ class Pending:
             del self._hosts[entry.host]
 
     def evict(self, reason: str) -> bool:
-        """End the oldest connection of the host that has most; tells whether there was one."""
+        """End the oldest connection of the host with the most; return whether there was one."""
         if not self._count:
             return False
         crowded = next(iter(self._crowds[self._largest]))
@@ -125,7 +126,7 @@ class Pending:
         return True
 
     def make_room(self, reason: str, count: int) -> bool:
-        """End connections until so many are about to leave; tells whether there were as many."""
+        """End connections until this many are about to leave; return whether there were enough."""
         while self._leaving < count:
             if not self.evict(reason):
                 return False
@@ -140,7 +141,7 @@ class Pending:
         self.tell()
 
     def tell(self) -> None:
-        """Log what has been ended, now and then."""
+        """Log evictions, at most one line per interval."""
         now = self._clock()
         if self._unreported and now - self._told_at >= TELL:
             ((address, most),) = self._unreported.most_common(1)
@@ -154,7 +155,7 @@ class Pending:
             self._told_at = now
 
     def _resize(self, where: Hashable, before: int, after: int) -> None:
-        """Put a host among those that have as many connections as it has now."""
+        """Move a host to the group with its present number of connections."""
         if before:
             peers = self._crowds[before]
             del peers[where]

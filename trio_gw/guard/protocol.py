@@ -1,7 +1,7 @@
-"""Which versions of TLS and which ciphers a listener speaks, as the settings say.
+"""The versions of TLS and the ciphers of a listener, from the settings.
 
-Used by `tls` for each context that it builds, so that a new certificate changes nothing of it. What
-OpenSSL does not take has been refused with the settings (`config.rules.tls`).
+Used by `tls` for each context that it builds. `config.rules.tls` has refused ciphers that OpenSSL
+does not accept.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ _VERSIONS = {
 
 
 class Protocol(NamedTuple):
-    """The oldest version of TLS, and a list of ciphers as OpenSSL has it."""
+    """The oldest version of TLS, and a list of ciphers in the format of OpenSSL."""
 
     minimum: str = TLS_MINIMUM
     ciphers: str = TLS_CIPHERS
 
     def apply(self, context: ssl.SSLContext) -> None:
-        """Have a context speak it. Raises `ssl.SSLError` for a list that OpenSSL does not take."""
+        """Apply it to a context. Raises `ssl.SSLError` for a list that OpenSSL rejects."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for an old one knows
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # a deprecated version was chosen on purpose
             context.minimum_version = _VERSIONS[self.minimum]
         context.set_ciphers(self.ciphers)
 
 
 def protocols(settings: Tls, admin: Admin | None = None) -> tuple[Protocol, Protocol]:
-    """Give what the listener of the clients speaks, and that of the admin API."""
+    """Return the protocol of the clients' listener, and that of the admin API."""
     clients = Protocol(settings.minimum, settings.ciphers)
     own = Protocol() if admin is None else Protocol(admin.tls_minimum, admin.tls_ciphers)
     return clients, own

@@ -1,7 +1,7 @@
-"""Ranges of addresses, of which any number overlap, and which of them holds an address.
+"""Finds the range that contains an address, among any number of overlapping ranges.
 
 Built once, then only read: the ranges are cut into pieces that do not overlap, so a look-up is one
-search by halves, whatever their number. Pure.
+binary search. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 
 
 class Ranges(Generic[Named]):
-    """Finds one of the names whose range holds an address."""
+    """Finds a name whose range contains an address."""
 
     __slots__ = ("_ends", "_names", "_starts")
 
@@ -28,7 +28,7 @@ class Ranges(Generic[Named]):
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
         self._names: dict[int, list[Named]] = {4: [], 6: []}
-        # Of those that begin together the longest first: the others are within it.
+        # Of ranges with the same start the longest comes first: it contains the others.
         ordered = sorted(named, key=lambda one: (one[0].version, one[0].first, -one[0].last))
         for (version, first, last), name in ordered:
             ends = self._ends[version]
@@ -39,7 +39,7 @@ class Ranges(Generic[Named]):
                 self._names[version].append(name)
 
     def find(self, version: int, number: int) -> Named | None:
-        """Return a name whose range holds this address, None if there is none."""
+        """Return a name whose range contains this address, None if there is none."""
         place = bisect_right(self._starts[version], number) - 1
         if place >= 0 and number <= self._ends[version][place]:
             return self._names[version][place]
@@ -47,7 +47,7 @@ class Ranges(Generic[Named]):
 
 
 def outside(inside: Range) -> Iterator[Range]:
-    """Yield the ranges of all other addresses, those of the other version of IP among them."""
+    """Yield the ranges of all other addresses, including the other version of IP."""
     version, first, last = inside
     if first:
         yield Range(version, 0, first - 1)

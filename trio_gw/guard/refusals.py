@@ -1,6 +1,6 @@
 """The refusals of authentication and authorisation, row by row (spec: security §6).
 
-Made by the other rooms of `guard`; `why` is for the log and never holds a part of a credential.
+Raised by the other modules of `guard`; `why` is for the log and never holds a part of a credential.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _FORBIDDEN = "Resource forbidden "
 
 
 def rejected(description: str, why: str) -> Refusal:
-    """Refuse with 900901 and a description of one's own; row B is one of these."""
+    """Refuse with 900901 and this description; row B is an example."""
     return auth_refusal(401, "900901", "Invalid Credentials", description, why=why)
 
 
@@ -23,17 +23,17 @@ def no_credential(why: str) -> Refusal:
 
 
 def invalid(why: str) -> Refusal:
-    """Row C: a token, but not a good one."""
+    """Row C: an invalid token."""
     return rejected(f"Invalid Credentials. {HINT}", why)
 
 
 def revoked() -> Refusal:
-    """Row D: a token that somebody took back."""
+    """Row D: a revoked token."""
     return rejected(f"Invalid JWT token. {HINT}", "the token is revoked")
 
 
 def expired() -> Refusal:
-    """Refuse a token that was good once."""
+    """Refuse an expired token."""
     # Ours: the reference system answers as for a bad signature (spec: differences §2).
     message = "Access Token Expired"
     text = f"{message}. Renew the access token and try again"
@@ -41,14 +41,14 @@ def expired() -> Refusal:
 
 
 def inactive() -> Refusal:
-    """Refuse a token that its issuer does not vouch for (RFC 7662 §2.2)."""
+    """Refuse a token that its issuer does not confirm (RFC 7662 §2.2)."""
     message = "Access Token Inactive"
     text = f"{message}. Generate a new access token and try again"
     return auth_refusal(401, "900904", message, text, why="the issuer calls the token inactive")
 
 
 def no_key(why: str) -> Refusal:
-    """Row E: a trusted issuer, but no key that could check the signature."""
+    """Row E: a trusted issuer, but no key to check the signature."""
     message = "Unclassified Authentication Failure"
     return auth_refusal(401, "900900", message, message, why=why)
 
@@ -59,13 +59,13 @@ def forbidden(why: str, description: str = _FORBIDDEN) -> Refusal:
 
 
 def not_subscribed(why: str) -> Refusal:
-    """Row G: nobody knows of a subscription."""
+    """Row G: no known subscription."""
     text = "User is NOT authorized to access the Resource. API Subscription validation failed."
     return forbidden(why, text)
 
 
 def blocked(why: str) -> Refusal:
-    """Row L: a deny condition, whatever the credential."""
+    """Row L: a deny condition applies."""
     text = "You have been blocked from accessing the resource"
     return auth_refusal(403, BLOCKED, "Message blocked", text, why=why)
 
@@ -82,13 +82,13 @@ def out_of_scope(topic: str) -> Refusal:
 
 
 def ambiguous(what: str) -> Refusal:
-    """Refuse two credentials where one is meant (RFC 6750 §2)."""
+    """Refuse a second credential (RFC 6750 §2)."""
     text = f"{what}: send the credential once, in one place"
     return router_refusal(400, "400", "Bad Request", text, why=what)
 
 
 def unable(why: str) -> Refusal:
-    """Refuse for now: who could tell what a token is worth does not answer."""
+    """Refuse temporarily: the issuer that could verify the token does not answer."""
     answer = auth_refusal(
         503,
         "900900",

@@ -1,18 +1,18 @@
-"""Tokens that are no longer accepted, although their signature and times say otherwise.
+"""Revoked tokens: not accepted, although their signature and times are valid.
 
-Built once by `worker`, fed by sources: the file of the settings (`revocations`), later a control
-plane. `schemes` asks at every handshake, also for a token verified before; `proxy.sweeper` ends
-the connections of what is revoked while they are open.
+Each process has one. Its source is the file of the setting `revocations`. `schemes` asks at every
+handshake, also for a token that was verified before; `proxy.sweeper` ends the open connections of a
+token that is revoked.
 
-The file has one entry a line, `#` at its start or after a space begins a comment:
+The file has one entry per line; a `#` at its start or after a space begins a comment:
 
     3f6c61c2-5b8e-4a44-9a2f-6f0f4e5d8c11    a token, by its claim `jti`
     subject=alice                           every token of a subject (claim `sub`)
     consumer_key=Xw9…                       every token of an application
 
-A token without `jti` is named by the hexadecimal SHA-256 of its text. Revoking is urgent and
-lifting is not: a file with a faulty line, or one that has gone, lifts nothing, and what it says
-legibly is in force all the same.
+A token without `jti` is named by the hexadecimal SHA-256 of its text. Revoking is urgent, lifting
+is not: a file with a faulty line, or a missing file, lifts no revocation. The valid lines of a
+faulty file are in force.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.revocations")
 
-FILE = "file"  # the origin of what the file says
+FILE = "file"  # the origin of the entries of the file
 MAX_BYTES = 32 << 20  # some 800,000 token ids
-MAX_FAULTS = 20  # more would not help, and each is a line of the log
+MAX_FAULTS = 20  # each is a line of the log
 _ENTRY = re.compile(r"(?:(token|subject|consumer_key)\s*=\s*)?(\S.{0,1023})")
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """What one source has revoked. `tokens` are ids as in `Caller.token_id`."""
+    """The revocations of one source. `tokens` are ids as in `Caller.token_id`."""
 
     tokens: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ NOTHING = Revoked()
 
 
 class Revocations:
-    """The current set, merged from all sources and swapped whole."""
+    """The current set, merged from all sources and replaced as a whole."""
 
     def __init__(self) -> None:
         self._by_origin: dict[str, Revoked] = {}
@@ -73,11 +73,11 @@ class Revocations:
         return len(self._all)
 
     def of(self, origin: str) -> Revoked:
-        """Return what a source has revoked."""
+        """Return the revocations of a source."""
         return self._by_origin.get(origin, NOTHING)
 
     def publish(self, origin: str, revoked: Revoked) -> bool:
-        """Replace what a source has revoked; tells whether that changed anything."""
+        """Replace the revocations of a source; return whether that changed anything."""
         if revoked == self.of(origin):
             return False
         self._by_origin[origin] = revoked
@@ -90,7 +90,7 @@ class Revocations:
         return True
 
     def covers(self, token_id: str, subject: str, consumer_key: str) -> bool:
-        """Tell whether a token is revoked. Three look-ups, well under a microsecond."""
+        """Return whether a token is revoked. Three look-ups, well under a microsecond."""
         known = self._all
         return (
             token_id in known.tokens
@@ -109,7 +109,7 @@ class Revocations:
 
 
 def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
-    """Read a revocation file: its entries, and a problem for each line that is none."""
+    """Read a revocation file: its entries, and a problem for each invalid line."""
     found: Mapping[str, set[str]] = {"token": set(), "subject": set(), "consumer_key": set()}
     problems: list[Problem] = []
     for number, text, _ in lists.lines(data):

@@ -1,9 +1,8 @@
-"""The credential schemes, one plain function each, and the order they are tried in.
+"""The credential schemes, one function each, and the order in which they are tried.
 
 Called by `proxy.admission` once per handshake (spec: security §1, §2). A scheme returns the
-`Caller` it verified, or in words why it has no say in this request, or raises the `Refusal` that
-its credential deserves. The first that succeeds ends the search; if none does, the client gets
-the first refusal.
+verified `Caller`, or the reason why it does not apply to this request, or raises a `Refusal`. The
+first success ends the search; without one, the client gets the first refusal.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AccessPolicy(NamedTuple):
-    """What one topic asks of its callers, and which API it belongs to."""
+    """What one topic requires of its callers, and the API it belongs to."""
 
     topic: str
     api: str = ""
@@ -37,7 +36,7 @@ class AccessPolicy(NamedTuple):
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """One handshake: when (epoch seconds), where it comes from, and what it presents."""
+    """One handshake: its time (epoch seconds), its address and its credentials."""
 
     now: float
     address: str = ""
@@ -46,9 +45,9 @@ class Handshake(msgspec.Struct, frozen=True):
 
 
 class Verifiers(NamedTuple):
-    """Who can tell what a credential is worth.
+    """What verifies credentials.
 
-    `internal_key` and `api_key` are the issuers whose keys sign those, empty when they are off.
+    `internal_key` and `api_key` name the issuers of these keys; empty if they are off.
     """
 
     tokens: Tokens
@@ -59,7 +58,7 @@ class Verifiers(NamedTuple):
 
 
 async def authenticate(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller:
-    """Return who is calling, or raise the Refusal to answer with (spec: security §6)."""
+    """Return the caller, or raise the Refusal to answer with (spec: security §6)."""
     if not demand.secured:
         return anonymous(visit.address)
     reasons: list[str] = []
@@ -87,7 +86,7 @@ async def internal_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake)
         values[0].strip(), visit.now, INTERNAL_KEY, guard.internal_key
     )
     _check_not_revoked(guard, found.caller)
-    # What the token was made for; its tiers mean nothing (security §4).
+    # The API that the token was made for; its tiers are ignored (security §4).
     if (demand.base_path, demand.version) not in found.carried.by_context:
         raise refusals.forbidden("the Internal-Key is for another API")
     return msgspec.structs.replace(
@@ -118,7 +117,7 @@ async def oauth2(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Ca
 
 
 async def api_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller | str:
-    """Take an API key, which knows no scopes but may be bound to addresses and pages."""
+    """Take an API key, which has no scopes but may be bound to addresses and pages."""
     values = visit.presented.api_key
     if not guard.api_key or not demand.api_key or not values:
         return ""
@@ -138,7 +137,7 @@ def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
 def _subscribed(found: Verified, demand: AccessPolicy) -> Caller:
     """Find the subscription to this API in the token itself (spec: security §3.5)."""
     if not found.carried.declared:
-        # Looked up by consumer key where somebody knows subscriptions; here nobody does.
+        # The reference looks subscriptions up by consumer key; this gateway has no such list.
         if not found.caller.consumer_key:
             raise refusals.forbidden("the token names neither subscriptions nor a consumer key")
         raise refusals.not_subscribed("the token carries no subscriptions")
@@ -149,7 +148,7 @@ def _subscribed(found: Verified, demand: AccessPolicy) -> Caller:
 
 
 def _bearer(values: tuple[bytes, ...]) -> bytes | str:
-    """Take the token out of the one credential, or say why there is none (security §3.1)."""
+    """Take the token out of the credential, or return why there is none (security §3.1)."""
     if len(values) != 1:
         return "no credential" if not values else "two credential headers"
     value = values[0]

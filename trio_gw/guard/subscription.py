@@ -1,6 +1,6 @@
-"""The subscriptions that a token carries in itself: the claims `subscribedAPIs` and `tierInfo`.
+"""The subscriptions in a token: the claims `subscribedAPIs` and `tierInfo`.
 
-Called by `tokens`, which keeps what is read here beside the caller, and by `schemes`. Pure.
+Called by `tokens`, which caches the result with the caller, and by `schemes`. Pure.
 spec: security §3.5.
 """
 
@@ -15,11 +15,11 @@ from trio_gw.guard.caller import Subscription, text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_APIS = 1000  # of one token; more do not fit into one of 16 KiB anyway
+MAX_APIS = 1000  # maximum of one token; more do not fit into 16 KiB
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """What a token carries, by (name, version) and by (context, version) of the API."""
+    """The subscriptions by (name, version) and by (context, version) of the API."""
 
     declared: bool = False
     by_name: dict[tuple[str, str], Subscription] = {}
@@ -30,7 +30,7 @@ NOTHING = Carried()
 
 
 def carried(claims: dict[str, Any]) -> Carried:
-    """Read the subscriptions out of verified claims."""
+    """Read the subscriptions from verified claims."""
     listed = claims.get("subscribedAPIs")
     if listed is None:
         return NOTHING

@@ -3,7 +3,7 @@
 `answer` is called by `proxy.builtin` with the parts of a request, `mint` by the command line.
 No I/O and no clock.
 
-Passwords are the business of `accounts`.
+`accounts` checks passwords.
 """
 
 from __future__ import annotations
@@ -62,10 +62,9 @@ class TestKeys:
     ) -> tuple[int, str]:
         """Return status and text/plain body for a request with any method.
 
-        `authorization` is the value of that header, None if there is none. `address` is who
-        asks; `now` is in epoch seconds, `at` in seconds of a clock that only goes forward. Any
-        scope is granted, as the body asks for it. Raises `Refusal` when there were too many
-        failed attempts.
+        `authorization` is the value of that header, None if there is none. `address` is that of
+        the client; `now` is in epoch seconds, `at` in seconds of a monotonic clock. Every scope
+        that the body asks for is granted. Raises `Refusal` after too many failed attempts.
         """
         if authorization is None:
             return 401, _NO_HEADER
@@ -128,10 +127,10 @@ def _basic(credentials: bytes) -> tuple[bytes, bytes]:
 
 
 def _requested_scope(body: bytes, content_type: str) -> str | None:
-    """Read `scope=…` out of the body; the last one counts.
+    """Read `scope=…` from the body; the last one counts.
 
-    What a client calls a form is decoded as one (WHATWG URL §5.1, RFC 7578); anything else is
-    taken as it is written, as the reference does.
+    A body declared as a form is decoded as one (WHATWG URL §5.1, RFC 7578); any other is read
+    literally, as in the reference.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -151,7 +150,7 @@ def _multipart(body: bytes, content_type: str) -> list[str]:
     message = email.message_from_bytes(head + body)
     found = []
     for part in message.walk():
-        text = part.get_payload(decode=True)  # None of a part that has parts
+        text = part.get_payload(decode=True)  # None for a part that has parts
         named = part.get_param("name", header="content-disposition") == "scope"
         if named and isinstance(text, bytes):
             found.append(text.decode(errors="replace"))

@@ -1,9 +1,9 @@
-"""The TLS listener's certificates by host name, and the clients' certificates it trusts.
+"""The certificates of the TLS listeners by host name, and the client certificates they trust.
 
-One `ServerTls` per process, made by `worker`. The listener takes `context` for each connection
-that it accepts, so a new certificate is for new connections and open ones stay as they are. The
-contexts are built anew, in a worker thread, whenever a certificate or the trust changes; what
-was read of each file is kept, so that a broken file never takes a good one down.
+There is one `ServerTls` per process. The listener uses `context` for each connection that it
+accepts, so a new certificate applies to new connections, and open ones stay as they are. The
+contexts are rebuilt in a worker thread when a certificate or the trust changes. What was read from
+each file is kept, so that a broken file does not affect the others.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.tls")
 
-PROTOCOLS = ("http/1.1",)  # WebSockets over TCP need it, and the admin API no other
-MAX_REMEMBERED = 10_000  # client certificates that were seen to lead to `tls.client_ca`
+PROTOCOLS = ("http/1.1",)  # WebSockets need HTTP/1.1, and the admin API offers nothing else
+MAX_REMEMBERED = 10_000  # client certificates that were verified against `tls.client_ca`
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A certificate chain with its key as read from its files, and the names it is for.
+    """A certificate chain with its key, as read from the files, and its host names.
 
-    Its repr hides the key.
+    The repr hides the key.
     """
 
     pair: KeyPair
@@ -63,10 +63,10 @@ def read_shown(
     *,
     further: bool = False,
 ) -> Shown:
-    """Read a certificate chain and its key, and make sure that TLS can use them with `protocols`.
+    """Read a certificate chain and its key, and check that TLS can use them with `protocols`.
 
-    `hosts` replaces the DNS names in the certificate; a `further` one beside the default needs
-    one, or no client would ever get it. Raises UnusableError.
+    `hosts` replaces the DNS names in the certificate. A `further` certificate, in addition to the
+    default, needs a name: otherwise no client would get it. Raises UnusableError.
     """
     chain, data = read(cert, "the certificate"), read(key, "the private key")
     pair = parse_pair(cert, chain, key, data)
@@ -77,18 +77,18 @@ def read_shown(
             _context(shown, (), protocol)
     except ssl.SSLError as error:
         what = f"TLS cannot use this certificate and key: {error.reason or error}"
-        raise UnusableError([Problem(str(cert), 0, 0, what, "make them anew")]) from None
+        raise UnusableError([Problem(str(cert), 0, 0, what, "create them again")]) from None
     if further and not names:
-        what = "the certificate names no DNS host, so no client would ever get it"
+        what = "the certificate names no DNS host, so no client would get it"
         hint = "name its hosts under [[tls.certificates]]"
         raise UnusableError([Problem(str(cert), 0, 0, what, hint)])
     return shown
 
 
 class ServerTls:
-    """What the TLS listener shows and whom it trusts. `context` is for the next connection.
+    """The certificates and the trust of the TLS listeners. `context` is for the next connection.
 
-    `admin` is for the next one to the admin API, which asks for no client certificate.
+    `admin` is for the next connection to the admin API, which asks for no client certificate.
 
     Raises UnusableError with every file that cannot be used.
     """
@@ -125,7 +125,9 @@ class ServerTls:
         self._cas = frozenset(ssl.PEM_cert_to_DER_cert(pem) for pem in self._anchors)
         self._remembered: dict[bytes, None] = {}
         self._building = trio.Lock()
-        self._threads = trio.CapacityLimiter(1)  # of its own: no dead DNS may hold it up
+        self._threads = trio.CapacityLimiter(
+            1
+        )  # its own: a DNS that does not respond must not delay it
         self.context = _contexts(self._shown, self._anchors, self._protocols[0])
         self.admin = _contexts(self._shown, (), self._protocols[1])
 
@@ -141,7 +143,7 @@ class ServerTls:
 
     @property
     def has_client_ca(self) -> bool:
-        """Tell whether client certificates may come from an authority of the settings."""
+        """Return whether the settings name an authority for client certificates."""
         return bool(self._anchors)
 
     def warnings(self, now: datetime.datetime) -> list[Problem]:
@@ -155,7 +157,7 @@ class ServerTls:
     # -- reloading -------------------------------------------------------------------------
 
     def files(self) -> list[Reloaded[Any]]:
-        """Name what is loaded again when it changes; the default certificate comes first."""
+        """Return what is reloaded when it changes; the default certificate comes first."""
         items: list[Reloaded[Any]] = [self._item(index) for index in range(len(self._files))]
         if self._client_ca:
             path = self._base / self._client_ca
@@ -192,7 +194,7 @@ class ServerTls:
         return True
 
     async def pin(self, certificates: Iterable[str]) -> None:
-        """Trust these client certificates (PEM) themselves, beside what `client_ca` vouches for."""
+        """Trust these client certificates (PEM) themselves, in addition to those of `client_ca`."""
         pinned = tuple(sorted({first_of(pem) for pem in certificates}))
         if pinned != self._pinned:
             self._pinned = pinned
@@ -216,7 +218,7 @@ class ServerTls:
         der = tls.getpeercert(binary_form=True)
         if der is None:
             return None
-        # A session that TLS 1.2 takes up again has no chain any more.
+        # A session that TLS 1.2 resumes has no chain.
         if not tls.session_reused and not self._cas.isdisjoint(_verified(tls)):
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
@@ -233,7 +235,7 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def _contexts(shown: Sequence[Shown], trusted: Sequence[str], protocol: Protocol) -> ssl.SSLContext:
-    """Build the context of the first certificate, which hands over to the others by host name."""
+    """Build the context of the first certificate, which switches to the others by host name."""
     contexts = [_context(one, trusted, protocol) for one in shown]
     first = contexts[0]
     if len(contexts) > 1:
@@ -255,10 +257,10 @@ def _chooser(hosts: dict[str, ssl.SSLContext]) -> Callable[..., None]:
 
 
 def _hear_bad_names() -> None:
-    """Have a line in the log instead of a traceback for a host name that is not ASCII.
+    """Log a line instead of a traceback for a host name that is not ASCII.
 
-    The module `ssl` decodes the name before it calls back. The handshake fails, and nobody but
-    the hook of the interpreter is told why: any client could fill standard error.
+    The module `ssl` decodes the name before it calls back. The handshake fails, and only the
+    interpreter's hook gets the exception: any client could fill standard error.
     """
     earlier = sys.unraisablehook
     if getattr(earlier, "__name__", "") == _unraisable.__name__:
@@ -273,14 +275,14 @@ def _hear_bad_names() -> None:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> bool:
-    """Log a name that cannot be decoded; tells whether it was that."""
+    """Log a name that cannot be decoded; return whether that was the error."""
     error = unraisable.exc_value
     where = unraisable.err_msg or ""
     if not isinstance(error, UnicodeDecodeError) or error.encoding != "ascii":
         return False
     if unraisable.object != error.object and "ssl" not in where:
         return False
-    log.debug("a client asks for a host name that is not ASCII: %r", error.object[:80])
+    log.debug("a client requested a host name that is not ASCII: %r", error.object[:80])
     return True
 
 
@@ -302,10 +304,10 @@ def _context(shown: Shown, trusted: Sequence[str], protocol: Protocol) -> ssl.SS
         context.load_cert_chain(chain, key)
     if trusted:
         context.verify_mode = ssl.CERT_OPTIONAL
-        # A certificate that a project names is trusted by itself, whoever issued it.
+        # A certificate that a project names is trusted itself, regardless of its issuer.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata="".join(trusted))
-        # Every connection shows its certificate: whoever was trusted once may not be now.
+        # No session tickets: every connection shows its certificate, as the trust may change.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
     return context
@@ -313,7 +315,7 @@ def _context(shown: Shown, trusted: Sequence[str], protocol: Protocol) -> ssl.SS
 
 @contextlib.contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """Give the module `ssl`, which takes files only, the very bytes that were checked."""
+    """Pass the checked bytes to the module `ssl`, which accepts only files."""
     descriptor = os.memfd_create("pem")
     try:
         os.write(descriptor, data)
@@ -323,10 +325,10 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def _verified(tls: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
-    """Give the chain that the handshake verified, up to the anchor, as DER.
+    """Return the chain that the handshake verified, up to the anchor, as DER.
 
-    Public since Python 3.13, and there before under the hood. Without it no certificate counts
-    as led to `tls.client_ca`.
+    The method is public since Python 3.13 and private before. Without it no certificate counts as
+    verified against `tls.client_ca`.
     """
     if (public := getattr(tls, "get_verified_chain", None)) is not None:
         return list(public())

@@ -1,11 +1,11 @@
-"""Signed tokens: from bytes to a verified `Caller`, and the memory of those verified before.
+"""Signed tokens: from bytes to a verified `Caller`, with a cache of verified tokens.
 
-Called by `schemes` (spec: security §3.2 to §3.4). The steps are: look the token's digest up, else
-parse it, check kind, issuer, algorithm, key, signature, audience and times, and read the claims.
-What belongs to a topic, such as scopes and subscriptions, is not looked at here.
+Called by `schemes` (spec: security §3.2 to §3.4). The steps are: look up the digest of the token,
+else parse it, check kind, issuer, algorithm, key, signature, audience and times, and read the
+claims. Requirements of a topic, such as scopes and subscriptions, are not checked here.
 
-Two promises. No answer, log line, repr or cache entry holds a token: `Refusal.why` only names
-the check that failed. And no input whatever raises anything but `Refusal`.
+Two guarantees: no answer, log line, repr or cache entry holds a token (`Refusal.why` only names the
+check that failed), and no input raises anything but `Refusal`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from trio_gw.guard.subscription import NOTHING, Carried, carried
 if TYPE_CHECKING:
     from trio_gw.config.settings import Issuer
 
-MAX_REMEMBERED = 4 * 1024  # bytes; so that no issuer's tokens can fill the memory
-MAX_TOKEN = 16 * 1024  # bytes; far above any real token, far below what costs time to parse
-SKEW = 5.0  # seconds that clocks may differ
+MAX_REMEMBERED = 4 * 1024  # bytes; so that the tokens of an issuer cannot fill the memory
+MAX_TOKEN = 16 * 1024  # bytes; far more than real tokens have, and still cheap to parse
+SKEW = 5.0  # tolerated difference of clocks in seconds
 CACHE_SIZE = 10_000  # tokens
 _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
 
 class TokenKind(NamedTuple):
-    """One kind of signed token, and what is different about it.
+    """One kind of signed token, and its properties.
 
-    `token_type` is what the claim of that name must be. A token of one kind is never taken for
-    another, whoever signed it: API keys and Internal-Keys are not subject to scopes.
+    `token_type` is the required value of that claim. A token of one kind is never accepted as
+    another, regardless of its issuer: API keys and Internal-Keys are not subject to scopes.
     """
 
     scheme: Literal["oauth2", "internal-key", "api-key"]
     token_type: str = ""
     lasting: bool = False  # may come without an expiry time
-    unlike: str = "Not a JWT token. Failed to decode the token header"  # told who sends garbage
+    unlike: str = "Not a JWT token. Failed to decode the token header"  # sent for other texts
 
 
 BEARER = TokenKind("oauth2")
@@ -55,7 +55,7 @@ _TYPES = frozenset((INTERNAL_KEY.token_type, API_KEY.token_type))
 
 
 class Verified(NamedTuple):
-    """A caller, the subscriptions in its token, and the key ring's generation by then."""
+    """A caller, the subscriptions in its token, and the generation of the key ring."""
 
     caller: Caller
     carried: Carried
@@ -64,7 +64,7 @@ class Verified(NamedTuple):
 
 
 class Tokens:
-    """Checks signed tokens against the keys of a key ring, and remembers what it has verified.
+    """Checks signed tokens against the keys of a key ring, and caches the results.
 
     `skew` is in seconds; `cache_size` is a number of tokens, 0 for none.
     """
@@ -73,8 +73,8 @@ class Tokens:
         self._keyring = keyring
         self._skew = skew
         self._cache_size = cache_size
-        # By the kind and the digest of the token; oldest use first. When keys change, every
-        # entry is verified once more.
+        # By kind and digest of the token; least recently used first. When keys change, every
+        # entry is verified again.
         self._verified: OrderedDict[bytes, Verified] = OrderedDict()
 
     async def verify(
@@ -82,9 +82,9 @@ class Tokens:
     ) -> Verified:
         """Verify a token, or raise the Refusal to answer with (spec: security §6).
 
-        With `signer` the keys are those of this issuer, whatever the claim `iss` says; `now` is
-        in epoch seconds. Waits only if the token's key is not known yet, and then 5 seconds at
-        most. On a token seen before this takes a few microseconds, most of them for its digest.
+        With `signer` the keys are those of this issuer, regardless of the claim `iss`; `now` is in
+        epoch seconds. Waits only for an unknown key, and then at most 5 seconds. A cached token
+        takes a few microseconds, most of them for its digest.
         """
         digest = hashlib.sha256(token).digest()
         name = digest + kind.token_type.encode()
@@ -106,7 +106,7 @@ class Tokens:
     async def _verify(
         self, token: bytes, digest: bytes, now: float, kind: TokenKind, signer: str | None
     ) -> Verified:
-        """Check everything about a token but its expiry."""
+        """Check everything about a token except its expiry."""
         try:
             parsed = parse(token, lasting=kind.lasting)
             _check_kind(parsed, kind)
@@ -122,7 +122,7 @@ class Tokens:
             raise refusals.invalid(str(error)) from None
         except NoKeyError as error:
             raise refusals.no_key(str(error)) from None
-        # The keys in hand are those of this generation; nothing below waits.
+        # The keys belong to this generation; nothing below waits.
         generation = self._keyring.generation
         issuer = self._keyring.issuer(name)
         algorithm = _ALGORITHMS[parsed.alg]
@@ -141,7 +141,7 @@ class Tokens:
 
 
 def _check_kind(parsed: CompactToken, kind: TokenKind) -> None:
-    """Refuse a token of another kind, before anything is asked of its issuer."""
+    """Refuse a token of another kind, before its issuer is asked for anything."""
     token_type = text(parsed.claims.get("token_type"))
     if kind.token_type and token_type != kind.token_type:
         raise refusals.no_credential(f"the token is no {kind.scheme}")
@@ -150,7 +150,7 @@ def _check_kind(parsed: CompactToken, kind: TokenKind) -> None:
 
 
 def is_audience(claim: object, wanted: tuple[str, ...]) -> bool:
-    """Tell whether the token is meant for us (RFC 7519 §4.1.3); true if nothing is asked for."""
+    """Return whether the audience matches (RFC 7519 §4.1.3); true if none is required."""
     if not wanted:
         return True
     named = claim if isinstance(claim, list) else [claim]

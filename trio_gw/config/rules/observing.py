@@ -98,7 +98,7 @@ def _tracing(settings: Settings) -> Iterator[SettingsFault]:
 
 
 def _is_url(text: str) -> bool:
-    """Tell whether somebody can be asked there."""
+    """Return whether somebody can be asked there."""
     try:
         url = urlsplit(text)
         port = url.port
