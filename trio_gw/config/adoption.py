@@ -1,7 +1,7 @@
-"""What `init` makes of a document that was not written for a gateway. Pure; called by `init`.
+"""Adapts a document that was not written for a gateway. Pure; called by `init`.
 
-`choose` settles which server is the backend, `names` what its channels are. Both are written into
-the definition as the root keys of `extensions`, by `marked`, which keeps the rest as it is.
+`choose` selects the server that is the backend, `names` decides what its channels are. `marked`
+writes both into the definition as root keys (`extensions`) and keeps the rest unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_NAMES = 5  # in one line of output
 
 
 class AmbiguousError(Exception):
-    """More than one server could be the backend; its text says which, and what to add."""
+    """More than one server could be the backend; the text lists them, with a hint."""
 
 
 class DocumentServer(NamedTuple):
@@ -46,13 +46,13 @@ class DocumentServer(NamedTuple):
     name: str
     protocol: str
     speech: str
-    secured: str  # what its `security` asks for, as text to compare
+    secured: str  # its `security` as text for comparison
 
 
 class BackendChoice(NamedTuple):
-    """The backends, as URLs; empty ones are left to the definition.
+    """The backends as URLs; empty ones are left to the definition.
 
-    `server` is the one that the definition is to name, empty for none.
+    `server` is the one that the definition should name, empty for none.
     """
 
     production: str = ""
@@ -62,7 +62,7 @@ class BackendChoice(NamedTuple):
 
 
 class ChannelNames(NamedTuple):
-    """What channel names without a slash in front are (see `extensions`), and what to say."""
+    """The meaning of channel names without a leading slash (`extensions`), and problems."""
 
     kind: str = ""
     left_out: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class ChannelNames(NamedTuple):
 
 
 class _Reader:
-    """The document with the references to servers and channels followed."""
+    """The document with references to servers and channels resolved."""
 
     def __init__(self, found: Document, major: int) -> None:
         self.findings = Findings(found)
@@ -107,10 +107,10 @@ class _Reader:
 
 
 def choose(found: Document, major: int, *, named: str = "", backend: str = "") -> BackendChoice:
-    """Settle the backend: `backend` itself, else the server `named`, else the one there can be.
+    """Choose the backend: `backend` itself, else the server `named`, else the only possible one.
 
-    Raises `UnusableError` if no server speaks WebSocket, or the one that is chosen is faulty, and
-    `AmbiguousError` if several could be meant.
+    Raises `UnusableError` if no server speaks WebSocket, or the chosen one is faulty, and
+    `AmbiguousError` if several are possible.
     """
     reader = _Reader(found, major)
     every = reader.servers()
@@ -146,7 +146,7 @@ def choose(found: Document, major: int, *, named: str = "", backend: str = "") -
 def _chosen(
     reader: _Reader, every: list[DocumentServer], named: str, backend: str
 ) -> tuple[DocumentServer | None, tuple[Problem, ...]]:
-    """Find the one server that can be meant; None if there is none and need not be."""
+    """Find the only possible server; None if there is none and none is needed."""
     if named:
         for one in every:
             if one.name.casefold() == named.casefold():
@@ -186,7 +186,7 @@ def _no_websocket(reader: _Reader, every: list[DocumentServer]) -> Problem:
 
 
 def _remarks(reader: _Reader, one: DocumentServer) -> tuple[Problem, ...]:
-    """Say what is special about the server."""
+    """Report properties of the server."""
     path: Path = ("servers", one.name)
     said = one.protocol.casefold()
     if one.speech == "web":
@@ -201,7 +201,7 @@ def _remarks(reader: _Reader, one: DocumentServer) -> tuple[Problem, ...]:
 
 
 def _asking(every: list[DocumentServer]) -> DocumentServer | None:
-    """Find the server whose `security` holds beside a backend that is none of them."""
+    """Find the server with the `security` for a backend that is not in the document."""
     asking = [one for one in every if one.secured]
     if len({one.secured for one in asking}) > 1:
         shown = ", ".join(one.name for one in asking[:10])
@@ -215,7 +215,7 @@ def _asking(every: list[DocumentServer]) -> DocumentServer | None:
 def _is_plain(
     reader: _Reader, every: list[DocumentServer], used: dict[str, DocumentServer], major: int
 ) -> bool:
-    """Return whether the definition alone already says all this, as every gateway reads it."""
+    """Return whether the definition needs no changes: every gateway reads it in this way."""
     if len(every) > len(used):
         return False
     plain = Findings(reader.findings.document)
@@ -228,7 +228,7 @@ def _is_plain(
 
 
 def _origin(reader: _Reader) -> str:
-    """Return the origin of channels that are whole URLs, if all of them are."""
+    """Return the origin of the channels, if all of them are whole URLs."""
     names = [name for name, _ in reader.channels()]
     found = {match[1] for name in names if name and (match := _ORIGIN.match(name))}
     urls = [name for name in names if name and channel_name.is_url(name)]
@@ -242,7 +242,7 @@ def has_servers(found: Document) -> bool:
 
 
 def names(found: Document, major: int, choice: BackendChoice) -> ChannelNames:
-    """Return what the channels of the chosen server are."""
+    """Determine the meaning of the channels of the chosen server."""
     reader = _Reader(found, major)
     mine: list[tuple[str | None, Path]] = []
     others: list[tuple[str | None, Path]] = []
@@ -288,7 +288,7 @@ def _is_told_apart(reader: _Reader, choice: BackendChoice) -> bool:
 def marked(text: str, keys: dict[str, str | bool], comment: str = "") -> str:
     """Write keys into the root of a definition, and a comment if it is YAML.
 
-    The text is kept, but for documents in which no place for them can be found.
+    The text is kept, except for documents without a suitable place.
     """
     found = document.read(text.encode(), "")
     keys = {key: value for key, value in keys.items() if found.root.find(key) is None}

@@ -1,6 +1,6 @@
-"""One API project as a value: what `api.yaml` and the AsyncAPI definition declared.
+"""One API project as a value: the content of `api.yaml` and of the AsyncAPI definition.
 
-Made by `config.project`, read by `routes`. Everything is frozen: a project is replaced, never
+Made by `config.project`, read by `routing`. Everything is frozen: a project is replaced, never
 edited.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BasicAuth(msgspec.Struct, frozen=True):
-    """The credential that backends of one cluster ask the gateway for. Its repr hides it."""
+    """The credential that the gateway sends to the backends of a cluster. Its repr hides it."""
 
     username: str
     password: str
@@ -61,8 +61,8 @@ class Cluster(msgspec.Struct, frozen=True):
     """The backends of one kind, production or sandbox; never empty (spec: project-format §4.4).
 
     They share the load in turn; with `failover` the first healthy one gets all of it. `timeout`
-    is the time in seconds a backend has to answer the upgrade, None for the gateway's own
-    setting; `retries` says how often an answer that asks for it is tried again.
+    is the time in seconds for the answer to the upgrade, None for that of the settings; `retries`
+    is the number of retries.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -85,7 +85,7 @@ class UriMapping(msgspec.Struct, frozen=True):
 
 
 class ApiKeyPlace(msgspec.Struct, frozen=True):
-    """Where a topic takes an API key; `name` of a header is in lower case."""
+    """Where a topic accepts an API key; `name` of a header is in lower case."""
 
     place: Literal["header", "query"]
     name: str
@@ -104,9 +104,9 @@ class Topic(msgspec.Struct, frozen=True):
     nothing (the difference matters when no oauth2 scheme exists, spec: project-format §5.3).
     `api_keys` is empty when the topic takes none. `tier` is empty when it has none of its own.
     `max_message` is the size of a message in bytes where none is looked at, None if not given.
-    `pass_path` tells that the backend is asked for the path that the client asked for, below the
-    base path; a topic with a `mapping` never has it.
-    `plain_http` tells that GET, HEAD and POST without an upgrade are proxied, too.
+    With `pass_path` the backend gets the path of the client below the base path; a topic with a
+    `mapping` never has it.
+    With `plain_http` GET, HEAD and POST without an upgrade are proxied, too.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """Where the project asks to be served; `vhost` empty means the environment's own."""
+    """Where the project wants to be served; an empty `vhost` means that of the environment."""
 
     environment: str
     vhost: str = ""
@@ -143,9 +143,9 @@ class ApiProject(msgspec.Struct, frozen=True):
     has a security scheme of type oauth2. `authorization_header` is lower-case and empty when
     the gateway's default applies. `cors` is None unless the API has a policy of its own. An empty
     `deployments` means the environment `Default`. `mutual_tls` tells whether clients may or must
-    show a certificate (spec: security §8). `unenforced` names what the definition says that
-    nobody here checks. `preserve_host` tells whether backends get the client's `Host`; None leaves
-    it to the settings.
+    show a certificate (spec: security §8). `unenforced` names constraints of the definition
+    that are not enforced. `preserve_host`: backends get the client's `Host`; None leaves it to the
+    settings.
     """
 
     folder: str
@@ -176,5 +176,5 @@ class ApiProject(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """`<name>:<version>`, the name people use for it."""
+        """`<name>:<version>`, for people."""
         return f"{self.name}:{self.version}"

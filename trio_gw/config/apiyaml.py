@@ -1,6 +1,6 @@
-"""`api.yaml`: who an API is, where it answers and which backends it has.
+"""`api.yaml`: the identity of an API, its context and its backends.
 
-Called by `project`. Gives what the file declares; the AsyncAPI definition and the environment
+Called by `project`. Returns what the file declares; the AsyncAPI definition and the environment
 may still replace the endpoints. The backends themselves are read by `backends`.
 spec: project-format §4.
 """
@@ -58,7 +58,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     endpoint_config: backends.EndpointConfig | None = None
     cors_configuration: cors.CorsConfiguration | None = None
     security_scheme: tuple[str, ...] | None = None
-    operations: Any = None  # of use for their tiers alone, so nothing in them is a fault
+    operations: Any = None  # read for their tiers only, so other content is not a fault
 
 
 class _ApiYaml(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class _ApiYaml(msgspec.Struct, frozen=True):
 
 
 class DeclaredApi(msgspec.Struct, frozen=True):
-    """What an api.yaml declares. `kind` is its type in upper case.
+    """The content of an api.yaml. `kind` is its type in upper case.
 
     `tiers` are those of its operations, by topic.
     """
@@ -144,7 +144,7 @@ def read(findings: Findings) -> DeclaredApi:
 
 
 def _tiers(operations: object) -> tuple[tuple[str, str], ...]:
-    """Find the tiers of topics; `publish` speaks for a topic that has both operations."""
+    """Find the tiers of topics; of two operations of a topic, that of `publish` counts."""
     found: dict[str, tuple[bool, str]] = {}
     for operation in operations if isinstance(operations, list | tuple) else ():
         if not isinstance(operation, dict):
@@ -225,9 +225,9 @@ def _check_base_path(data: _Data, findings: Findings) -> None:
 
 
 def _mutual_tls(schemes: tuple[str, ...]) -> Literal["ignored", "optional", "required"]:
-    """Read what `securityScheme` says about client certificates; nothing else of it is used.
+    """Read from `securityScheme` whether client certificates are required.
 
-    The reference uses nothing of it for WebSocket APIs. spec: security §8.
+    The reference does not use `securityScheme` for WebSocket APIs. spec: security §8.
     """
     named = {scheme.strip().lower() for scheme in schemes}
     if "mutualssl_mandatory" in named:
@@ -236,7 +236,7 @@ def _mutual_tls(schemes: tuple[str, ...]) -> Literal["ignored", "optional", "req
 
 
 def _check_schemes(schemes: tuple[str, ...], findings: Findings) -> None:
-    """Warn where API keys are all that API Manager would take."""
+    """Warn if API Manager would accept only API keys."""
     named = {scheme.strip().lower() for scheme in schemes}
     if "api_key" in named and "oauth2" not in named:
         findings.warn(

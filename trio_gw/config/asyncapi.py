@@ -1,7 +1,8 @@
 """The AsyncAPI definition, 2.x or 3.x: channels become topics, servers become endpoints.
 
-Called by `project`. Here are the version and the order of reading; `references`, `servers`,
-`requirements` and `channels` do the rest. spec: project-format §2.3, §5; 3.x: differences §2.
+Called by `project`. This file determines the version and the order of reading; `references`,
+`servers`, `requirements` and `channels` do the rest.
+spec: project-format §2.3, §5; 3.x: differences §2.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _VERSION = re.compile(r"([23])(?:\.(?:([0-9]{1,4})(?![0-9]))?.*)?")
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """What a definition declares; `oauth2` tells whether a scheme of that type exists.
+    """The content of a definition; `oauth2`: a scheme of that type exists.
 
-    `unenforced` names what it says that no one here checks; `preserve_host` is that of `Root`.
+    `unenforced` names constraints that are not enforced; `preserve_host` is that of the root.
     """
 
     topics: tuple[Topic, ...] = ()
@@ -49,10 +50,10 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 def read(findings: Findings, *, lone: bool = False) -> Definition:
-    """Read a definition; faults go to `findings`, whose references are followed on the way.
+    """Read a definition; faults go to `findings`, whose references are resolved.
 
-    `lone` tells that a single server of any name counts as production (see `servers.roles`), and
-    that the server named by `x-trio-gw-server` is the backend, not only what its topics ask for.
+    With `lone` a single server of any name is production (see `servers.roles`), and the server
+    named by `x-trio-gw-server` is the backend; otherwise only its `security` is used.
     spec: project-format §2.3, §5.
     """
     found = version(findings)
@@ -104,7 +105,7 @@ class _Dialect(msgspec.Struct, frozen=True):
 
 
 def version(findings: Findings) -> tuple[int, int] | None:
-    """Read which AsyncAPI this is, as major and minor; None, and an error, if it is none."""
+    """Read the version of AsyncAPI, as major and minor; None and an error for other formats."""
     kind = convert(_Dialect, findings)
     for key, value in (("swagger", kind.swagger), ("openapi", kind.openapi)):
         if value is not None:
@@ -131,10 +132,10 @@ def version(findings: Findings) -> tuple[int, int] | None:
 
 
 def places(major: int, used: Iterable[Path]) -> RefPlaces:
-    """Say where the values stand that are read, each of which may be a `$ref`.
+    """Return the places of the values that are read; each may be a `$ref`.
 
-    AsyncAPI 2 allows none for `publish` and `subscribe`, and the reference system reads what
-    stands beside it there; so it is not followed.
+    AsyncAPI 2 does not allow it for `publish` and `subscribe`, and the reference system reads the
+    keys next to it; so it is not resolved there.
     """
     leaf = RefPlaces(True, {})
     each = RefPlaces(False, {"*": leaf})
@@ -154,7 +155,7 @@ def places(major: int, used: Iterable[Path]) -> RefPlaces:
 def _asked_by_servers(
     roles: dict[str, Path], findings: Findings, schemes: requirements.Schemes
 ) -> requirements.Asked:
-    """Read what the servers ask for; production speaks for both."""
+    """Read the requirements of the servers; those of production apply to both sides."""
     asked = {side: requirements.read(path, findings, schemes) for side, path in roles.items()}
     if "production" not in asked:
         return asked.get("sandbox", requirements.NOTHING)

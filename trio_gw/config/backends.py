@@ -1,7 +1,7 @@
 """`endpointConfig` of an api.yaml: the backends of each side, and how they are called.
 
-Called by `apiyaml`. What comes of it is a `SideBackends`, which the AsyncAPI definition and the
-environment may still change before it becomes a `Cluster`. spec: project-format §4.4, §6.
+Called by `apiyaml`. The result is a `SideBackends`; the AsyncAPI definition and the environment may
+still change it before it becomes a `Cluster`. spec: project-format §4.4, §6.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class EndpointConfig(msgspec.Struct, frozen=True):
 
 
 class SideBackends(msgspec.Struct, frozen=True):
-    """What is known of one side's backends; `endpoints` may be empty.
+    """The backends of one side; `endpoints` may be empty.
 
     `basic` is None unless the api.yaml enables it.
     """
@@ -77,11 +77,11 @@ class SideBackends(msgspec.Struct, frozen=True):
     basic: BasicAuth | None = None
 
     def replaced(self, *endpoints: Endpoint) -> SideBackends:
-        """Return the side other backends; how they are called stays (spec: project-format §6)."""
+        """Return this with other endpoints, called in the same way (spec: project-format §6)."""
         return msgspec.structs.replace(self, endpoints=endpoints, failover=False)
 
     def cluster(self, trust: Callable[[Endpoint], tuple[str, ...]]) -> Cluster | None:
-        """Make it a cluster; `trust` tells the certificates that anchor TLS to an endpoint."""
+        """Make a cluster of it; `trust` returns the trusted certificates for an endpoint."""
         if not self.endpoints:
             return None
         endpoints = tuple(
@@ -122,7 +122,7 @@ def read(side: str, config: EndpointConfig, findings: Findings) -> SideBackends:
 
 
 def check_basic(basic: BasicAuth) -> None:
-    """Check what RFC 7617 §2 forbids. Raises `WrongError`, which repeats nothing of it."""
+    """Check what RFC 7617 §2 forbids. Raises `WrongError` without the credential."""
     if ":" in basic.username:
         raise WrongError("the user name holds a colon", "choose one without: it ends at the colon")
     if _CONTROL.search(basic.username + basic.password):
@@ -138,7 +138,7 @@ def _listed(
     if isinstance(targets, _EndpointTarget):
         return [(path, targets)]
     if findings.spoilt(path):
-        return []  # Items may have been left out, and the indexes moved.
+        return []  # Items may have been left out, so that indexes have changed.
     return [((*path, index), target) for index, target in enumerate(targets)]
 
 
@@ -167,7 +167,7 @@ def _how(
 ) -> tuple[float | None, int]:
     """Read the timeout in seconds and the retry count from the first entry.
 
-    A timeout that is no integer takes the retry count with it, as in the reference system.
+    If the timeout is not an integer, the retry count is ignored too, as in the reference system.
     """
     if not targets or (config := targets[0][1].config) is None:
         return None, 0

@@ -1,8 +1,8 @@
 """An AsyncAPI document of several files as one. Called by `init`.
 
-Every file that a `$ref` leads to, below the document's own folder, is taken in whole, below a key
-of its own, and the references are turned to it: so nothing is written twice, and a circle of
-references stays one. What lies elsewhere, or in the web, is never read.
+Every file that a `$ref` names, below the folder of the document, is included as a whole below a key
+of its own, and the references are rewritten. So nothing is included twice, and circular references
+stay circular. Files elsewhere, or in the web, are never read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECTIONS = ("info", "servers", "channels", "operations", "components")
 
 
 class Bundled(NamedTuple):
-    """The whole document, the files it was made of, and what is to be said about it."""
+    """The whole document, its source files, and the problems."""
 
     root: Mapping
     files: tuple[str, ...]
@@ -38,11 +38,11 @@ class Bundled(NamedTuple):
 
 
 def bundle(found: document.Document, name: str, read: Callable[[str], bytes]) -> Bundled:
-    """Take in every file that the document refers to.
+    """Include every file that the document refers to.
 
-    `name` is the document's own file name. `read` gives a file by its path below the document's
-    folder, with `/` in it; it raises `OSError` for what it will not give. Of more than
-    `MAX_FILES` files the rest is left out, with a warning, as is what cannot be read.
+    `name` is the file name of the document. `read` returns a file by its path below the folder of
+    the document, with `/` as separator, or raises `OSError`. Files after the first `MAX_FILES`, and
+    files that cannot be read, are left out with a warning.
     """
     bundler = _Bundler(found.file, name, read)
     root = bundler.mapping(found.root, name)
@@ -69,13 +69,13 @@ class _Bundler:
         self._folder = posixpath.dirname(shown)
         self._name = name
         self._read = read
-        self._known: dict[str, bool] = {}  # by file: whether it can be taken in
+        self._known: dict[str, bool] = {}  # by file: whether it can be included
         self._read_files: dict[str, Mapping] = {}
         self._problems: list[Problem] = []
-        self._elsewhere: dict[str, int] = {}  # references that are left alone, with their lines
+        self._elsewhere: dict[str, int] = {}  # references that stay unchanged, with their lines
 
     def mapping(self, node: Mapping, file: str) -> Mapping:
-        """Return a mapping of `file` with its references turned."""
+        """Return a mapping of `file` with rewritten references."""
         entries = {
             key: MappingEntry(entry.line, entry.column, self._turned(key, entry.node, file))
             for key, entry in node.entries.items()
@@ -83,11 +83,11 @@ class _Bundler:
         return msgspec.structs.replace(node, entries=entries)
 
     def take(self, file: str) -> None:
-        """Take a file in that was read."""
+        """Include a file that was read."""
         self.taken[file] = self.mapping(self._read_files[file], file)
 
     def problems(self) -> list[Problem]:
-        """Say what was not taken in."""
+        """Report what was not included."""
         if self._elsewhere:
             first, line = next(iter(self._elsewhere.items()))
             count = len(self._elsewhere)
@@ -110,7 +110,7 @@ class _Bundler:
         return msgspec.structs.replace(node, text=text, value=text, plain=False)
 
     def _target(self, reference: str, line: int, file: str) -> str:
-        """Turn one reference, written in `file`."""
+        """Rewrite one reference in `file`."""
         path, _, fragment = reference.partition("#")
         target = file
         if path:
@@ -167,7 +167,7 @@ def _with(root: Mapping, key: str, node: Node) -> Mapping:
 
 
 def _opened(root: Mapping, node: Mapping, path: tuple[str, ...]) -> Mapping:
-    """Write out what a whole section of the document refers to: no reader follows it there."""
+    """Replace a reference for a whole section by its target: no reader resolves it there."""
     entry = node.find(path[0])
     if entry is None or not isinstance(entry.node, Mapping):
         return node
@@ -182,7 +182,7 @@ def _opened(root: Mapping, node: Mapping, path: tuple[str, ...]) -> Mapping:
 
 
 def needed(root: Mapping) -> bool:
-    """Return whether a document refers to anything but itself, or a section of it elsewhere."""
+    """Return whether a document refers to other documents, or a section of it to its target."""
     stack: list[tuple[int, Node]] = [(0, root)]
     while stack:
         depth, node = stack.pop()

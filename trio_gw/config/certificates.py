@@ -1,7 +1,7 @@
-"""The certificates of a project: trust anchors for its backends, and those of its clients.
+"""The certificates of a project: trust anchors for its backends, and client certificates.
 
-Called by `project` with the bytes of each certificate file and with the map beside them.
-OpenSSL itself is asked whether it takes a certificate, so that no handshake finds out first.
+Called by `project` with the bytes of each certificate file and with their map. OpenSSL itself
+checks each certificate, so that errors are found before a handshake.
 spec: project-format §8.
 """
 
@@ -31,7 +31,7 @@ _WHERE = "put the certificate file beside the map, with a name that ends in `.cr
 
 
 class CutError(WrongError):
-    """A certificate file that breaks off: perhaps it is still being copied."""
+    """A truncated certificate file: perhaps it is still being copied."""
 
 
 class _CertificateEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -46,11 +46,10 @@ class _Map(msgspec.Struct, frozen=True):
 
 
 class EndpointTrust(msgspec.Struct, frozen=True):
-    """Which certificates anchor TLS to which endpoint; `rest` to those that have none.
+    """The trusted certificates by endpoint; `rest` is for all other endpoints.
 
-    Endpoints are named without a slash at their end.
-    `places` tells where the map names each endpoint; `missing`, that it names a file which is
-    not there, or not yet.
+    Endpoints are without a trailing slash. `places` are the places of the endpoints in the map;
+    `missing`: it names a file that does not exist (yet).
     """
 
     own: dict[Endpoint, tuple[str, ...]] = {}
@@ -59,22 +58,22 @@ class EndpointTrust(msgspec.Struct, frozen=True):
     missing: bool = False
 
     def of(self, backend: Endpoint) -> tuple[str, ...]:
-        """Return the certificates for an endpoint. Without TLS, and without any: none."""
+        """Return the certificates for an endpoint; none for one without TLS."""
         if backend.scheme != "wss":
             return ()
         return self.own.get(without_slash(backend), self.rest)
 
 
 def without_slash(backend: Endpoint) -> Endpoint:
-    """Return what an endpoint is named by in the map, where a slash at its end does not count."""
+    """Return the form of an endpoint in the map, without a trailing slash."""
     return msgspec.structs.replace(backend, path=backend.path.rstrip("/"))
 
 
 def read(data: bytes, subject: str) -> tuple[str, ...]:
-    """Read the certificates of a PEM file, one text each; whatever else it holds is left out.
+    """Read the certificates of a PEM file, one text each; other content is left out.
 
-    `subject` begins the message. Raises `WrongError` if there is none or one cannot be read,
-    `CutError` if the file breaks off.
+    Messages begin with `subject`. Raises `WrongError` if there is none or one cannot be read,
+    `CutError` if the file is truncated.
     """
     found: dict[str, None] = {}
     start = data.find(_BEGIN)
@@ -89,7 +88,7 @@ def read(data: bytes, subject: str) -> tuple[str, ...]:
     if not data.strip(b"\0 \t\r\n"):
         raise CutError(f"{subject}: it is empty", "copy the whole file, or remove it")
     hint = "save it in PEM format: text from `-----BEGIN CERTIFICATE-----` on"
-    if data.startswith(b"\x30"):  # how every certificate in binary form begins
+    if data.startswith(b"\x30"):  # the first bytes of every certificate in binary form
         hint = "convert it: `openssl x509 -inform der -in old.crt -out new.crt`"
     raise WrongError(f"{subject}: it is not in PEM format", hint)
 
@@ -97,7 +96,7 @@ def read(data: bytes, subject: str) -> tuple[str, ...]:
 def _normal(body: bytes, subject: str) -> str:
     try:
         der = base64.b64decode(b"".join(body.split()), validate=True)
-        # A fresh context trusts nobody and opens nothing; it only judges what it is given.
+        # A new context trusts nothing and opens nothing; it only checks the certificate.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
     except (binascii.Error, ssl.SSLError, ValueError):
         what = f"{subject}: it holds a certificate that cannot be read"
@@ -108,9 +107,9 @@ def _normal(body: bytes, subject: str) -> str:
 def trust(
     found: Mapping[str, tuple[str, ...]], findings: Findings | None, folder: Iterable[str]
 ) -> EndpointTrust:
-    """Return who trusts what, from the certificates by file name and the map, if there is one.
+    """Return the trust by endpoint, from the certificates by file name and the map, if any.
 
-    `folder` names all certificate files, also the unreadable ones. Faults go to `findings`.
+    `folder` lists all certificate files, also the unreadable ones. Faults go to `findings`.
     """
     own: dict[Endpoint, dict[str, None]] = {}
     put: set[tuple[Endpoint, str]] = set()
@@ -157,7 +156,7 @@ def clients(
             what = f"the client certificate `{entry.certificate[:80]}` is not in the folder"
             findings.warn((*path, "certificate"), what, _WHERE)
             continue
-        if name in used:  # else a file could be in memory as often as it is named
+        if name in used:  # otherwise a file would be in memory as often as it is named
             what = f"the client certificate `{name[:80]}` is named twice; the first entry counts"
             findings.warn((*path, "certificate"), what, "remove one of the entries")
             continue
@@ -176,12 +175,12 @@ def _entries(findings: Findings | None) -> list[tuple[Path, _CertificateEntry]]:
         return []
     entries = convert(_Map, findings).data or ()
     if findings.spoilt(("data",)):
-        return []  # Items were left out, and the indexes moved.
+        return []  # Items were left out, so that indexes have changed.
     return [(("data", index), entry) for index, entry in enumerate(entries)]
 
 
 class _FolderFiles:
-    """The files of a folder, found by their paths in it, else by names that only one has."""
+    """The files of a folder, found by their paths in it, else by unique names."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
@@ -191,7 +190,7 @@ class _FolderFiles:
             self._alone[last] = None if last in self._alone else name
 
     def find(self, text: str) -> str | None:
-        """Return the file that is meant, if there is one."""
+        """Return the file with this path or name, if there is one."""
         wanted = text.strip()
         return wanted if wanted in self._names else self._alone.get(wanted)
 

@@ -1,4 +1,4 @@
-"""The name of a channel, which is the pattern of a request path. Called by `asyncapi`.
+"""Names of channels, which are patterns of request paths. Called by `asyncapi`.
 
 spec: project-format §5.5, routing §2.
 """
@@ -33,9 +33,9 @@ def is_url(name: str) -> bool:
 
 
 def placed(name: str, *, subjects: bool) -> str:
-    """Return the path that is meant by a name without a leading slash.
+    """Return the path for a name without a leading slash.
 
-    A subject goes over the one connection to the server's own URL, and a URL has a path itself.
+    A subject uses the one connection to the URL of the server, and a URL contains a path.
     """
     found = _URL.fullmatch(name)
     if found is not None:
@@ -44,9 +44,9 @@ def placed(name: str, *, subjects: bool) -> str:
 
 
 def encoded(name: str) -> str:
-    """Write a name as clients send it (RFC 3986 §2.1, WHATWG URL §4.4): `/café` as `/caf%C3%A9`.
+    """Encode a name as clients send it (RFC 3986 §2.1, WHATWG URL §4.4): `/café` as `/caf%C3%A9`.
 
-    The names of parameters stay as they are: they are never sent.
+    The names of parameters stay unchanged: they are never sent.
     """
     return _ESCAPED.sub(
         lambda found: found[0] if found[0][0] == "{" else urllib.parse.quote(found[0]), name
@@ -54,9 +54,9 @@ def encoded(name: str) -> str:
 
 
 def check(key: str, name: str, path: Path, findings: Findings) -> bool:
-    """Check a channel's key and the name it gives; tell whether it can be a topic.
+    """Check the key of a channel and its name; return whether it can be a topic.
 
-    What no topic can be made of is an error, what will hardly be meant a warning.
+    An impossible topic is an error, a suspicious one a warning.
     """
     shown = repr(key[:80])
     if len(name) > MAX_TEXT:

@@ -1,9 +1,9 @@
-"""The channels of an AsyncAPI definition, and which of their operations speaks for each.
+"""The channels of an AsyncAPI definition, and the operation that describes each.
 
-Called by `asyncapi`. A channel is one connection that carries both directions, so of `publish`
-and `subscribe` only one speaks for it. AsyncAPI 3 sees the same from the other side: what the
-application receives is what clients publish, so `receive` there is `publish` here, and `send`
-is `subscribe`. spec: project-format §5.2, §5.5.
+Called by `asyncapi`. A channel is one connection for both directions, so only one of `publish` and
+`subscribe` describes it. AsyncAPI 3 uses the view of the application: it receives what clients
+publish, so `receive` there is `publish` here, and `send` is `subscribe`.
+spec: project-format §5.2, §5.5.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIDES = {"receive": "publish", "send": "subscribe"}
 
 
 class _Channel2(msgspec.Struct, frozen=True):
-    # The losing operation is not read, so neither is typed before it is known which one wins.
+    # The other operation is not read, so neither has a type before the choice is made.
     publish: dict[str, Any] | None = None
     subscribe: dict[str, Any] | None = None
 
@@ -54,7 +54,7 @@ class _Operation3(msgspec.Struct, frozen=True):
 
 
 def read(findings: Findings, rules: topic.Rules) -> tuple[Topic, ...]:
-    """Read all topics in the order of the file; channels nobody uses are warned about."""
+    """Read all topics in the order of the file; warn about unused channels."""
     topics = _Topics(findings, rules)
     if rules.schemes.version[0] == 2:
         for key, channel in (convert(_Root2, findings).channels or {}).items():
@@ -107,7 +107,7 @@ def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
 
 
 def belongs(found: Document, path: Path, server: str) -> bool:
-    """Return whether the channel at a path is one of a server's; an empty name stands for all.
+    """Return whether the channel at a path belongs to a server; an empty name means all.
 
     A sandbox has the channels of production.
     """
@@ -167,7 +167,7 @@ class _Topics:
             )
 
     def end(self) -> None:
-        """Warn about channels that no operation uses, but for those of a topic that is there."""
+        """Warn about channels that no operation uses, except those of an existing topic."""
         for name, path in self._unused:
             spoilt = self._findings.spoilt(path) or self._findings.spoilt(("operations",))
             if name not in self.found and not spoilt:

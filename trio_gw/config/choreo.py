@@ -1,8 +1,8 @@
-"""A Choreo Connect configuration becomes `gateway.toml`; what does not is named, with its line.
+"""Converts a Choreo Connect configuration to `gateway.toml`, with a problem for each lost key.
 
-Called by the command `convert`. Pure: text in, text and problems out. `choreo_keys` says which key
-becomes what; here are the walk, the settings that several keys make together, and the last word of
-our own rules, which may refuse what a key asked for. spec: config §1.
+Called by the command `convert`. Pure: text in, text and problems out. `choreo_keys` maps the keys;
+here are the walk, the settings made from several keys, and the check with the rules of the
+settings, which may refuse a value. spec: config §1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PUBLISHER = "APIM Publisher"
 
 
 class Converted(msgspec.Struct, frozen=True):
-    """The text of `gateway.toml`, the variables it asks for, and what was not taken over."""
+    """The text of `gateway.toml`, the variables it needs, and what was not converted."""
 
     text: str
     variables: tuple[str, ...]
@@ -47,7 +47,7 @@ class Converted(msgspec.Struct, frozen=True):
 def convert(text: str, file: str) -> Converted:
     """Convert a configuration; `file` is its name in messages.
 
-    Raises `UnusableError` when it is no TOML.
+    Raises `UnusableError` if it is not TOML.
     """
     try:
         return _Conversion(text, file).run(tomllib.loads(text))
@@ -142,11 +142,11 @@ class _Conversion:
             self._note(path, f"{dotted(path)} cannot be taken over", why)
             return
         if changed == "" and isinstance(target[-2:][0], int):
-            return  # nothing in an entry means its default, here as there
+            return  # in both systems an empty entry means its default
         self._values.put(tuple(target), Value(changed, (path,)))
 
     def _with_variables(self, value: Any) -> Any:  # noqa: ANN401 - whatever the file has
-        """Write `$env{NAME}` as `${NAME}`; a `${` of its own is a text."""
+        """Write `$env{NAME}` as `${NAME}`; a literal `${` is escaped."""
         if isinstance(value, list):
             return [self._with_variables(each) for each in value]
         if not isinstance(value, str):
@@ -157,19 +157,19 @@ class _Conversion:
     # -- settings that several keys make --
 
     def _join(self, target: str, parts: dict[str, Value]) -> None:
-        """Make an address of host and port, or none of a server that is off."""
+        """Make an address from host and port; none for a disabled server."""
         origins = tuple(origin for part in parts.values() for origin in part.origins)
         path = tuple(target.split("."))
         if (enabled := parts.get("enabled")) and enabled.value is False:
             self._values.put(path, Value("", origins))
-        elif "host" in parts or "port" in parts:  # else it says no more than that it is on
+        elif "host" in parts or "port" in parts:  # otherwise it only says that the table is enabled
             host = str(parts["host"].value) if "host" in parts else "0.0.0.0"  # noqa: S104 - theirs
             port = parts["port"].value if "port" in parts else _PORTS[target]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             self._values.put(path, Value(self._with_variables(address), origins))
 
     def _settle_issuers(self) -> None:
-        """Of two entries for one issuer the later wins; a JWKS goes before a certificate."""
+        """Of two entries for one issuer the later wins; a JWKS has priority over a certificate."""
         entries = self._values.entries("issuers")
         last = {each["issuer"].value: at for at, each in entries.items() if "issuer" in each}
         for index, entry in entries.items():
@@ -188,7 +188,7 @@ class _Conversion:
                 self._discard(where, "its jwksURL is used instead", "one of the two is enough")
 
     def _settle_git(self) -> None:
-        """A repository that is switched off is none; a user name there goes before a key."""
+        """A disabled repository is left out; a user name has priority over an SSH key."""
         if not self._wanted.get("git"):
             self._discard(("git",), "sourceControl.enabled is not true", "set it there if it is")
         elif self._values.value(("git", "username")):

@@ -1,7 +1,7 @@
-"""The settings that a conversion has gathered, nested as `gateway.toml` nests them.
+"""The settings that a conversion has collected, nested as in `gateway.toml`.
 
-Called by `choreo`. Entries of a list keep the index they had in the file they came from until they
-are built, when the gaps of those left out are closed.
+Called by `choreo`. Entries of a list keep the index of their source until they are built; then
+the gaps of removed entries are closed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class Value(msgspec.Struct, frozen=True):
-    """One setting, and the keys of the file it came from."""
+    """One setting, and the keys from which it was made."""
 
     value: Any
     origins: tuple[KeyPath, ...]
 
 
 class Built(msgspec.Struct, frozen=True):
-    """The nested settings, and where each path of them stands among the gathered ones."""
+    """The nested settings, and the collected path of each of their paths."""
 
     values: dict[str, Any]
     back: dict[KeyPath, KeyPath]
 
     def original(self, path: KeyPath) -> KeyPath:
-        """Return the gathered path of a built one."""
+        """Return the collected path of a built path."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.back:
                 return (*self.back[path[:end]], *path[end:])
@@ -42,19 +42,19 @@ class Built(msgspec.Struct, frozen=True):
 
 
 class Values:
-    """What was gathered, by path."""
+    """The collected settings, by path."""
 
     def __init__(self) -> None:
         self._found: dict[KeyPath, Value] = {}
         self._lists: set[KeyPath] = set()
 
     def put(self, path: KeyPath, value: Value) -> None:
-        """Gather a setting."""
+        """Add a setting."""
         self._found[path] = value
         self._lists |= {path[:at] for at, part in enumerate(path) if isinstance(part, int)}
 
     def entries(self, *table: str) -> dict[int, dict[str, Value]]:
-        """Return the entries of a list, each by its keys."""
+        """Return the entries of a list as dictionaries."""
         found: dict[int, dict[str, Value]] = {}
         for path, value in self._found.items():
             if path[: len(table)] == table and isinstance(index := path[len(table)], int):
@@ -62,29 +62,29 @@ class Values:
         return found
 
     def discard(self, where: KeyPath) -> list[Value]:
-        """Take out what stands at a path or below; give it back."""
+        """Remove and return the settings at a path or below."""
         gone = [path for path in self._found if path[: len(where)] == where]
         return [self._found.pop(path) for path in gone]
 
     def forget(self, table: KeyPath) -> bool:
-        """Let a list of which nothing is left be the gateway's default; tell whether it was one."""
+        """Let an empty list become the default; return whether there was one."""
         known = table in self._lists
         self._lists.discard(table)
         return known
 
     def origins(self, path: KeyPath) -> tuple[KeyPath, ...]:
-        """Return where a gathered setting came from."""
+        """Return the origins of a setting."""
         return self._found[path].origins if path in self._found else ()
 
     def value(self, path: KeyPath) -> Any:  # noqa: ANN401 - whatever the file has
-        """Return a gathered setting, None if there is none."""
+        """Return a setting, None if there is none."""
         return self._found[path].value if path in self._found else None
 
     def built(self) -> Built:
-        """Nest everything.
+        """Build the nested settings.
 
-        A list of which nothing is left stays a list without entries: the gateway's default for it
-        may let in whom nobody named.
+        A list without remaining entries stays an empty list: the default of the gateway might
+        accept callers that the source does not name.
         """
         values: dict[str, Any] = {}
         back: dict[KeyPath, KeyPath] = {}
@@ -115,11 +115,11 @@ class Values:
         return Built(values, back)
 
     def faults(self) -> list[tuple[KeyPath, str, str]]:
-        """Check against the gateway's own rules; give paths, what is wrong there and the remedy.
+        """Check with the rules of the settings; return paths, what is wrong, and hints.
 
-        The paths are gathered ones: the whole entry where a fault is inside an entry of a list.
-        Without its faulty entry the rest may be valid, so only the first fault counts, and of the
-        others those inside of other entries: a thousand faulty entries take one round.
+        The paths are collected ones; for a fault in an entry of a list, that of the whole entry.
+        Without a faulty entry the rest may be valid, so only the first fault counts, and the first
+        one of each other entry: a thousand faulty entries need one round.
         """
         built = self.built()
         found: dict[KeyPath, tuple[str, str]] = {}
@@ -151,19 +151,19 @@ class Values:
 
 def _errors(values: dict[str, Any]) -> Iterator[SettingsFault]:
     given = values
-    derived = "issuers" not in values  # the loader then trusts the gateway's own keys
+    derived = "issuers" not in values  # the loader then trusts the keys of the gateway
     if derived:
         issuer = values.get("testkey", {}).get("issuer", MGW.issuer)
         own = msgspec.to_builtins(msgspec.structs.replace(MGW, issuer=issuer))
         given = {**values, "issuers": [own]}
     for fault in check(msgspec.convert(given, Settings)):
-        # What is wrong with the derived one is wrong with what it follows, and told there.
+        # A fault of a derived value is reported at the value from which it is derived.
         if fault.severity == "error" and not (derived and fault.path[0] == "issuers"):
             yield fault
 
 
 def _order(path: KeyPath) -> tuple[int, ...]:
-    """Sort as `Settings` declares its keys."""
+    """Sort in the order of the keys of `Settings`."""
     order: list[int] = []
     kind: Any = Settings
     for part in path:

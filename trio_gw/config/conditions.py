@@ -1,7 +1,7 @@
-"""Deny conditions: who is not let in, whatever credential they show (spec: frames §4.3).
+"""Deny conditions: callers that are refused regardless of their credentials (spec: frames §4.3).
 
-Pure values. The settings hold them as written (`Deny`), a file has one a line; `condition` makes
-either into a `Condition`, or says what is wrong with it. `guard.denials` looks them up.
+Pure values. The settings hold them as written (`Deny`), a file has one per line; `condition` turns
+either into a `Condition` or raises an error. `guard.denials` looks them up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TENANT = "carbon.super"  # of users whose name says none
+TENANT = "carbon.super"  # of users without a tenant in their name
 MAX_KEY = 1024  # characters
 MAX_REASON = 200
 
@@ -23,9 +23,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Deny(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[deny]]` of the settings: exactly one of the five says who; `reason` is for the log.
+    """One `[[deny]]` of the settings: exactly one of the five keys is set; `reason` is for the log.
 
-    With `invert` an address is denied if it is *not* the one given, or outside of the range.
+    With `invert` an address is denied if it is *not* the given one, or outside of the range.
     """
 
     api: str = ""
@@ -38,7 +38,7 @@ class Deny(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def given(self) -> tuple[Kind, ...]:
-        """Name the keys that say who is meant."""
+        """Return the keys that are set."""
         return tuple(kind for kind in KINDS if getattr(self, kind))
 
 
@@ -51,7 +51,7 @@ class Range(NamedTuple):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One condition. `key` is as the handshake spells it; addresses also have a `range`."""
+    """One condition. `key` is in the form of the handshake; addresses also have a `range`."""
 
     kind: Kind
     key: str
@@ -61,11 +61,11 @@ class Condition(msgspec.Struct, frozen=True):
 
     @property
     def meaning(self) -> tuple[Kind, str, bool]:
-        """Whom it denies, whatever the reason."""
+        """What it denies, without the reason."""
         return self.kind, self.key, self.invert
 
     def concerns(self, version: int, value: int) -> bool:
-        """Return whether an address is among those that this condition denies."""
+        """Return whether this condition denies an address."""
         if self.range is None:
             return False
         inside = self.range.version == version and self.range.first <= value <= self.range.last
@@ -94,8 +94,7 @@ def condition(kind: Kind, text: str, *, invert: bool = False, reason: str = "") 
 def address_range(text: str) -> Range:
     """Read an address, a network, or two addresses with a hyphen between them.
 
-    IPv4 addresses that are written as IPv6 ones are IPv4 addresses. Raises ValueError as
-    `condition` does.
+    IPv4-mapped IPv6 addresses count as IPv4. Raises ValueError like `condition`.
     """
     text = text.strip()
     first, hyphen, last = (part.strip() for part in text.partition("-"))
@@ -127,7 +126,7 @@ def number(text: str) -> tuple[int, int]:
 
 
 def user_name(subject: str, tenant: str = "") -> str:
-    """Write a user as conditions and counts know it: `alice@carbon.super`."""
+    """Return the name of a user in conditions and counters: `alice@carbon.super`."""
     return subject if "@" in subject else f"{subject}@{tenant or TENANT}"
 
 
@@ -163,7 +162,7 @@ _EXAMPLES: dict[Kind, str] = {
 
 
 def _spelled(kind: Kind, key: str) -> str:
-    """Check a key that is no address, and write it as the handshake does."""
+    """Check a key that is not an address; return it in the form of the handshake."""
     good = True
     if kind == "api":
         key = key.rstrip("/")

@@ -1,11 +1,11 @@
-"""From a document's tree to frozen msgspec Structs, with a problem for each value that will not.
+"""Converts the tree of a document to frozen msgspec Structs, with a problem for each bad value.
 
-msgspec's own conversion stops at the first fault and knows no lines, so this walk reads the
-Struct types instead and goes on after a fault: a value that cannot be used leaves its field at
-the default. Hence the one rule for the Structs given here: every field has a default.
+The conversion of msgspec stops at the first fault and has no line numbers. So this code walks the
+Struct types and continues after a fault: a value that cannot be used leaves its field at the
+default. Therefore every field of these Structs must have a default.
 
-Keys match as in Go's encoding/json, which the exported projects are written for: as written,
-else regardless of case; unknown keys are ignored (spec: project-format §2.1).
+Keys match as in Go's encoding/json, for which the exported projects are written: exactly, else
+regardless of case; unknown keys are ignored (spec: project-format §2.1).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from trio_gw.config.findings import Findings
 
-MAX_TEXT = 8192  # Longer than any URL a server takes; keeps names fit for a log line.
+MAX_TEXT = 8192  # Longer than any URL that a server accepts; short enough for a log line.
 
 T = TypeVar("T")
 
-# Both leave a field at its default; an item of a list may be neither.
+# Both leave a field at its default; neither is allowed as an item of a list.
 _ABSENT: Any = object()
 _REFUSED: Any = object()
 
@@ -118,7 +118,7 @@ def _scalar(node: Scalar, types: tuple[shape.Type, ...], path: Path, findings: F
 
 
 def _item(node: Node, wanted: shape.Type, path: Path, findings: Findings) -> Any:  # noqa: ANN401
-    """Convert a value of a list or of a dictionary, where null is no way of leaving it out."""
+    """Convert a value of a list or of a dictionary, where null is not allowed."""
     value = _value(node, wanted, path, findings)
     if value is _ABSENT:
         types = wanted.types if isinstance(wanted, shape.UnionType) else (wanted,)

@@ -1,7 +1,7 @@
-"""Which web pages may use an API: the policy of the settings, or an API's own.
+"""CORS: which web pages may use an API, by the settings or by the API.
 
-`[cors]` in the settings is for all APIs; an api.yaml whose `corsConfiguration` is enabled
-replaces it for its API. What comes of it is in `proxy.cors_policy`. spec: security §9.
+`[cors]` in the settings applies to all APIs; an enabled `corsConfiguration` in an api.yaml replaces
+it for its API. `proxy.cors_policy` applies the policy. spec: security §9.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ORIGIN = re.compile(r"\*|null|[A-Za-z*][A-Za-z0-9+.*-]*://[A-Za-z0-9.*_\[\]:-]+
 
 
 class CorsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which origins are let in, and what browsers are told; `*` matches any text."""
+    """The allowed origins, and the headers sent to browsers; `*` matches any text."""
 
     enabled: bool = True
     allow_origins: tuple[str, ...] = ("*",)
@@ -38,7 +38,7 @@ class CorsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CorsConfiguration(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of an api.yaml that is read here; None is what the file leaves out."""
+    """The part of an api.yaml that is read here; None for missing keys."""
 
     cors_configuration_enabled: bool = False
     access_control_allow_origins: tuple[str, ...] | None = None
@@ -55,7 +55,7 @@ _KEYS = {
 
 
 class CorsFault(msgspec.Struct, frozen=True):
-    """A value of a policy that means nothing: its field, its place in the list, what to do."""
+    """An invalid value of a policy: its field, its index in the list, and a hint."""
 
     field: str
     index: int
@@ -64,7 +64,7 @@ class CorsFault(msgspec.Struct, frozen=True):
 
 
 def faults(cors: CorsSettings) -> Iterator[CorsFault]:
-    """Yield every name and every origin of a policy that is none."""
+    """Yield every invalid name and origin of a policy."""
     for name in ("allow_methods", "allow_headers", "expose_headers"):
         for index, text in enumerate(getattr(cors, name)):
             if not _TOKEN.fullmatch(text):
@@ -78,9 +78,9 @@ def faults(cors: CorsSettings) -> Iterator[CorsFault]:
 
 
 def read(config: CorsConfiguration | None, findings: Findings) -> CorsSettings | None:
-    """Make the policy that an api.yaml asks for; None if it asks for none of its own.
+    """Make the policy of an api.yaml; None if it has none.
 
-    What means nothing in it is left out with a warning: that lets in fewer, never more.
+    Invalid values are left out with a warning: the policy is then stricter, never looser.
     """
     if config is None or not config.cors_configuration_enabled:
         return None

@@ -1,6 +1,6 @@
-"""`deployment_environments.yaml`: where a project wants to be deployed (spec: project-format §7.1).
+"""`deployment_environments.yaml`: the environments of a project (spec: project-format §7.1).
 
-Which host that means is decided by `placement`.
+`placement` determines the hosts.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class _Deployments(msgspec.Struct, frozen=True):
 def read(findings: Findings) -> tuple[Deployment, ...]:
     """Read the file; faults are added to its findings.
 
-    A broken file is an error here, where the reference goes on as if it were absent: the API
-    would answer on a host nobody asked for.
+    A broken file is an error; the reference treats it as absent, and the API then answers on an
+    unexpected host.
     """
     entries = convert(_Deployments, findings).data or ()
     if not entries and not findings.spoilt(()):
@@ -43,7 +43,9 @@ def read(findings: Findings) -> tuple[Deployment, ...]:
             "no deployment environment is listed: deployed to `Default`",
             "list `deploymentEnvironment: …` below `data:`, or remove the file",
         )
-    if not findings.spoilt(("data",)):  # else items are left out and the indexes moved
+    if not findings.spoilt(
+        ("data",)
+    ):  # otherwise items were left out, so that indexes have changed
         for index, entry in enumerate(entries):
             _check_entry(entry, ("data", index), findings)
     return tuple(

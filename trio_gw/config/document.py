@@ -1,9 +1,9 @@
-"""One YAML or JSON file as a tree of values that knows its lines; safe for any bytes at all.
+"""One YAML or JSON file as a tree of values with line numbers; safe for any input.
 
 Called by `project` for each file of an API project. Content whose first character is `{` is
-JSON, everything else YAML (spec: project-format §2.1). This is PyYAML's only door, and only
-its event stream is used: the composer recurses in C, and a hundred thousand open brackets take
-the process down with it.
+JSON, everything else YAML (spec: project-format §2.1). Only this file uses PyYAML, and only its
+event stream: the composer recurses in C, so a hundred thousand open brackets would crash the
+process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {None, *(_TAG + name for name in ("null", "bool", "int", "float"))}
 _KNOWN_TAGS = {"!", *_PLAIN_TAGS, *(_TAG + name for name in ("str", "map", "seq"))}
 
-# What libyaml says, what that means, and what to do about it.
+# Message of libyaml, its meaning, and a hint.
 _SYNTAX = (
     (
         "mapping values are not allowed",
@@ -128,17 +128,17 @@ class Document(msgspec.Struct, frozen=True):
 def read(data: bytes, file: str, *, whole: bool = False) -> Document:
     """Read a file's bytes; `file` is its name in messages.
 
-    The schemas of an AsyncAPI document's messages are left out, unless `whole`: nobody reads
-    them, so they do not count among the values that a document may have.
+    Unless `whole`, the schemas of messages in an AsyncAPI document are left out: they are not used,
+    so they do not count towards the maximum number of values.
 
-    Raises `IncompleteError` for what a half-copied file may look like (empty, broken syntax),
-    `UnusableError` for all else that cannot be used. spec: project-format §2.1.
+    Raises `IncompleteError` for a file that may be copied only in part (empty, broken syntax),
+    `UnusableError` for other files that cannot be used. spec: project-format §2.1.
     """
     builder = Builder(file, whole=whole)
     text = _decode(data, builder)
     if text.lstrip(" \t\r\n").startswith("{"):
         jsontext.feed(text, builder)
-    elif text.strip():  # White space alone may be broken YAML, but what it is, is empty.
+    elif text.strip():  # White space alone may be invalid YAML, but the file counts as empty.
         _feed_yaml(text, builder)
     root = builder.root
     if root is None or (isinstance(root, Scalar) and root.plain and root.value is None):
@@ -176,7 +176,7 @@ def _decode(data: bytes, builder: Builder) -> str:
         line, column = Lines(text).place(found.start())
         what = f"a control character (U+{ord(found[0]):04X}); is this a text file?"
         hint = "remove it, or save the file as UTF-8 text"
-        # Some ways of copying reserve the whole length first, so a file can end in zeros.
+        # Some tools reserve the whole length before they copy, so a file can end in zeros.
         builder.refuse(line, column, what, hint, incomplete=text.endswith("\0"))
     return text
 
@@ -192,7 +192,7 @@ def _feed_yaml(text: str, builder: Builder) -> None:
                 began = line, column
             elif documents > 1 and isinstance(event, yaml.NodeEvent):
                 if isinstance(event, yaml.ScalarEvent) and not (event.value or event.style):
-                    continue  # An empty one, as templates and editors leave it behind.
+                    continue  # An empty document, as templates and editors leave it.
                 builder.refuse(
                     *began,
                     "a second document begins here",
@@ -234,12 +234,12 @@ def _refuse_syntax(error: yaml.YAMLError, text: str, builder: Builder) -> NoRetu
     mark = getattr(error, "problem_mark", None)
     context = getattr(error, "context_mark", None)
     if context and ("expected ':'" in said or "unexpected end" in said):
-        mark = context  # Where it began says more than where the parser gave up.
+        mark = context  # The beginning is more useful than the place where the parser stopped.
     lines = BREAK.split(text)
     last = len(lines) if lines[-1] else max(len(lines) - 1, 1)
     line, column = (min(mark.line + 1, last), mark.column + 1) if mark else (0, 0)
     if "nesting depth" in said:
-        # Newer parsers read ahead, and have a bound of their own behind ours.
+        # Newer parsers read ahead and have a bound of their own.
         builder.refuse_depth(line, column)
     what, hint = f"YAML syntax: {said}", "check indentation, brackets and quotes around this line"
     for words, meaning, remedy in _SYNTAX:

@@ -1,4 +1,4 @@
-"""A backend URL as the projects write it, taken apart and checked.
+"""Parses and checks the backend URLs of projects.
 
 Called by `apiyaml` for `endpointConfig` and by `asyncapi` for `servers`. Differences from the
 reference are deliberate: the query string is kept, http and https mean ws and wss.
@@ -24,16 +24,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SLASH_LOST = re.compile(r"(?:wss?|https?):(?:/|$)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[^/?#]*")
 _TARGET = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%?\[\]|]*")
-# Underscores are no host name by the book, but container networks are full of them.
+# Underscores are not allowed in host names, but common in container networks.
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _EXAMPLE = "write it like `wss://backend.example:8443/chat`"
 
 
 def parse(text: str) -> Endpoint:
-    """Take a backend URL apart.
+    """Parse a backend URL.
 
     Without a scheme it is `ws`; without a port 80, or 443 for `wss`. A fragment is dropped; path
-    and query are kept as they are written, but a lone `/` is no path. Raises `WrongError`.
+    and query are kept as written, but a single `/` counts as no path. Raises `WrongError`.
     spec: project-format §4.5.
     """
     url = text.strip(" \t\r\n")

@@ -1,8 +1,8 @@
-"""Keys of an exported api.yaml that mean something to API Manager, and nothing to this gateway.
+"""Keys of an exported api.yaml that API Manager uses and this gateway ignores.
 
-Called by `apiyaml`. Where ignoring a key would let in, or let through, what its owner does not
-expect, `WARNED` says so, once for each key; what is in `MEANINGLESS` changes nothing of how a
-WebSocket API is served (docs/compatibility.md lists it). Every other key is read.
+Called by `apiyaml`. If ignoring a key would allow more than its owner expects, `WARNED` has a
+warning for it. The keys in `MEANINGLESS` do not change how a WebSocket API is served
+(docs/compatibility.md lists them). Every other key is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _given(value: object) -> bool:
-    """Return whether a value, or anything within it, is more than nothing, false or zero."""
+    """Return whether a value, or anything in it, is not empty, false or zero."""
     if isinstance(value, dict):
         return any(map(_given, value.values()))
     if isinstance(value, list):
@@ -41,7 +41,7 @@ def _other_header(value: object) -> bool:
     return _given(value) and str(value).strip().casefold() != "apikey"
 
 
-# key: when it matters, what is not done, what to do instead
+# key: condition, what is not done, what to do instead
 WARNED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "maxTps": (
         _given,
@@ -95,7 +95,7 @@ WARNED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     ),
 }
 
-# By the key they stand below; `config` and `endpoint_security` are parts of `endpointConfig`.
+# By the key above them; `config` and `endpoint_security` are parts of `endpointConfig`.
 MEANINGLESS: dict[str, frozenset[str]] = {
     "data": frozenset(
         (
@@ -148,7 +148,7 @@ MEANINGLESS: dict[str, frozenset[str]] = {
 
 
 def check(data: object, findings: Findings) -> None:
-    """Warn about what an api.yaml asks for and nobody does here; `data` is its plain value."""
+    """Warn about keys of an api.yaml that are not supported; `data` is its plain value."""
     if not isinstance(data, dict):
         return
     known = {key.casefold(): (key, *rule) for key, rule in WARNED.items()}

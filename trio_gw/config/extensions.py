@@ -1,7 +1,7 @@
-"""The `x-trio-gw-` keys at the root of a definition that say how all of it is meant.
+"""The `x-trio-gw-` keys at the root of a definition, which apply to all of it.
 
-Called by `asyncapi`, written by `init`. None of them stands in projects that API Manager
-exported, so those keep the meaning that the reference gives them.
+Read by `asyncapi`, written by `init`. Projects exported from API Manager do not have them, so
+they keep the meaning that they have in the reference.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ FILES = "x-trio-gw-files"
 PRESERVE_HOST = "x-trio-gw-preserve-host"
 PLAIN_HTTP = "x-trio-gw-plain-http"
 
-# What channel names (in AsyncAPI 3: addresses) without a leading slash are: relative paths, or
-# subjects of messages that all go over one connection to the server's own URL.
+# The meaning of channel names (AsyncAPI 3: addresses) without a leading slash: relative paths, or
+# subjects of messages that all use one connection to the URL of the server.
 PATHS, SUBJECTS = "paths", "subjects"
 
 _KEYS = {
@@ -29,12 +29,12 @@ _KEYS = {
 
 
 class RootExtensions(msgspec.Struct, frozen=True, rename=_KEYS):
-    """What the root of a definition says.
+    """The keys at the root of a definition.
 
-    `pass_path` tells that topics without `x-uri-mapping` hand their path on to the backend;
-    `server` names the one server that counts; `channel_names` is empty, `paths` or `subjects`.
-    `preserve_host` tells whether backends get the client's Host; None leaves it to the settings.
-    `plain_http` tells that topics take plain HTTP requests beside WebSockets.
+    With `pass_path` topics without `x-uri-mapping` pass their path to the backend; `server` names
+    the only server that is used; `channel_names` is empty, `paths` or `subjects`.
+    `preserve_host`: backends get the Host of the client; None leaves it to the settings.
+    With `plain_http` topics accept plain HTTP requests in addition to WebSockets.
     """
 
     pass_path: bool | None = None

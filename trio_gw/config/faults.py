@@ -13,7 +13,7 @@ KeyPath = tuple[str | int, ...]
 
 
 def printable(text: str) -> str:
-    """Make a message fit for one line of a log, whatever it quotes from a file."""
+    """Escape a message for one line of a log; it may quote a file."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 class WrongError(Exception):
     """A value that cannot be used: what is wrong with it, and how to fix it.
 
-    Raised by code that knows the value but not its place; whoever knows the place catches it.
+    Raised by code that knows the value but not its place; a caller that knows the place catches it.
     """
 
     def __init__(self, what: str, hint: str) -> None:
@@ -41,7 +41,7 @@ class SettingsFault(msgspec.Struct, frozen=True):
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key path as people do: `issuers[0].jwks`."""
+    """Write a key path in dotted form: `issuers[0].jwks`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

@@ -1,4 +1,4 @@
-"""The problems found in one document, each at the place of the value it is about.
+"""The problems found in one document, each with the place of its value.
 
 `convert`, `apiyaml` and `asyncapi` add to it while they read; `project` collects the result.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trio_gw.config.faults import WrongError
     from trio_gw.config.nodes import Path
 
-# Of errors, and of warnings. Nobody fixes more in one go; a hostile file could have thousands.
+# Maximum of errors, and of warnings: a hostile file could have thousands.
 MAX_FINDINGS = 100
 
 
@@ -32,23 +32,23 @@ class Findings:
         self._left_off: Counter[str] = Counter()
 
     def error(self, path: Path, what: str, hint: str) -> None:
-        """Note a fault that keeps the project from being used."""
+        """Add a fault that makes the project unusable."""
         self._spoilt.add(path)
         self._above.update(path[:end] for end in range(len(path)))
         self._note(path, what, hint, "error")
 
     def wrong(self, path: Path, subject: str, error: WrongError) -> None:
-        """Note a fault that was found away from its place."""
+        """Add a fault that was raised by code that does not know the place."""
         self.error(path, f"{subject}: {error.what}", error.hint)
 
     def warn(self, path: Path, what: str, hint: str) -> None:
-        """Note a fault that the project can live with."""
+        """Add a fault with which the project can still be used."""
         self._note(path, what, hint, "warning")
 
     def spoilt(self, path: Path) -> bool:
         """Return whether an error is known at, below or above this path.
 
-        Asked before saying that a value is missing: it may be there and wrong.
+        Call this before reporting a missing value: it may be present and wrong.
         """
         return path in self._above or any(
             path[:end] in self._spoilt for end in range(len(path) + 1)

@@ -1,4 +1,4 @@
-"""Projects that are none of ours, told by what they are rather than by what they lack.
+"""Projects in other known formats, with an error that names the format.
 
 Called by `project` before an api.yaml is read.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def recognised(findings: Findings) -> bool:
-    """Return whether an api.yaml is of another format that is known; an error names it."""
+    """Return whether an api.yaml has another known format; an error names it."""
     root = findings.document.root
     if root.find("data") is not None:
         return False

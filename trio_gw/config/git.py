@@ -1,8 +1,8 @@
-"""The table `[git]`, and what a repository's address says. Pure.
+"""The table `[git]`, and addresses of repositories. Pure.
 
 An address is a URL (`https://`, `http://`, `ssh://`, `file://`), the short form of SSH
-(`git@host:path`) or the path of a repository on this machine. No other transport is used: some of
-git's run programs.
+(`git@host:path`) or the path of a repository on this machine. Other transports are not used:
+some of them run programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SCHEMES: dict[str, Scheme] = {"https": "https", "http": "http", "ssh": "ssh", "
 _SHORT = re.compile(
     r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>\[[0-9A-Fa-f:]+\]|[^/:@\[\]]+):(?P<path>.*)"
 )
-# git-check-ref-format(1), which is what may be asked of a server.
+# git-check-ref-format(1): the names that may be requested from a server.
 _NOT_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[-/.]|[/.]$|\.lock(?:/|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -27,10 +27,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class GitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A repository whose projects are served; off without `url`. Its repr hides the token.
 
-    `branch` empty is the remote's default one; `path` is the folder of the projects in it.
-    `interval` and `timeout` in seconds, `max_size` in MiB. Where nothing else is said, relative
-    paths are relative to the settings' folder. `broken` is `reject` (a commit with a broken
-    project is left alone) or `skip` (only the project is).
+    An empty `branch` means the default branch of the remote; `path` is the folder of the projects.
+    `interval` and `timeout` in seconds, `max_size` in MiB. Relative paths are relative to the
+    folder of the settings. `broken` is `reject` (ignore a commit with a broken project) or `skip`
+    (ignore only the project).
     """
 
     url: str = ""
@@ -55,7 +55,7 @@ class GitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Address(NamedTuple):
-    """What an address says: `origin` is what credentials are for, `https://host:port`."""
+    """A parsed address; credentials are for its `origin`, `https://host:port`."""
 
     scheme: Scheme
     host: str
@@ -63,7 +63,7 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address:
-    """Take an address apart. Raises ValueError with a text that says what is wrong."""
+    """Parse an address. Raises ValueError with a text that says what is wrong."""
     if url.startswith("-"):
         raise ValueError("it begins with a hyphen")
     if _CONTROL.search(url):
@@ -107,12 +107,12 @@ def _parse_url(url: str) -> Address:
 
 
 def branch_fault(branch: str) -> bool:
-    """Return whether no branch can have this name."""
+    """Return whether this cannot be the name of a branch."""
     return len(branch.encode()) > 250 or _NOT_IN_BRANCH.search(branch) is not None
 
 
 def path_fault(path: str) -> bool:
-    """Return whether this cannot be a folder of a repository, written relative to its root."""
+    """Return whether this cannot be a folder of a repository, relative to its root."""
     parts = path.split("/")
     return _CONTROL.search(path) is not None or any(one in ("", ".", "..") for one in parts)
 

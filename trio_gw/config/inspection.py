@@ -1,7 +1,7 @@
-"""Whether a topic's payloads are looked at (message mode), and how big a message may be.
+"""Message mode of a topic, and the maximum size of a message.
 
-`x-trio-gw-inspect` and `x-trio-gw-max-message` may stand at an operation, at its channel and at
-the root of the definition; each is read where it stands nearest. Called by `topic`.
+`x-trio-gw-inspect` and `x-trio-gw-max-message` are allowed at an operation, at its channel and at
+the root of the definition; the nearest one is used. Called by `topic`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 INSPECT, MAX_MESSAGE = "x-trio-gw-inspect", "x-trio-gw-max-message"
 DEFAULT_MESSAGE = 1 << 20  # bytes
-LARGEST_MESSAGE = 64 << 20  # where a message is held whole, and more than once
+LARGEST_MESSAGE = 64 << 20  # in message mode, which holds a message in memory more than once
 LARGEST_RELAYED = 1 << 40
 
 
 class InspectionKeys(Protocol):
-    """What one place says, each None where it says nothing."""
+    """The keys of one place; None if missing."""
 
     @property
     def inspect(self) -> bool | None: ...
@@ -37,7 +37,7 @@ class InspectionKeys(Protocol):
 class InspectionRoot(
     msgspec.Struct, frozen=True, rename={"inspect": INSPECT, "max_message": MAX_MESSAGE}
 ):
-    """What the definition says for all its topics."""
+    """The keys at the root of the definition, for all topics."""
 
     inspect: bool | None = None
     max_message: int | None = None
@@ -48,7 +48,7 @@ def read(
 ) -> tuple[Inspection | None, int | None]:
     """Read the nearest of these places, nearest first; `places` come with their paths.
 
-    Gives what message mode needs, or the bound on messages that are merely relayed.
+    Returns the parameters of message mode, or the maximum size of relayed messages.
     """
     wanted = next((one.inspect for one, _ in places if one.inspect is not None), False)
     largest = LARGEST_MESSAGE if wanted else LARGEST_RELAYED

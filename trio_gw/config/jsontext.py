@@ -1,7 +1,7 @@
 """JSON text as calls on a tree builder. Called by `document`, which has decoded the text.
 
-`json` alone judges what is JSON; as it keeps neither lines nor the text of numbers, valid text
-is then read again token by token.
+The module `json` decides what is valid. It keeps neither lines nor the text of numbers, so valid
+text is read again token by token.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def feed(text: str, builder: Builder) -> None:
             incomplete=True,
         )
     except RecursionError:
-        pass  # The walk below meets the bound on depth long before it gets there.
+        pass  # The code below reaches the bound on depth long before.
     for found in _TOKEN.finditer(text):
         word = found[0]
         line, column = lines.place(found.start())

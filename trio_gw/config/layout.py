@@ -1,7 +1,7 @@
-"""Which file of a project is what, told from its path alone.
+"""The kind of each file of a project, by its path.
 
-Called by `project`. The reference system looks for parts of the path; here whole names count,
-so that a backup copy or a hidden file is not taken for the file itself. spec: project-format §2.
+Called by `project`. The reference system searches for parts of the path; here whole names count, so
+that a backup copy or a hidden file is not mistaken for the file itself. spec: project-format §2.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FOLDERS: dict[str, Purpose] = {
 
 
 def kind(path: str) -> Kind | None:
-    """Return what the file at this relative POSIX path is; None if it is not read."""
+    """Return the kind of the file at this relative POSIX path; None if it is not read."""
     *folders, name = path.split("/")
     if any(part.startswith(".") or not part for part in (*folders, name)):
         return None
@@ -73,9 +73,9 @@ def _certificate(below: list[str], name: str) -> Kind | None:
 
 
 def certificate_folders(paths: Iterable[str]) -> list[str]:
-    """Return the folders that hold these files of certificates, the shallowest of them only.
+    """Return the folders of these certificate files, only those with the shortest paths.
 
-    More than one is as unclear as two `api.yaml` side by side; deeper ones are other projects.
+    More than one is ambiguous, like two `api.yaml`; deeper ones belong to other projects.
     """
     found: dict[str, int] = {}
     for path in paths:

@@ -21,10 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def parse(text: str, parameters: frozenset[str]) -> UriMapping:
-    """Take a mapping apart and check it against the parameters of its channel.
+    """Parse a mapping and check it against the parameters of its channel.
 
-    The path gets a leading slash if it has none. Path and query are kept as they are written; of
-    a repeated name in the query the last value counts. Raises `WrongError`.
+    The path gets a leading slash if it has none. Path and query are kept as written; of a
+    repeated name in the query the last value counts. Raises `WrongError`.
     """
     path, mark, query = text.partition("?")
     if not path.strip():
@@ -48,7 +48,7 @@ def parse(text: str, parameters: frozenset[str]) -> UriMapping:
 
 
 def repeated(text: str) -> list[str]:
-    """Name the query parameters that a mapping gives more than once."""
+    """Return the query parameters that a mapping has more than once."""
     names = [part.partition("=")[0] for part in text.partition("?")[2].split("&") if part]
     return [name for name, count in Counter(map(_decoded, names)).items() if count > 1]
 
@@ -81,7 +81,7 @@ def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...
 
 
 def _check_escapes(path: str) -> None:
-    """Raise `WrongError` for escapes in a path that no request could hold."""
+    """Raise `WrongError` for escapes that are not allowed in a request path."""
     if "\\" in (text := urllib.parse.unquote(path, errors="replace")) or _CONTROL.search(text):
         what = f"`{path[:80]}` holds an escaped backslash or control character"
         raise WrongError(what, "remove it")

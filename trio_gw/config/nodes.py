@@ -1,11 +1,11 @@
-"""The value tree of a configuration document, and the builder that grows it within bounds.
+"""The value tree of a configuration document, and the builder that makes it within bounds.
 
-`document` feeds the builder, event by event, from YAML or from JSON; `convert` reads the tree.
-Every node knows where it stands in the file and, for a plain scalar, how it was written, so
-that `version: 1.10` can still become the text `1.10`.
+`document` feeds the builder with events from YAML or JSON; `convert` reads the tree. Every node
+knows its place in the file and, for a plain scalar, its text, so that `version: 1.10` can still
+become the text `1.10`.
 
-A hostile file cannot hurt: nothing here is recursive while it grows, depth is bounded, and
-nodes are counted as often as aliases repeat them, so the tree can be walked freely afterwards.
+A hostile file does no harm: the builder is not recursive, depth is bounded, and nodes count once
+per use of an alias, so it is safe to walk the tree afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from trio_gw.errors import Problem, UnusableError
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-MAX_DEPTH = 64  # Exported projects stay below 10; far below any recursion limit.
+MAX_DEPTH = 64  # Exported projects have less than 10; far below any recursion limit.
 MAX_NODES = 100_000  # A large exported API has about 5,000; aliases count at every use.
 
 Plain = bool | int | str | list["Plain"] | dict[str, "Plain"] | None
 Path = tuple[str | int, ...]
 
-# What is below these keys of channels and messages describes messages, which nobody here reads.
+# The values of these keys of channels and messages describe messages, and are not used.
 _SECTIONS = frozenset({"channels", "operations", "components"})
 _UNREAD = frozenset({"payload", "headers", "examples"})
 
@@ -36,16 +36,16 @@ _BOOLS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_INT = re.compile(r"[-+]?[0-9]{1,18}")  # Longer ones are serial numbers: text serves better.
+_INT = re.compile(r"[-+]?[0-9]{1,18}")  # Longer ones are serial numbers, better kept as text.
 _COMMENT = re.compile(r"\s//|^//(?=\s)")
 
 
 class IncompleteError(UnusableError):
-    """A file that breaks off or makes no sense yet: perhaps it is still being copied."""
+    """A truncated or unreadable file: perhaps it is still being copied."""
 
 
 class Scalar(msgspec.Struct, frozen=True):
-    """One value. `text` is the value as written; `value` what a plain (unquoted) one means."""
+    """One value. `text` is the value as written; `value` the meaning of a plain (unquoted) one."""
 
     line: int
     column: int
@@ -56,10 +56,10 @@ class Scalar(msgspec.Struct, frozen=True):
     height: int = 0
 
     def without_comment(self) -> Scalar:
-        """Return the scalar without a trailing `// …`, or itself when it has none.
+        """Return the scalar without a trailing `// …`, or itself if it has none.
 
-        Only plain scalars can have one, and white space must come before the slashes, which
-        keeps URLs whole (spec: project-format §10, differences §2).
+        Only plain scalars can have one, and there must be white space before the slashes, so that
+        URLs are not cut (spec: project-format §10, differences §2).
         """
         found = _COMMENT.search(self.text) if self.plain else None
         if found is None:
@@ -68,7 +68,7 @@ class Scalar(msgspec.Struct, frozen=True):
 
 
 class MappingEntry(msgspec.Struct, frozen=True):
-    """A mapping's value, with the place of its key."""
+    """A value of a mapping, with the place of its key."""
 
     line: int
     column: int
@@ -81,12 +81,12 @@ class Mapping(msgspec.Struct, frozen=True):
     line: int
     column: int
     entries: dict[str, MappingEntry]
-    folded: dict[str, str]  # each key's first spelling, by the key without case
+    folded: dict[str, str]  # the first spelling of each key, by the key in lower case
     size: int = 1
     height: int = 1
 
     def find(self, name: str) -> MappingEntry | None:
-        """Look a key up as written, else regardless of case (spec: project-format §2.1)."""
+        """Look up a key as written, else regardless of case (spec: project-format §2.1)."""
         return self.entries.get(name) or self.entries.get(self.folded.get(name.casefold(), ""))
 
 
@@ -104,9 +104,9 @@ Node = Scalar | Mapping | Sequence
 
 
 def plain_scalar(line: int, column: int, text: str) -> Scalar:
-    """Make an unquoted scalar: null, true and false, and whole numbers; the rest stays text.
+    """Make an unquoted scalar: null, booleans and whole numbers; the rest stays text.
 
-    Fractions, dates and `yes` stay text on purpose: version 1.10 is not 1.1.
+    Fractions, dates and `yes` stay text: version 1.10 is not 1.1.
     """
     value: bool | int | str | None = text
     if text in _NULLS:
@@ -144,18 +144,18 @@ class _OpenNode:
 
 
 class Builder:
-    """Grows one tree from `scalar`, `open`, `close` and `alias` calls.
+    """Builds one tree from `scalar`, `open`, `close` and `alias` calls.
 
-    Every method raises `UnusableError` for what a document must not hold: too deep, too many
-    nodes, a key twice, a key that is a collection, an alias of nothing or of itself.
+    Every method raises `UnusableError` for an invalid document: too deep, too many nodes, a
+    duplicate key, a key that is a collection, an alias without an anchor or of itself.
     """
 
     def __init__(self, file: str, *, whole: bool = True) -> None:
-        """With `whole` False the schemas of messages are left out, and not counted."""
+        """If `whole` is False, the schemas of messages are left out, and not counted."""
         self.root: Node | None = None
         self._whole = whole
-        self._left_out = 0  # how many collections are open within what is left out
-        self._holder = Mapping(0, 0, {}, {})  # stands for it
+        self._left_out = 0  # number of open collections in a part that is left out
+        self._holder = Mapping(0, 0, {}, {})  # replaces that part
         self._file = file
         self._stack: list[_OpenNode] = []
         self._anchors: dict[str, Node | None] = {}
@@ -164,7 +164,7 @@ class Builder:
     def refuse(
         self, line: int, column: int, what: str, hint: str, *, incomplete: bool = False
     ) -> NoReturn:
-        """Return up on the document; `incomplete` when more of it may still be on its way."""
+        """Refuse the document; `incomplete` if it may still be being copied."""
         kind = IncompleteError if incomplete else UnusableError
         raise kind([Problem(self._file, line, column, printable(what), printable(hint))])
 
@@ -197,7 +197,7 @@ class Builder:
         if len(self._stack) >= MAX_DEPTH:
             self.refuse_depth(line, column)
         if anchor is not None:
-            self._anchors[anchor] = None  # Known, but not to be used before it is closed.
+            self._anchors[anchor] = None  # Known, but not usable before it is closed.
         self._stack.append(_OpenNode(line, column, anchor, mapping=mapping))
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class Builder:
         self._add(node, (line, column))
 
     def _is_unread(self) -> bool:
-        """Return whether the value that begins is a schema: no reader ever looks into it."""
+        """Return whether the value that begins is a schema, which is never read."""
         depth = len(self._stack)
         if self._whole or depth < 2 or (key := self._stack[-1].key) is None:
             return False
@@ -293,7 +293,7 @@ class Builder:
         return Scalar(line, column, key.text, key.value, key.plain)
 
     def _merge(self, done: _OpenNode) -> None:
-        """Apply `<<`: keys written out win, then the earlier mapping of the list."""
+        """Apply `<<`: explicit keys win, then the earlier mapping of the list."""
         if done.merge is None:
             return
         key, node = done.merge
@@ -320,7 +320,7 @@ class Builder:
             )
 
     def refuse_depth(self, line: int, column: int) -> NoReturn:
-        """Refuse what is nested too deeply, here or already in the parser."""
+        """Refuse a document that is nested too deeply, here or in the parser."""
         self.refuse(
             line,
             column,

@@ -1,4 +1,4 @@
-"""The settings of what a gateway tells about itself: logs, metrics, analytics, traces."""
+"""The settings of logs, metrics, analytics and traces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How log lines look, from which level on, and in which shape connections are listed.
+    """The format and level of log lines, and the form of access log lines.
 
     `format` is `auto` (text on a terminal, JSON otherwise), `text` or `json`. `access` is `own`,
     `reference` (bare lines on standard output, spec: frames §8) or `off`.
@@ -18,7 +18,7 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether things are counted, where they are shown, and how many series a metric may have.
+    """Whether metrics are counted, where they are served, and the maximum of series per metric.
 
     `listen` is `host:port` of a plain listener for `/metrics` alone; empty turns it off.
     """
@@ -29,7 +29,7 @@ class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events about connections and traffic, and where they go. Its repr hides the token.
+    """Events about connections and traffic, and their sinks. Its repr hides the token.
 
     `detail` is `interval` (totals every `interval` seconds) or `frames` (an event for each data
     frame). `sinks` are `file` and `http`; `format` is that of the file, `json` or `elk`.
@@ -43,8 +43,8 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     batch: int = 500
     file: str = "logs/analytics.jsonl"
     format: str = "json"
-    max_bytes: int = 100_000_000  # of the file, before it is put aside
-    keep: int = 5  # files put aside
+    max_bytes: int = 100_000_000  # of the file, before it is rotated
+    keep: int = 5  # rotated files
     url: str = ""
     token: str = ""
     region: str = "UNKNOWN"
@@ -57,10 +57,10 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Spans of OpenTelemetry; off without `endpoint`, the URL that takes them (OTLP over HTTP).
+    """Spans of OpenTelemetry; off without `endpoint`, the URL of the collector (OTLP over HTTP).
 
-    `console` writes them to standard output. `sample_ratio` is the part of traces that are told,
-    where no client has decided it.
+    `console` writes them to standard output. `sample_ratio` is the part of new traces that are
+    recorded; for traces of clients their sampling flag decides.
     """
 
     endpoint: str = ""

@@ -1,8 +1,8 @@
 """Environment variables that replace the backends of one API, or their credentials.
 
-Called by `project` with the environment as a value. The names hold the SHA-1 of
-`<name>:<version>`, so that one image serves every stage. Messages name the variable and never
-show a credential. spec: project-format §6.
+Called by `project` with the environment as a value. The names contain the SHA-1 of
+`<name>:<version>`, so that one image works in every stage. Messages name the variable and never
+contain a credential. spec: project-format §6.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHORT = {"production": "prod", "sandbox": "sand"}
 
 
 def fingerprint(name: str, version: str) -> str:
-    """Return the hash that names an API in variables, and that is its id when it has none."""
+    """Return the hash of an API in names of variables; it is also the id of an API without one."""
     return hashlib.sha1(f"{name}:{version}".encode()).hexdigest()  # noqa: S324 - no secret
 
 
@@ -47,10 +47,10 @@ class Overrides:
         }
 
     def applied(self, kind: str, side: SideBackends) -> SideBackends:
-        """Return the side (`kind` is `production` or `sandbox`) as the variables want it.
+        """Return the side (`kind` is `production` or `sandbox`) with the variables applied.
 
-        Any endpoint replaces the whole list, also an empty one. Credentials only count where
-        the api.yaml enables BASIC.
+        Any endpoint replaces the whole list, even an empty one. Credentials are used only if the
+        api.yaml enables BASIC.
         """
         found = self._endpoints(_SHORT[kind])
         if found:
@@ -107,7 +107,7 @@ class Overrides:
 
 
 def _unquoted(value: str) -> str:
-    """Take off one pair of quotes, which some tools leave around a value."""
+    """Remove one pair of quotes, which some tools leave around a value."""
     text = value.strip()
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]

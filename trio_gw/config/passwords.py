@@ -1,11 +1,11 @@
-"""Passwords in the settings: as they are, or hashed with scrypt (RFC 7914).
+"""Passwords in the settings: in plain text, or hashed with scrypt (RFC 7914).
 
-A hash is written as `trio-gw hash-password` prints it, in the PHC string format:
-`$scrypt$ln=14,r=8,p=5$<salt>$<hash>`, both parts base64 without padding. What begins with
-`$scrypt$` is a hash, everything else is the password itself.
+A hash has the PHC string format that `trio-gw hash-password` prints:
+`$scrypt$ln=14,r=8,p=5$<salt>$<hash>`, both parts base64 without padding. A value that begins with
+`$scrypt$` is a hash, every other value is the password itself.
 
-Deriving a key takes a tenth of a second and 16 MiB; the bounds below keep a settings file from
-asking for much more.
+Deriving a key takes a tenth of a second and 16 MiB; the bounds below prevent that a settings file
+requires much more.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import msgspec
 PREFIX = "$scrypt$"
 LENGTH = 32  # bytes of a derived key
 MAX_MEMORY = 64 * 1024 * 1024  # bytes while deriving one key
-MAX_WORK = 8 * MAX_MEMORY  # bytes gone through while deriving one key
+MAX_WORK = 8 * MAX_MEMORY  # bytes processed while deriving one key
 
 _HASH = re.compile(
     r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{1,128})\$([A-Za-z0-9+/]{1,128})"
 )
-_MIN_COST = 10  # ln below this is no protection against whoever has the file
+_MIN_COST = 10  # a smaller ln does not protect against readers of the file
 _SALT_LENGTH = 16
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What deriving a key costs: `ln` is the logarithm of scrypt's N."""
+    """The cost of deriving a key: `ln` is the logarithm of scrypt's N."""
 
     ln: int = 14
     r: int = 8
@@ -42,8 +42,8 @@ class Cost(msgspec.Struct, frozen=True):
         return 128 * self.r << self.ln
 
     def derive(self, password: bytes, salt: bytes) -> bytes:
-        """Derive the key; takes its time, and lets other threads run meanwhile."""
-        # OpenSSL counts a little more than the table itself.
+        """Derive the key; slow, but other threads can run meanwhile."""
+        # OpenSSL needs a little more than the table itself.
         room = self.memory + 128 * self.r * (self.p + 2) + 64 * 1024
         return hashlib.scrypt(
             password, salt=salt, n=1 << self.ln, r=self.r, p=self.p, maxmem=room, dklen=LENGTH
@@ -58,7 +58,7 @@ class ScryptHash(msgspec.Struct, frozen=True):
     key: bytes
 
     def matches(self, password: bytes) -> bool:
-        """Return whether this is the hash of that password; takes its time."""
+        """Return whether this is the hash of that password; slow."""
         return hmac.compare_digest(self.cost.derive(password, self.salt), self.key)
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ def parse(text: str) -> ScryptHash:
 
 
 def make(password: bytes, salt: bytes) -> ScryptHash:
-    """Hash a password; the salt is 16 random bytes that nothing else uses."""
+    """Hash a password; the salt is 16 new random bytes."""
     cost = Cost()
     return ScryptHash(cost, salt, cost.derive(password, salt))
 

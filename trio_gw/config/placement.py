@@ -1,7 +1,7 @@
 """Where a project is served: its deployments, as environments on hosts.
 
-Pure. Used by `routes`, which compiles what this says, and by `feed`, which deploys and undeploys
-by it. spec: project-format §7.1.
+Pure. Used by `routing`, which compiles it into routes, and by `feed` to deploy and undeploy.
+spec: project-format §7.1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Placement(NamedTuple):
 
 
 def host_name(vhost: str) -> str:
-    """Write a vhost as the head of a request has it: lower-case, no final dot, IPv6 in brackets."""
+    """Write a vhost as in a request head: lower-case, no final dot, IPv6 in brackets."""
     name = vhost.lower().rstrip(".")
     return f"[{name}]" if ":" in name else name
 
@@ -39,7 +39,7 @@ def vhosts(environments: Sequence[Environment]) -> dict[str, str]:
 
 
 def place(deployment: Deployment, vhost_of: Mapping[str, str]) -> Placement | None:
-    """Return where this is; None for an environment that is not known here."""
+    """Return the placement; None for an unknown environment."""
     own = vhost_of.get(deployment.environment)
     if own is None:
         return None
@@ -49,7 +49,7 @@ def place(deployment: Deployment, vhost_of: Mapping[str, str]) -> Placement | No
 def placements(
     deployments: Iterable[Deployment], vhost_of: Mapping[str, str]
 ) -> tuple[Placement, ...]:
-    """List where a project with these deployments is served; with none, that is `Default`."""
+    """List the placements of a project with these deployments; without any it is `Default`."""
     listed = tuple(deployments)
     if not listed:
         return (Placement(DEFAULT_ENVIRONMENT, vhost_of[DEFAULT_ENVIRONMENT]),)

@@ -1,8 +1,8 @@
-"""One API project: its files, as bytes by relative path, become an `ApiProject` or problems.
+"""Turns the files of an API project (bytes by relative path) into an `ApiProject` or problems.
 
-Called by the store, which asks `wanted` before it reads a file and gives what it has read to
-`load`. Nothing here raises for what the files hold: every fault is a `Problem`, and a project
-is told whole or not at all. spec: project-format §2, §6, §7, §8.
+The store calls `wanted` before it reads a file, and passes the content to `load`. The content never
+causes an exception: every fault is a `Problem`, and a project is loaded completely or not at all.
+spec: project-format §2, §6, §7, §8.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 class LoadedProject(msgspec.Struct, frozen=True):
     """The outcome for one project folder or zip.
 
-    `project` is None exactly when a problem is an error. `incomplete` tells that the project
-    may still be on its way: a mandatory file is missing, or one breaks off.
+    `project` is None exactly when a problem is an error. `incomplete`: the project may still be
+    being copied, because a mandatory file is missing or truncated.
     """
 
     project: ApiProject | None
@@ -68,8 +68,8 @@ def load(
 ) -> LoadedProject:
     """Load a project from its files; `folder` is how messages name it. Never raises.
 
-    Paths that are not `wanted` are ignored. `environ` may replace backends and credentials
-    (see `overrides`). spec: project-format §2.2, §6.
+    Ignores paths that are not `wanted`. `environ` may replace backends and credentials (see
+    `overrides`). spec: project-format §2.2, §6.
     """
     loading = _Loading(files, folder)
     project = loading.run(environ)
@@ -98,7 +98,7 @@ class _Loading:
             return None
         declared = apiyaml.read(api) if api else None
         if api and declared and declared.foreign:
-            # Its definition follows other rules; complaining about it would mislead.
+            # Its definition follows other rules, so problems in it would mislead.
             self.problems += api.problems
             return None
         kind: layout.Kind = "openapi" if "asyncapi" not in self._names else "asyncapi"
@@ -182,7 +182,7 @@ class _Loading:
         definition: asyncapi.Definition,
         environ: Mapping[str, str],
     ) -> dict[str, backends.SideBackends]:
-        """Settle who is called: api.yaml, then the definition, then the environment (§6)."""
+        """Determine the backends: api.yaml, then the definition, then the environment (§6)."""
         own = overrides.fingerprint(declared.name, declared.version)
         given = overrides.Overrides(environ, own, self._folder)
         sides = {}
@@ -200,7 +200,7 @@ class _Loading:
         return sides
 
     def _trusted(self, sides: dict[str, backends.SideBackends]) -> dict[str, Cluster | None]:
-        """Return the endpoints the certificates that the project holds for them (§8)."""
+        """Assign the certificates of the project to the endpoints (§8)."""
         held = self._certificates("endpoint", "certificate validation error")
         trust = certificates.trust(held.found, held.map, held.names)
         called = {
@@ -250,7 +250,7 @@ def _check_endpoints(
     source: Findings,
     sides: Mapping[str, backends.SideBackends],
 ) -> None:
-    """Insist on a backend from anywhere; the reference insists on api.yaml alone."""
+    """Require a backend from any source; the reference requires it in api.yaml."""
     path = backends.CONFIG
     if any(side.endpoints for side in sides.values()):
         return

@@ -1,8 +1,7 @@
-"""`$ref` inside an AsyncAPI document: the places where one may stand get what it points to.
+"""Replaces each `$ref` in an AsyncAPI document by its target, where one is allowed.
 
-Called by `asyncapi` before anything is read. Nodes know their own lines, so a problem found in
-what was put in still names the line where it is written. Only the document itself is read: what
-points out of it is a problem that says so.
+Called by `asyncapi` before anything is read. Nodes know their lines, so a problem in a target
+names the line of the target. References to other documents are problems.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
     from trio_gw.config.findings import Findings
     from trio_gw.config.nodes import Path
 
-MAX_HOPS = 64  # References that lead on to references; people write one or two.
+MAX_HOPS = 64  # Maximum chain of references to references; one or two are usual.
 
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BAD_TILDE = re.compile(r"~(?![01])")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-# Texts that the standard lets stand beside `$ref`; they change nothing here.
+# Keys that the standard allows next to `$ref`; they have no effect here.
 _PROSE = frozenset({"$ref", "description", "summary"})
 
 
 class RefPlaces(NamedTuple):
-    """Where to look: whether a `$ref` may stand here, and the places below by key.
+    """A place in the document: whether a `$ref` is allowed here, and the places below by key.
 
-    Keys are in lower case; `*` stands for every other key, and for the items of a list.
+    Keys are in lower case; `*` means every other key, and the items of a list.
     """
 
     may_refer: bool
@@ -40,7 +39,7 @@ class RefPlaces(NamedTuple):
 
 
 def pointer(reference: str) -> tuple[str, ...]:
-    """Take a reference within the document apart into keys.
+    """Split a reference within the document into keys.
 
     Raises `WrongError` for a reference to another file and for a malformed one (RFC 6901 §6).
     """
@@ -66,10 +65,11 @@ def pointer(reference: str) -> tuple[str, ...]:
 
 
 def follow(findings: Findings, places: RefPlaces, *, strict: bool) -> None:
-    """Replace the document of `findings` by one whose references at these places are followed.
+    """Replace the document of `findings` by one with the references at these places resolved.
 
-    What cannot be followed is left out, with an error when `strict` (AsyncAPI 3), else with a
-    warning: the reference system follows none and serves the rest (spec: project-format §5.2).
+    A reference that cannot be resolved is left out, with an error when `strict` (AsyncAPI 3), else
+    with a warning: the reference system resolves none and serves the rest.
+    spec: project-format §5.2.
     """
     follower = _Follower(findings, strict=strict)
     root = follower.rebuild(findings.document.root, places, ())
@@ -78,7 +78,7 @@ def follow(findings: Findings, places: RefPlaces, *, strict: bool) -> None:
 
 
 def look(root: Mapping, node: Node) -> Node | None:
-    """Return what a node refers to, or the node itself; None if it leads nowhere."""
+    """Return the target of a node's reference, or the node itself; None without a target."""
     reference = _lone(node)
     return node if reference is None else find(root, reference)
 
@@ -101,7 +101,7 @@ class _Follower:
         self._room = MAX_NODES
 
     def rebuild(self, node: Node, place: RefPlaces, path: Path) -> Node | None:
-        """Return the node with all references at and below it followed; None to leave it out."""
+        """Return the node with all references in it resolved; None to leave it out."""
         if place.may_refer and isinstance(node, Mapping) and "$ref" in node.entries:
             found = self._follow(node, path)
             if found is None:
@@ -120,7 +120,7 @@ class _Follower:
             folded = {fold: key for fold, key in node.folded.items() if key in entries}
             return msgspec.structs.replace(node, entries=entries, folded=folded)
         if isinstance(node, Sequence) and anything is not None:
-            # An item that leads nowhere stays, so that the others keep their indexes.
+            # An item without a target stays, so that the others keep their indexes.
             items = (
                 self.rebuild(item, anything, (*path, index)) or item
                 for index, item in enumerate(node.items)
@@ -151,9 +151,7 @@ class _Follower:
 
 
 class _PointerResolver:
-    """Finds what references point to; each text is worked out once, so that no document can
-    make this more than linear.
-    """
+    """Finds the targets of references. Each text is resolved once, so the time is linear."""
 
     def __init__(self, root: Mapping) -> None:
         self._root = root
@@ -172,7 +170,7 @@ class _PointerResolver:
                 known = error.what, error.hint
             self._known[reference] = known
         if isinstance(known, tuple):
-            # A new one each time: raised again, it would gather frames, and all they hold.
+            # A new exception each time: raised again, it would collect tracebacks.
             raise WrongError(*known)
         return known
 
@@ -197,11 +195,11 @@ class _PointerResolver:
 
 
 def _lone(node: Node) -> str | None:
-    """Return the text of a `$ref` that stands alone; None if there is none."""
+    """Return the text of a `$ref` without other keys; None if there is none."""
     if not isinstance(node, Mapping):
         return None
     entry = node.entries.get("$ref")
-    # Asked first: most mappings have none, and may have very many other keys.
+    # Checked first: most mappings have none, and may have very many other keys.
     if entry is None or node.entries.keys() - _PROSE:
         return None
     return entry.node.text if isinstance(entry.node, Scalar) else ""

@@ -1,6 +1,6 @@
-"""Files that are read whole, and never waited for: what is no regular file is not read. Blocks.
+"""Reads regular files only, as a whole. Blocks.
 
-A named pipe in the place of a file would hold up whoever opens it until somebody writes to it.
+Opening a named pipe instead of a file would block until another process writes to it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a regular file, for `open`. Raises OSError for whatever would be waited for."""
+    """Open a regular file, for `open`. Raises OSError for files that could block."""
     flags |= os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a pipe that nobody reads, or a socket
+        if error.errno != errno.ENXIO:  # a pipe without a reader, or a socket
             raise
         raise _irregular() from None
     mode = os.fstat(descriptor).st_mode
-    # /dev/null is taken for an empty file.
+    # /dev/null counts as an empty file.
     if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(descriptor)):
         return descriptor
     os.close(descriptor)
@@ -34,7 +34,7 @@ def opener(path: str, flags: int) -> int:
 
 
 def read(path: Path, most: int) -> bytes:
-    """Return at most so many octets from the beginning. Raises OSError."""
+    """Return at most this many octets from the beginning. Raises OSError."""
     with open(path, "rb", opener=opener) as file:
         return file.read(most)
 

@@ -1,8 +1,7 @@
-"""Which settings a running gateway takes over when they are read again, and which it does not.
+"""The settings that a running gateway applies when it reloads them, and the others.
 
-Called at SIGHUP. What stands here is all that is renewed: how much is logged, who is denied, and
-the repository of `[git]`. Everything else is built into the parts at their start, so a change of it
-is told by name instead of being taken for done.
+Called at SIGHUP. Only these are applied: the log level, the deny conditions and the repository of
+`[git]`. All others are fixed at start, so a change of them is reported by name.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _ABSENT = object()
 
 
 def take_over(now: Settings, read: Settings) -> Settings:
-    """Return the settings to run with from now on.
+    """Return the settings to use from now on.
 
-    A repository can take the place of another, but neither come nor go: what is served beside
-    it depends on whether there is one. Nor can the folder that keeps its last good commit.
+    A repository can be replaced, but not added or removed, because other sources depend on whether
+    there is one. The folder with its last good commit cannot change either.
     """
     git = now.git
     if git.url and read.git.url:
@@ -36,7 +35,7 @@ def take_over(now: Settings, read: Settings) -> Settings:
 
 
 def differences(now: Settings, read: Settings) -> list[str]:
-    """Name the keys whose values differ: `listen.http`, `issuers[0].jwks`, `tiers.Gold`."""
+    """Return the keys with different values: `listen.http`, `issuers[0].jwks`, `tiers.Gold`."""
     return [dotted(path) for path in _differing(now, read, ())]
 
 

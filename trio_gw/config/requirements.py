@@ -1,12 +1,11 @@
-"""`security` in an AsyncAPI definition: what an operation or a server asks for.
+"""`security` in an AsyncAPI definition: the requirements of an operation or a server.
 
-Called by `asyncapi` and `topic`. The reference system reads none of it. A topic without
-`x-scopes` may get scopes here, and any topic an API key as another way in, which works only if
-the settings name who signs API keys. `x-scopes` wins; then what the operation asks for; then
-what its server does.
+Called by `asyncapi` and `topic`. The reference system does not read it. A topic without `x-scopes`
+may get scopes from it, and every topic an API key as an alternative, which works only if the
+settings name an issuer of API keys. `x-scopes` has priority, then the operation, then its server.
 
-One matching scope lets a caller in, as with `x-scopes` (spec: security §3.6); where a document
-asks for several at once, a warning says so.
+One matching scope is sufficient, as with `x-scopes` (spec: security §3.6); if a document requires
+several at once, there is a warning.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from trio_gw.config.findings import Findings
     from trio_gw.config.nodes import Path
 
-API_KEY = "apikey"  # where the reference system has it
+API_KEY = "apikey"  # the place in the reference system
 _API_KEYS = ("httpApiKey", "apiKey")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
-# Fields that mean something else to the gateway.
+# Header fields with another meaning for the gateway.
 _TAKEN = frozenset(
     (
         *("authorization", "connection", "content-length", "host", "origin", "transfer-encoding"),
@@ -39,7 +38,7 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
 class _Scheme(msgspec.Struct, frozen=True, rename={"place": "in"}):
-    """A security scheme; `scopes` are those that AsyncAPI 3 writes there."""
+    """A security scheme; AsyncAPI 3 has `scopes` in it."""
 
     type: str = ""
     scopes: tuple[str, ...] | None = None
@@ -48,7 +47,7 @@ class _Scheme(msgspec.Struct, frozen=True, rename={"place": "in"}):
 
 
 class _Type(msgspec.Struct, frozen=True, rename={"place": "in"}):
-    # AsyncAPI 2 has no `scopes` in a scheme, so one of any shape is nobody's fault.
+    # AsyncAPI 2 has no `scopes` in a scheme, so any value of it is accepted.
     type: str = ""
     place: Any = None
     name: Any = None
@@ -77,7 +76,7 @@ class _Written(msgspec.Struct, frozen=True):
 class Schemes(msgspec.Struct, frozen=True):
     """The security schemes by name, whether any is oauth2, and the version.
 
-    `oauth2` also counts the schemes that AsyncAPI 3 may hold where they are asked for.
+    `oauth2` also covers schemes that AsyncAPI 3 allows inline in `security`.
     """
 
     by_name: dict[str, _Type]
@@ -86,9 +85,9 @@ class Schemes(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What `security` asks for: scopes, None when there are none, or else one of the API keys.
+    """The requirements of `security`: scopes, None without any, or one of the API keys.
 
-    `given` tells whether there was any `security` to read.
+    `given`: there was a `security`.
     """
 
     scopes: tuple[str, ...] | None = None
@@ -119,10 +118,9 @@ def _holds_oauth2(path: Path, findings: Findings) -> bool:
 
 
 def read(path: Path, findings: Findings, known: Schemes) -> Asked:
-    """Read what `security` of the value at a path asks for.
+    """Read the requirements in `security` of the value at a path.
 
-    A requirement that names no scheme of type oauth2 or of an API key has no effect and gets a
-    warning.
+    A requirement without a scheme of type oauth2 or an API key has no effect and causes a warning.
     """
     at = (*path, "security")
     if findings.document.node(at) is None:
@@ -189,7 +187,7 @@ def _written(path: Path, at: Path, findings: Findings) -> tuple[_Scopes, list[Ap
             what = f"`security` names a scheme of type `{scheme.type[:80]}`, not oauth2"
             _no_effect(place, what, findings)
         elif not findings.spoilt(at):
-            # Perhaps written as in AsyncAPI 2, with scopes that would be lost.
+            # Perhaps in the form of AsyncAPI 2, with scopes that would be ignored.
             what = "this item of `security` is no security scheme: it has no `type`"
             hint = "write `$ref: '#/components/securitySchemes/name'`, with `scopes` over there"
             findings.error(place, what, hint)
@@ -199,7 +197,7 @@ def _written(path: Path, at: Path, findings: Findings) -> tuple[_Scopes, list[Ap
 def _places(
     scheme: _Scheme | _Type, name: str, path: Path, findings: Findings
 ) -> tuple[ApiKeyPlace, ...]:
-    """Read where a scheme has its API key; `apiKey` names no place on the web: the usual two."""
+    """Read the place of an API key; for `apiKey`, which names none for HTTP, the usual two."""
     if scheme.type == "apiKey":
         return (ApiKeyPlace("header", API_KEY), ApiKeyPlace("query", API_KEY))
     key = scheme.name if isinstance(scheme.name, str) else ""

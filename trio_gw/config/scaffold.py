@@ -1,7 +1,6 @@
-"""The text of a new API project: `api.yaml` and a definition, commented for whoever edits them.
+"""The text of a new API project: `api.yaml` and a definition, with comments for editors.
 
-Called by the command `init`, which knows what was asked for and where it shall lie. What is
-written here is read back with `project.load` before it reaches a disk.
+Called by the command `init`, which loads the result with `project.load` before it writes files.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ KEYS = """\
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a new project shall be; an empty URL leaves that backend to the definition."""
+    """The values for a new project; an empty URL leaves that backend to the definition."""
 
     name: str
     version: str
@@ -53,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def scalar(text: str) -> str:
-    """Write a text as YAML, in quotes where it would be read as something else."""
+    """Write a text as YAML, in quotes if it would be read as another type."""
     word = _WORD.fullmatch(text) and text.lower() not in _NO_TEXT
     return text if word or _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
@@ -71,7 +70,7 @@ def context_from(name: str) -> str:
 
 
 def folder_from(plan: Plan) -> str:
-    """Make a folder's name that any file system takes; never a hidden one."""
+    """Make a folder name that every file system accepts; never a hidden one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{plan.name}-{plan.version}").strip(".-") or "api"
 
 
@@ -108,9 +107,9 @@ def api_yaml(plan: Plan) -> str:
 
 
 def asyncapi_yaml(plan: Plan, topics: list[str]) -> str:
-    """Write an AsyncAPI definition with these topics, each handed on to the backend's own path.
+    """Write an AsyncAPI definition with these topics, each with the same path at the backend.
 
-    A mapping says so where it can, since API Manager knows it; else a key of this gateway does.
+    Uses a mapping if possible, since API Manager knows it; else a key of this gateway.
     """
     lines = [
         "# The topics of the API. Each is one path that clients connect to, in both directions.",
@@ -136,7 +135,7 @@ def asyncapi_yaml(plan: Plan, topics: list[str]) -> str:
 
 
 def _mapping(topic: str) -> str:
-    """Map a topic to the same path at the backend; empty where no mapping can say that."""
+    """Map a topic to the same path at the backend; empty if no mapping can do that."""
     names = channel_name.parameters(topic)
     text = topic
     for name in names:

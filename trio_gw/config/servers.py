@@ -1,8 +1,8 @@
 """The `servers` of an AsyncAPI definition: which of them are backends, and where they are.
 
-Called by `asyncapi`, and by `init`. Two names count, `production` and `sandbox`; a server that
-stands alone under another name counts as production where nothing else does, and one that
-`x-trio-gw-server` names counts alone. spec: project-format §5.1, §6.
+Called by `asyncapi`, and by `init`. Servers named `production` and `sandbox` are used. A single
+server with another name is production if there is no other source, and a server named by
+`x-trio-gw-server` is the only one. spec: project-format §5.1, §6.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _ServerObject(msgspec.Struct, frozen=True):
 
 
 class _ServerNames(msgspec.Struct, frozen=True):
-    # Read for its refusals only: a list, or one name in two spellings.
+    # Read only for its errors: a list, or one name in two spellings.
     production: Any = None
     sandbox: Any = None
 
@@ -54,11 +54,11 @@ class _ServersRoot(msgspec.Struct, frozen=True):
 
 
 def roles(findings: Findings, *, lone: bool, named: str = "") -> dict[str, Path]:
-    """Return which server is which side's backend; name in a warning those that are none.
+    """Return the server of each side; warn about servers that are not used.
 
-    With `lone` a single server of any other name is production. Without, it would take the
-    place of a backend that `api.yaml` declares, and that the reference system would call.
-    `named` is the one that the document itself names, and then no other counts.
+    With `lone` a single server of any other name is production. Without, it would replace a
+    backend that `api.yaml` declares, and that the reference system would call.
+    `named` is the server that the document names; then no other is used.
     """
     convert(_ServersRoot, findings)
     node = findings.document.node(("servers",))
@@ -90,9 +90,9 @@ def _one_of(names: list[str]) -> str:
 
 
 def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
-    """Return what a server speaks: WebSocket, HTTP (which may be upgraded), or neither (empty).
+    """Return the protocol of a server: WebSocket, HTTP (can be upgraded), or neither (empty).
 
-    The scheme of the URL counts, if there is one: brokers are also called over `wss://`.
+    The scheme of the URL decides, if there is one: brokers use `wss://`, too.
     """
     found = _SCHEME.match(url.strip())
     said = protocol.strip().casefold()
@@ -103,16 +103,16 @@ def speech(protocol: str, url: str) -> Literal["ws", "web", ""]:
 
 
 def speaks(path: Path, findings: Findings) -> bool:
-    """Return whether the server at a path is one that WebSockets can be opened to."""
+    """Return whether WebSockets can be opened to the server at a path."""
     server = convert(_ServerObject, findings, path)
     return bool(speech(_text(server.protocol), server.url or server.host))
 
 
 def read(path: Path, findings: Findings, *, major: int, whole: bool = False) -> Endpoint | None:
-    """Read the server at a path; None if it names no backend, or a wrong one.
+    """Read the server at a path; None if it has no backend, or an invalid one.
 
-    With `whole` all of it counts: a `protocol` beside a URL without a scheme, and a scheme or a
-    path in a `host`. Without, it is read as the reference system does.
+    With `whole` a `protocol` next to a URL without a scheme is used, too, and a scheme or a path
+    in a `host`. Otherwise it is read as in the reference system.
     """
     server = convert(_ServerObject, findings, path)
     if findings.document.node(path) is None or findings.spoilt(path):
@@ -137,7 +137,7 @@ def _text(protocol: object) -> str:
 def _joined(
     server: _ServerObject, name: str, path: Path, findings: Findings, *, whole: bool
 ) -> str | None:
-    """Put the URL of an AsyncAPI 3 server together."""
+    """Build the URL of an AsyncAPI 3 server."""
     protocol = _text(server.protocol)
     scheme, host, above = "", server.host.strip(), ""
     if whole:

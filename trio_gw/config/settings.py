@@ -1,8 +1,7 @@
 """`gateway.toml` and the environment, as frozen values.
 
-Every key is optional; with no file at all the defaults below run the gateway. Settings are
-read at start (`settings_file.load`), and little of them again (`renewal`); API projects are what
-changes while it runs.
+Every key is optional; the gateway also runs without a file, with the defaults below. Settings are
+read at start (`settings_file.load`); a few of them can be reloaded (`renewal`).
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A certificate chain and key that the TLS listener shows for some host names.
+    """A certificate chain and key that the TLS listener uses for some host names.
 
-    Without `hosts` these are the DNS names in the certificate; `*.` stands for one label.
+    Without `hosts` these are the DNS names in the certificate; `*.` is a wildcard for one label.
     """
 
     cert: str
@@ -51,13 +50,13 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The certificates of the TLS listener (PEM files), and who is trusted.
+    """The certificates of the TLS listener (PEM files), and its trust.
 
-    The loader replaces the folder `certs` by the setting of that name when a path is not given.
+    The loader replaces the folder `certs` by the setting of that name if a path is not given.
     `client_ca` and `backend_ca` name a PEM file or a folder of them; `backend_ca` replaces the
-    system's trust for backends whose project has no certificate. The header, if named, tells
-    backends the subject of the client's certificate. `minimum` is the oldest version of TLS that is
-    spoken, `ciphers` a list as OpenSSL takes it, for versions up to 1.2.
+    trust of the system for backends of projects without certificates. The header, if named, passes
+    the subject of the client certificate to backends. `minimum` is the oldest version of TLS,
+    `ciphers` a list in the format of OpenSSL, for versions up to 1.2.
     """
 
     cert: str = "certs/mg.pem"
@@ -75,17 +74,17 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     head: float = 10.0  # TLS handshake and request head together
     connect: float = 20.0  # backend TCP and TLS
-    handshake: float = 60.0  # the backend's answer to the upgrade
+    handshake: float = 60.0  # the answer of the backend to the upgrade
     idle: float = 300.0  # no byte in either direction
-    lifetime: float = 86400.0  # longest life of a connection
-    close: float = 5.0  # the peer's answer to a Close frame
-    drain: float = 5.0  # over which the Close frames of a shutdown are spread
+    lifetime: float = 86400.0  # maximum lifetime of a connection
+    close: float = 5.0  # the answer of the peer to a Close frame
+    drain: float = 5.0  # the Close frames of a shutdown are spread over this time
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which claims of an issuer hold what the gateway wants to know.
+    """The names of the claims that the gateway reads.
 
-    `a.b` means the claim of that name, else the member `b` of the claim `a`.
+    `a.b` is the claim of that name, else the member `b` of the claim `a`.
     """
 
     subject: str = "sub"
@@ -96,10 +95,10 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token issuer that is trusted, and where its keys are. Its repr hides the secret.
+    """A trusted token issuer and the place of its keys. Its repr hides the secret.
 
-    At most one of `certificate` (a PEM file) and `jwks` (a URL or a file) is set; neither, if
-    its tokens are opaque and only its `introspection_url` can tell what they are worth.
+    At most one of `certificate` (a PEM file) and `jwks` (a URL or a file) is set; neither, if its
+    tokens are opaque and verified with `introspection_url` only.
     """
 
     issuer: str
@@ -117,7 +116,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """The name people gave it, else the issuer text itself."""
+        """Its name, else the issuer text itself."""
         return self.name or self.issuer
 
     def __repr__(self) -> str:
@@ -130,7 +129,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class InternalKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Test-console tokens (spec: security §4); off without `issuer`.
 
-    `issuer` is the name or the issuer text of the entry of `issuers` whose keys sign them.
+    `issuer` is the name or the issuer text of an entry of `issuers`; its keys sign them.
     """
 
     issuer: str = ""
@@ -138,13 +137,13 @@ class InternalKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """API keys in the shape of a JWT, for topics that name such a scheme; off without `issuer`."""
+    """API keys in the form of a JWT, for topics with such a scheme; off without `issuer`."""
 
     issuer: str = ""
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A user of `/testkey` or of the admin API. Its repr leaves the password out, for the logs."""
+    """A user of `/testkey` or of the admin API. Its repr hides the password."""
 
     username: str
     password: str
@@ -166,9 +165,9 @@ class TestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BackendJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The token that tells backends who calls (spec: security §7); `validity` in seconds.
+    """The token that describes the caller to backends (spec: security §7); `validity` in seconds.
 
-    Without `key` and `certificate` those of `[tls]` sign it. Its keys are served at
+    Without `key` and `certificate` those of `[tls]` are used. Its keys are served at
     `/.wellknown/jwks`, `jwks_limit` times within `jwks_window` seconds.
     """
 
@@ -176,21 +175,21 @@ class BackendJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header: str = "X-JWT-Assertion"
     issuer: str = "wso2.org/products/am"
     validity: int = 3600
-    dialect: str = "http://wso2.org/claims"  # in front of the names of the gateway's claims
-    encoding: str = "base64"  # or base64url, as RFC 7515 has it
+    dialect: str = "http://wso2.org/claims"  # prefix of the names of the gateway's claims
+    encoding: str = "base64"  # or base64url, as in RFC 7515
     key: str = ""
     certificate: str = ""
-    key_id: str = "kid"  # or x5t: how its head names the key
+    key_id: str = "kid"  # or x5t: how the header names the key
     jwks_limit: int = 1000
     jwks_window: float = 10.0
 
 
 class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The REST API at `listen.admin`: who may use it, and what it takes.
+    """The REST API at `listen.admin`: its users and limits.
 
-    `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB. `hosts` are further
-    names that requests may be made to; `*.` stands for one label. `tls_minimum` and `tls_ciphers`
-    are for this listener what `minimum` and `ciphers` of `[tls]` are for that of the clients.
+    `token_validity` and `upload_timeout` in seconds, `max_upload` in MiB. `hosts` are additional
+    host names that are accepted; `*.` is a wildcard for one label. `tls_minimum` and `tls_ciphers`
+    are like `minimum` and `ciphers` of `[tls]`.
     """
 
     users: tuple[User, ...] = (User("admin", "admin"),)
@@ -203,14 +202,14 @@ class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A deployment environment and the host name its APIs answer on."""
+    """A deployment environment and the host name of its APIs."""
 
     name: str = "Default"
     vhost: str = "localhost"
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How backends are watched where there is a choice; times in seconds (spec: routing §8)."""
+    """Health checks of backends, if there are several; times in seconds (spec: routing §8)."""
 
     interval: float = 10.0
     timeout: float = 1.0
@@ -219,15 +218,15 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which refusals of a backend are tried again, for APIs that ask for it."""
+    """Which refusals of a backend are retried, for APIs with retries."""
 
     statuses: tuple[int, ...] = (504,)
-    limit: int = 5  # what an API may ask for at most
-    backoff: float = 0.025  # seconds before the first, doubled for each further one
+    limit: int = 5  # the maximum for an API
+    backoff: float = 0.025  # seconds before the first retry, doubled for each further one
 
 
 class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For how many seconds a backend's addresses are remembered; 0 asks every time."""
+    """How many seconds the addresses of a backend are cached; 0 resolves every time."""
 
     refresh: float = 5.0
 
@@ -242,9 +241,9 @@ MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="c
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of `gateway.toml`. Relative paths are relative to `base`.
+    """All settings. Relative paths are relative to `base`.
 
-    Without `[[issuers]]` the loader trusts the gateway's own test keys: `MGW`, following
+    Without `[[issuers]]` the loader trusts the test keys of the gateway: `MGW`, with
     `testkey.issuer` and `tls.cert`.
     """
 
@@ -253,7 +252,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     persist: bool = True
     certs: str = "certs"
     workers: int = 1  # processes; 0 is one for each core
-    worker_timeout: float = 30.0  # seconds without a heartbeat, then it is replaced; 0: never
+    worker_timeout: float = 30.0  # seconds without a heartbeat until a worker is replaced; 0: never
     strict_vhosts: bool = False
     forward_credentials: bool = False
     preserve_host: bool = False
@@ -290,5 +289,5 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tracing: TracingSettings = TracingSettings()
 
     def path(self, base: Path, name: str) -> Path:
-        """Resolve a path of the settings against the folder of their file."""
+        """Resolve a path relative to the folder of the settings file."""
         return base / name

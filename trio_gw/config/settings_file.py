@@ -1,12 +1,11 @@
 """Reading `gateway.toml` and the environment into `Settings`.
 
-Called by the command line, by `check` and `run` alike. It reads the one file it is given and
-collects every problem it can find before it gives up, each with the line of the key, or the
-name of the variable, that caused it.
+Called by the commands. It reads one file and collects every problem before it raises, each with
+the line of the key, or the name of the variable, that caused it.
 
-Four layers, the later wins: defaults, the file (with `${NAME}` taken from the environment),
-`TRIO_GW_<SECTION>_<KEY>` variables, and what is derived from other keys: `tls` follows `certs`,
-and without `[[issuers]]` the gateway trusts its own test keys.
+There are four layers, later ones win: defaults, the file (with `${NAME}` from the environment),
+`TRIO_GW_<SECTION>_<KEY>` variables, and values derived from other keys: `tls` follows `certs`, and
+without `[[issuers]]` the gateway trusts its own test keys.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "TRIO_GW_"
-MAX_BYTES = 1 << 20  # thousands of times what a file needs
+MAX_BYTES = 1 << 20  # thousands of times the size of a real file
 # Not settings: the command line reads these itself.
 _NOT_SETTINGS = frozenset({"TRIO_GW_BYPASS", "TRIO_GW_CONFIG", "TRIO_GW_PURE"})
 
@@ -59,7 +58,7 @@ _KINDS: dict[Any, str] = {
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):
-    """Settings that can be used, the folder their paths are relative to, and the warnings."""
+    """Valid settings, the folder to which their paths are relative, and the warnings."""
 
     settings: Settings
     base: Path
@@ -85,7 +84,7 @@ def parse(document: dict[str, Any], environ: Mapping[str, str]) -> LoadedSetting
 
 
 class _Loader:
-    """One reading: collects problems and remembers which variable set which key."""
+    """One call of `load`: collects problems and remembers which variable set which key."""
 
     def __init__(self, file: str, environ: Mapping[str, str]) -> None:
         self.file = file
@@ -124,7 +123,7 @@ class _Loader:
     def settings(self, document: dict[str, Any]) -> Settings:
         try:
             given = expand(document, self.environ, self._report)
-        except RecursionError:  # tables in tables, by keys with very many dots
+        except RecursionError:  # deeply nested tables, by keys with very many dots
             self._give_up("the settings are nested too deeply", "they need three levels at most")
         values = self._clean_table(Settings, given, ())
         own_issuers = "issuers" not in document
@@ -141,7 +140,7 @@ class _Loader:
     # --- the file ---
 
     def _clean(self, kind: object, value: object, path: KeyPath) -> object:
-        """Return what fits the type, and report what does not."""
+        """Return the values that fit the type; report the others."""
         if is_struct(kind):
             if isinstance(value, dict):
                 return self._clean_table(kind, value, path)
@@ -229,7 +228,7 @@ class _Loader:
         for field in fields(kind):
             where = (*path, field.name)
             if field.required and field.name not in values:
-                # A value that was dropped has had its problem already.
+                # The problem of a dropped value has been reported.
                 if where not in self._lines and where not in self._variables:
                     self._report(where, f"{dotted(where)} is missing")
             elif (item := table_of(field.type)) is not None:
@@ -245,7 +244,7 @@ class _Loader:
                 return name, 0
             if line := self._lines.get(part):
                 return self.file, line
-            if isinstance(part[-1], int):  # an entry that only variables made
+            if isinstance(part[-1], int):  # an entry made by variables only
                 for other, name in self._variables.items():
                     if other[:end] == part:
                         return name, 0
@@ -270,7 +269,7 @@ class _Loader:
 
 
 def _derive(values: dict[str, Any], own_issuers: bool) -> None:
-    """Fill in the defaults that follow other keys."""
+    """Fill in the defaults that depend on other keys."""
     defaults = Settings()
     tls = values.setdefault("tls", {})
     folder = Path(values.get("certs", defaults.certs))

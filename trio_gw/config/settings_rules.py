@@ -1,4 +1,4 @@
-"""What settings must satisfy beyond their types.
+"""The rules for settings in addition to their types.
 
 Called by `settings_file.load` with decoded settings. Pure: it opens no file and resolves no name.
 A `SettingsFault` gives the path of a key; the loader knows the file and the line. Each group of

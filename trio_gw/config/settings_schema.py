@@ -1,7 +1,7 @@
-"""The keys that `Settings` has, read off its types, and how a variable's name finds one.
+"""The keys of `Settings`, derived from its types, and the mapping from variables to keys.
 
-Called by `settings_file`. One place knows how Structs, arrays of tables and plain values nest,
-so that a new setting needs a field and nothing else.
+Called by `settings_file`. Only this file knows how Structs, arrays of tables and plain values nest,
+so a new setting needs only a field.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def table_of(kind: object) -> type[msgspec.Struct] | None:
 
 
 def named_tables(kind: object) -> type[msgspec.Struct] | None:
-    """Return the Struct of tables by names of the operator's own, None for any other type."""
+    """Return the Struct of tables with names chosen by the operator, None for other types."""
     item = get_args(kind)[1] if get_origin(kind) is dict else None
     return item if is_struct(item) else None
 
 
 @cache
 def fields(kind: type[msgspec.Struct]) -> tuple[FieldInfo, ...]:
-    """Return the fields of a table; the library works them out anew each time."""
+    """Return the fields of a table, cached: the library computes them each time."""
     return msgspec.structs.fields(kind)
 
 
@@ -67,11 +67,11 @@ def every_key(kind: type[msgspec.Struct], prefix: str = "") -> list[str]:
 
 
 def resolve(kind: type[msgspec.Struct], rest: str) -> tuple[KeyPath, Any] | None:
-    """Find the key that `TESTKEY_USERS_0_PASSWORD` means; names hold underscores themselves."""
+    """Find the key for `TESTKEY_USERS_0_PASSWORD`; names of keys contain underscores, too."""
     for name, child in kinds(kind).items():
         item = table_of(child)
         if named_tables(child) is not None:
-            continue  # a variable's name cannot tell the names of such tables
+            continue  # variables cannot name such tables
         if rest == name.upper() and item is None and not is_struct(child):
             return (name,), child
         if not rest.startswith(f"{name.upper()}_"):
@@ -90,7 +90,7 @@ def resolve(kind: type[msgspec.Struct], rest: str) -> tuple[KeyPath, Any] | None
 
 
 def from_text(kind: object, text: str) -> object:
-    """Read a variable's text as this type (lists comma separated), or return DROPPED."""
+    """Convert the text of a variable to this type (lists with commas), or return DROPPED."""
     if kind is str:
         return text
     if get_origin(kind) is tuple:
@@ -102,7 +102,7 @@ def from_text(kind: object, text: str) -> object:
 
 
 def put(kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath, value: object) -> bool:
-    """Set one value deep inside; False if its index is beyond the end of the list.
+    """Set one nested value; return False if its index is after the end of the list.
 
     An absent list starts from its default, so that a variable can change one default entry.
     """
@@ -115,7 +115,7 @@ def put(kind: type[msgspec.Struct], values: dict[str, Any], path: KeyPath, value
     if item is None or not isinstance(index := rest[0], int):
         return put(field.type, values.setdefault(name, {}), rest, value)
     if name not in values:
-        # The default issuer follows other keys, so only its place is taken here.
+        # The default issuer depends on other keys, so this is only a placeholder.
         values[name] = [{}] if name == "issuers" else msgspec.to_builtins(list(field.default))
     entries = values[name]
     if index > len(entries):

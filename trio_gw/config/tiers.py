@@ -1,6 +1,6 @@
-"""Tiers: named limits of what may pass in a window of time, built in and from `[tiers]`.
+"""Tiers: named limits per window of time, built in and from `[tiers]`.
 
-Pure values. The settings hold them as written (`TierTable`); `known` makes `Tier`s of them once
+Pure values. The settings hold them as written (`TierTable`); `known` converts them to `Tier`s after
 `rules.limits` has found no fault. spec: frames §4.2.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
 
 LONGEST = 31 * 86400  # seconds of a window
-LARGEST = 1 << 38  # events or bytes in one; what a counter has room for twice
+LARGEST = 1 << 38  # events or bytes in one; half of what a counter can hold
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _OCTETS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 _PERIOD = re.compile(r"([0-9]{1,9}) ?(s|m|h|d)")
@@ -29,8 +29,8 @@ _SIZE = re.compile(r"([0-9]{1,15}) ?(B|KB|MB|GB)?", re.IGNORECASE)
 class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tier as written in the settings: `events` or `bytes`, each `per` window of time.
 
-    `burst` is in the unit of the limit. `count` says which direction counts: `each` by itself,
-    `both` together, `publish` or `subscribe` alone.
+    `burst` is in the unit of the limit. `count` says which directions count: `each` on its
+    own, `both` together, only `publish` or only `subscribe`.
     """
 
     events: int = 0
@@ -43,11 +43,11 @@ class TierTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Caps on connections, and the size of a message where an API names none; 0 is no limit.
+    """Caps on connections, and the default maximum size of a message; 0 means no limit.
 
-    `pending` and `pending_per_address` are for connections that have sent no request yet;
-    `memory` is of all workers, beside the limits that the system has.
-    `head` and `target` are how long a request head and its target may be.
+    `pending` and `pending_per_address` are for connections without a request yet; `memory` is for
+    all workers together, in addition to the limits of the system. `head` and `target` are the
+    maximum sizes of a request head and its target.
     """
 
     connections: int = 0
@@ -85,7 +85,7 @@ class Tier(msgspec.Struct, frozen=True):
 
     @property
     def limits(self) -> bool:
-        """Return whether anything ever exceeds it."""
+        """Return whether it limits anything."""
         return self.limit > 0 and self.stop_on_quota
 
     def __str__(self) -> str:
@@ -117,11 +117,11 @@ BUILTIN: dict[str, Tier] = {
         _events("10PerMin", 10, 60),
     )
 }
-"""The names that API Manager's projects and tokens use; `[tiers]` may replace each."""
+"""The names in projects and tokens of API Manager; `[tiers]` may replace each."""
 
 
 def spoken(seconds: int) -> str:
-    """Write a period as the settings do."""
+    """Write a period in the form of the settings."""
     for unit in ("d", "h", "m"):
         if seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"
@@ -167,7 +167,7 @@ def _tier(name: str, table: TierTable) -> Tier:
 
 
 def unknown(projects: Iterable[ApiProject], names: Collection[str]) -> Iterator[Problem]:
-    """Warn about tiers that projects name and nobody knows: nothing is limited by those."""
+    """Warn about unknown tiers in projects: they limit nothing."""
     for project in projects:
         places = [(project.tier, "data.apiThrottlingPolicy")]
         places += [(topic.tier, f"topic {topic.name[:80]}") for topic in project.topics]

@@ -1,7 +1,7 @@
-"""On which line of a TOML text each key stands.
+"""Finds the line of each key in a TOML text.
 
-tomllib keeps no positions, and a problem without a line is half a problem. `settings_file` uses
-this for messages only: a line that is not found is a shorter message, never a wrong value.
+tomllib keeps no positions. `settings_file` uses the lines for messages only: if a line is not
+found, the message is shorter, and no value is wrong.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _LONG_QUOTE = re.compile(r"\"\"\"|'''")
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
     """Map the path of every table and key to its line, counted from 1.
 
-    Entries of an array of tables have their index in the path. Keys inside inline tables are
-    not looked for. The text must be valid TOML.
+    Entries of an array of tables have their index in the path. Keys of inline tables are not
+    found. The text must be valid TOML.
     """
     lines: dict[tuple[str | int, ...], int] = {}
     counts: dict[tuple[str | int, ...], int] = {}
@@ -51,7 +51,7 @@ def _split(names: str) -> list[str]:
 def _table(
     names: str, counts: dict[tuple[str | int, ...], int], *, entry: bool
 ) -> tuple[str | int, ...]:
-    """Return the path of a header, with the index of each array of tables it passes."""
+    """Return the path of a header, with the index of each array of tables in it."""
     parts = _split(names)
     path: tuple[str | int, ...] = ()
     for position, name in enumerate(parts, start=1):

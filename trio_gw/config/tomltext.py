@@ -15,11 +15,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def value(found: Any) -> str:  # noqa: ANN401 - any plain value
-    """Write one value that is no table."""
+    """Write one value other than a table."""
     if isinstance(found, bool):
         return "true" if found else "false"
     if isinstance(found, str):
-        # JSON's escapes are TOML's, but JSON leaves DEL alone and writes pairs of surrogates.
+        # TOML has the escapes of JSON, but JSON does not escape DEL and writes surrogate pairs.
         escaped = "".join(_escape(each) for each in found)
         return f'"{escaped}"'
     if isinstance(found, list | tuple):
@@ -38,8 +38,8 @@ def _escape(character: str) -> str:
 def lines(values: dict[str, Any], remark: Callable[[KeyPath], str]) -> Iterator[str]:
     """Write a document: plain keys, then tables, then arrays of tables.
 
-    `remark` gives what to say behind a key, or nothing. Tables hold no tables of their own but
-    arrays, as in `Settings`.
+    `remark` returns the comment after a key, if any. Tables contain no tables except arrays, as in
+    `Settings`.
     """
     yield from _plain(values, (), remark)
     for name, found in values.items():

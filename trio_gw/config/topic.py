@@ -1,6 +1,6 @@
-"""What an operation and its channel say about a topic: mapping, scopes, security on or off.
+"""Reads a topic from its operation and channel: mapping, scopes, security on or off.
 
-Called by `channels`, which knows which operation speaks. spec: project-format §5.1, §5.3, §5.4.
+Called by `channels`, which chooses the operation. spec: project-format §5.1, §5.3, §5.4.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Extensions(msgspec.Struct, frozen=True, rename=_NAMES):
 
 
 class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
-    """What AsyncAPI 2 reads of a channel; the rest is read of its operations only."""
+    """The keys of a channel in AsyncAPI 2; all others are those of its operations."""
 
     mapping: Any = None
     pass_path: bool | None = None
@@ -65,11 +65,11 @@ class _Switches(msgspec.Struct, frozen=True, rename=_NAMES):
 
 
 class Rules(NamedTuple):
-    """What holds for every topic of a definition.
+    """The values that apply to every topic of a definition.
 
-    `server` is what the server asks for, and so each topic that asks for nothing itself;
-    `inspection` and `root` what the root of the definition says, for those who say nothing
-    else. `server_name` is the server that is the backend where `root` names a WebSocket server.
+    `server` holds the requirements of the server, for topics without their own; `inspection` and
+    `root` hold the keys of the root, as defaults. `server_name` is the server that is the backend,
+    if `root` names a WebSocket server.
     """
 
     schemes: requirements.Schemes
@@ -82,9 +82,9 @@ class Rules(NamedTuple):
 def read(
     name: str, channel: Path, operations: list[Path], rules: Rules, findings: Findings
 ) -> Topic:
-    """Read a topic from its channel and the operations that speak for it, one or more.
+    """Read a topic from its channel and its operations, one or more.
 
-    Operations that do not agree are an error: one connection carries all of them.
+    Operations that differ are an error: one connection carries all of them.
     """
     topics = [_read(name, channel, each, rules, findings) for each in operations]
     first = topics[0]
@@ -101,7 +101,7 @@ def read(
 
 
 def speaks(node: Node | None) -> bool:
-    """Return whether an operation holds something that would be lost if it were not read."""
+    """Return whether an operation has keys that would be lost if it were not read."""
     return isinstance(node, Mapping) and any(
         key.casefold().startswith("x-") or key.casefold() == "security" for key in node.entries
     )
@@ -137,7 +137,7 @@ def _read(name: str, channel: Path, at: Path, rules: Rules, findings: Findings) 
     asked = _required(at, rules, findings)
     api_keys = asked.api_keys
     if scopes is None:
-        # An API key knows no scopes, so a server's does not open what asks for some itself.
+        # An API key has no scopes, so that of a server does not open a topic with scopes.
         scopes = asked.scopes or rules.server.scopes
         api_keys = asked.api_keys if asked.given else rules.server.api_keys
     target = _mapping(found_mapping, name, (*mapping_at, "x-uri-mapping"), findings)
@@ -159,7 +159,7 @@ def _pass_path(
     places: tuple[Path, ...],
     findings: Findings,
 ) -> bool:
-    """Read the nearest `x-trio-gw-pass-path`; a mapping names the backend's path itself."""
+    """Read the nearest `x-trio-gw-pass-path`; ignored with a mapping, which names the path."""
     for one, place in zip(declared, places, strict=True):
         if one.pass_path is None:
             continue
@@ -173,7 +173,7 @@ def _pass_path(
 
 
 def _required(at: Path, rules: Rules, findings: Findings) -> requirements.Asked:
-    """Read `security` of an operation, which AsyncAPI has since 2.4."""
+    """Read `security` of an operation, which exists since AsyncAPI 2.4."""
     if rules.schemes.version >= (2, 4):
         return requirements.read(at, findings, rules.schemes)
     if findings.document.node((*at, "security")) is not None:
@@ -206,7 +206,7 @@ def _secured(declared: _Extensions | _Switches, path: Path, findings: Findings) 
 def _scopes(
     declared: tuple[str, ...] | dict[str, str] | None, path: Path, findings: Findings
 ) -> tuple[str, ...] | None:
-    """Read a list of scopes, or the map of index to name that API Manager's tools may write."""
+    """Read a list of scopes, or the map of index to name that tools of API Manager write."""
     if declared is None:
         return None
     items: list[tuple[str | int, str]]
@@ -242,7 +242,7 @@ def _mapping(text: str | None, name: str, path: Path, findings: Findings) -> Uri
 
 
 def tiered(topics: Iterable[Topic], tiers: Iterable[tuple[str, str]]) -> tuple[Topic, ...]:
-    """Return topics without a tier of their own the one that the api.yaml names for them."""
+    """Set the tier from the api.yaml for topics without their own."""
     named = {channel_name.encoded(name): tier for name, tier in tiers}
     return tuple(
         topic if topic.tier else msgspec.structs.replace(topic, tier=named.get(topic.name, ""))

@@ -1,6 +1,6 @@
-"""What a definition says about messages and handshakes, and no gateway of this kind checks.
+"""Constraints of a definition on messages and handshakes that this gateway does not enforce.
 
-Called by `asyncapi`, shown by `init` and `check`: whoever wrote it down is to know.
+Called by `asyncapi`; `init` and `check` show them to the author.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_NAMES = 3
 
 
 def read(findings: Findings) -> tuple[str, ...]:
-    """Name what is not enforced, each in a few words, such as `payload schemas (14)`."""
+    """Return what is not enforced, in a few words each, such as `payload schemas (14)`."""
     found = findings.document
     payloads = sum(
         _count(node)
@@ -62,7 +62,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _count(root: Node) -> int:
-    """Count the messages that have a `payload`. What is below one is none of their own."""
+    """Count the messages that have a `payload`. Nested ones are not counted."""
     count, stack = 0, [root]
     while stack:
         node = stack.pop()

@@ -1,7 +1,7 @@
-"""`${NAME}` in the texts of a document, replaced by what the environment says.
+"""Replaces `${NAME}` in the texts of a document by environment variables.
 
-Called by `settings_file` before it looks at any key. `$${` stands for a literal `${`. A value
-whose variable cannot be had is reported and left out, so that nothing is made of half a text.
+Called by `settings_file` before it reads any key. `$${` is a literal `${`. A value with a missing
+variable is reported and left out, so that an incomplete text is never used.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def expand(
     environ: Mapping[str, str],
     report: Callable[[KeyPath, str, str], None],
 ) -> dict[str, Any]:
-    """Return the document with every variable replaced; `report` hears of those that cannot be.
+    """Return the document with every variable replaced; call `report` for each that is missing.
 
-    It is given the path of the key, what is wrong with it, and how to fix it.
+    Its arguments are the path of the key, what is wrong, and a hint.
     """
 
     def value_of(value: object, path: KeyPath) -> object:

@@ -1,7 +1,7 @@
 """Patterns in which `*` stands for any text: of origins in the settings, of pages in API keys.
 
-Called by `guard.apikeys` and `proxy.cors_policy`. Made of finds instead of an expression, which
-would try every place of one star with every place of the next: the texts come from clients.
+Called by `guard.apikeys` and `proxy.cors_policy`. Uses `str.find` instead of a regular
+expression, which would try every combination of places: the texts come from clients.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Wildcards:
-    """Many patterns. Those that cannot fit by their ends are not tried one by one."""
+    """Many patterns, indexed by their ends, so that not all are tried."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._plain: set[str] = set()
-        # By the text before the first star, and that behind the last one; and how long these are.
+        # By the texts before the first star and after the last one; and the lengths of these.
         self._ends: dict[tuple[str, str], list[str]] = {}
         self._lengths: dict[int, dict[str, set[int]]] = {}
         for pattern in dict.fromkeys(patterns):
@@ -43,7 +43,7 @@ class Wildcards:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Return whether a pattern matches the whole text. Each literal part is looked for once."""
+    """Return whether a pattern matches the whole text. Each literal part is searched once."""
     first, *parts = pattern.split("*")
     if not parts:
         return text == first
@@ -52,7 +52,7 @@ def fits(pattern: str, text: str) -> bool:
         return False
     at, end = len(first), len(text) - len(last)
     for part in parts:
-        # The earliest place leaves most for the rest, so it never has to be taken back.
+        # The first match leaves the most for the rest, so no backtracking is needed.
         if (found := text.find(part, at, end)) < 0:
             return False
         at = found + len(part)

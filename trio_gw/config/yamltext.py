@@ -1,6 +1,6 @@
-"""A tree of values as YAML text. Called by `init` where a document cannot be kept as it is.
+"""Writes a tree of values as YAML. Called by `init` if a document cannot be kept unchanged.
 
-Every scalar stays what it was: a plain one is written plainly, a quoted one in quotes.
+Every scalar keeps its style: plain or quoted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _scalar(node: Scalar) -> str:
 
 
 def _text(text: str) -> str:
-    """Write a text so that nothing else can be read in it."""
+    """Write a text in quotes, so that it cannot be read as another type."""
     plain = _WORD.fullmatch(text) and text.casefold() not in _NO_TEXT
     if plain and plain_scalar(0, 0, text).value == text:
         return text

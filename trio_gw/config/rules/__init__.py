@@ -1,1 +1,1 @@
-"""What settings must satisfy beyond their types, a room per group of tables."""
+"""The rules for settings in addition to their types, a module per group of tables."""
