@@ -37,7 +37,7 @@ class Denials:
         return len(self.conditions)
 
     def place(self, base_path: str, address: str) -> Condition | None:
-        """Find a condition that denies an API to everyone, or everything to an address."""
+        """Find a condition that denies an API to all callers, or everything to an address."""
         if (apis := self._by_key["api"]) and (found := apis.get(base_path)):
             return found
         if self._by_address is None:
