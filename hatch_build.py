@@ -4,7 +4,8 @@ hatchling runs this for wheels and for editable installs. Nothing here fails an 
 without compiled modules the gateway runs the same sources in Python. Cython is required only where
 there is a compiler.
 
-`TRIO_GW_CHECKED=1` compiles modules that check bounds, for tests (`scripts/checked`).
+For tests (`scripts/checked`), `TRIO_GW_CHECKED=bounds` compiles modules that check bounds, and
+`TRIO_GW_CHECKED=address` modules for AddressSanitizer.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ DIRECTIVES = {
 }
 CHECKED = "TRIO_GW_CHECKED"
 CHECKS = {"boundscheck": True, "initializedcheck": True, "nonecheck": True, "wraparound": True}
+FLAGS = {
+    "bounds": ["-O1"],
+    "address": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"],
+}
 
 
 def _load() -> Any:
@@ -67,7 +72,9 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
     """Compile all modules in `folder`; returns the files by their places in the package."""
     from Cython.Compiler.Main import CompilationOptions, compile_single
 
-    checks = CHECKS if os.environ.get(CHECKED, "") not in ("", "0") else {}
+    kind = os.environ.get(CHECKED, "")
+    checks = CHECKS if kind == "bounds" else {}
+    flags = FLAGS.get(kind, ["-O2"])
     made = {}
     for name, place in compiled.files().items():
         source = ROOT / f"{name.replace('.', '/')}.py"
@@ -81,7 +88,7 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
         if result.num_errors:
             raise RuntimeError(f"{source.name} does not compile")
         made[place] = folder / place.name
-        command = [*compiler, "-shared", "-fPIC", "-O2", "-fno-strict-aliasing", "-w"]
+        command = [*compiler, "-shared", "-fPIC", *flags, "-fno-strict-aliasing", "-w"]
         include = sysconfig.get_path("include")
         # Not the names of this machine's folders: the same sources give the same bytes.
         command += [f"-ffile-prefix-map={folder}=.", f"-ffile-prefix-map={include}=include"]
