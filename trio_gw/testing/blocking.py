@@ -1,4 +1,4 @@
-"""The same for code without an event loop: each runs in a thread of its own."""
+"""The gateway and the backend for code without an event loop: each runs in its own thread."""
 
 from __future__ import annotations
 
