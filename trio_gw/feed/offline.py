@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config.placement import vhosts
 from trio_gw.feed import origins
-from trio_gw.feed.deployment_store import DeploymentStore
+from trio_gw.feed.deployment_store import INDEX, DeploymentStore
 from trio_gw.feed.load_folder import load_once
 from trio_gw.feed.precedence import Precedence
 
@@ -48,7 +48,7 @@ def load_offline(settings: Settings, base: Path) -> OfflineSnapshot:
         found[origin] = projects, problems
 
     label = settings.apis
-    if (base / settings.deployed).exists() or settings.git.url:
+    if settings.git.url or not _is_absent(base / settings.deployed / INDEX):
         _load_all(settings, base, publish)
     else:  # nothing is deployed, so the folder is all
         projects, problems = load_once(base / label, label=label)
@@ -83,3 +83,14 @@ def _load_all(settings: Settings, base: Path, publish: PublishSnapshot) -> None:
     label = settings.apis
     projects, problems = load_once(base / label, label=label, identify=deployments.identify)
     deployments.update_folder(label, projects, problems)
+
+
+def _is_absent(path: Path) -> bool:
+    """Return whether there is no such file. One that cannot be read is there."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
