@@ -295,7 +295,7 @@ async def test_what_is_wrong_is_said_in_a_line(top: Top, tmp_path: Path) -> None
             assert "wrong" not in err.replace("is wrong", "")
     code, _, err = await top.once()
     assert code == 1
-    assert "no terminal that can be drawn on; use --once" in err
+    assert "not a terminal that supports drawing; use --once" in err
     assert (await top.once("--interval", "0"))[0] == 2
     assert (await top.once("--json", "--password-stdin", GW_PASSWORD="wrong"))[0] == 0
     (tmp_path / "without" / "rich").mkdir(parents=True)
