@@ -150,7 +150,7 @@ def test_check_of_deny_conditions(tmp_path: Path) -> None:
     denied.write_text("user=mallory\naddress=10.0.0.0/99\n")
     done = gw(tmp_path, "check")
     assert done.returncode == 1
-    assert "denied.txt:2: '10.0.0.0/99' is no IP address" in done.stderr
+    assert "denied.txt:2: '10.0.0.0/99' is not an IP address" in done.stderr
 
 
 def test_check_of_settings(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_faults_of_the_settings_name_the_line(base: Path) -> None:
         assert "gateway.toml:4: unknown key git.intervall" in done.stderr
     (base / "gateway.toml").write_text(text.replace("intervall", "interval"))
     said = gw(base, "check").stderr
-    assert "gateway.toml:2: git.url is no address of a repository: there are credentials" in said
+    assert "gateway.toml:2: git.url is not the address of a repository: it has credentials" in said
     assert "gateway.toml:3: git.branch: '-x' cannot be the name of a branch" in said
 
 

@@ -196,7 +196,7 @@ def test_a_path_is_passed_on_where_the_nearest_key_says_so() -> None:
     }
     ((line, severity, what),) = problems
     assert (line, severity) == (8, "warning")
-    assert "has no effect beside `x-uri-mapping`" in what
+    assert "has no effect with `x-uri-mapping`" in what
 
 
 def test_plain_http_is_taken_where_the_nearest_key_says_so() -> None:
@@ -636,8 +636,8 @@ def test_a_parameter_of_a_mapping_that_is_given_twice() -> None:
         ("/a?b=1&x", "`x` is not written `name=value`"),
         ("/a?=1", "`=1` is not written `name=value`"),
         ("'/a?{uri.var.roomID}=1'", "cannot be the name"),
-        ("'/a?x={roomID}'", "a brace that is no placeholder"),
-        ("'/a?x={uri.var.roomID'", "a brace that is no placeholder"),
+        ("'/a?x={roomID}'", "a brace that is not part of a placeholder"),
+        ("'/a?x={uri.var.roomID'", "a brace that is not part of a placeholder"),
         ("/a?x=%zz", "not percent-encoded UTF-8"),
         ("/a?x=%", "not percent-encoded UTF-8"),
         ("/a?x=%ff", "not percent-encoded UTF-8"),

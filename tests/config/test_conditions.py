@@ -52,11 +52,11 @@ def test_addresses(text: str, expected: Range) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("localhost", "no IP address"),
-        ("10.0.0.0/33", "no IP address"),
-        ("10.0.0.1-", "no IP address"),
-        ("10.0.0.0/8-10.1.0.0/16", "no IP address"),
-        ("fe80::1%eth0", "no IP address"),
+        ("localhost", "not an IP address"),
+        ("10.0.0.0/33", "not an IP address"),
+        ("10.0.0.1-", "not an IP address"),
+        ("10.0.0.0/8-10.1.0.0/16", "not an IP address"),
+        ("fe80::1%eth0", "not an IP address"),
         ("10.0.0.1-::1", "one version of IP to the other"),
         ("10.0.0.9-10.0.0.5", "ends before it begins"),
     ],

@@ -290,7 +290,7 @@ def test_a_depth_that_the_parser_has_a_bound_for_too() -> None:
         pytest.param('{"a":[' + "1,\n" * 100_000 + "1]}", (99_998, 1), "100,000 values", id="wide"),
         ("a: &a\n  b: *a\n", (2, 6), "inside its own anchor"),
         ("a: &a [*a]\n", (1, 8), "inside its own anchor"),
-        ("a: 1\nb: *a\n", (2, 4), "stands for nothing"),
+        ("a: 1\nb: *a\n", (2, 4), "has no anchor"),
         ("a: 1\nb: 2\na: 3\n", (3, 1), "lines 1 and 3"),
         ("x:\n  '1': 1\n  1: 2\n", (3, 3), "lines 2 and 3"),
         ("x: {a: 1,\n a: 2}\n", (2, 2), "lines 1 and 2"),

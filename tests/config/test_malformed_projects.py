@@ -175,7 +175,7 @@ def test_the_untouched_project_loads() -> None:
          "INLINE endpointImplementationType is not supported"),
         # Two of a kind.
         ("name: Chat", "name: Chat\n  NAME: Chat", 5, "on line 4 and `NAME` on line 5"),
-        ("name: Chat", "name: Chat\n  name: Chat", 5, "stands twice, on lines 4 and 5"),
+        ("name: Chat", "name: Chat\n  name: Chat", 5, "occurs twice, on lines 4 and 5"),
     ],
 )  # fmt: skip
 def test_one_fault_in_api_yaml(old: str, new: str, line: int, words: str) -> None:
@@ -478,12 +478,12 @@ CONTENTS = [
     (b"a: !!python/object/apply:os.system [x]\n", 1, "tag `!!python", False),
     (b"? {a: b}\n: c\n", 1, "cannot be a key", False),
     (b"a: &a [*a]\n", 1, "inside its own anchor", False),
-    (b"a: *b\n", 1, "stands for nothing", False),
+    (b"a: *b\n", 1, "has no anchor", False),
     (b"a: " + b"[" * 100_000, 1, "64 levels", False),
     (b"a: " + b"{a: " * 100_000, 1, "64 levels", False),
     (b'{"a":' * 100_000, 1, "64 levels", False),
     (b'{"a": NaN}', 1, "`NaN`", False),
-    (b'{"a": 1, "a": 2}', 1, "stands twice", False),
+    (b'{"a": 1, "a": 2}', 1, "occurs twice", False),
     (b'{"a": "\\udfff"}', 1, "surrogate", False),
     ("a: 1".encode("utf-16"), 1, "UTF-16", False),
     ("a: 1".encode("utf-16-le"), 1, "U+0000", True),

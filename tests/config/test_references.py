@@ -120,7 +120,7 @@ def test_keys_beside_a_reference() -> None:
     assert follow(text)[0] == {}
     value, problems = follow(text, strict=False)
     assert value == {"a": {"$ref": "#/x", "k": 1}}
-    assert "stands beside `$ref`" in problems[0]
+    assert "is next to `$ref`" in problems[0]
 
 
 def test_items_of_a_list_keep_their_indexes() -> None:

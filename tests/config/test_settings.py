@@ -306,12 +306,12 @@ password = "${PW}"
 """
     one, two = problems(file, text)
     assert str(one) == (
-        f"{file}:3: listen.http asks for the environment variable PORT, which is not set;"
+        f"{file}:3: listen.http needs the environment variable PORT, which is not set;"
         " set PORT, or write $${ for the text ${"
     )
     assert (two.line, two.what) == (
         6,
-        "testkey.users[0].password asks for the environment variable PW, which is not set",
+        "testkey.users[0].password needs the environment variable PW, which is not set",
     )
 
 
@@ -455,7 +455,7 @@ ISSUER = "[[issuers]]\nissuer = 'https://localhost:9095/testkey'\n"
         (
             "[listen]\nhttp = 'localhost:9095'",
             1,
-            "listen.https and listen.http ask for the same address localhost:9095",
+            "listen.https and listen.http use the same address localhost:9095",
         ),
         (ISSUER + "name = 'x'", 1, "issuers[0] has neither of certificate and jwks"),
         (

@@ -63,11 +63,16 @@ T = '[tiers."t"]\n'
     [
         (T, 1, "tiers.t has neither events nor bytes", "events = 5"),
         (T + "events = 1\nbytes = 1", 1, "tiers.t has both events and bytes", "events = 5"),
-        (T + "events = -1", 2, "tiers.t.events: -1 is no limit", "from 1 to"),
+        (T + "events = -1", 2, "tiers.t.events: -1 is not a limit", "from 1 to"),
         (T + 'bytes = "3 kilo"', 2, "tiers.t.bytes: '3 kilo' is not a number", '"3KB"'),
         (T + 'bytes = 1\nburst = "-1"', 3, "tiers.t.burst: '-1' is not a number", '"3KB"'),
         (T + "events = 1\nburst = -1", 3, "tiers.t.burst: -1 is not a number", '"3KB"'),
-        (T + 'events = 1\nburst = "3KB"', 3, "tiers.t.burst: '3KB' is no number of events", "only"),
+        (
+            T + 'events = 1\nburst = "3KB"',
+            3,
+            "tiers.t.burst: '3KB' is not a number of events",
+            "only",
+        ),
         (T + "bytes = 999999999999999", 2, "tiers.t.bytes: 999999999999999 is not", '"3KB"'),
         (T + "bytes = 1.5", 2, 'tiers.t.bytes must be a whole number, or a text like "3KB"', ""),
         (T + 'events = 1\nper = "minute"', 3, "tiers.t.per: 'minute' is not a time", '"1m"'),

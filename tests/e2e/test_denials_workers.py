@@ -114,7 +114,7 @@ async def test_the_settings_are_taken_anew_at_sighup(
     settings.write_text(f'workers = {WORKERS}\n[[deny]]\naddress = "127.0.0.0/99"\n')
     serving.process.send_signal(signal.SIGHUP)
     await counted(serving, "the settings do not change", 1)
-    assert "gateway.toml:3: deny[0].address: '127.0.0.0/99' is no IP address" in serving.err
+    assert "gateway.toml:3: deny[0].address: '127.0.0.0/99' is not an IP address" in serving.err
     assert await statuses(port) == {b"403"}
     settings.write_text(f"workers = {WORKERS}\n")
     serving.process.send_signal(signal.SIGHUP)

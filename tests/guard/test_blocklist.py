@@ -157,7 +157,7 @@ async def test_the_file_is_followed_and_lifts_nothing_by_accident(
         path.write_text("user=one@x\nuser=two@x\n")
         await until("one@x", "two@x")
         path.unlink()
-        assert "whom it denied stays denied" in await log.wait("is missing")
+        assert "its conditions stay in force" in await log.wait("is missing")
         path.write_bytes(b"user=three@x\nnonsense\n")
         await until("one@x", "two@x", "three@x")
         assert "denied.txt:2" in await log.wait("is no condition")

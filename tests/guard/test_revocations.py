@@ -86,11 +86,11 @@ async def test_the_file_is_followed_and_lifts_nothing_by_accident(
         path.write_text("one\ntwo\n")
         await until("one", "two")
         path.unlink()
-        assert "what it revoked stays revoked" in await log.wait("is missing")
+        assert "its revocations stay in force" in await log.wait("is missing")
         assert revocations.of(FILE).tokens == {"one", "two"}
         path.write_bytes(b"three\n\x00\n")
         await until("one", "two", "three")
-        assert "revoked.txt:2" in await log.wait("is no entry")
+        assert "revoked.txt:2" in await log.wait("is not an entry")
         path.write_text("three\n")
         await until("three")
         path.write_text("")

@@ -257,7 +257,7 @@ def names(found: Document, major: int, choice: BackendChoice) -> ChannelNames:
         if not unknown or len(unknown) < len(mine):
             return ChannelNames(left_out=left_out)
         what = "no channel has an address, so all are one connection to the server's own URL"
-        hint = "write `address: /…` if clients ask for a path"
+        hint = "write `address: /…` if clients request a path"
         problem = reader.problem(("channels",), what, hint)
         return ChannelNames(extensions.SUBJECTS, left_out, problems=(problem,))
     texts = [name for name, _ in odd if not channel_name.is_url(name)]

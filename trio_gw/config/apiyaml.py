@@ -241,7 +241,7 @@ def _check_schemes(schemes: tuple[str, ...], findings: Findings) -> None:
     if "api_key" in named and "oauth2" not in named:
         findings.warn(
             ("data", "securityScheme"),
-            "`securityScheme` names API keys alone, but topics ask for an OAuth2 token: clients"
+            "`securityScheme` allows only API keys, but topics require an OAuth2 token: clients"
             " with an API key get 401",
             "give the server in the definition `security` with a scheme of type httpApiKey, and"
             " name who signs the keys in `[api_key] issuer` of the settings",

@@ -188,7 +188,7 @@ def _how(
     count = (config.retry_time_out or "").strip()
     if count and (not _INTEGER.fullmatch(count) or int(count) < 0):
         what = f"`retryTimeOut` is not a number of retries ({count[:40]!r}): nothing is retried"
-        hint = 'write a count from 0 on, like "2"; despite its name it is no time'
+        hint = 'write a count from 0 on, like "2"; despite its name it is not a time'
         findings.warn((*path, "retryTimeOut"), what, hint)
         return timeout, 0
     return timeout, int(count or 0)

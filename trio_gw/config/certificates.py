@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
-_WHERE = "put the certificate file beside the map, with a name that ends in `.crt` or `.pem`"
+_WHERE = "put the certificate file next to the map, with a name that ends in `.crt` or `.pem`"
 
 
 class CutError(WrongError):

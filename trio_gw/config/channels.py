@@ -94,7 +94,7 @@ def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
     alone = all(found.address is None for found in channels.values())
     if alone and channels and not subjects and not findings.spoilt(("channels",)):
         what = "no channel has an address, so all are one connection to the server's own URL"
-        findings.warn(("channels",), what, "write `address: /…` if clients ask for a path")
+        findings.warn(("channels",), what, "write `address: /…` if clients request a path")
     for key, found in channels.items():
         path: Path = ("channels", key)
         if found.address is not None:
@@ -102,8 +102,8 @@ def _read_3(topics: _Topics, findings: Findings, rules: topic.Rules) -> None:
         elif alone or (subjects and key in operations):
             topics.add("/", path, path, operations.get(key, {}))
         elif not findings.spoilt(path):
-            what = f"the channel `{key[:80]}` has no address, so nobody can connect: skipped"
-            findings.warn(path, what, "write `address: /…`, the path that clients ask for")
+            what = f"the channel `{key[:80]}` has no address, so no client can connect: skipped"
+            findings.warn(path, what, "write `address: /…`, the path that clients request")
 
 
 def belongs(found: Document, path: Path, server: str) -> bool:

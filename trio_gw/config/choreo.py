@@ -103,7 +103,7 @@ class _Conversion:
     def _place(self, path: KeyPath, value: object) -> None:
         rule = rule_for(re.sub(r"\[\d+\]", "[]", dotted(path)))
         if rule is None:
-            what = f"{dotted(path)} is no key that Choreo Connect reads"
+            what = f"{dotted(path)} is not a key of Choreo Connect"
             self._note(path, what, "check its spelling, or remove it")
         elif isinstance(rule, Drop):
             self._note(path, f"{dotted(path)} has no meaning here", rule.why)

@@ -83,7 +83,7 @@ def condition(kind: Kind, text: str, *, invert: bool = False, reason: str = "") 
     """
     key = text.strip()
     if not key or len(key) > MAX_KEY or not key.isprintable():
-        what = f"{text[:100]!r} is no printable text of 1 to {MAX_KEY} characters"
+        what = f"{text[:100]!r} is not a printable text of 1 to {MAX_KEY} characters"
         raise ValueError(what, f"write {_EXAMPLES[kind]}")
     reason = reason.strip()[:MAX_REASON]
     if kind == "address":
@@ -109,7 +109,7 @@ def address_range(text: str) -> Range:
         else:
             begin = end = number(text)
     except ValueError:
-        what = f"{text[:100]!r} is no IP address, network or range of addresses"
+        what = f"{text[:100]!r} is not an IP address, a network or a range of addresses"
         raise ValueError(what, f"write {_EXAMPLES['address']}") from None
     if begin[0] != end[0]:
         what = f"{text[:100]!r} goes from one version of IP to the other"

@@ -42,7 +42,7 @@ _KNOWN_TAGS = {"!", *_PLAIN_TAGS, *(_TAG + name for name in ("str", "map", "seq"
 _SYNTAX = (
     (
         "mapping values are not allowed",
-        "a second `:` on this line, where only a value can stand",
+        "a second `:` on this line, where only a value is allowed",
         "put the value in quotes, or check the indentation of this line and the one above",
     ),
     (

@@ -60,7 +60,7 @@ def parse(text: str) -> Endpoint:
     target = rest[authority.end() :].partition("#")[0]
     if _TARGET.fullmatch(target) is None:
         bad = next(character for character in target if not _TARGET.fullmatch(character))
-        what = f"the character `{bad}` cannot stand in the path or query of a URL"
+        what = f"the character `{bad}` is not allowed in the path or query of a URL"
         raise WrongError(what, "percent-encode it (a placeholder belongs in `x-uri-mapping`)")
     path, _, query = target.partition("?")
     if path == "/":

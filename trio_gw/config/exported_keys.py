@@ -55,7 +55,7 @@ WARNED: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     ),
     "audiences": (
         _restricted,
-        "tokens are taken for any audience that the settings allow",
+        "tokens are accepted for any audience that the settings allow",
         "set `audience` of the issuer in the settings",
     ),
     "transport": (

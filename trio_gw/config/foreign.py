@@ -22,7 +22,7 @@ def recognised(findings: Findings) -> bool:
     if _below(_below(root, "id"), "apiName") is not None:
         findings.error(
             ("id",),
-            "this project was exported by API Manager 3.x, whose format is not read",
+            "this project was exported by API Manager 3.x, whose format is not supported",
             "import it into API Manager 4.x, and export it again from there",
         )
         return True

@@ -67,7 +67,7 @@ def parse(url: str) -> Address:
     if url.startswith("-"):
         raise ValueError("it begins with a hyphen")
     if _CONTROL.search(url):
-        raise ValueError("there is a control character in it")
+        raise ValueError("it has a control character")
     if url.startswith("/"):
         return Address("file", "", "")
     if "://" in url:
@@ -93,9 +93,9 @@ def _parse_url(url: str) -> Address:
     if scheme is None:
         raise ValueError("other transports than https, http, ssh and file are not used")
     if "?" in url or "#" in url:
-        raise ValueError("there is a query or a fragment in it")
+        raise ValueError("it has a query or a fragment")
     if parts.password is not None or (parts.username is not None and scheme != "ssh"):
-        raise ValueError("there are credentials in it")
+        raise ValueError("it has credentials")
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:

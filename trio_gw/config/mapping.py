@@ -73,7 +73,9 @@ def _pairs(query: str, parameters: frozenset[str]) -> tuple[tuple[str, str], ...
             raise WrongError(what, "write `name={uri.var.parameter}`")
         _check_placeholders(value, parameters)
         if "{" in PLACEHOLDER.sub("", value) or "}" in PLACEHOLDER.sub("", value):
-            what = f"the query parameter `{part[:80]}` holds a brace that is no placeholder"
+            what = (
+                f"the query parameter `{part[:80]}` has a brace that is not part of a placeholder"
+            )
             raise WrongError(what, "write `{uri.var.name}`, or `%7B` and `%7D` for braces")
         _decoded(value)
         pairs[_decoded(name)] = name, value

@@ -227,7 +227,7 @@ class Builder:
             self.refuse(
                 line,
                 column,
-                f"the alias `*{anchor}` stands for nothing",
+                f"the alias `*{anchor}` has no anchor",
                 f"mark a value with `&{anchor}` further up, or write the value out",
             )
         node = self._anchors[anchor]
@@ -237,7 +237,7 @@ class Builder:
             self.refuse(
                 line,
                 column,
-                f"the alias `*{anchor}` stands inside its own anchor, so the value has no end",
+                f"the alias `*{anchor}` is inside its own anchor, so the value has no end",
                 "write the value out",
             )
         self._counted(node.size, line, column)
@@ -287,7 +287,7 @@ class Builder:
             self.refuse(
                 line,
                 column,
-                f"the key `{key.text[:80]}` stands twice, on lines {first.line} and {line}",
+                f"the key `{key.text[:80]}` occurs twice, on lines {first.line} and {line}",
                 "remove one of the two",
             )
         return Scalar(line, column, key.text, key.value, key.plain)
@@ -316,7 +316,7 @@ class Builder:
                 line,
                 column,
                 f"more than {MAX_NODES:,} values, counting each use of an alias",
-                "shorten the file, or write out what the aliases stand for",
+                "shorten the file, or write out the values of the aliases",
             )
 
     def refuse_depth(self, line: int, column: int) -> NoReturn:

@@ -131,8 +131,8 @@ class _Follower:
     def _follow(self, node: Mapping, path: Path) -> Node | None:
         beside = sorted(node.entries.keys() - _PROSE)
         if beside:
-            what = f"`{beside[0][:80]}` stands beside `$ref`, so `$ref` is not followed"
-            self._note((*path, "$ref"), WrongError(what, "remove `$ref`, or all keys beside it"))
+            what = f"`{beside[0][:80]}` is next to `$ref`, so `$ref` is not resolved"
+            self._note((*path, "$ref"), WrongError(what, "remove `$ref`, or all keys next to it"))
             return None if self._strict else node
         try:
             target = self._resolver.target(_lone(node) or "")

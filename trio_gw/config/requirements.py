@@ -134,8 +134,8 @@ def read(path: Path, findings: Findings, known: Schemes) -> Asked:
         for index, scope in enumerate(asked):
             check(scope, "`security`", (*place, index), findings)
         if len(set(asked)) > 1:
-            what = "`security` asks for several scopes at once; any one of them lets a caller in"
-            hint = "name the one scope that matters, or one that stands for all of them"
+            what = "`security` requires several scopes at once; here any one of them is sufficient"
+            hint = "name only the scope that matters, or one that includes all of them"
             findings.warn(place, what, hint)
         found |= dict.fromkeys(asked)
     return Asked(tuple(found) or None, tuple(dict.fromkeys(keys)), given=True)
@@ -169,7 +169,9 @@ def _named(
                 else:
                     keys += _places(scheme, name, place, findings)
             elif not findings.spoilt(at):
-                what = f"`security` names `{name[:80]}`, which is no security scheme of type oauth2"
+                what = (
+                    f"`security` names `{name[:80]}`, which is not a security scheme of type oauth2"
+                )
                 _no_effect(place, what, findings)
     return scopes, keys
 
@@ -188,7 +190,7 @@ def _written(path: Path, at: Path, findings: Findings) -> tuple[_Scopes, list[Ap
             _no_effect(place, what, findings)
         elif not findings.spoilt(at):
             # Perhaps in the form of AsyncAPI 2, with scopes that would be ignored.
-            what = "this item of `security` is no security scheme: it has no `type`"
+            what = "this item of `security` is not a security scheme: it has no `type`"
             hint = "write `$ref: '#/components/securitySchemes/name'`, with `scopes` over there"
             findings.error(place, what, hint)
     return scopes, keys
@@ -215,6 +217,6 @@ def _no_effect(path: Path, what: str, findings: Findings, hint: str = "") -> Non
         path,
         f"{what}: no effect",
         hint
-        or "a secured topic asks for an OAuth2 token in any case; for scopes name a scheme with"
+        or "a secured topic requires an OAuth2 token in any case; for scopes name a scheme with"
         " `type: oauth2`",
     )

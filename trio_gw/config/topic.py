@@ -166,7 +166,7 @@ def _pass_path(
         if target is None:
             return one.pass_path
         if one.pass_path and place:
-            what = f"`{extensions.PASS_PATH}` has no effect beside `x-uri-mapping`"
+            what = f"`{extensions.PASS_PATH}` has no effect with `x-uri-mapping`"
             findings.warn((*place, extensions.PASS_PATH), what, "remove one of the two")
         break
     return False

@@ -57,7 +57,7 @@ def expand(
             elif name in environ:
                 return environ[name]
             else:
-                what = f"{dotted(path)} asks for the environment variable {name}, which is not set"
+                what = f"{dotted(path)} needs the environment variable {name}, which is not set"
                 report(path, what, f"set {name}, or write $${{ for the text ${{")
             bad = True
             return ""

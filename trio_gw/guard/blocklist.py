@@ -110,7 +110,10 @@ def parse(data: bytes, file: str) -> tuple[tuple[Condition, ...], tuple[Problem,
         except ValueError as error:
             problems.append(Problem(file, number, 0, *error.args))
     if nobody_left(found):
-        what = "denies every address: each inverted one stands for itself, and no address is in all"
+        what = (
+            "denies every address: each inverted condition applies on its own, and no address is"
+            " in all"
+        )
         hint = "invert one range that holds all others"
         problems.append(Problem(file, 0, 0, what, hint, "warning"))
     return tuple(found), tuple(problems[:MAX_FAULTS])
@@ -121,7 +124,7 @@ def read(path: Path, *, held: bool = False) -> tuple[tuple[Condition, ...], tupl
 
     Raises UnusableError for one that cannot be used at all.
     """
-    stays, spare = "whom it denied stays denied", "whom nobody need deny any more"
+    stays, spare = "its conditions stay in force", "conditions that are no longer needed"
     return parse(lists.read(path, MAX_BYTES, stays, spare, held=held), str(path))
 
 

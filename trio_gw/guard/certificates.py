@@ -185,7 +185,7 @@ def _make_missing(cert: Path, key: Path, now: datetime.datetime) -> bool:
         _fail(
             missing,
             f"the {what} is missing, while {present[0]} exists",
-            f"put it there, or remove {present[0]} to have both made anew",
+            f"put it there, or remove {present[0]} to have both created again",
         )
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS)
     pem = private_key.private_bytes(
@@ -272,7 +272,7 @@ def _not_pem(data: bytes, label: bytes, what: str) -> tuple[str, str]:
         return f"no {what}: the file is not PEM", "convert it, for example with openssl"
     if label not in data:
         return f"no {what} in this PEM file", f"name the file that holds the {what}"
-    return f"the {what} is damaged or of an unknown kind", "make it anew"
+    return f"the {what} is damaged or of an unknown kind", "create it again"
 
 
 def _check_strength(path: Path, key: object) -> None:

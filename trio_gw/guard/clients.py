@@ -82,7 +82,7 @@ def accept(
     own = list(pinned)
     if any(_der(pem) == peer.der for pem in own) or (peer.by_ca and not own):
         return peer
-    why = "is none of the project's" if own else "does not lead to tls.client_ca"
+    why = "is not one of the project's" if own else "does not lead to tls.client_ca"
     raise _refusal(
         "The client certificate is not accepted by this API",
         f"client certificate {peer.subject!r} {why}",

@@ -45,7 +45,7 @@ def parse_key_set(data: bytes, allowed: Iterable[str]) -> tuple[Key, ...]:
         raise KeySetError("it is not JSON") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise KeySetError("it has no list named keys, so it is no JWK set")
+        raise KeySetError("it has no list named keys, so it is not a JWK set")
     if len(entries) > MAX_KEYS:
         raise KeySetError(f"it has more than {MAX_KEYS} keys")
     keys: list[Key] = []

@@ -115,7 +115,7 @@ def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
     for number, text, _ in lists.lines(data):
         entry = _ENTRY.fullmatch(text)
         if entry is None or not lists.legible(text):
-            what = "is no entry: it is too long, or holds a control character or no UTF-8"
+            what = "is not an entry: it is too long, has a control character or is not UTF-8"
             hint = "write a token's jti, or subject=…, or consumer_key=…"
             problems.append(Problem(file, number, 0, what, hint))
         else:
@@ -130,7 +130,7 @@ def from_file(path: Path, revocations: Revocations) -> Reloaded[Revoked]:
     """Make the file a source, for `watch.files` to load when it changes."""
 
     def load() -> Revoked:
-        stays = "what it revoked stays revoked"
+        stays = "its revocations stay in force"
         held = bool(revocations.of(FILE))
         data = lists.read(path, MAX_BYTES, stays, "tokens that have expired by now", held=held)
         revoked, problems = parse(data, str(path))

@@ -35,7 +35,7 @@ def test_what_conditions_may_say(tmp_path: Path) -> None:
         ("[[deny]]\nreason = 'x'", 1, "deny[0] names nobody"),
         ("[[deny]]\nuser = ''", 1, "deny[0] names nobody"),
         ("[[deny]]\nuser = 'a'\napi = '/b/1'", 1, "deny[0] names api and user"),
-        ("[[deny]]\nuser = 'a'\n[[deny]]\naddress = 'b'", 4, "deny[1].address: 'b' is no IP"),
+        ("[[deny]]\nuser = 'a'\n[[deny]]\naddress = 'b'", 4, "deny[1].address: 'b' is not an IP"),
         ("[[deny]]\napi = 'chat'", 2, "deny[0].api: 'chat' is no api"),
         ("[[deny]]\nuser = 'a'\ninvert = true", 3, "deny[0].invert: only an address"),
         ("[[deny]]\nusers = 'a'", 2, "unknown key deny[0].users"),

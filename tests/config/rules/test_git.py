@@ -72,7 +72,7 @@ def test_what_is_no_address(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         git.parse(url)
     (told,) = faults(url=url)
-    assert told.startswith("git.url is no address of a repository: ")
+    assert told.startswith("git.url is not the address of a repository: ")
     assert url not in told  # there may be a password in it
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_branch(branch: str) -> None:
 @pytest.mark.parametrize("path", ["/a", "a/", "a//b", "..", "a/../b", "./a", "a\x00b"])
 def test_what_is_no_path(path: str) -> None:
     (told,) = faults(path=path)
-    assert "no folder inside of a repository" in told
+    assert "not a folder in a repository" in told
 
 
 @pytest.mark.parametrize(

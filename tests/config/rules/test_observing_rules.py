@@ -100,9 +100,9 @@ def test_tracing_with_everything() -> None:
 @pytest.mark.parametrize(
     ("table", "key", "what"),
     [
-        (TracingSettings("localhost:4318"), "endpoint", "no http:// or https:// URL"),
-        (TracingSettings("http:///v1/traces"), "endpoint", "no http:// or https:// URL"),
-        (TracingSettings("http://[/"), "endpoint", "no http:// or https:// URL"),
+        (TracingSettings("localhost:4318"), "endpoint", "not an http:// or https:// URL"),
+        (TracingSettings("http:///v1/traces"), "endpoint", "not an http:// or https:// URL"),
+        (TracingSettings("http://[/"), "endpoint", "not an http:// or https:// URL"),
         (TracingSettings("http://user:word@c/x"), "endpoint", "holds a user name or password"),
         (TracingSettings(sample_ratio=1.5), "sample_ratio", "0 to 1"),
         (TracingSettings(sample_ratio=float("nan")), "sample_ratio", "0 to 1"),

@@ -31,7 +31,7 @@ def test_an_unusable_hash_is_no_password() -> None:
     (fault,) = users.testkey(settings("$scrypt$ln=30,r=8,p=1$x$y", listen=OPEN))
     assert fault.path == ("testkey", "users", 0, "password")
     assert fault.what == (
-        "testkey.users[0].password is no usable hash:"
+        "testkey.users[0].password is not a usable hash:"
         " ln=30,r=8 would take more than 64 MiB for every attempt"
     )
     assert fault.hint == "run trio-gw hash-password"

@@ -43,7 +43,7 @@ def _general(settings: Settings) -> Iterator[SettingsFault]:
     if settings.on_token_expiry not in ("close", "ignore"):
         yield SettingsFault(
             ("on_token_expiry",),
-            f"on_token_expiry: {settings.on_token_expiry!r} is no way to go on",
+            f"on_token_expiry: {settings.on_token_expiry!r} is not a valid value",
             'use "close" to end a connection when its token expires, or "ignore"',
         )
     if not 0 <= settings.workers <= MAX_WORKERS:
@@ -91,7 +91,7 @@ def _listeners(settings: Settings) -> Iterator[SettingsFault]:
             continue
         if address[1] and address in taken:
             yield SettingsFault(
-                path, f"listen.{name} and listen.{taken[address]} ask for the same address {text}"
+                path, f"listen.{name} and listen.{taken[address]} use the same address {text}"
             )
         taken.setdefault(address, name)
     if not settings.listen.http and not settings.listen.https:

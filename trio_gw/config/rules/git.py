@@ -35,7 +35,7 @@ def check(settings: Settings) -> Iterator[SettingsFault]:
         yield SettingsFault(
             ("git", "url"),
             # Not the address itself: there may be a password in it.
-            f"git.url is no address of a repository: {error}",
+            f"git.url is not the address of a repository: {error}",
             "write https://host/path, ssh://git@host/path or /path; credentials go into other keys",
         )
     else:
@@ -58,7 +58,7 @@ def _credentials(table: git.GitSettings, address: git.Address) -> Iterator[Setti
     ):
         if getattr(table, key) and not fits:
             yield SettingsFault(
-                ("git", key), f"git.{key} is for {where}; git.url is none", "remove it"
+                ("git", key), f"git.{key} is for {where}; git.url is not one", "remove it"
             )
     if table.username and not table.token:
         yield SettingsFault(
@@ -77,7 +77,7 @@ def _values(table: git.GitSettings) -> Iterator[SettingsFault]:
         what = f"git.branch: {table.branch!r} cannot be the name of a branch"
         yield SettingsFault(("git", "branch"), what, 'write it like "main", or leave it out')
     if table.path and git.path_fault(table.path):
-        what = f"git.path: {table.path!r} is no folder inside of a repository"
+        what = f"git.path: {table.path!r} is not a folder in a repository"
         yield SettingsFault(("git", "path"), what, 'write it like "gateway/apis", or leave it out')
     if not (math.isfinite(table.interval) and table.interval >= LEAST_INTERVAL):
         yield SettingsFault(

@@ -53,7 +53,7 @@ def _head(path: KeyPath, value: int | str) -> Iterator[SettingsFault]:
         fits = False
     if not fits:
         hint = f'write a size from "{least // 1024}KB" to "{most // 1024}KB", like "60KB"'
-        yield SettingsFault(path, f"{where}: {value!r} is no size in its range", hint)
+        yield SettingsFault(path, f"{where}: {value!r} is not a size in its range", hint)
 
 
 def _tier(path: KeyPath, table: TierTable) -> Iterator[SettingsFault]:
@@ -69,10 +69,12 @@ def _tier(path: KeyPath, table: TierTable) -> Iterator[SettingsFault]:
         yield SettingsFault(path, f"{where} has {both}", hint)
     if not 0 <= table.events <= tiers.LARGEST:
         hint = f"write a number from 1 to {tiers.LARGEST}"
-        yield SettingsFault((*path, "events"), f"{where}.events: {table.events} is no limit", hint)
+        yield SettingsFault(
+            (*path, "events"), f"{where}.events: {table.events} is not a limit", hint
+        )
     yield from _size((*path, "bytes"), table.bytes, f"{where}.bytes")
     if table.events and isinstance(table.burst, str):
-        what = f"{where}.burst: {table.burst!r} is no number of events"
+        what = f"{where}.burst: {table.burst!r} is not a number of events"
         yield SettingsFault((*path, "burst"), what, "write a number; only bytes have units")
     else:
         yield from _size((*path, "burst"), table.burst, f"{where}.burst")
@@ -121,5 +123,5 @@ def deny(settings: Settings) -> Iterator[SettingsFault]:
     if nobody_left(inverted.values()):
         path = ("deny", max(inverted))
         what = f"{dotted(path)} and the other inverted ones together deny every address"
-        hint = "each condition stands for itself: invert one range that holds all others"
+        hint = "each condition applies on its own: invert one range that contains all others"
         yield SettingsFault(path, what, hint, "warning")

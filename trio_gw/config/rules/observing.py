@@ -71,13 +71,13 @@ def _analytics(settings: Settings) -> Iterator[SettingsFault]:
     if not table.file:
         yield SettingsFault(("analytics", "file"), "analytics.file is empty", "name a path")
     if "http" in table.sinks and not _is_url(table.url):
-        what = "analytics.url is no http:// or https:// URL, but the sink http needs one"
+        what = "analytics.url is not an http:// or https:// URL, but the sink http needs one"
         yield SettingsFault(
             ("analytics", "url"), what, 'write it like "https://collector.example/events"'
         )
     if not (table.token.isascii() and table.token.isprintable()):
         what = "analytics.token holds what no HTTP header can: only printable ASCII goes"
-        yield SettingsFault(("analytics", "token"), what, "copy it anew, without a line end")
+        yield SettingsFault(("analytics", "token"), what, "copy it again, without a line end")
 
 
 def _tracing(settings: Settings) -> Iterator[SettingsFault]:
@@ -85,7 +85,7 @@ def _tracing(settings: Settings) -> Iterator[SettingsFault]:
     if table.endpoint not in ("", "console"):
         hint = 'write "http://localhost:4318/v1/traces", or "console"'
         if not _is_url(table.endpoint):
-            yield SettingsFault(path, "tracing.endpoint is no http:// or https:// URL", hint)
+            yield SettingsFault(path, "tracing.endpoint is not an http:// or https:// URL", hint)
         elif "@" in urlsplit(table.endpoint).netloc:
             what = "tracing.endpoint holds a user name or password"
             yield SettingsFault(

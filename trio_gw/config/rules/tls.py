@@ -81,7 +81,9 @@ def _protocol(
     if minimum not in VERSIONS:
         known = ", ".join(VERSIONS)
         yield SettingsFault(
-            minimum_path, f"{name}: {minimum[:40]!r} is no version of TLS", f"write one of {known}"
+            minimum_path,
+            f"{name}: {minimum[:40]!r} is not a version of TLS",
+            f"write one of {known}",
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if (what := _unusable(context, ciphers)) is not None:
@@ -117,7 +119,9 @@ def _unusable(context: ssl.SSLContext, ciphers: str) -> str | None:
             return f"{part[:80]} is a cipher suite of TLS 1.3, which are always on"
         if not _takes(context, part):
             return f"OpenSSL knows no cipher {part[:80]!r}"
-    return None if _takes(context, ciphers) else f"OpenSSL takes no such list: {ciphers[:200]!r}"
+    return (
+        None if _takes(context, ciphers) else f"OpenSSL does not accept the list {ciphers[:200]!r}"
+    )
 
 
 def _takes(context: ssl.SSLContext, ciphers: str) -> bool:

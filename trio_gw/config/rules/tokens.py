@@ -143,8 +143,8 @@ def _algorithm(path: KeyPath, name: str) -> SettingsFault:
     if name.upper().startswith("HS"):
         return SettingsFault(
             where,
-            f"algorithm {name!r} is symmetric (HMAC) and is never accepted: whoever can check"
-            " such a token can also make one",
+            f"algorithm {name!r} is symmetric (HMAC) and is never accepted: a key that can verify"
+            " such a token can also sign one",
             "let the issuer sign with RS256 or ES256",
         )
     known = ", ".join(sorted(ALGORITHMS))

@@ -69,7 +69,7 @@ def _password(path: KeyPath, user: User) -> Iterator[SettingsFault]:
             passwords.parse(user.password)
         except ValueError as error:
             yield SettingsFault(
-                path, f"{dotted(path)} is no usable hash: {error}", "run trio-gw hash-password"
+                path, f"{dotted(path)} is not a usable hash: {error}", "run trio-gw hash-password"
             )
 
 
@@ -102,7 +102,7 @@ def _testkey(settings: Settings) -> Iterator[SettingsFault]:
     if not testkey.users:
         yield SettingsFault(
             ("testkey", "users"),
-            "testkey has no users, so nobody can get a test key",
+            "testkey has no users, so no test keys are issued",
             "add [[testkey.users]], or set testkey.enabled = false",
             "warning",
         )
@@ -148,14 +148,14 @@ def admin(settings: Settings) -> Iterator[SettingsFault]:
         yield SettingsFault(
             ("deployed",),
             "deployed and apis are the same folder",
-            "name a folder of its own for what is deployed over the REST API",
+            "name a separate folder for projects deployed over the REST API",
         )
     if not settings.listen.admin:
         return
     if not table.users:
         yield SettingsFault(
             ("admin", "users"),
-            "admin has no users, so nobody can use the REST API",
+            "admin has no users, so the REST API cannot be used",
             'add [[admin.users]], or turn it off with listen.admin = ""',
             "warning",
         )
