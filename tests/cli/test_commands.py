@@ -183,7 +183,7 @@ def test_check_looks_at_every_certificate(tmp_path: Path) -> None:
     done = gw(tmp_path, "check")
     assert done.returncode == 1
     for text in (
-        "empty: tls.client_ca: no certificate is in this folder; put certificate files there",
+        "empty: tls.client_ca: no certificate is in this folder; put certificate files into",
         "gone.pem: tls.backend_ca cannot be read: No such file or directory; check the path",
         "bad.pem: no certificate: the file is not PEM; convert it",
     ):
