@@ -59,3 +59,18 @@ def test_a_process_that_died_takes_its_connections_along() -> None:
     counters.clear(1)
     with holding(Caps(counters, 0), cap):
         pass
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_thousands_of_keys_do_not_share_a_count(processes: int) -> None:
+    """Each address has one connection of one that it may have, in one of the processes."""
+    counters = Counters(processes, PLACES)
+    every = [Caps(counters, index) for index in range(processes)]
+    refused = 0
+    for number in range(10_000):
+        try:
+            every[number % processes].take([ConnectionCap("address", str(number), 1)])
+        except FullError:
+            refused += 1
+    # One process counts exactly. Among several, both places of a key may be those of others.
+    assert refused <= (0 if processes == 1 else 150)

@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 from trio_gw.config.addresses import host_of
-from trio_gw.guard.caps import ConnectionCap
+from trio_gw.guard.caps import ConnectionCap, HeldConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -40,7 +40,7 @@ class PendingEntry:
         self.host = where
         self.end = end
         self.over = False
-        self.places: tuple[int, ...] = ()
+        self.places: tuple[HeldConnection, ...] = ()
 
 
 class Pending:

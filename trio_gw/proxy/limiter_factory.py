@@ -15,7 +15,7 @@ from trio_gw.config import tiers
 from trio_gw.config.addresses import host_of
 from trio_gw.config.conditions import user_name
 from trio_gw.errors import Side
-from trio_gw.guard.caps import PLACES, Caps, ConnectionCap, FullError
+from trio_gw.guard.caps import PLACES, Caps, ConnectionCap, FullError, HeldConnection
 from trio_gw.guard.rate_limits import Level, RateLimits, width
 from trio_gw.proxy import refusals
 from trio_gw.relay.rate_limit import RateLimit
@@ -116,7 +116,7 @@ class LimiterFactory:
             return 0
         return self._most if route.topic.max_message is None else route.topic.max_message
 
-    def take_caps(self, route: Route, caller: Caller, address: str) -> tuple[int, ...]:
+    def take_caps(self, route: Route, caller: Caller, address: str) -> tuple[HeldConnection, ...]:
         """Count a new connection against the caps. Returns what to pass to `release_caps` at its
         end.
 
@@ -140,7 +140,7 @@ class LimiterFactory:
         except FullError as full:
             raise refusals.full(full.cap) from None
 
-    def release_caps(self, taken: tuple[int, ...]) -> None:
+    def release_caps(self, taken: tuple[HeldConnection, ...]) -> None:
         """Uncount a connection."""
         self.caps.leave(taken)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Timeouts
     from trio_gw.errors import Ending, Side
     from trio_gw.guard.caller import Caller
+    from trio_gw.guard.caps import HeldConnection
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.rate_limits import SessionLimiters
     from trio_gw.relay.lane import Lane
@@ -109,7 +110,7 @@ class Session:
         self.ending: Ending | None = None
         self.publish: Lane | None = None
         self.subscribe: Lane | None = None
-        self.caps_taken: tuple[int, ...] = ()  # returned by `LimiterFactory.take_caps`
+        self.caps_taken: tuple[HeldConnection, ...] = ()  # returned by `LimiterFactory.take_caps`
         self.limiters: SessionLimiters | None = None  # decide whether a message may pass
         self.rate_limits: Mapping[Side, RateLimit] = _FREE  # the directions that are limited
 
