@@ -1,9 +1,9 @@
 # Shared by the scripts here: make .venv hold what is needed, on a machine that may have nothing.
 # Usage: . scripts/lib.sh; ensure_venv run|test, or start_quickly
-# VENV names another virtual environment, and PYTHON the interpreter that it is made with.
+# WITH_VENV names another virtual environment, and WITH_PYTHON the interpreter that it is made with.
 
 root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)}
-venv=${VENV:-$root/.venv}
+venv=${WITH_VENV:-$root/.venv}
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -28,13 +28,13 @@ apt_install() {
 }
 
 find_python() {
-    for python in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
+    for python in ${WITH_PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
         if command -v "$python" >/dev/null &&
             "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             return
         fi
     done
-    [ -z "${PYTHON:-}" ] || die "$PYTHON is not Python 3.11 or newer"
+    [ -z "${WITH_PYTHON:-}" ] || die "$WITH_PYTHON is not Python 3.11 or newer"
     apt_install python3
     python=python3
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
