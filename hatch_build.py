@@ -18,6 +18,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
     kind = os.environ.get(CHECKED, "")
     checks = CHECKS if kind == "bounds" else {}
     flags = FLAGS.get(kind, ["-O2"])
-    made = {}
+    made, commands = {}, []
     for name, place in compiled.files().items():
         source = ROOT / f"{name.replace('.', '/')}.py"
         c_file = folder / f"{source.stem}.c"
@@ -93,7 +95,10 @@ def _compile(compiler: list[str], folder: Path) -> dict[str, Path]:
         # Not the names of this machine's folders: the same sources give the same bytes.
         command += [f"-ffile-prefix-map={folder}=.", f"-ffile-prefix-map={include}=include"]
         command += [f"-I{include}", str(c_file), "-o", str(made[place])]
-        subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+        commands.append(command)
+    run = partial(subprocess.run, check=True, capture_output=True, timeout=SECONDS)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run, commands))
     return {str(place.relative_to(ROOT)): path for place, path in made.items()}
 
 
