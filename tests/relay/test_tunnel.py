@@ -23,6 +23,7 @@ from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair
 from trio_gw.relay.plain import PlainStream
+from trio_gw.relay.pump import Relayed
 from trio_gw.relay.secure import SecureStream
 from trio_gw.relay.sizes import CHUNK
 from trio_gw.relay.tunnel import AT_ONCE, Tunnels
@@ -531,3 +532,40 @@ async def test_a_bug_in_the_fast_path_is_loud() -> None:
                 tunnels._poller.register(pair)
                 socks[2].close()
                 await trio.sleep_forever()
+
+
+async def test_without_memory_one_connection_ends_and_the_others_go_on() -> None:
+    """Bytes of that one may be lost, so it must not continue."""
+    async with shared_tunnels(2) as relays:
+        other, tunnels = relays[0], relays[0].tunnels
+        assert isinstance(tunnels, Tunnels)
+        client, near = await tcp()
+        backend, far = await tcp()
+        publish, subscribe = Lane(masked=True), Lane(masked=False)
+        outcome: list[BaseException] = []
+
+        def tap(_length: int, _last: bool) -> None:
+            raise MemoryError
+
+        async def carry() -> None:
+            try:
+                await tunnels.carry(Relayed(near, far, publish, subscribe), close_timeout=NEVER)
+            except MemoryError as error:
+                outcome.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carry)
+            while len(tunnels) < 3:
+                await trio.testing.wait_all_tasks_blocked()
+            await other.client.says(b"before")
+            await other.backend.hears(b"before")
+            publish.tap = tap
+            await client.send_all(frame(BINARY, b"lost", key=KEY))
+        assert len(outcome) == 1
+        assert near.socket.fileno() == far.socket.fileno() == -1
+        assert await backend.receive_some() == b"", "no part of it was sent"
+        assert len(tunnels) == 2
+        await other.client.says(b"after")
+        await other.backend.hears(b"after")
+        for stream in (client, backend):
+            await stream.aclose()

@@ -31,6 +31,10 @@ cdef class Poller:
     @cython.locals(end=End)
     cdef int _resume(self, int later) except -1
 
+    cdef _serve(self, End end, unsigned int event)
+
+    cdef _fail(self, End end)
+
     cdef _postpone(self, End end)
 
     @cython.locals(lane=Lane, other=End, received=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,

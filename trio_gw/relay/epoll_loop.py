@@ -193,16 +193,10 @@ class Poller:
                 continue
             if self._woken >= _WOKEN:
                 continue  # epoll reports it again
-            if event & _OUT and end.unsent and not self._flush(end):
-                continue
-            if event & ~_OUT:
-                if end.other.unsent:
-                    # It is not read now. Its end can wait until the other socket has taken what
-                    # it sent, but epoll would report it again and again.
-                    if event & _HANGUP:
-                        self._release(end)
-                elif not end.lane.rest:
-                    self._forward(end)
+            try:
+                self._serve(end, event)
+            except MemoryError:
+                self._fail(end)
         return count + self._resume(later) if later else count
 
     def _resume(self, later: int) -> int:
@@ -212,8 +206,30 @@ class Poller:
             end = self._postponed.popleft()
             end.queued = False
             if self._ends[end.fd] is end and not end.other.unsent:
-                self._forward(end)
+                try:
+                    self._forward(end)
+                except MemoryError:
+                    self._fail(end)
         return later
+
+    def _serve(self, end: End, event: int) -> None:
+        """Send and receive as epoll says."""
+        if event & _OUT and end.unsent and not self._flush(end):
+            return
+        if event & ~_OUT:
+            if end.other.unsent:
+                # It is not read now. Its end can wait until the other socket has taken what it
+                # sent, but epoll would report it again and again.
+                if event & _HANGUP:
+                    self._release(end)
+            elif not end.lane.rest:
+                self._forward(end)
+
+    def _fail(self, end: End) -> None:
+        """Release a pair that has lost bytes: there was no memory to store them."""
+        end.pair.failed = True
+        if self._ends[end.fd] is end:
+            self._release(end)
 
     def _postpone(self, end: End) -> None:
         """Continue later with what a socket received, once the other socket takes bytes."""

@@ -25,3 +25,4 @@ cdef class End:
 
 cdef class Pair:
     cdef public End backend, client
+    cdef public bint failed

@@ -69,7 +69,7 @@ class End:
 class Pair:
     """Two joined sockets. `on_release` is called when the poller does not watch them any more."""
 
-    __slots__ = ("backend", "client")
+    __slots__ = ("backend", "client", "failed")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Pair:
 
         A plain socket is given by its number.
         """
+        self.failed = False  # bytes were lost: the connection has to end
         self.client, self.backend = (
             End(sock, None, lane, self, data, rate_limit)
             if isinstance(sock, int)

@@ -189,12 +189,17 @@ class _Tunnel(Pair):
     __slots__ = ("_poller", "_task")
 
     async def run(self, poller: Poller) -> tuple[bytes, bytes]:
-        """Sleep until the pair is released; returns the unsent bytes for client and backend."""
+        """Sleep until the pair is released; returns the unsent bytes for client and backend.
+
+        Raises MemoryError if there was no memory for some of them.
+        """
         self._poller = poller
         self._task = trio.lowlevel.current_task()
         try:
             if self._enter():
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
+            if self.failed:
+                raise MemoryError
         finally:
             self.unlink()
         return self.client.unsent, self.backend.unsent
