@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from support.backends import Backend, read_head, start_echo, start_raw
+from support.backends import Backend, answering, read_head, start_echo, start_raw
 from support.gateway import KEY, RunningGateway, start_gateway
 from support.projects import api, asyncapi, write
 from trio_gw.wire.handshake import accept_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 OPEN = {"publish": {}, "x-auth-type": "None"}
@@ -30,24 +29,6 @@ async def before(
     """Start a gateway whose topic /b/1.0.0/t has this backend."""
     write(base / "apis", "b", api("B", "/b", url), asyncapi({"/t": topic}))
     return await start_gateway(nursery, base, **settings)
-
-
-def answering(
-    answer: bytes, seen: list[bytes] | None = None
-) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    """Build a backend that reads one head, answers these bytes, and notes all it gets after."""
-
-    async def handler(stream: trio.SocketStream) -> None:
-        head = await read_head(stream)
-        if seen is not None:
-            seen.append(head)
-        await stream.send_all(answer)
-        await stream.send_eof()
-        while data := await stream.receive_some():
-            if seen is not None:
-                seen.append(data)
-
-    return handler
 
 
 LARGE = b"e" * 300_000

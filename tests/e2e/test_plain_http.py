@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from support.backends import read_head, start_raw
+from support.backends import answering, read_head, start_raw
 from support.gateway import start_gateway
 from support.limited import start_limited
 from support.logged import logged
@@ -20,7 +20,6 @@ from trio_gw.errors import CloseCode
 from trio_gw.wire.exchange import MAX_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from support.backends import Backend
@@ -38,24 +37,6 @@ async def before(
     """Start a gateway whose topic /b/1.0.0/t has this backend."""
     write(base / "apis", "b", api("B", "/b", url), asyncapi({"/t": topic}))
     return await start_gateway(nursery, base, **settings)
-
-
-def answering(
-    answer: bytes, seen: list[bytes] | None = None
-) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    """Build a backend that answers a head with these bytes, and notes all it gets."""
-
-    async def handler(stream: trio.SocketStream) -> None:
-        head = await read_head(stream)
-        if seen is not None:
-            seen.append(head)
-        await stream.send_all(answer)
-        await stream.send_eof()
-        while data := await stream.receive_some():
-            if seen is not None:
-                seen.append(data)
-
-    return handler
 
 
 class Silent:

@@ -92,6 +92,25 @@ async def start_raw(
     return Backend(listeners[0].socket.getsockname()[1], requests)
 
 
+def answering(
+    answer: bytes, seen: list[bytes] | None = None
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Build a backend that reads one head, answers these bytes, and notes all it gets after."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        head = await read_head(stream)
+        if seen is not None:
+            seen.append(head)
+        with contextlib.suppress(trio.BrokenResourceError):  # refused before all of it was read
+            await stream.send_all(answer)
+            await stream.send_eof()
+            while data := await stream.receive_some():
+                if seen is not None:
+                    seen.append(data)
+
+    return handler
+
+
 async def read_head(stream: trio.abc.Stream) -> bytes:
     """Read up to and including the blank line of a head; fails when the peer closes first."""
     head = bytearray()
