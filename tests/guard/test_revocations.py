@@ -78,7 +78,7 @@ async def test_the_file_is_followed_and_lifts_nothing_by_accident(
     async def until(*tokens: str) -> None:
         with trio.fail_after(5):
             while revocations.of(FILE).tokens != set(tokens):
-                await revocations.wait_changed()
+                await revocations.changed.wait()
 
     with logged("trio_gw") as log:
         await nursery.start(keep_loaded, (from_file(path, revocations),))

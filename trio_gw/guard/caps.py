@@ -47,7 +47,6 @@ class Caps:
 
     def __init__(self, counters: Counters, index: int = 0) -> None:
         """Count in `counters`, which have `PLACES` integers per process."""
-        self._counters = counters
         self._own = counters.column(index)
         self._others = [
             counters.column(other) for other in range(counters.processes) if other != index

@@ -103,10 +103,6 @@ class Revocations:
         """The event of the next change."""
         return self._changed
 
-    async def wait_changed(self) -> None:
-        """Return after the next change."""
-        await self._changed.wait()
-
 
 def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:
     """Read a revocation file: its entries, and a problem for each invalid line."""
