@@ -32,13 +32,18 @@ ALLOWED: dict[str, set[str]] = {
     "proxy": {"config", "guard", "relay", "routing", "telemetry", "wire", "workers"},
     "feed": {"config", "routing", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
-    "admin": {"config", "feed", "guard", "proxy", "relay", "routing", "telemetry", "workers"},
-    "app": {
-        *("admin", "config", "feed", "guard", "proxy", "relay", "routing", "telemetry", "watch"),
+    "control_plane": {"config", "feed", "guard", "routing", "telemetry", "watch", "wire"},
+    "admin": {
+        *("config", "control_plane", "feed", "guard", "proxy", "relay", "routing", "telemetry"),
         "workers",
     },
+    "app": {
+        *("admin", "config", "control_plane", "feed", "guard", "proxy", "relay", "routing"),
+        *("telemetry", "watch", "workers"),
+    },
     "cli": {
-        *("app", "compiled", "config", "echo", "feed", "guard", "proxy", "routing", "telemetry"),
+        *("app", "compiled", "config", "control_plane", "echo", "feed", "guard", "proxy"),
+        *("routing", "telemetry"),
     },
     "testing": {"app", "config", "feed", "guard", "routing", "telemetry"},
     "pytest_plugin": {"testing"},
@@ -50,7 +55,11 @@ ALLOWED: dict[str, set[str]] = {
 # Only these modules import these libraries.
 LIBRARIES: dict[str, set[str]] = {
     "h11": {"admin/http1.py", "wire/response.py", "wire/exchange.py", "wire/http.py"},
-    "httpx2": {"cli/client.py", "guard/fetch.py", "telemetry/http_sink.py"},
+    "httpx2": {
+        *("cli/client.py", "control_plane/rest_client.py", "guard/fetch.py"),
+        "telemetry/http_sink.py",
+    },
+    "pamqp": {"wire/amqp.py"},
     "opentelemetry": {"telemetry/outbox.py", "telemetry/tracing.py"},
     "rich": {"cli/top/drawing.py", "cli/top/live.py", "cli/top/formatting.py"},
     "prometheus_client": {"telemetry/metrics.py"},

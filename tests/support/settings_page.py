@@ -75,7 +75,7 @@ def _type(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"list of {_type(get_args(kind)[0])}s"
     if isinstance(kind, types.UnionType):
-        return "size"
+        return "size" if int in get_args(kind) else _type(get_args(kind)[0])
     return {str: "text", int: "integer", float: "number", bool: "boolean"}[kind]
 
 
@@ -120,4 +120,6 @@ def _other(kind: Any, value: object) -> object:
         return [_other(get_args(kind)[0], None)]
     if kind is bool:
         return not value
+    if isinstance(kind, types.UnionType):
+        kind = get_args(kind)[0]
     return "other" if kind is str else 77

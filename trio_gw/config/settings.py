@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trio_gw.config.conditions import Deny  # noqa: TC001 - needed to read the tables
+from trio_gw.config.control_plane import ControlPlaneSettings
 from trio_gw.config.cors import CorsSettings
 from trio_gw.config.git import GitSettings
 from trio_gw.config.observing import (
@@ -274,6 +275,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend_jwt: BackendJwt = BackendJwt()
     admin: Admin = Admin()
     git: GitSettings = GitSettings()
+    control_plane: ControlPlaneSettings = ControlPlaneSettings()
     environments: tuple[Environment, ...] = (Environment(),)
     health: Health = Health()
     retry: Retry = Retry()
