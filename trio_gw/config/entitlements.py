@@ -122,6 +122,18 @@ class KeyTemplateRow(msgspec.Struct, frozen=True, tag="key_template"):
     template: str
 
 
+class DecisionRow(msgspec.Struct, frozen=True, tag="decision"):
+    """A decision of the Traffic Manager: what has this key is throttled until `expires_at` (ms).
+
+    `conditions` are those under which the decision of an API holds: base64 of JSON, as received.
+    Without any (an empty text) the decision of an API has no effect (spec: control-plane §8.3).
+    """
+
+    key: str
+    expires_at: int = 0
+    conditions: str = ""
+
+
 Row: TypeAlias = (
     ApiRow
     | ApplicationRow
@@ -132,6 +144,7 @@ Row: TypeAlias = (
     | RevokedRow
     | BlockRow
     | KeyTemplateRow
+    | DecisionRow
 )
 
 
@@ -165,6 +178,7 @@ _TABLES: Mapping[type, _Table] = {
         "blocks", lambda row: (row.kind, row.id) if row.id else (row.kind, row.value.lower())
     ),
     KeyTemplateRow: _Table("key_templates", lambda row: row.template),
+    DecisionRow: _Table("decisions", lambda row: row.key),
 }
 
 
@@ -185,6 +199,7 @@ class Entitlements(msgspec.Struct, frozen=True, eq=False):
     revoked: LayeredMap[str, RevokedRow] = LayeredMap()
     blocks: LayeredMap[tuple[str, int | str], BlockRow] = LayeredMap()
     key_templates: LayeredMap[str, KeyTemplateRow] = LayeredMap()
+    decisions: LayeredMap[str, DecisionRow] = LayeredMap()
     subscribed: LayeredMap[tuple[str, str], tuple[int, ...]] = LayeredMap()
     policies_by_name: LayeredMap[tuple[PolicyLevel, str], tuple[int, ...]] = LayeredMap()
 
