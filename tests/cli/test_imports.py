@@ -15,7 +15,7 @@ APIS = Path(__file__).parent.parent.parent / "apis"
 # Event loop, HTTP client, cryptography, YAML, the admin API: each costs a tenth of a second.
 HEAVY = {
     *("cryptography", "httpx2", "msgspec", "prometheus_client", "starlette", "trio"),
-    *("trio_websocket", "yaml"),
+    *("pamqp", "trio_websocket", "yaml"),
 }
 
 
@@ -32,7 +32,7 @@ HEAVY = {
         ("token --help", {"cryptography", "msgspec", "trio"}),
         ("init --help", {"cryptography", "msgspec", "yaml"}),
         ("apis --help", {"httpx2", "msgspec", "trio"}),
-        ("run --help", HEAVY - {"httpx2", "trio_websocket"}),
+        ("run --help", HEAVY - {"httpx2", "pamqp", "trio_websocket"}),
     ],
 )
 def test_a_command_imports_what_it_needs(tmp_path: Path, command: str, needed: set[str]) -> None:

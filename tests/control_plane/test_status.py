@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from trio_gw.control_plane import status
 from trio_gw.control_plane.status import LENGTH, BrokerStatus, ControlPlaneStatus
 from trio_gw.errors import Problem
 
@@ -14,7 +13,7 @@ from trio_gw.errors import Problem
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that tests set."""
     clock = [1000.0]
-    monkeypatch.setattr(status.time, "time", lambda: clock[0])
+    monkeypatch.setattr("time.time", lambda: clock[0])
     return clock
 
 

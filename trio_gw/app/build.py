@@ -131,6 +131,10 @@ async def build(
     background.on_change = shared_state.set_failing
     if alone or shared_state.is_replacement:
         await _in_thread(partial(cleanup, settings, base, again=shared_state.is_replacement))
+    if settings.control_plane.url:
+        from trio_gw.control_plane.requirements import require
+
+        require(settings.control_plane.url)
     keys = await _in_thread(partial(load_keys, settings, base))
     from_git = bool(settings.git.url) and trial is None
     # In the order of their priority: of two origins that claim the same, the first is served.

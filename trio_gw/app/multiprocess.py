@@ -56,6 +56,11 @@ def run(
     logs.configure(log.level, "supervisor", log.format)
     cleanup(settings, base)
     tracing.require(settings.tracing.endpoint)
+    if settings.control_plane.url:
+        from trio_gw.control_plane.requirements import require, tls_context
+
+        require(settings.control_plane.url)
+        tls_context(settings.control_plane, base)  # reports bad files before the first fork
     load_keys(settings, base)
     sockets = listeners.bind_all(settings)
     listeners.log_addresses(sockets)

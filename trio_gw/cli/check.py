@@ -69,6 +69,10 @@ def main(options: argparse.Namespace) -> int:
         from trio_gw.feed import git_command
 
         problems += git_command.faults(settings.git, base, os.environ)
+    if settings.control_plane.url:
+        from trio_gw.cli.check_control_plane import check_control_plane
+
+        problems += check_control_plane(settings.control_plane, base)
     problems += found.problems
     compiled = compile_snapshots(
         found.snapshots,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.rules import general, git, limits, observing, tls, tokens, users
+from trio_gw.config.rules import control_plane, general, git, limits, observing, tls, tokens, users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ _GROUPS = (
     users.testkey,
     users.admin,
     git.check,
+    control_plane.check,
     tokens.backend_jwt,
     general.backends,
     general.cors,
