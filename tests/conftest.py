@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.browser import Browser
+from support.rabbitmq import RabbitMQ
 from support.secrets import BOOK, Recorder
 from trio_gw.guard.certificates import ensure_certificate
 
@@ -116,6 +117,17 @@ def browser() -> Iterator[Browser]:
     """One browser for all tests that need one."""
     with Browser() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """One broker for all tests that need one; they leave it running."""
+    broker = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""The broker of the tests, and what publishes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.publisher import notification, publishing
+from support.rabbitmq import VHOSTS
+
+if TYPE_CHECKING:
+    from support.rabbitmq import RabbitMQ
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+
+@pytest.mark.parametrize("vhost", VHOSTS)
+async def test_the_broker_takes_events_and_no_queue_is_bound(
+    rabbitmq: RabbitMQ, vhost: str
+) -> None:
+    async with publishing(rabbitmq.port, vhost) as publisher:
+        assert not await publisher.publish("notification", notification("API_CREATE"))
+
+
+async def test_it_runs_again_after_a_restart(rabbitmq: RabbitMQ) -> None:
+    await rabbitmq.restart()
+    async with publishing(rabbitmq.port) as publisher:
+        assert not await publisher.publish("notification", notification("API_CREATE"))
