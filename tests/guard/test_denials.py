@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -120,3 +121,35 @@ def test_thousands_of_conditions_are_each_found() -> None:
         assert found is (None if n % 2 else conditions[n // 2])
         found = denials.caller(BASE, VERSION, Caller(f"u{n}"))
         assert found is (conditions[3000 + n] if n < 3000 else None)
+
+
+def test_some_conditions_are_added_and_removed() -> None:
+    user, api = condition("user", "alice"), condition("api", BASE)
+    network, other = condition("address", "10.0.0.0/8"), condition("address", "192.0.2.1")
+    first = Denials([user, network])
+    second = first.changed([api, other], [network])
+    assert first.conditions == (user, network), "the first stays as it was"
+    assert set(second.conditions) == {user, api, other}
+    assert second.place(BASE, "192.0.2.7") is api
+    assert second.place("/", "192.0.2.1") is other
+    assert second.place("/", "10.0.0.1") is None
+    third = second.changed([], [user, api, other])
+    assert len(third) == 0
+    assert not any(third.counts.values())
+    assert third.caller(BASE, VERSION, ALICE) is None
+    assert third.place(BASE, "192.0.2.1") is None
+
+
+def test_changes_end_in_what_all_conditions_at_once_are() -> None:
+    kinds: list[tuple[Kind, str]] = [("user", "u{}"), ("api", "/a{}"), ("address", "10.0.0.{}")]
+    texts = [condition(kind, text.format(n)) for kind, text in kinds for n in range(100)]
+    random.Random(7).shuffle(texts)
+    changed = Denials()
+    for at, one in enumerate(texts):
+        changed = changed.changed([one], texts[at - 5 : at - 4] if at > 4 else [])
+    whole = Denials(texts[-5:])
+    assert set(changed.conditions) == set(whole.conditions)
+    assert +changed.counts == whole.counts
+    for n in range(100):
+        for base, address in ((f"/a{n}", ""), ("", f"10.0.0.{n}")):
+            assert changed.place(base, address) is whole.place(base, address)

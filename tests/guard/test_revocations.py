@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,8 @@ import trio
 
 from support.logged import logged
 from trio_gw.guard import revocations as room
-from trio_gw.guard.revocations import FILE, Revocations, Revoked, from_file, parse
+from trio_gw.guard.caller import Caller, signature_id
+from trio_gw.guard.revocations import FILE, Revocations, Revoked, from_file, names_of, parse
 from trio_gw.watch.files import keep_loaded
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ subject=alice
 consumer_key = Xw9=\r
 
 """
+
+
+def caller(token_id: str = "", subject: str = "", consumer_key: str = "") -> Caller:
+    return Caller(subject, token_id=token_id, consumer_key=consumer_key)
 
 
 def test_what_the_file_may_say() -> None:
@@ -51,23 +58,65 @@ def test_faults_are_bounded() -> None:
 
 def test_covers_by_token_subject_and_application() -> None:
     revocations = Revocations()
-    assert not revocations.covers("", "", "")
+    assert not revocations.covers(caller())
     revocations.publish("a", Revoked(frozenset({"t"}), frozenset({"s"})))
     revocations.publish("b", Revoked(consumer_keys=frozenset({"k"})))
     assert len(revocations) == 3
     for given in (("t", "", ""), ("", "s", ""), ("", "", "k")):
-        assert revocations.covers(*given)
-    assert not revocations.covers("s", "k", "t")
+        assert revocations.covers(caller(*given))
+    assert not revocations.covers(caller("s", "k", "t"))
     assert revocations.publish("a", Revoked())
     assert not revocations.publish("a", Revoked())
-    assert not revocations.covers("t", "s", "")
-    assert revocations.covers("", "", "k")
+    assert not revocations.covers(caller("t", "s", ""))
+    assert revocations.covers(caller("", "", "k"))
+
+
+def test_single_tokens_are_revoked_until_their_time_is_over() -> None:
+    revocations = Revocations()
+    revocations.publish(FILE, Revoked(frozenset({"of the file"})))
+    first = revocations.changed
+    revocations.revoke({"one": 10.0, "two": 20.0})
+    assert first.is_set()
+    second = revocations.changed
+    revocations.revoke({"one": 10.0})
+    assert not second.is_set(), "nothing is new"
+    assert len(revocations) == 3
+    assert revocations.covers(caller("one"))
+    assert revocations.covers(caller("of the file"))
+    assert revocations.purge(10.0) == 1
+    assert not revocations.covers(caller("one"))
+    revocations.reinstate(["two", "of the file", "unknown"])
+    assert not revocations.covers(caller("two"))
+    assert revocations.covers(caller("of the file")), "another source"
+
+
+def test_a_token_without_an_id_is_named_by_its_signature() -> None:
+    signature = bytes(range(64))
+    named = Caller("alice", token_id="hash", signature_id=signature_id(signature))
+    text = base64.urlsafe_b64encode(signature).decode().rstrip("=")
+    for written in (text, text + "=="):
+        revocations = Revocations()
+        revocations.revoke(dict.fromkeys(names_of(written), 10.0))
+        assert revocations.covers(named)
+        assert not revocations.covers(caller("other"))
+    assert names_of("3f6c61c2-5b8e-4a44-9a2f-6f0f4e5d8c11") == (
+        "3f6c61c2-5b8e-4a44-9a2f-6f0f4e5d8c11",
+    )
+
+
+def test_revoking_one_token_among_many_is_cheap() -> None:
+    revocations = Revocations()
+    revocations.revoke({f"token-{number}": 1e10 for number in range(100_000)})
+    began = time.perf_counter()
+    for number in range(1000):
+        revocations.revoke({f"more-{number}": 1e10})
+    assert time.perf_counter() - began < 0.5, "merging all would take seconds"
 
 
 def test_an_empty_name_is_never_covered() -> None:
     revocations = Revocations()
     revocations.publish("a", Revoked(subjects=frozenset({""}), consumer_keys=frozenset({""})))
-    assert not revocations.covers("x", "", "")
+    assert not revocations.covers(caller("x"))
 
 
 async def test_the_file_is_followed_and_lifts_nothing_by_accident(

@@ -264,6 +264,17 @@ _INDEXES: Mapping[str, _Index] = {
 NOTHING = Entitlements()
 
 
+def key_of(row: Row) -> Hashable:
+    """Return the key of a row among the rows of its type."""
+    return _TABLES[type(row)].key(row)
+
+
+def expired(current: Entitlements, now: int) -> Change:
+    """Return the change that removes revoked tokens that expired before `now` (milliseconds)."""
+    rows = current.revoked.values()
+    return Change(removed=tuple(row for row in rows if 0 < row.expires_at < now))
+
+
 def of_rows(rows: Iterable[Row]) -> Entitlements:
     """Make a value of all its rows; of two with the same key the last counts."""
     return NOTHING.apply(Change(tuple(rows)))

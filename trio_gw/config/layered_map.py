@@ -17,7 +17,7 @@ _REMOVED: Final = object()
 
 
 class LayeredMap(Mapping[K, V]):
-    """A base, which is never changed, and a few changed keys on top of it.
+    """A base, which is never changed, and a few changed keys on top of it. No value is None.
 
     A look-up costs at most two look-ups in dictionaries. `changed` copies the changed keys only;
     once in `MAX_CHANGES` changes it copies everything.

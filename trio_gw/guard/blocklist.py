@@ -1,8 +1,8 @@
 """The deny conditions in force, from all sources (spec: frames §4.3).
 
 Each process has one. Its sources are the tables `[[deny]]` of the settings, which SIGHUP reloads,
-and the file of the setting `denials`, which is watched. `proxy.deny_check` asks at every handshake,
-and `proxy.sweeper` ends open connections to which a new condition applies.
+the file of the setting `denials`, which is watched, and a control plane. `proxy.deny_check` asks at
+every handshake, and `proxy.sweeper` ends open connections to which a new condition applies.
 
 The file has one condition per line, named as in the settings. A `#` at the start of a line or
 after a space begins the reason, which is logged:
@@ -29,7 +29,7 @@ from trio_gw.guard.denials import NOTHING, Denials
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.denials")
 
-SETTINGS, FILE = "settings", "file"  # origins
+SETTINGS, FILE, CONTROL_PLANE = "settings", "file", "control plane"  # origins
 MAX_BYTES = 4 << 20  # some 200,000 addresses
 MAX_FAULTS = 20  # each is a line of the log
 
@@ -69,12 +69,19 @@ class Blocklist:
         """Replace the conditions of a source; return whether that changed anything."""
         if denials.conditions == self.of(origin).conditions:
             return False
+        self._put(origin, denials)
+        return True
+
+    def change(self, origin: str, added: Iterable[Condition], removed: Iterable[Condition]) -> None:
+        """Add conditions of a source and remove others; cheap, however many there are."""
+        self._put(origin, self.of(origin).changed(added, removed))
+
+    def _put(self, origin: str, denials: Denials) -> None:
         self._by_origin[origin] = denials
         self.current = tuple(one for one in self._by_origin.values() if len(one))
         changed, self.changed = self.changed, trio.Event()
         changed.set()
         log.info("%d deny conditions are in force", sum(map(len, self.current)))
-        return True
 
     def find(self, api: ApiProject, address: str, caller: Caller | None) -> Condition | None:
         """Find a condition that applies to a connection, by what is known of the caller."""

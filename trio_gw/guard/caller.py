@@ -5,6 +5,7 @@ Made by `tokens`, `introspection` and `schemes`; used for limits, counts, logs a
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,8 +45,10 @@ class Caller(msgspec.Struct, frozen=True):
     """The verified principal of a handshake.
 
     `scheme` is the scheme that verified it. `token_id` is the claim `jti`, else the hex SHA-256 of
-    the token. `key_type` is upper-case. `expires_at` is in epoch seconds, None without expiry.
-    `payload` holds all claims as signed. The repr shows no claims.
+    the token; then `signature_id` is that of its signature. `key_type` is upper-case. `expires_at`
+    is in epoch seconds, None without expiry. `payload` holds all claims as signed; the names of
+    `renamed` are replaced for backends. With `entitled` the subscription is that of the control
+    plane, found by `consumer_key` and `issuer_name`. The repr shows no claims.
     """
 
     subject: str
@@ -60,6 +63,9 @@ class Caller(msgspec.Struct, frozen=True):
     subscription: Subscription = Subscription()
     payload: bytes = b""
     scheme: Scheme = "oauth2"
+    signature_id: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
+    entitled: bool = False
 
     @property
     def anonymous(self) -> bool:
@@ -94,10 +100,11 @@ def from_claims(
     issuer: Issuer,
     fallback_id: str,
     scheme: Scheme = "oauth2",
+    signature: bytes = b"",
 ) -> Caller:
     """Read a caller from verified claims; never fails.
 
-    `fallback_id` names the token when it has no id of its own.
+    `fallback_id` names the token when it has no id of its own; so does its `signature`.
     """
     names = issuer.claims
     consumer_key = (
@@ -107,11 +114,12 @@ def from_claims(
     )
     key_type = member(claims, names.key_type)
     expires_at = claims.get("exp")
+    token_id = text(member(claims, names.token_id))
     return Caller(
         subject=text(member(claims, names.subject)),
         issuer=issuer.issuer,
         issuer_name=issuer.title,
-        token_id=text(member(claims, names.token_id)) or fallback_id,
+        token_id=token_id or fallback_id,
         scopes=_scopes(member(claims, names.scope)),
         key_type=str(key_type).upper() if key_type else "PRODUCTION",
         expires_at=None if expires_at is None else float(expires_at),
@@ -119,7 +127,14 @@ def from_claims(
         application=_application(claims, issuer, scheme),
         payload=payload,
         scheme=scheme,
+        signature_id="" if token_id or not signature else signature_id(signature),
     )
+
+
+def signature_id(signature: bytes) -> str:
+    """Name a token by its signature: the hex SHA-256 of its text (base64url, no padding)."""
+    written = base64.urlsafe_b64encode(signature).rstrip(b"=")
+    return hashlib.sha256(written).hexdigest()
 
 
 def member(claims: dict[str, Any], name: str) -> object:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trio_gw.config.conditions import KINDS, condition, number, user_name
+from trio_gw.config.layered_map import LayeredMap
 from trio_gw.guard.ranges import Ranges, outside
 
 if TYPE_CHECKING:
@@ -21,20 +22,46 @@ if TYPE_CHECKING:
 class Denials:
     """A set of conditions. The cost of a look-up hardly depends on their number."""
 
-    __slots__ = ("_by_address", "_by_key", "conditions", "counts")
+    __slots__ = ("_all", "_by_address", "_by_key", "counts")
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
-        self.conditions = tuple(dict.fromkeys(conditions))
-        self.counts = Counter(one.kind for one in self.conditions)
-        self._by_key: dict[Kind, dict[str, Condition]] = {kind: {} for kind in KINDS}
-        for one in self.conditions:
+        self._all: LayeredMap[Condition, bool] = LayeredMap(dict.fromkeys(conditions, True))
+        self.counts = Counter(one.kind for one in self._all)
+        by_key: dict[Kind, dict[str, Condition]] = {kind: {} for kind in KINDS}
+        for one in self._all:
             if one.range is None:
-                self._by_key[one.kind].setdefault(one.key, one)
-        ranged = self.counts["address"]
-        self._by_address = Ranges(_ranges(self.conditions)) if ranged else None
+                by_key[one.kind].setdefault(one.key, one)
+        self._by_key = {kind: LayeredMap(found) for kind, found in by_key.items()}
+        self._by_address = _indexed(self._all)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return all conditions."""
+        return tuple(self._all)
+
+    def changed(self, added: Iterable[Condition], removed: Iterable[Condition]) -> Denials:
+        """Return a set with some conditions more, and others less, that differ in what they deny.
+
+        Only for addresses the cost depends on the number of conditions, of addresses.
+        """
+        put, gone = tuple(added), tuple(removed)
+        new = Denials.__new__(Denials)
+        new._all = self._all.changed(dict.fromkeys(put, True), gone)
+        new.counts = self.counts.copy()
+        new.counts.update(one.kind for one in put if one not in self._all)
+        new.counts.subtract(one.kind for one in gone if one in self._all)
+        new._by_key = self._by_key.copy()
+        for kind in {one.kind for one in (*put, *gone)}:
+            new._by_key[kind] = self._by_key[kind].changed(
+                {one.key: one for one in put if one.kind == kind and one.range is None},
+                [one.key for one in gone if one.kind == kind and one.range is None],
+            )
+        ranged = any(one.range is not None for one in (*put, *gone))
+        new._by_address = _indexed(new._all) if ranged else self._by_address
+        return new
 
     def __len__(self) -> int:
-        return len(self.conditions)
+        return len(self._all)
 
     def place(self, base_path: str, address: str) -> Condition | None:
         """Find a condition that denies an API to all callers, or everything to an address."""
@@ -62,9 +89,6 @@ class Denials:
         return found
 
 
-NOTHING = Denials()
-
-
 def declared(denies: Iterable[Deny]) -> Denials:
     """Make a set of the conditions of the settings, checked by `rules.limits`."""
     return Denials(
@@ -74,8 +98,16 @@ def declared(denies: Iterable[Deny]) -> Denials:
     )
 
 
+def _indexed(conditions: Iterable[Condition]) -> Ranges[Condition] | None:
+    ranges = tuple(_ranges(conditions))
+    return Ranges(ranges) if ranges else None
+
+
 def _ranges(conditions: Iterable[Condition]) -> Iterator[tuple[Range, Condition]]:
     for one in conditions:
         if one.range is not None:
             for found in outside(one.range) if one.invert else (one.range,):
                 yield found, one
+
+
+NOTHING = Denials()

@@ -1,8 +1,8 @@
 """Revoked tokens: not accepted, although their signature and times are valid.
 
-Each process has one. Its source is the file of the setting `revocations`. `schemes` asks at every
-handshake, also for a token that was verified before; `proxy.sweeper` ends the open connections of a
-token that is revoked.
+Each process has one. Its sources are the file of the setting `revocations`, and a control plane,
+which names tokens one by one (`revoke`). `schemes` asks at every handshake, also for a token that
+was verified before; `proxy.sweeper` ends the open connections of a token that is revoked.
 
 The file has one entry per line; a `#` at its start or after a space begins a comment:
 
@@ -17,6 +17,7 @@ faulty file are in force.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from typing import TYPE_CHECKING
@@ -29,14 +30,17 @@ from trio_gw.guard import lists
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from trio_gw.guard.caller import Caller
 
 log = logging.getLogger("trio_gw.revocations")
 
 FILE = "file"  # the origin of the entries of the file
 MAX_BYTES = 32 << 20  # some 800,000 token ids
 MAX_FAULTS = 20  # each is a line of the log
+SIGNATURE = 80  # characters: what has more may be a signature
 _ENTRY = re.compile(r"(?:(token|subject|consumer_key)\s*=\s*)?(\S.{0,1023})")
 
 
@@ -62,15 +66,16 @@ NOTHING = Revoked()
 
 
 class Revocations:
-    """The current set, merged from all sources and replaced as a whole."""
+    """The current set: merged from the sets of some sources, and the tokens named one by one."""
 
     def __init__(self) -> None:
         self._by_origin: dict[str, Revoked] = {}
         self._all = NOTHING
+        self._named: dict[str, float] = {}  # until when each must be known, in epoch seconds
         self._changed = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all) + len(self._named)
 
     def of(self, origin: str) -> Revoked:
         """Return the revocations of a source."""
@@ -85,23 +90,62 @@ class Revocations:
         for one in self._by_origin.values():
             merged |= one
         self._all = merged
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self._tell()
         return True
 
-    def covers(self, token_id: str, subject: str, consumer_key: str) -> bool:
-        """Return whether a token is revoked. Three look-ups, well under a microsecond."""
-        known = self._all
+    def revoke(self, tokens: Mapping[str, float]) -> None:
+        """Revoke single tokens, each until a time in epoch seconds, when it has expired anyway.
+
+        A token is named by one of its `names_of`. The cost does not depend on how many are revoked
+        already.
+        """
+        new = not tokens.keys() <= self._named.keys()
+        self._named.update(tokens)
+        if new:
+            self._tell()
+
+    def reinstate(self, tokens: Iterable[str]) -> None:
+        """Accept these tokens again, unless another source revokes them."""
+        for token in tokens:
+            self._named.pop(token, None)
+
+    def purge(self, now: float) -> int:
+        """Forget the single tokens whose time is over; return how many there were."""
+        over = [token for token, until in self._named.items() if until <= now]
+        self.reinstate(over)
+        return len(over)
+
+    def covers(self, caller: Caller) -> bool:
+        """Return whether a caller's token is revoked. Some look-ups, well under a microsecond."""
+        known, named = self._all, self._named
+        token_id, subject, consumer_key = caller.token_id, caller.subject, caller.consumer_key
         return (
             token_id in known.tokens
             or (bool(subject) and subject in known.subjects)
             or (bool(consumer_key) and consumer_key in known.consumer_keys)
+            or (bool(named) and (token_id in named or caller.signature_id in named))
         )
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     @property
     def changed(self) -> trio.Event:
         """The event of the next change."""
         return self._changed
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names of a token that API Manager revokes: a `jti`, or a signature as sent.
+
+    A signature is named by its digest, as in `Caller.signature_id`: the shortest, of 64 bytes, has
+    86 characters.
+    """
+    if len(text) < SIGNATURE:
+        return (text,)
+    written = text.rstrip("=").encode("utf-8", "surrogatepass")
+    return text, hashlib.sha256(written).hexdigest()
 
 
 def parse(data: bytes, file: str) -> tuple[Revoked, tuple[Problem, ...]]:

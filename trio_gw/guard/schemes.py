@@ -130,7 +130,7 @@ async def api_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> C
 
 
 def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
-    if guard.revocations.covers(caller.token_id, caller.subject, caller.consumer_key):
+    if guard.revocations.covers(caller):
         raise refusals.revoked()
 
 

@@ -135,7 +135,9 @@ class Tokens:
         not_before = claims.get("nbf")
         if not_before is not None and not is_date(not_before, now + self._skew):
             raise refusals.invalid("the token is not valid yet")
-        caller = from_claims(claims, parsed.payload, issuer, digest.hex(), kind.scheme)
+        caller = from_claims(
+            claims, parsed.payload, issuer, digest.hex(), kind.scheme, parsed.signature
+        )
         wants = kind is not BEARER or issuer.validate_subscription
         return Verified(caller, carried(claims) if wants else NOTHING, issuer, generation)
 

@@ -135,7 +135,7 @@ class Sweeper:
                 caller = session.caller
                 if caller is None or caller.anonymous or session.end_requested is not None:
                     continue
-                if revocations.covers(caller.token_id, caller.subject, caller.consumer_key):
+                if revocations.covers(caller):
                     hit.append(session)
             if hit:
                 log.info("ending %d connections with revoked tokens", len(hit))

@@ -13,29 +13,53 @@ import trio
 from trio_gw.config import entitlements
 
 if TYPE_CHECKING:
-    from trio_gw.config.entitlements import Entitlements
+    from trio_gw.config.entitlements import Change, Entitlements
     from trio_gw.routing.table import RouteTable
+
+
+class Upcoming:
+    """The next change of the entitlements: its rows when it has happened, and the change after it.
+
+    So a reader that is late misses none, and changes that all readers have seen are freed. A
+    `change` of None may be any change.
+    """
+
+    __slots__ = ("change", "following", "happened")
+
+    def __init__(self) -> None:
+        self.happened = trio.Event()
+        self.change: Change | None = None
+        self.following: Upcoming = self
 
 
 class Live:
     """The current values. One assignment replaces each, so readers need no lock.
 
-    `entitlements` are those of the control plane, empty without one. `entitled` is the event of
-    their next change.
+    `entitlements` are those of the control plane, empty without one. `upcoming` is their next
+    change, and `entitled` the event of it.
     """
 
     def __init__(self, table: RouteTable) -> None:
         self.table = table
         self.entitlements = entitlements.NOTHING
-        self.entitled = trio.Event()
+        self.upcoming = Upcoming()
         self.generation = 0
         self._changed = trio.Event()
 
-    def entitle(self, current: Entitlements) -> None:
-        """Make these the current entitlements and set `entitled`."""
+    @property
+    def entitled(self) -> trio.Event:
+        """The event of the next change of the entitlements."""
+        return self.upcoming.happened
+
+    def entitle(self, current: Entitlements, change: Change | None = None) -> None:
+        """Make these the current entitlements and set `entitled`.
+
+        `change` has at least the rows that changed; without it, any row may have changed.
+        """
         self.entitlements = current
-        changed, self.entitled = self.entitled, trio.Event()
-        changed.set()
+        now, self.upcoming = self.upcoming, Upcoming()
+        now.change, now.following = change, self.upcoming
+        now.happened.set()
 
     def swap(self, table: RouteTable) -> None:
         """Make `table` the current one and wake the tasks in `wait_changed`."""
