@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.config import tomltext
-from trio_gw.config.choreo_keys import AddressPart, Drop, Later, Switch, To, rule_for
+from trio_gw.config import choreo_control, tomltext
+from trio_gw.config.choreo_keys import rule_for
+from trio_gw.config.choreo_rules import AddressPart, Drop, GroupPart, Later, Switch, To
 from trio_gw.config.choreo_values import Value, Values
 from trio_gw.config.faults import dotted, printable
 from trio_gw.config.settings import Settings
@@ -72,7 +73,8 @@ class _Conversion:
         self._lines = key_lines(text)
         self._values = Values()
         self._parts: dict[str, dict[str, Value]] = {}
-        self._wanted: dict[str, bool] = {}
+        self._groups: dict[int, dict[str, Value]] = {}
+        self._wanted: dict[str, Value] = {}
         self._variables: dict[str, None] = {}
 
     def run(self, document: dict[str, Any]) -> Converted:
@@ -82,8 +84,10 @@ class _Conversion:
             self._join(target, parts)
         self._settle_issuers()
         self._settle_git()
+        self._settle_control_plane()
         while faults := self._values.faults():
-            for where, what, hint in faults:
+            for found, what, hint in faults:
+                where = choreo_control.enclosing(found)
                 if not self._discard(where, what, hint) and not self._values.forget(where):
                     raise UnusableError([Problem(self._file, 0, 0, what, hint)])
         built = self._values.built()
@@ -110,9 +114,13 @@ class _Conversion:
         elif isinstance(rule, Later):
             self._note(path, f"{dotted(path)} is not available in this version", rule.why)
         elif isinstance(rule, Switch):
-            self._wanted[rule.target] = value is True
+            if value is True:
+                self._wanted[rule.target] = Value(True, (path,))
         elif isinstance(rule, AddressPart):
             self._parts.setdefault(rule.target, {})[rule.part] = Value(value, (path,))
+        elif isinstance(rule, GroupPart):
+            index = next((part for part in path if isinstance(part, int)), 0)
+            self._groups.setdefault(index, {})[rule.part] = Value(value, (path,))
         elif rule.target not in _KEYS:
             what = f"{dotted(path)} is not available in this version"
             self._note(path, what, f"`{rule.target}` is to be its name")
@@ -189,17 +197,33 @@ class _Conversion:
 
     def _settle_git(self) -> None:
         """A disabled repository is left out; a user name has priority over an SSH key."""
-        if not self._wanted.get("git"):
+        if "git" not in self._wanted:
             self._discard(("git",), "sourceControl.enabled is not true", "set it there if it is")
         elif self._values.value(("git", "username")):
             why = "a username is given, so the key had no effect in the reference either"
             self._discard(("git", "ssh_key"), why, "leave it out")
 
+    def _settle_control_plane(self) -> None:
+        """A disabled control plane is left out."""
+        choreo_control.settle(
+            choreo_control.Conversion(
+                self._values,
+                self._wanted,
+                self._groups,
+                self._with_variables,
+                self._discard,
+                self._lost,
+            )
+        )
+
     def _discard(self, where: KeyPath, what: str, hint: str) -> bool:
         gone = self._values.discard(where)
         for origin in (origin for value in gone for origin in value.origins):
-            self._note(origin, f"{dotted(origin)} is not taken over: {what}", hint)
+            self._lost(origin, what, hint)
         return bool(gone)
+
+    def _lost(self, origin: KeyPath, what: str, hint: str) -> None:
+        self._note(origin, f"{dotted(origin)} is not taken over: {what}", hint)
 
     def _note(self, path: KeyPath, what: str, hint: str) -> None:
         known = (path[:end] for end in range(len(path), 0, -1))

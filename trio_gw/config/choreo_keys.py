@@ -7,111 +7,32 @@ below it. spec: config §2 to §6.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-class To(NamedTuple):
-    """The key becomes this setting; `change` converts the value, None if it cannot."""
-
-    target: str
-    change: Callable[[Any], Any] | None = None
-    cannot: str = ""
-
-
-class AddressPart(NamedTuple):
-    """The key is one part of a listener's address: `enabled`, `host` or `port`."""
-
-    target: str
-    part: str
-
-
-class Switch(NamedTuple):
-    """The key enables a table; unless it is `true`, the table is left out."""
-
-    target: str
-
-
-class Drop(NamedTuple):
-    """The key has no meaning here; `why` explains it."""
-
-    why: str
-
-
-class Later(NamedTuple):
-    """The key has no meaning in this version; `why` says what applies instead."""
-
-    why: str
-
-
-Rule = To | AddressPart | Switch | Drop | Later
+from trio_gw.config import choreo_change as change
+from trio_gw.config.choreo_control_keys import CONTROL_KEYS
+from trio_gw.config.choreo_rules import AddressPart, Drop, Later, Rule, Switch, To
 
 ONE_PROCESS = Drop("it connects processes; here there is only one")
 INTERNAL = Drop("there is no internal server: adapter, router and enforcer are one process")
 HTTP = Drop("it concerns HTTP APIs; this gateway serves WebSocket APIs")
 JAVA = Drop("it names a Java class")
-LIMITS = Drop("the gateway counts itself, by the tiers in [tiers]")
-CONTROL = Later(
-    "there is no connection to a control plane: projects come from the folder `apis`, from git and"
-    " through the REST API"
-)
+LIMITS = Drop("it tunes the enforcer of the reference; the gateway has its own limits")
 ANALYTICS = Drop("events are configured in [analytics]")
 TRACING = Drop("set tracing.endpoint to a collector of OpenTelemetry traces (OTLP over HTTP)")
 TRIES = Drop("a remote that fails is retried without end, after growing pauses")
 METRICS = Drop("see `metrics.enabled` and `metrics.listen`")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _duration(text: Any) -> float | None:  # noqa: ANN401 - whatever the file has
-    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    return float(found[1]) * _UNITS[found[2]] if found else None
-
-
-def _number(value: Any) -> float | None:  # noqa: ANN401
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else None
-
-
-def _milliseconds(value: Any) -> float | None:  # noqa: ANN401
-    number = _number(value)
-    return None if number is None else number / 1000
-
-
-def _apis(value: Any) -> str | None:  # noqa: ANN401
-    return f"{value.rstrip('/')}/apis" if isinstance(value, str) and value else None
-
-
-def _key_id(value: Any) -> str | None:  # noqa: ANN401
-    return {True: "kid", False: "x5t"}.get(value) if isinstance(value, bool) else None
-
-
-def _tls_version(value: Any) -> str | None:  # noqa: ANN401
-    """Convert a version; for an unknown text Envoy decides, and begins with TLS 1.2."""
-    if not isinstance(value, str):
-        return None
-    return {"TLS1_0": "1.0", "TLS1_1": "1.1", "TLS1_3": "1.3"}.get(value, "1.2")
-
-
-def _ciphers(value: Any) -> str | None:  # noqa: ANN401
-    parts = re.split(r"[\s,:]+", value.strip()) if isinstance(value, str) else []
-    return ":".join(part for part in parts if part) or None
-
-
 SECONDS = "it must be a number"
 
 KEYS: dict[str, Rule] = {
-    "adapter.artifactsDirectory": To("apis", _apis, "it must be a folder"),
+    "adapter.artifactsDirectory": To("apis", change.apis, "it must be a folder"),
     "adapter.soapErrorInXMLEnabled": HTTP,
     "adapter.server.enabled": AddressPart("listen.admin", "enabled"),
     "adapter.server.host": AddressPart("listen.admin", "host"),
     "adapter.server.port": AddressPart("listen.admin", "port"),
     "adapter.server.users[].username": To("admin.users[].username"),
     "adapter.server.users[].password": To("admin.users[].password"),
-    "adapter.server.tokenTTL": To("admin.token_validity", _duration, "it must be like 1h or 90s"),
+    "adapter.server.tokenTTL": To(
+        "admin.token_validity", change.duration, "it must be like 1h or 90s"
+    ),
     "adapter.server.tokenPrivateKeyPath": Drop("`tls.key` signs the tokens of the REST API too"),
     "adapter.vhostMapping[].environment": To("environments[].name"),
     "adapter.vhostMapping[].vhost": To("environments[].vhost"),
@@ -119,7 +40,7 @@ KEYS: dict[str, Rule] = {
     "adapter.truststore.*": ONE_PROCESS,
     "adapter.consul.*": Drop("backends are found by DNS"),
     "adapter.sourceControl.enabled": Switch("git"),
-    "adapter.sourceControl.pollInterval": To("git.interval", _number, SECONDS),
+    "adapter.sourceControl.pollInterval": To("git.interval", change.number, SECONDS),
     "adapter.sourceControl.retryInterval": TRIES,
     "adapter.sourceControl.maxRetryCount": TRIES,
     "adapter.sourceControl.artifactsDirectory": Drop(
@@ -136,7 +57,7 @@ KEYS: dict[str, Rule] = {
     "router.securedListenerHost": AddressPart("listen.https", "host"),
     "router.securedListenerPort": AddressPart("listen.https", "port"),
     "router.listenerCodecType": Drop("WebSocket clients use HTTP/1.1"),
-    "router.clusterTimeoutInSeconds": To("timeouts.connect", _number, SECONDS),
+    "router.clusterTimeoutInSeconds": To("timeouts.connect", change.number, SECONDS),
     "router.enforcerResponseTimeoutInSeconds": ONE_PROCESS,
     "router.useRemoteAddress": Drop(
         "X-Forwarded-For always ends with the address of the peer; list proxies whose header is"
@@ -164,28 +85,34 @@ KEYS: dict[str, Rule] = {
     "router.upstream.tls.*": Drop(
         "backends are called with TLS 1.2 or newer and the default ciphers"
     ),
-    "router.upstream.timeouts.routeTimeoutInSeconds": To("timeouts.handshake", _number, SECONDS),
+    "router.upstream.timeouts.routeTimeoutInSeconds": To(
+        "timeouts.handshake", change.number, SECONDS
+    ),
     "router.upstream.timeouts.maxRouteTimeoutInSeconds": Drop(
         "`timeouts.handshake` is the upper limit for every API"
     ),
-    "router.upstream.timeouts.routeIdleTimeoutInSeconds": To("timeouts.idle", _number, SECONDS),
-    "router.upstream.health.timeout": To("health.timeout", _number, SECONDS),
-    "router.upstream.health.interval": To("health.interval", _number, SECONDS),
+    "router.upstream.timeouts.routeIdleTimeoutInSeconds": To(
+        "timeouts.idle", change.number, SECONDS
+    ),
+    "router.upstream.health.timeout": To("health.timeout", change.number, SECONDS),
+    "router.upstream.health.interval": To("health.interval", change.number, SECONDS),
     "router.upstream.health.unhealthyThreshold": To("health.unhealthy"),
     "router.upstream.health.healthyThreshold": To("health.healthy"),
     "router.upstream.retry.maxRetryCount": To("retry.limit"),
-    "router.upstream.retry.baseIntervalInMillis": To("retry.backoff", _milliseconds, SECONDS),
+    "router.upstream.retry.baseIntervalInMillis": To("retry.backoff", change.milliseconds, SECONDS),
     "router.upstream.retry.statusCodes": To("retry.statuses"),
-    "router.upstream.dns.dNSRefreshRate": To("dns.refresh", _milliseconds, SECONDS),
+    "router.upstream.dns.dNSRefreshRate": To("dns.refresh", change.milliseconds, SECONDS),
     "router.upstream.dns.respectDNSTtl": Drop("only `dns.refresh` is used"),
     "router.upstream.http2.*": Drop("backends are called with HTTP/1.1"),
     "router.downstream.tls.minimumProtocolVersion": To(
-        "tls.minimum", _tls_version, "it must be a text like TLS1_2"
+        "tls.minimum", change.tls_version, "it must be a text like TLS1_2"
     ),
     "router.downstream.tls.maximumProtocolVersion": Drop(
         "the newest version that both sides speak is used, up to TLS 1.3"
     ),
-    "router.downstream.tls.ciphers": To("tls.ciphers", _ciphers, "it must be a list with commas"),
+    "router.downstream.tls.ciphers": To(
+        "tls.ciphers", change.ciphers, "it must be a list with commas"
+    ),
     "router.downstream.tls.*": Drop("see `tls.minimum` and `tls.ciphers`"),
     "router.downstream.tls.trustedCertPath": Drop(
         "it was for mutual TLS, which was never enforced for WebSockets"
@@ -195,7 +122,7 @@ KEYS: dict[str, Rule] = {
         "`timeouts.head` limits the time for a request head; an upgrade request has no body"
     ),
     "router.connection.timeouts.requestHeadersTimeoutInSeconds": To(
-        "timeouts.head", _number, SECONDS
+        "timeouts.head", change.number, SECONDS
     ),
     "router.connection.timeouts.streamIdleTimeoutInSeconds": Drop(
         "routeIdleTimeoutInSeconds overrode it; that is `timeouts.idle` here"
@@ -250,7 +177,7 @@ KEYS: dict[str, Rule] = {
     "enforcer.jwtGenerator.signingAlgorithm": Drop(
         "the type of the key decides; with RSA it is RS256"
     ),
-    "enforcer.jwtGenerator.useKidProperty": To("backend_jwt.key_id", _key_id),
+    "enforcer.jwtGenerator.useKidProperty": To("backend_jwt.key_id", change.key_id),
     "enforcer.jwtGenerator.jwksRatelimitQuota": To("backend_jwt.jwks_limit"),
     "enforcer.jwtGenerator.jwksRatelimitTimeWindowInSeconds": To("backend_jwt.jwks_window"),
     "enforcer.jwtGenerator.keypair.*": Drop(
@@ -259,15 +186,13 @@ KEYS: dict[str, Rule] = {
     "enforcer.jwtGenerator.gatewayGeneratorImpl": JAVA,
     "enforcer.jwtGenerator.claimsExtractorImpl": JAVA,
     "enforcer.jwtGenerator.*": Drop("the backend JWT has no such option"),
-    "enforcer.throttling.jmsConnectionProviderURL": CONTROL,
     "enforcer.throttling.jmsConnectionInitialContextFactory": JAVA,
-    "enforcer.throttling.publisher.*": CONTROL,
     "enforcer.throttling.*": LIMITS,
     "enforcer.metrics.*": METRICS,
-    "controlPlane.*": CONTROL,
     "globalAdapter.*": ONE_PROCESS,
     "analytics.*": ANALYTICS,
     "tracing.*": TRACING,
+    **CONTROL_KEYS,
 }
 
 _BY_LOWER = {key.lower(): rule for key, rule in KEYS.items()}
