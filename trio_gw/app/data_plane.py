@@ -90,6 +90,8 @@ def build_data_plane(
         introspection or None,
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
+        entitlements=(lambda: live.entitlements) if settings.control_plane.url else None,
+        tenant=settings.control_plane.tenant,
     )
     trusted = tuple(ip_network(network, strict=False) for network in settings.trusted_proxies)
     limiter_factory = LimiterFactory(settings, shared, shared_state.index)

@@ -94,6 +94,7 @@ class Assertions:
             "applicationname": application.name,
             "applicationtier": application.tier,
             "applicationUUId": application.uuid,
+            "applicationAttributes": dict(application.attributes),
             "apiname": api.name,
             "apicontext": api.base_path,
             "version": api.version,

@@ -30,6 +30,7 @@ class Application(msgspec.Struct, frozen=True):
     tier: str = "Unlimited"
     owner: str = ""
     by_bytes: bool = False  # its tier counts octets, not events
+    attributes: tuple[tuple[str, str], ...] = ()  # of the control plane, for backends
 
 
 class Subscription(msgspec.Struct, frozen=True):

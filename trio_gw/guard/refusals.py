@@ -64,6 +64,29 @@ def not_subscribed(why: str) -> Refusal:
     return forbidden(why, text)
 
 
+def api_blocked() -> Refusal:
+    """Row I: API Manager has blocked the API."""
+    text = (
+        "This API has been blocked temporarily. Please try again later or contact the system"
+        " administrators."
+    )
+    return auth_refusal(503, "700700", "API blocked", text, why="the API is blocked")
+
+
+def subscription_blocked() -> Refusal:
+    """Row J: the subscription is blocked, at least for this type of key."""
+    message = "The requested API is temporarily blocked"
+    text = "API Subscription is blocked"
+    return auth_refusal(401, "900907", message, text, why="the subscription is blocked")
+
+
+def subscription_inactive() -> Refusal:
+    """Refuse a subscription that is on hold or was rejected (spec: security §3.5)."""
+    message = "The subscription to the API is inactive"
+    text = "User is NOT authorized to access the Resource. API Subscription validation failed."
+    return auth_refusal(403, "900909", message, text, why="the subscription is not active")
+
+
 def blocked(why: str) -> Refusal:
     """Row L: a deny condition applies."""
     text = "You have been blocked from accessing the resource"

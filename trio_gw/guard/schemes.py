@@ -13,11 +13,15 @@ import msgspec
 
 from trio_gw.errors import Refusal
 from trio_gw.guard import apikeys, refusals
-from trio_gw.guard.caller import Application, Caller, Subscription, anonymous
+from trio_gw.guard.caller import Application, Caller, Subscription, anonymous, member
 from trio_gw.guard.credentials import Presented
+from trio_gw.guard.entitlement import Denial, Grant, find, is_blocked
 from trio_gw.guard.tokens import API_KEY, INTERNAL_KEY, MAX_TOKEN, Tokens, Verified
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio_gw.config.entitlements import Entitlements
     from trio_gw.guard.introspection import Introspection
     from trio_gw.guard.revocations import Revocations
 
@@ -29,6 +33,7 @@ class AccessPolicy(NamedTuple):
     api: str = ""
     version: str = ""
     base_path: str = ""
+    api_uuid: str = ""
     secured: bool = True
     scopes: tuple[str, ...] | None = None
     oauth2: bool = True
@@ -48,6 +53,7 @@ class Verifiers(NamedTuple):
     """What verifies credentials.
 
     `internal_key` and `api_key` name the issuers of these keys; empty if they are off.
+    `entitlements` returns the current ones of the control plane, for `tenant`; None without one.
     """
 
     tokens: Tokens
@@ -55,11 +61,14 @@ class Verifiers(NamedTuple):
     introspection: Introspection | None = None
     internal_key: str = ""
     api_key: str = ""
+    entitlements: Callable[[], Entitlements] | None = None
+    tenant: str = ""
 
 
 async def authenticate(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller:
     """Return the caller, or raise the Refusal to answer with (spec: security §6)."""
     if not demand.secured:
+        _check_not_blocked(guard, demand)
         return anonymous(visit.address)
     reasons: list[str] = []
     first: Refusal | None = None
@@ -89,6 +98,7 @@ async def internal_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake)
     # The API that the token was made for; its tiers are ignored (security §4).
     if (demand.base_path, demand.version) not in found.carried.by_context:
         raise refusals.forbidden("the Internal-Key is for another API")
+    _check_not_blocked(guard, demand)
     return msgspec.structs.replace(
         found.caller,
         application=Application("internal-key-app"),
@@ -110,7 +120,9 @@ async def oauth2(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Ca
     else:
         return "not three parts"
     _check_not_revoked(guard, found.caller)
-    caller = _subscribed(found, demand) if found.issuer.validate_subscription else found.caller
+    validated = found.issuer.validate_subscription
+    caller = _subscribed(guard, found, demand) if validated else found.caller
+    _check_not_blocked(guard, demand)
     if demand.scopes and caller.scopes.isdisjoint(demand.scopes):
         raise refusals.out_of_scope(demand.topic)
     return caller
@@ -126,7 +138,9 @@ async def api_key(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> C
     found = await guard.tokens.verify(values[0].strip(), visit.now, API_KEY, guard.api_key)
     _check_not_revoked(guard, found.caller)
     apikeys.check(found.caller.claims(), visit.address, visit.referers)
-    return _subscribed(found, demand)
+    caller = _subscribed(guard, found, demand)
+    _check_not_blocked(guard, demand)
+    return caller
 
 
 def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
@@ -134,17 +148,51 @@ def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
         raise refusals.revoked()
 
 
-def _subscribed(found: Verified, demand: AccessPolicy) -> Caller:
-    """Find the subscription to this API in the token itself (spec: security §3.5)."""
-    if not found.carried.declared:
-        # The reference looks subscriptions up by consumer key; this gateway has no such list.
-        if not found.caller.consumer_key:
-            raise refusals.forbidden("the token names neither subscriptions nor a consumer key")
+def _check_not_blocked(guard: Verifiers, demand: AccessPolicy) -> None:
+    """Refuse everyone while the control plane blocks the API.
+
+    The reference lets those through whose token carries subscriptions, or needs none.
+    """
+    if guard.entitlements is not None and is_blocked(guard.entitlements(), demand.api_uuid):
+        raise refusals.api_blocked()
+
+
+def _subscribed(guard: Verifiers, found: Verified, demand: AccessPolicy) -> Caller:
+    """Find the subscription to this API: in the token, else in the entitlements (§3.5)."""
+    caller = found.caller
+    if found.carried.declared:
+        subscription = found.carried.by_name.get((demand.api, demand.version))
+        if subscription is None:
+            raise refusals.forbidden("the token's subscriptions are to other APIs")
+        return msgspec.structs.replace(caller, subscription=subscription)
+    if not caller.consumer_key:
+        raise refusals.forbidden("the token names neither subscriptions nor a consumer key")
+    if guard.entitlements is None:
         raise refusals.not_subscribed("the token carries no subscriptions")
-    subscription = found.carried.by_name.get((demand.api, demand.version))
-    if subscription is None:
-        raise refusals.forbidden("the token's subscriptions are to other APIs")
-    return msgspec.structs.replace(found.caller, subscription=subscription)
+    grant = find(
+        guard.entitlements(),
+        caller.consumer_key,
+        caller.issuer_name,
+        demand.api_uuid,
+        guard.tenant,
+    )
+    if isinstance(grant, Denial):
+        raise grant.refusal()
+    return msgspec.structs.replace(
+        caller,
+        application=grant.application,
+        subscription=grant.subscription,
+        key_type=_key_type(found, grant),
+        entitled=True,
+    )
+
+
+def _key_type(found: Verified, grant: Grant) -> str:
+    """Return the type of the key: that of the token, if it says one, as in the reference."""
+    caller, name = found.caller, found.issuer.claims.key_type
+    if grant.key_type == caller.key_type or member(caller.claims(), name):
+        return caller.key_type
+    return grant.key_type
 
 
 def _bearer(values: tuple[bytes, ...]) -> bytes | str:

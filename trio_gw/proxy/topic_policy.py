@@ -61,6 +61,7 @@ def _policy_for(settings: Settings, route: Route) -> TopicPolicy:
         api=api.name,
         version=api.version,
         base_path=api.base_path,
+        api_uuid=api.id,
         secured=route.secured,
         scopes=topic.scopes,
         oauth2=api.oauth2,
