@@ -149,7 +149,7 @@ def _check_not_revoked(guard: Verifiers, caller: Caller) -> None:
 
 
 def _check_not_blocked(guard: Verifiers, demand: AccessPolicy) -> None:
-    """Refuse everyone while the control plane blocks the API.
+    """Refuse all callers while the control plane blocks the API.
 
     The reference lets those through whose token carries subscriptions, or needs none.
     """
