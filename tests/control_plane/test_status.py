@@ -83,3 +83,20 @@ def test_it_passes_between_processes() -> None:
     found.event("block", "applied")
     packed = msgspec.msgpack.encode(found)
     assert msgspec.msgpack.decode(packed, type=ControlPlaneStatus) == found
+
+
+def test_problems_name_the_connections() -> None:
+    found = ControlPlaneStatus(brokers=[BrokerStatus("a:1"), BrokerStatus("b:2")])
+    assert found.all_problems() == ()
+    found.lost(found.brokers[0], "refused")
+    found.pull_failed("401: set control_plane.password")
+    found.cache_problems = (Problem("controlplane", 0, 0, "the disk is full", ""),)
+    found.problems = (Problem("Chat", 0, 0, "no backend", ""),)
+    listed = found.all_problems()
+    assert [problem.file for problem in listed] == [
+        *("control_plane.url", "control_plane.events", "controlplane", "Chat"),
+    ]
+    assert listed[1].what == "no broker of the control plane is connected: a:1: refused"
+    found.connected(found.brokers[1])
+    found.pull_ended(0.1, found.problems)
+    assert [problem.file for problem in found.all_problems()] == ["controlplane", "Chat"]

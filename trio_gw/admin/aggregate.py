@@ -17,6 +17,7 @@ import trio
 from trio_gw.admin.rpc_messages import (
     CloseConnection,
     ConnectionList,
+    GetControlPlane,
     GetStats,
     ListConnections,
     ListProblems,
@@ -29,6 +30,7 @@ from trio_gw.workers.shared_state import WorkerState
 if TYPE_CHECKING:
     from trio_gw.admin.rpc_messages import RpcRequest
     from trio_gw.admin.worker_status import WorkerStatus
+    from trio_gw.control_plane.status import ControlPlaneStatus
     from trio_gw.telemetry.metrics import Snapshot
     from trio_gw.workers.rpc import WorkerRpc
     from trio_gw.workers.shared_state import SharedState
@@ -81,6 +83,21 @@ class Aggregate(NamedTuple):
         for problems in self._decode(responses, tuple[Problem, ...], missing).values():
             found += problems
         return list(dict.fromkeys(found)), missing
+
+    async def control_plane(self) -> tuple[dict[int, ControlPlaneStatus], Missing] | None:
+        """Get the status of the control plane in each worker; None if there is no control plane."""
+        own = self.worker_status.control_plane
+        if own is None:
+            return None
+        from trio_gw.control_plane.status import ControlPlaneStatus
+
+        responses, missing = await self._others(GetControlPlane(), RPC_TIMEOUT)
+        found = {
+            index + 1: status
+            for index, status in self._decode(responses, ControlPlaneStatus, missing).items()
+        }
+        found[self.worker_status.number] = own
+        return dict(sorted(found.items())), missing
 
     async def stats(self) -> tuple[Snapshot, Missing] | None:
         """Add the current counts of all workers; None if metrics are disabled.

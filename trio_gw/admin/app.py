@@ -155,6 +155,7 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
         "/admin/apis": {"GET": Operation(views.apis)},
         "/admin/routes": {"GET": Operation(views.routes)},
         "/admin/denials": {"GET": Operation(views.denials)},
+        "/admin/control-plane": {"GET": Operation(views.control_plane)},
         "/admin/problems": {"GET": Operation(views.problems)},
         "/admin/stats": {"GET": Operation(views.counts)},
         "/admin/connections": {"GET": Operation(views.connections)},

@@ -42,7 +42,11 @@ class GetStats(msgspec.Struct, frozen=True, tag=True):
     """Get all counts. The response is a snapshot, packed by `telemetry.metrics`."""
 
 
-RpcRequest = ListConnections | CloseConnection | ListProblems | GetStats
+class GetControlPlane(msgspec.Struct, frozen=True, tag=True):
+    """Get the status of the control plane. The response is a `ControlPlaneStatus`."""
+
+
+RpcRequest = ListConnections | CloseConnection | ListProblems | GetStats | GetControlPlane
 
 
 class DirectionStats(msgspec.Struct, frozen=True, omit_defaults=True):

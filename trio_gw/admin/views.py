@@ -15,6 +15,7 @@ from starlette.responses import Response
 import trio_gw
 from trio_gw.admin import parameters
 from trio_gw.admin.aggregate import RPC_TIMEOUT
+from trio_gw.admin.control_plane_view import describe
 from trio_gw.admin.json_responses import FaultError, empty_response, json_response, problem_list
 from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.rpc_messages import LISTED, MOST_LISTED, CloseConnection, ListConnections, Sort
@@ -110,6 +111,14 @@ async def problems(context: Context, request: Request, _: str) -> Response:
     what = f"no response within {RPC_TIMEOUT:.0f} s; problems of this worker alone are missing"
     found += [Problem(f"worker {number}", 0, 0, what, severity="warning") for number in missing]
     return json_response(problem_list(found))
+
+
+async def control_plane(context: Context, request: Request, _: str) -> Response:
+    """`GET /admin/control-plane`: pulls, brokers, events and problems of the control plane."""
+    found = await context.aggregate.control_plane()
+    if found is None:
+        raise FaultError(404, "there is no control plane (control_plane.url)")
+    return json_response(describe(*found))
 
 
 async def counts(context: Context, request: Request, _: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from heapq import nlargest
 from operator import itemgetter
@@ -16,11 +15,13 @@ from trio_gw.admin.rpc_messages import (
     ConnectionInfo,
     ConnectionList,
     DirectionStats,
+    GetControlPlane,
     GetStats,
     ListConnections,
     ListProblems,
     RpcRequest,
 )
+from trio_gw.admin.timestamps import iso
 from trio_gw.telemetry.logs import cut
 from trio_gw.telemetry.metrics import pack
 from trio_gw.workers.rpc import MAX_RESPONSE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trio_gw.admin.rpc_messages import Sort
+    from trio_gw.control_plane.status import ControlPlaneStatus
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
     from trio_gw.proxy.sessions import Session, Sessions
@@ -43,13 +45,17 @@ BATCH = 500  # connections to look at before other tasks run
 
 
 class WorkerStatus(NamedTuple):
-    """The status of the worker with this `number`; `metrics` is None if they are disabled."""
+    """The status of the worker with this `number`.
+
+    `metrics` is None if they are disabled, `control_plane` if there is none.
+    """
 
     number: int
     sessions: Sessions
     catalog: Catalog
     metrics: Metrics | None
     background: BackgroundTasks
+    control_plane: ControlPlaneStatus | None = None
 
     async def handle(self, asked: bytes) -> bytes:
         """Answer the request of another worker."""
@@ -63,6 +69,8 @@ class WorkerStatus(NamedTuple):
                 return msgspec.msgpack.encode(self.problems())
             case GetStats():
                 return b"" if self.metrics is None else pack(self.metrics.snapshot())
+            case GetControlPlane():
+                return msgspec.msgpack.encode(self.control_plane)
 
     async def connections(self, asked: ListConnections) -> ConnectionList:
         """List relayed connections."""
@@ -103,8 +111,9 @@ class WorkerStatus(NamedTuple):
         return False
 
     def problems(self) -> tuple[Problem, ...]:
-        """List the problems with the projects and in this worker."""
-        return (*self.catalog.problems, *self.background.problems())
+        """List the problems with the projects, with the control plane and in this worker."""
+        plane = () if self.control_plane is None else self.control_plane.all_problems()
+        return (*self.catalog.problems, *plane, *self.background.problems())
 
     def _connection(self, session: Session, past: _Counts, seconds: float) -> ConnectionInfo:
         """Describe a connection. Its rates are the traffic beyond `past` in the last `seconds`."""
@@ -116,14 +125,14 @@ class WorkerStatus(NamedTuple):
         return ConnectionInfo(
             id=session.request_id,
             peer=session.peer,
-            since=_iso(time.time() - (now - session.opened_at)),
+            since=iso(time.time() - (now - session.opened_at)),
             seconds=round(now - session.opened_at, 3),
             request=cut(session.request),
             api=api,
             topic=topic,
             subject=subject,
             application=application,
-            expires=_iso(expires) if expires else None,
+            expires=iso(expires) if expires else None,
             worker=self.number,
             dropped=session.dropped,
             publish=_direction_stats(publish, past[:2], seconds),
@@ -187,8 +196,3 @@ def _direction_stats(lane: Lane, past: tuple[int, ...], seconds: float) -> Direc
         round(messages / seconds, 3),
         round(octets / seconds, 3),
     )
-
-
-def _iso(epoch: float) -> str:
-    moment = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

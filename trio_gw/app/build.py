@@ -186,8 +186,18 @@ async def build(
         git = GitSource(settings.git, base, deployed.update_git, polls=first)
         remote = GitPoller(git, settings, base, wait_converged) if first else None
     project = None if trial is None else _trial_project(trial)
+    plane = None
+    if settings.control_plane.url and trial is None:
+        from trio_gw.control_plane.status import ControlPlaneStatus
+        from trio_gw.control_plane.status_metrics import show
+
+        table = settings.control_plane
+        follows = shared_state.index == 0
+        plane = ControlPlaneStatus(table.url, table.environments, follows=follows)
+        if observers.metrics is not None:
+            show(observers.metrics, plane)
     worker_status = WorkerStatus(
-        shared_state.index + 1, sessions, catalog, observers.metrics, background
+        shared_state.index + 1, sessions, catalog, observers.metrics, background, plane
     )
     operations = Context(
         settings.admin,

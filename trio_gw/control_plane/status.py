@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from trio_gw.errors import Problem  # noqa: TC001 - msgspec needs it
+from trio_gw.errors import Problem
 
 EventKind = Literal[
     "deploy",
@@ -35,6 +35,8 @@ EventResult = Literal["applied", "stale", "ignored", "malformed", "failed"]
 
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 EVENT_RESULTS: tuple[EventResult, ...] = get_args(EventResult)
+# Events about frames, for the Traffic Manager.
+FRAME_EVENT_RESULTS = ("published", "dropped", "failed")
 LENGTH = 300  # characters of a text
 
 
@@ -67,7 +69,8 @@ class ControlPlaneStatus(msgspec.Struct):
     `follows`: this process pulls and receives events. `pulled_at` is the end of the last good
     pull, also one of an earlier run whose result the cache holds. `current_at` is the last time
     when what is served was known to be what API Manager holds; it is so now while `current` is
-    true. `served` counts what is served, by kind (`apis`, `subscriptions`, ...).
+    true. `served` counts what is served, by kind (`apis`, `subscriptions`, ...). `problems` are
+    those of single APIs and rows, as the last good pull found them.
     """
 
     url: str = ""
@@ -88,9 +91,13 @@ class ControlPlaneStatus(msgspec.Struct):
     events: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     last_event: str = ""
     last_event_at: float = 0.0
+    frame_events: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(FRAME_EVENT_RESULTS, 0)
+    )
     queues: dict[str, QueueStatus] = msgspec.field(default_factory=dict)
     served: dict[str, int] = msgspec.field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    cache_problems: tuple[Problem, ...] = ()
 
     def cached(self, pulled_at: float) -> None:
         """Note that the state of an earlier run is served, pulled at this time."""
@@ -152,3 +159,18 @@ class ControlPlaneStatus(msgspec.Struct):
         if self.current:
             return 0.0
         return max(0.0, time.time() - (self.current_at or self.started_at))
+
+    def all_problems(self) -> tuple[Problem, ...]:
+        """Return the problems of operators: the connections, the cache, single APIs and rows."""
+        found = []
+        if self.pull_error:
+            what = f"the control plane cannot be read: {self.pull_error}"
+            hint = "see /admin/control-plane; what was read last stays in effect"
+            found.append(Problem("control_plane.url", 0, 0, what, hint))
+        if self.brokers and not any(broker.connected for broker in self.brokers):
+            reasons = (f"{one.address}: {one.reason}" for one in self.brokers if one.reason)
+            what = f"no broker of the control plane is connected: {'; '.join(reasons)}"[:LENGTH]
+            hint = "events are caught up after the next connection"
+            if any(broker.reason for broker in self.brokers):  # else the first attempt is under way
+                found.append(Problem("control_plane.events", 0, 0, what, hint))
+        return (*found, *self.cache_problems, *self.problems)

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 FIXED = frozenset(
     (
-        *("action", "by", "direction", "level", "limit", "listener", "part", "phase"),
-        *("queue", "reason", "severity", "worker"),
+        *("action", "by", "direction", "kind", "level", "limit", "listener", "part", "phase"),
+        *("queue", "reason", "result", "severity", "worker"),
     )
 )
 OTHER = "other"
@@ -231,11 +231,76 @@ STARTED = Family(
     "Start time, in epoch seconds.",
 )
 
+PLANE_STALE = Family(
+    "trio_gw_control_plane_stale_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "For how long changes in API Manager may be unknown here; 0: they are not.",
+)
+PLANE_PULLS = Family(
+    "trio_gw_control_plane_pulls",
+    "counter",
+    "",
+    ("result",),
+    "Pulls of the whole state from API Manager.",
+)
+PLANE_PULL_TIME = Family(
+    "trio_gw_control_plane_pull_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "How long the last good pull took.",
+)
+PLANE_EVENTS = Family(
+    "trio_gw_control_plane_events",
+    "counter",
+    "",
+    ("kind", "result"),
+    "Events of API Manager received.",
+)
+BROKER_UP = Family(
+    "trio_gw_control_plane_broker_connected",
+    "gauge",
+    "",
+    ("broker",),
+    "1 for the broker whose events are received.",
+)
+PLANE_ROWS = Family(
+    "trio_gw_control_plane_rows",
+    "gauge",
+    "",
+    ("kind",),
+    "What of API Manager is in effect: APIs, applications, subscriptions and so on.",
+)
+PLANE_QUEUED = Family(
+    "trio_gw_control_plane_queue",
+    "gauge",
+    "",
+    ("queue", "worker"),
+    "Entries that wait to be sent to API Manager or its Traffic Manager.",
+)
+FRAME_EVENTS = Family(
+    "trio_gw_throttle_events",
+    "counter",
+    "",
+    ("result",),
+    "Events about frames for the Traffic Manager.",
+)
+RECEIVER_UP = Family(
+    "trio_gw_throttle_receiver_connected",
+    "gauge",
+    "",
+    ("receiver", "worker"),
+    "1 for a receiver of frame events that is connected.",
+)
+
 FAMILIES: tuple[Family, ...] = (
     SOCKETS, OPEN, OPENED, CLOSED, LIFETIME, HANDSHAKES, PHASES, FRAMES, MESSAGES, OCTETS,
     PAYLOAD, THROTTLED, SHARED_KEYS, HELD, REFUSED, PENDING, EVICTED, TLS_FAILED, DENIED,
     CONDITIONS,
     BACKEND_UP, RELOADS, APIS, PROBLEMS, FAILURES, DROPPED, LAG, CPU, MEMORY, DESCRIPTORS,
     MOST_DESCRIPTORS, STARTED, MEMORY_USED, MEMORY_LIMIT, OVERLOADED, SHED, UNRESPONSIVE,
-    KILLED,
+    KILLED, PLANE_STALE, PLANE_PULLS, PLANE_PULL_TIME, PLANE_EVENTS, BROKER_UP, PLANE_ROWS,
+    PLANE_QUEUED, FRAME_EVENTS, RECEIVER_UP,
 )  # fmt: skip
