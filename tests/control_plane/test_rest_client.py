@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +13,9 @@ import trio
 from support.apim import FakeApiManager, Fault, start_apim
 from trio_gw.config.control_plane import ControlPlaneSettings
 from trio_gw.control_plane import rest_client
+from trio_gw.control_plane.requirements import tls_context
 from trio_gw.control_plane.rest_client import RestClient, decoded
 from trio_gw.control_plane.rest_faults import Kind, RestError
-from trio_gw.control_plane.trust import tls_context
-from trio_gw.errors import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,15 +116,6 @@ async def test_another_name_than_the_certificate_has(apim: FakeApiManager, tmp_p
     async with made(apim, tmp_path, url=url) as client:
         with pytest.raises(RestError, match="cannot be reached"):
             await client.json("block")
-
-
-def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UnusableError, match=r"control_plane\.ca"):
-        tls_context(ControlPlaneSettings(ca="missing.pem"), tmp_path)
-
-
-def test_trust_without_own_authorities(tmp_path: Path) -> None:
-    assert tls_context(ControlPlaneSettings(), tmp_path).verify_mode is ssl.CERT_REQUIRED
 
 
 async def test_temporary_faults_are_retried(apim: FakeApiManager, client: RestClient) -> None:

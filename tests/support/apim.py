@@ -1,4 +1,4 @@
-"""A fake of the REST interface of API Manager for gateways (spec: control-plane §11.1).
+"""A fake of the REST interface of API Manager for gateways.
 
 It runs in the nursery of the test, over real TLS, and keeps a log of its requests. Its tables are
 lists of JSON objects as API Manager has them; a test changes them as it likes.
@@ -231,7 +231,7 @@ class FakeApiManager:
         return next(each for each in self.apis if each["uuid"] == uuid)
 
     def seed(self, backend: str, uuid: str = "6c1f0e2e-0001-4c5e-9a10-000000000001") -> Deployed:
-        """Fill the tables with one API, application, key, subscription (spec §11.1)."""
+        """Fill the tables with one API, application, key, subscription (spec )."""
         application = "app-uuid-2"
         tables = self.tables
         tables["applications"] = [

@@ -39,7 +39,7 @@ _HEADERS = {"accept-encoding": "identity", "accept": "*/*"}
 
 
 class RestClient:
-    """The client of one process. `tls` is the trust in the server (`trust.tls_context`).
+    """The client of one process. `tls` is the trust in the server (`requirements.tls_context`).
 
     Use it as an async context manager. Its repr hides the password.
     """
