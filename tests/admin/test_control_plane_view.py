@@ -122,7 +122,7 @@ def test_its_problems_are_among_those_of_the_worker(follower: ControlPlaneStatus
 
 
 async def test_without_a_control_plane_there_is_no_view(base: Path, nursery: trio.Nursery) -> None:
-    gateway = await start_gateway(nursery, base)
+    gateway = await start_gateway(nursery, base, admin=True)
     answer = await AdminClient(gateway).ask("GET", "/admin/control-plane", {"Authorization": BASIC})
     assert answer.status == 404
     assert "control_plane.url" in answer.json()["message"]

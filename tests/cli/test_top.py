@@ -19,6 +19,7 @@ from trio_gw.cli.top.responses import (
     Connection,
     Listing,
     Picture,
+    Plane,
     Stats,
     Way,
     Worker,
@@ -30,6 +31,21 @@ from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+PLANE = {
+    "follower": 1,
+    "current": True,
+    "stale_seconds": 0.0,
+    "from_cache": False,
+    "pull": {"running": False, "error": None},
+    "brokers": [
+        {"address": "a:5672", "connected": False},
+        {"address": "b:5672", "connected": True},
+    ],
+    "events": {"deploy": {"applied": 2}, "other": {"malformed": 1}},
+    "workers": [{"served": {"apis": 3, "subscriptions": 5000}}],
+}
 
 
 def stats(clock: float, apis: Sequence[Api] | None = (), accepted: Sequence[int] = (1,)) -> Stats:
@@ -181,7 +197,8 @@ def full() -> State:
         )
     ]
     problems = [Problem(EVIL, 1, 1, EVIL * 5), *(Problem(f"f{n}", 0, 0, "x") for n in range(20))]
-    answers = Answers(stats(3, apis, (10**9, 2)), Listing(900, 63, listed, [2]), problems)
+    plane = msgspec.convert(PLANE | {"brokers": [{"address": EVIL, "connected": True}]}, Plane)
+    answers = Answers(stats(3, apis, (10**9, 2)), Listing(900, 63, listed, [2]), problems, plane)
     state = State(trouble=EVIL, filter="")
     state.take(picture(stats(1, [old], (1, 1)), answers))
     state.trouble = EVIL
@@ -214,6 +231,39 @@ def test_what_matters_stays_on_a_narrow_screen() -> None:
     # The busiest first, however many there are, and how many are left out.
     assert "CONNECTION (" in wide
     assert " of 63)" in wide
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {},
+            "control plane: current   events from b:5672   3 events   3 APIs   5,000 subscriptions",
+        ),
+        (
+            {"current": False, "stale_seconds": 75.0, "from_cache": True, "brokers": []},
+            "control plane: stale for 1m15s, served from the cache   no broker   3 events",
+        ),
+        ({"pull": {"running": True, "error": None}}, "subscriptions   pulling"),
+        ({"pull": {"running": False, "error": "401"}}, "subscriptions   pull failed: 401"),
+        (
+            dict.fromkeys(PLANE) | {"workers": []},
+            "control plane: the worker that follows it did not respond",
+        ),
+    ],
+)
+def test_the_control_plane_has_a_line(change: dict[str, Any], said: str) -> None:
+    plane = msgspec.convert(PLANE | change, Plane)
+    answers = Answers(stats(1), Listing(0, 0, [], []), [], plane)
+    state = State(picture=picture(None, answers))
+    drawn = screen(state, "https://h", "12:00:00", 140, 20).plain
+    assert said in "\n".join(line.rstrip() for line in drawn.split("\n"))
+    assert said in page(state, "https://h", "12:00:00", 140).plain
+
+
+def test_without_a_control_plane_there_is_no_line() -> None:
+    state = State(picture=seen(stats(1)))
+    assert "control plane" not in screen(state, "https://h", "12:00:00", 140, 20).plain
 
 
 def test_the_selected_connection_is_always_seen() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from trio_gw.cli.top import control_plane
 from trio_gw.cli.top.formatting import count, fitted, plain, rate, size, span
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def _head(state: State, url: str, clock: str, width: int) -> list[Text]:
     if state.paused:
         items.append(("PAUSED", "reverse"))
     lines = _flowing(items, width)
+    if picture is not None and picture.plane is not None:
+        lines += _flowing(control_plane.items(picture.plane), width)
     if picture is not None and picture.apis is None:
         lines.append(_line("metrics are turned off (metrics.enabled): no counts by API", width))
         lines[-1].stylize(_CAUTION)

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from trio_gw.cli.client import RefusedError
-from trio_gw.cli.top.responses import Answers, Listing, Picture, Stats, picture
+from trio_gw.cli.top.responses import Answers, Listing, Picture, Plane, Stats, picture
 from trio_gw.errors import Problem
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ async def look(
     faults: list[RefusedError] = []
     problems: list[Problem] = []
     listings: list[Listing] = []
+    planes: list[Plane] = []
 
     async def watch_connections() -> None:
         query = {"sort": sort, "limit": str(LISTED), "sample": str(int(sample * 1000))}
@@ -43,12 +44,20 @@ async def look(
         except RefusedError as error:
             faults.append(error)
 
+    async def see_control_plane() -> None:
+        try:
+            planes.append(await _get(watch, "/admin/control-plane", Plane))
+        except RefusedError as error:
+            if error.status != 404:  # there is none
+                faults.append(error)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_connections)
-        nursery.start_soon(see_problems)
+        for task in (watch_connections, see_problems, see_control_plane):
+            nursery.start_soon(task)
     if faults:
         raise faults[0]
-    return Answers(await stats(watch), listings[0], problems)
+    plane = planes[0] if planes else None
+    return Answers(await stats(watch), listings[0], problems, plane)
 
 
 async def stats(watch: AsyncAdminClient) -> Stats:

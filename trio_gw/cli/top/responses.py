@@ -94,12 +94,51 @@ class Listing(msgspec.Struct, frozen=True):
     missing: list[int]
 
 
+class Pull(msgspec.Struct, frozen=True):
+    """The pulls in a response of `/admin/control-plane`."""
+
+    running: bool
+    error: str | None = None
+
+
+class Broker(msgspec.Struct, frozen=True):
+    """A broker in a response of `/admin/control-plane`."""
+
+    address: str
+    connected: bool
+
+
+class PlaneWorker(msgspec.Struct, frozen=True):
+    """One worker in a response of `/admin/control-plane`."""
+
+    served: dict[str, int]
+
+
+class Plane(msgspec.Struct, frozen=True):
+    """A response of `/admin/control-plane`; what only the follower knows is None without it."""
+
+    follower: int | None
+    current: bool | None
+    stale_seconds: float | None
+    from_cache: bool | None
+    pull: Pull | None
+    brokers: list[Broker] | None
+    events: dict[str, dict[str, int]] | None
+    workers: list[PlaneWorker]
+
+    @property
+    def event_count(self) -> int:
+        """The number of events so far."""
+        return sum(sum(results.values()) for results in (self.events or {}).values())
+
+
 class Answers(msgspec.Struct, frozen=True):
-    """All responses of one update."""
+    """All responses of one update; `plane` is None without a control plane."""
 
     stats: Stats
     listing: Listing
     problems: list[Problem]
+    plane: Plane | None = None
 
 
 class ApiRates(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +168,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     busiest: list[Connection]
     problems: list[Problem]
     missing: list[int]
+    plane: Plane | None = None
 
 
 def picture(before: Stats | None, now: Answers) -> Picture:
@@ -158,6 +198,7 @@ def picture(before: Stats | None, now: Answers) -> Picture:
         busiest=listing.connections,
         problems=now.problems,
         missing=sorted({*stats.missing, *listing.missing}),
+        plane=now.plane,
     )
 
 
