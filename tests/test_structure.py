@@ -93,7 +93,7 @@ LIBRARIES: dict[str, set[str]] = {
     "yaml": {"config/document.py"},
     "cryptography": {
         *("guard/anchors.py", "guard/assertion.py", "guard/certificates.py"),
-        *("guard/clients.py", "guard/keys.py", "guard/tls.py"),
+        *("guard/clients.py", "guard/issuer_keys.py", "guard/tls.py"),
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from trio_gw.config.entitlements import (
     NOTHING,
     BlockRow,
     Change,
+    KeyManagerRow,
     RevokedRow,
     Row,
     SubscriptionRow,
@@ -24,6 +26,7 @@ from trio_gw.control_plane.effects import GRACE, PURGE, Effects
 from trio_gw.guard.blocklist import CONTROL_PLANE, Blocklist
 from trio_gw.guard.caller import Application, Caller, signature_id
 from trio_gw.guard.denials import Denials
+from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.live import Live
@@ -41,7 +44,10 @@ class World:
         self.revocations = Revocations()
         self.blocklist = Blocklist()
         self.now = NOW
-        self.effects = Effects(self.live, self.revocations, self.blocklist, lambda: self.now)
+        self.ring = KeyRing([], Path())
+        self.effects = Effects(
+            self.live, self.revocations, self.blocklist, self.ring, clock=lambda: self.now
+        )
         self.current = NOTHING
 
     def apply(self, *put: Row, removed: tuple[Row, ...] = ()) -> None:
@@ -198,3 +204,20 @@ def test_any_changes_end_in_what_the_rows_deny() -> None:
     assert isinstance(world.blocklist.of(CONTROL_PLANE), Denials)
     again = of_rows(world.current.rows())
     assert not difference(world.current, again)
+
+
+def test_key_managers_become_issuers_and_leave_again() -> None:
+    world = World()
+    row = KeyManagerRow("Resident", "https://am/token", jwks="https://am/jwks")
+    with logged("trio_gw.control_plane") as log:
+        world.apply(row, KeyManagerRow("Broken\n", "https://broken/token"))
+        world.apply(SubscriptionRow(1))
+    assert "".join(log.texts()).count("Broken") == 1
+    issuer = world.ring.issuer("https://am/token")
+    assert issuer is not None
+    assert issuer.validate_subscription
+    world.apply(KeyManagerRow("RESIDENT", "https://am/token", enabled=False))
+    assert world.ring.issuer("https://am/token") is None
+    world.apply(row)
+    world.apply(removed=(KeyManagerRow("resident"),))
+    assert world.ring.issuer("https://am/token") is None

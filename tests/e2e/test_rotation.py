@@ -13,7 +13,7 @@ from support.backends import read_head, start_raw
 from support.gateway import KEY, RunningGateway, start_gateway
 from support.issuers import HttpServer, key_set, sign, start_http
 from support.projects import api, asyncapi, write
-from trio_gw.guard import keys as ring
+from trio_gw.guard import issuer_keys
 from trio_gw.wire.handshake import accept_key
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def test_a_rotation_under_load_refuses_no_valid_token(
     keys: dict[str, rsa.RSAPrivateKey],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ring, "MIN_REFRESH", 0.5)  # a minute would be long for a test
+    monkeypatch.setattr(issuer_keys, "MIN_REFRESH", 0.5)  # a minute would be long for a test
     published = key_set(old=keys["old"])
     server = await start_http(nursery, lambda *_: (200, published))
     server.fields = "cache-control: max-age=1\r\n"

@@ -99,6 +99,18 @@ def test_e17_every_claim(pair: KeyPair) -> None:
     }
 
 
+def test_claims_that_a_key_manager_renames(pair: KeyPair) -> None:
+    assertions = Assertions(BackendJwt(), pair)
+    renamed = (("azp", "iss"), ("name", "http://wso2.org/claims/givenname"), ("unknown", "x"))
+    application = msgspec.structs.replace(CALLER.application, attributes=(("team", "a"),))
+    caller = msgspec.structs.replace(CALLER, renamed=renamed, application=application)
+    claims = verified(assertions, made(assertions, caller))
+    assert claims["http://wso2.org/claims/givenname"] == "Zoë ☃"
+    assert "name" not in claims
+    assert claims["iss"] == "wso2.org/products/am", "never the caller's"
+    assert claims[f"{DIALECT}/applicationAttributes"] == {"team": "a"}
+
+
 def test_e18_the_key_set(pair: KeyPair) -> None:
     assertions = Assertions(BackendJwt(), pair)
     (key,) = json.loads(assertions.jwks)["keys"]

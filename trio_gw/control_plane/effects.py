@@ -15,17 +15,20 @@ import trio
 from msgspec import structs
 
 from trio_gw.config.conditions import Condition, Kind, Range, condition
-from trio_gw.config.entitlements import BlockRow, RevokedRow, key_of
+from trio_gw.config.entitlements import BlockRow, KeyManagerRow, RevokedRow, key_of
 from trio_gw.errors import Problem
 from trio_gw.escaping import escape
-from trio_gw.guard.blocklist import CONTROL_PLANE
+from trio_gw.guard.blocklist import CONTROL_PLANE as ORIGIN
+from trio_gw.guard.key_managers import given_issuers
 from trio_gw.guard.revocations import names_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Hashable, Iterable
 
     from trio_gw.config.entitlements import Change, Entitlements, Row
     from trio_gw.guard.blocklist import Blocklist
+    from trio_gw.guard.keys import KeyRing
     from trio_gw.guard.revocations import Revocations
     from trio_gw.routing.live import Live
 
@@ -40,18 +43,26 @@ _KINDS: dict[str, Kind] = {
 
 
 class Effects:
-    """Applies changes to the parts of one process. `clock` returns epoch seconds."""
+    """Applies changes to the parts of one process.
+
+    `tls` replaces the system's trust for the keys of key managers. `clock` returns epoch seconds.
+    """
 
     def __init__(
         self,
         live: Live,
         revocations: Revocations,
         blocklist: Blocklist,
+        ring: KeyRing,
+        *,
+        tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._live = live
         self._revocations = revocations
         self._blocklist = blocklist
+        self._ring = ring
+        self._tls = tls
         self._clock = clock
         # Rows that differ may be the same condition.
         self._denied: dict[Hashable, Condition] = {}
@@ -63,6 +74,8 @@ class Effects:
         `change` has at least the rows that differ. A row that cannot be used is logged.
         """
         put, removed = _by_type(change.put), _by_type(change.removed)
+        if KeyManagerRow in put or KeyManagerRow in removed:
+            self._trust(after)
         self._revoke(after, put.get(RevokedRow, ()), removed.get(RevokedRow, ()))
         if BlockRow in put or BlockRow in removed:
             self._deny(after, (*put.get(BlockRow, ()), *removed.get(BlockRow, ())))
@@ -73,6 +86,13 @@ class Effects:
         while True:
             await trio.sleep(PURGE)
             self._revocations.purge(self._clock())
+
+    def _trust(self, after: Entitlements) -> None:
+        issuers, problems = given_issuers(after.key_managers.values())
+        for problem in problems:
+            log.warning("%s", problem)
+        if self._ring.replace(ORIGIN, issuers, self._tls):
+            log.info("%d key managers are in use", len(issuers))
 
     def _revoke(
         self, after: Entitlements, put: Iterable[RevokedRow], removed: Iterable[RevokedRow]
@@ -104,7 +124,7 @@ class Effects:
         gone = [one for one, were in touched.items() if were and not self._used[one]]
         self._used = +self._used
         if added or gone:
-            self._blocklist.change(CONTROL_PLANE, added, gone)
+            self._blocklist.change(ORIGIN, added, gone)
 
 
 def _by_type(rows: Iterable[Row]) -> dict[type, list[Any]]:

@@ -104,7 +104,9 @@ class Assertions:
             "enduser": caller.subject,
             "enduserTenantId": _TENANT,
         }
-        copied = {name: value for name, value in caller.claims().items() if name not in _NOT_COPIED}
+        renamed = dict(caller.renamed)
+        named = ((renamed.get(name, name), value) for name, value in caller.claims().items())
+        copied = {name: value for name, value in named if name not in _NOT_COPIED}
         # In this order, so that a claim of the caller's token never replaces one of the gateway's.
         return {
             **copied,

@@ -75,10 +75,11 @@ def load_certificate(path: Path) -> x509.Certificate:
 
     Raises UnusableError if there is none, or if its key is too weak or of an unknown kind.
     """
-    return _certificate(path, read(path, "the certificate"))
+    return parse_certificate(path, read(path, "the certificate"))
 
 
-def _certificate(path: Path, data: bytes) -> x509.Certificate:
+def parse_certificate(path: Path, data: bytes) -> x509.Certificate:
+    """Parse a certificate in PEM; the path is for messages. See `load_certificate`."""
     try:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
@@ -115,7 +116,7 @@ def load_pair(cert: Path, key: Path) -> KeyPair:
 
 def parse_pair(cert: Path, chain: bytes, key: Path, data: bytes) -> KeyPair:
     """Parse a pair from the content of its files; the paths are for messages. See `load_pair`."""
-    pair = KeyPair(_certificate(cert, chain), _private_key(key, data))
+    pair = KeyPair(parse_certificate(cert, chain), _private_key(key, data))
     if pair.certificate.public_key() != pair.private_key.public_key():
         _fail(
             key, f"the private key does not belong to the certificate {cert}", "replace one of them"

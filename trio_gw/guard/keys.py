@@ -4,46 +4,36 @@ Each process has one key ring (`check` makes one for its problems only). `tokens
 which never waits. A handshake with an unknown key waits in `wait_for` for one fetch, together with
 all others of its issuer. `run` fetches JWKS URLs in the background: at start, before they expire,
 and when an unknown `kid` occurs. If a server is down, the last good set stays. Files are reloaded
-when they change.
+when they change. A control plane may add issuers while the gateway runs (`replace`).
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.guard import fetch
-from trio_gw.guard.certificates import algorithms_for, check_current, expiry, load_certificate
-from trio_gw.guard.fetch import MAX_BYTES, FetchError
-from trio_gw.guard.jwks import Key, KeySetError, parse_key_set
+from trio_gw.guard.certificates import check_current, expiry
+from trio_gw.guard.issuer_keys import GivenIssuer, IssuerKeys, load
 from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.watch.files import Reloaded
 
 if TYPE_CHECKING:
     import datetime
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
-
-    from cryptography import x509
 
     from trio_gw.config.settings import Issuer
     from trio_gw.guard.certificates import PublicKey
-
-    _Loaded = tuple[tuple[Key, ...], x509.Certificate | None]
-
-logger = logging.getLogger("trio_gw.keys")
+    from trio_gw.guard.issuer_keys import Loaded
 
 WAIT_SECONDS = 5.0  # maximum wait of a handshake for a key
 COOL_DOWN = 30.0  # between two fetches caused by unknown key ids
-REFRESH_SECONDS = 300.0  # if the server sends no max-age
-MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0  # bounds for max-age
-MAX_BACKOFF = 60.0  # between attempts while the server is down
 
 
 class NotTrustedError(Exception):
@@ -52,28 +42,6 @@ class NotTrustedError(Exception):
 
 class NoKeyError(Exception):
     """The issuer is trusted, but no key with this id is known (yet)."""
-
-
-class _IssuerKeys:
-    """One issuer and its keys; the fetch state is used only if it has a URL."""
-
-    def __init__(self, issuer: Issuer) -> None:
-        self.issuer = issuer
-        self.algorithms = frozenset(issuer.algorithms)
-        self.url = issuer.jwks if "://" in issuer.jwks else ""
-        self.file = issuer.certificate or ("" if self.url else issuer.jwks)
-        self.keys: tuple[Key, ...] = ()
-        self.certificate: x509.Certificate | None = None
-        # Busy from the time a fetch is due until it has ended; the first is due at once.
-        self.busy = True
-        self.asked = trio.Event()
-        self.ended = trio.Event()
-        self.next_ask = float("-inf")
-
-    def candidates(self, kid: str | None) -> tuple[Key, ...]:
-        if kid is None or self.certificate is not None:
-            return self.keys  # a certificate is the issuer's only key, whatever the token says
-        return tuple(key for key in self.keys if key.kid == kid)
 
 
 class KeyRing:
@@ -89,14 +57,16 @@ class KeyRing:
         self, issuers: Iterable[Issuer], base: Path, *, tls: ssl.SSLContext | None = None
     ) -> None:
         self.generation = 0
-        self._tls = tls
         self._base = base
-        self._trusts = {issuer.issuer: _IssuerKeys(issuer) for issuer in issuers}
+        self._configured = {issuer.issuer: IssuerKeys(issuer, tls=tls) for issuer in issuers}
+        self._given: dict[str, dict[str, IssuerKeys]] = {}  # by origin and issuer
+        self._trusts = self._configured
+        self._replaced = trio.Event()
         problems: list[Problem] = []
-        for trust in self._trusts.values():
+        for trust in self._configured.values():
             try:
                 if trust.file:
-                    trust.keys, trust.certificate = _load(trust, base)
+                    trust.keys, trust.certificate = load(trust, base)
             except UnusableError as error:
                 problems += error.problems
         if problems:
@@ -106,32 +76,65 @@ class KeyRing:
         """Return a warning for each issuer's certificate that is not valid at `now` (aware)."""
         found = [
             expiry(self._base / trust.issuer.certificate, trust.certificate, now)
-            for trust in self._trusts.values()
+            for trust in self._configured.values()
             if trust.certificate is not None
         ]
         return [problem for problem in found if problem is not None]
 
     def files(self) -> list[Reloaded[Any]]:
         """Return the issuers' files, which are reloaded when they change."""
-        return [self._item(trust) for trust in self._trusts.values() if trust.file]
+        return [self._item(trust) for trust in self._configured.values() if trust.file]
 
-    def _item(self, trust: _IssuerKeys) -> Reloaded[_Loaded]:
+    def _item(self, trust: IssuerKeys) -> Reloaded[Loaded]:
         path = self._base / trust.file
 
-        def load() -> _Loaded:
-            loaded = _load(trust, self._base)
+        def read() -> Loaded:
+            loaded = load(trust, self._base)
             if loaded[1] is not None:
                 check_current(path, loaded[1])
             return loaded
 
-        async def use(loaded: _Loaded) -> bool:
+        async def use(loaded: Loaded) -> bool:
             changed = loaded[0] != trust.keys
             keys, trust.certificate = loaded
-            self._replace(trust, keys)
+            trust.replace(keys, self._renew)
             await trio.lowlevel.checkpoint()
             return changed
 
-        return Reloaded(f"keys of issuer {trust.issuer.title}", (path,), load, use)
+        return Reloaded(f"keys of issuer {trust.issuer.title}", (path,), read, use)
+
+    def replace(
+        self, origin: str, issuers: Iterable[GivenIssuer], tls: ssl.SSLContext | None = None
+    ) -> bool:
+        """Replace the issuers of an origin; return whether that changed anything.
+
+        Each takes the place of the configured issuer with the same `iss` text until it is removed.
+        An unchanged one keeps its keys. `tls` replaces the system's trust for their JWKS.
+        """
+        before = self._given.get(origin, {})
+        after: dict[str, IssuerKeys] = {}
+        for given in issuers:
+            text = given.issuer.issuer
+            kept = before.get(text)
+            if kept is not None and kept.given == given and kept.tls is tls:
+                after[text] = kept
+            else:
+                after[text] = IssuerKeys(given.issuer, given, tls)
+        if before == after:
+            return False
+        self._given[origin] = after
+        self._trusts = self._configured.copy()
+        for one in self._given.values():
+            self._trusts |= one
+        self.generation += 1
+        replaced, self._replaced = self._replaced, trio.Event()
+        replaced.set()
+        return True
+
+    def renamed(self, text: str) -> tuple[tuple[str, str], ...]:
+        """Return the claims of an issuer that have another name for backends."""
+        trust = self._trusts.get(text)
+        return trust.renamed if trust is not None else ()
 
     def issuer(self, text: str) -> Issuer | None:
         """Return the settings of the issuer with exactly this `iss` text, None if untrusted."""
@@ -167,7 +170,7 @@ class KeyRing:
         if trust is None or not trust.url:
             return
         with trio.move_on_after(WAIT_SECONDS):
-            while not trust.candidates(kid):
+            while not trust.candidates(kid) and self._trusts.get(issuer) is trust:
                 if not trust.busy:
                     now = trio.current_time()
                     if now < trust.next_ask:
@@ -183,89 +186,35 @@ class KeyRing:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Keep the keys of all JWKS URLs fresh until cancelled; return if there are none.
+        """Keep the keys of all JWKS URLs fresh, also of issuers that come later; never returns.
 
         Reports as started before the first fetch: if a JWKS server is down, the gateway must still
         serve other issuers.
         """
-        remote = [trust for trust in self._trusts.values() if trust.url]
         task_status.started()
-        if not remote:
-            return
-        async with (
-            fetch.client(self._tls) as client,
-            trio.open_nursery() as nursery,
-        ):
-            for trust in remote:
-                # Each on its own: a key set with errors must not affect other issuers.
-                fresh = partial(self._keep_fresh, client, trust)
-                nursery.start_soon((background or BackgroundTasks()).keep, TaskName.KEYS, fresh)
+        clients: dict[ssl.SSLContext | None, fetch.Client] = {}
+        tasks: dict[IssuerKeys, trio.CancelScope] = {}
+        async with contextlib.AsyncExitStack() as open_clients, trio.open_nursery() as nursery:
+            while True:
+                replaced = self._replaced
+                remote = {trust for trust in self._trusts.values() if trust.url}
+                for gone in tasks.keys() - remote:
+                    tasks.pop(gone).cancel()
+                for trust in remote - tasks.keys():
+                    if trust.tls not in clients:
+                        client = fetch.client(trust.tls)
+                        clients[trust.tls] = await open_clients.enter_async_context(client)
+                    tasks[trust] = trio.CancelScope()
+                    # Each on its own: a key set with errors must not affect other issuers.
+                    fresh = partial(trust.keep_fresh, clients[trust.tls], self._renew)
+                    keep = partial((background or BackgroundTasks()).keep, TaskName.KEYS, fresh)
+                    nursery.start_soon(_within, tasks[trust], keep)
+                await replaced.wait()
 
-    async def _keep_fresh(self, client: fetch.Client, trust: _IssuerKeys) -> None:
-        failures = 0
-        while True:
-            trust.asked, trust.busy = trio.Event(), True
-            try:
-                data, max_age = await fetch.get(client, trust.url)
-                delay = REFRESH_SECONDS
-                if max_age is not None:
-                    delay = min(max(max_age, MIN_REFRESH), MAX_REFRESH)
-                self._replace(trust, parse_key_set(data, trust.algorithms))
-            except (FetchError, KeySetError) as error:
-                delay = min(2.0**failures, MAX_BACKOFF)
-                failures += 1
-                state = "keeping the last ones" if trust.keys else "there are none yet"
-                logger.log(
-                    logging.WARNING if failures == 1 else logging.DEBUG,
-                    "issuer %s: keys not fetched: %s; %s",
-                    trust.issuer.title,
-                    error,
-                    state,
-                )
-            else:
-                if failures:
-                    logger.info("issuer %s: keys fetched again", trust.issuer.title)
-                failures = 0
-            finally:
-                trust.busy = False
-                ended, trust.ended = trust.ended, trio.Event()
-                ended.set()
-            with trio.move_on_after(delay):
-                await trust.asked.wait()
-
-    def _replace(self, trust: _IssuerKeys, keys: tuple[Key, ...]) -> None:
-        if keys != trust.keys:
-            trust.keys = keys
-            self.generation += 1
-            logger.info("issuer %s: %d keys", trust.issuer.title, len(keys))
+    def _renew(self) -> None:
+        self.generation += 1
 
 
-def _load(trust: _IssuerKeys, base: Path) -> _Loaded:
-    """Read the issuer's keys from its file, and its certificate if it has one.
-
-    Raises UnusableError.
-    """
-    issuer = trust.issuer
-    if issuer.certificate:
-        path = base / issuer.certificate
-        certificate = load_certificate(path)
-        public = certificate.public_key()
-        able = algorithms_for(public)
-        if not able & trust.algorithms:
-            what = f"the certificate's key fits none of the algorithms of issuer {issuer.title}"
-            hint = f"add to its algorithms one of {', '.join(sorted(able))}"
-            raise UnusableError([Problem(str(path), 0, 0, what, hint)])
-        return (Key(None, able & trust.algorithms, public),), certificate  # type: ignore[arg-type]
-    path = base / issuer.jwks
-    try:
-        data = regular.read(path, MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise KeySetError("it is larger than 1 MiB")
-        return parse_key_set(data, trust.algorithms), None
-    except OSError as error:
-        problem = f"the JWK set of issuer {issuer.title} cannot be read: {error.strerror}"
-        raise UnusableError([Problem(str(path), 0, 0, problem, "check the path")]) from None
-    except KeySetError as error:
-        problem = f"the JWK set of issuer {issuer.title} cannot be used: {error}"
-        hint = "put the issuer's JWK set there"
-        raise UnusableError([Problem(str(path), 0, 0, problem, hint)]) from None
+async def _within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await task()

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jwt
+from msgspec import structs
 
 from trio_gw.config.rules.tokens import ALGORITHMS
 from trio_gw.guard import refusals
@@ -138,6 +139,8 @@ class Tokens:
         caller = from_claims(
             claims, parsed.payload, issuer, digest.hex(), kind.scheme, parsed.signature
         )
+        if renamed := self._keyring.renamed(name):
+            caller = structs.replace(caller, renamed=renamed)
         wants = kind is not BEARER or issuer.validate_subscription
         return Verified(caller, carried(claims) if wants else NOTHING, issuer, generation)
 

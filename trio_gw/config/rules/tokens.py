@@ -66,7 +66,7 @@ def _issuer(path: KeyPath, issuer: Issuer) -> Iterator[SettingsFault]:
         yield _keys(path, "both")
     elif not (issuer.certificate or issuer.jwks or issuer.introspection_url):
         yield _keys(path, "neither")
-    if "://" in issuer.jwks and (wrong := _wrong_url(issuer.jwks, "replace the keys")):
+    if "://" in issuer.jwks and (wrong := wrong_url(issuer.jwks, "replace the keys")):
         yield SettingsFault((*path, "jwks"), f"{where}.jwks {wrong}", "use https://, or a file")
     if not issuer.algorithms:
         yield SettingsFault(
@@ -104,7 +104,7 @@ def _introspection(path: KeyPath, issuer: Issuer) -> Iterator[SettingsFault]:
                     "add introspection_url, or remove it",
                 )
         return
-    if wrong := _wrong_url(url, "read the tokens"):
+    if wrong := wrong_url(url, "read the tokens"):
         yield SettingsFault(
             (*path, "introspection_url"), f"{where}.introspection_url {wrong}", "use https://"
         )
@@ -151,7 +151,8 @@ def _algorithm(path: KeyPath, name: str) -> SettingsFault:
     return SettingsFault(where, f"algorithm {name!r} is not known", f"use some of {known}")
 
 
-def _wrong_url(text: str, harm: str) -> str:
+def wrong_url(text: str, harm: str) -> str:
+    """Return what is wrong with a URL of keys or tokens; `harm` is what plain HTTP permits."""
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
