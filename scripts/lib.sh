@@ -1,5 +1,5 @@
 # Shared by the scripts here: make .venv hold what is needed, on a machine that may have nothing.
-# Usage: . scripts/lib.sh; ensure_venv run|test, or start_quickly
+# Usage: . scripts/lib.sh; ensure_venv, or start_quickly
 # WITH_VENV names another virtual environment, and WITH_PYTHON the interpreter that it is made with.
 
 root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)}
@@ -54,28 +54,36 @@ installed() {
     [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.stamp-$1" 2>/dev/null)" = "$wanted" ]
 }
 
-# ensure_venv KIND: run = the gateway; test = the gateway, the locked test tools. The relay is
+# ensure_venv: make the virtual environment hold the gateway and the locked test tools. The relay is
 # compiled where there is a C compiler.
 ensure_venv() {
     wanted=$(wanted)
-    ! installed "$1" || return 0
-    if ! [ -x "$venv/bin/python" ]; then
-        find_python
-        "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
-        say "creating $venv ..."
-        "$python" -m venv "$venv" || die "could not create a virtual environment"
-    fi
-    # `start_quickly` makes an environment without pip, and may be compiling there.
-    "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip >/dev/null ||
-        die "could not install pip"
+    ! installed test || return 0
+    make_venv
     say "installing the gateway's dependencies ..."
-    pip="$venv/bin/python -m pip --disable-pip-version-check --quiet install"
-    if [ "$1" = test ]; then
-        $pip --require-hashes -r "$root/tests/requirements.txt" || die "pip failed"
-    fi
-    locked $pip -e "$root[top]" || die "pip failed"
-    printf '%s' "$wanted" >"$venv/.stamp-$1"
+    install_uv || die "uv could not be installed"
+    install="$venv/bin/uv --quiet pip install --python $venv/bin/python"
+    $install --require-hashes -r "$root/tests/requirements.txt" || die "uv failed"
+    locked $install -e "$root[top]" || die "uv failed"
+    printf '%s' "$wanted" >"$venv/.stamp-test"
     printf '%s' "$wanted" >"$venv/.stamp-compiled"
+}
+
+# make_venv: make a virtual environment, unless there is one. It has no pip at first: to install it
+# takes longer than all the rest.
+make_venv() {
+    ! [ -x "$venv/bin/python" ] || return 0
+    find_python
+    "$python" -c 'import venv' 2>/dev/null || apt_install python3-venv
+    say "creating $venv ..."
+    "$python" -m venv --without-pip "$venv" || die "could not create a virtual environment"
+}
+
+# install_uv: install the locked uv, which installs the rest much faster than pip.
+install_uv() {
+    ! [ -x "$venv/bin/uv" ] || return 0
+    sed -n '/^uv==/,/# via/p' "$root/tests/requirements.txt" >"$venv/uv.txt"
+    bundled_pip install --require-hashes -r "$venv/uv.txt"
 }
 
 # locked COMMAND...: run a command while no other process compiles into this source tree.
@@ -91,7 +99,7 @@ locked() {
 # relay in the background, for the next start.
 start_quickly() {
     wanted=$(wanted)
-    if ! installed start && ! installed run && ! installed test; then
+    if ! installed start && ! installed test; then
         install_pure
     fi
     if installed compiled || [ "${TRIO_GW_PURE:-0}" != 0 ] || ! command -v flock >/dev/null ||
@@ -106,14 +114,9 @@ start_quickly() {
 
 # install_pure: install the gateway without its compiled part, by uv if that can be had.
 install_pure() {
-    if ! [ -x "$venv/bin/python" ]; then
-        find_python
-        "$python" -c 'import venv' 2>/dev/null || apt_install python3-venv
-        say "creating $venv ..."
-        "$python" -m venv --without-pip "$venv" || die "could not create a virtual environment"
-    fi
+    make_venv
     say "installing the gateway's dependencies ..."
-    if [ -x "$venv/bin/uv" ] || bundled_pip install uv; then
+    if install_uv; then
         if TRIO_GW_PURE=1 "$venv/bin/uv" --quiet pip install --python "$venv/bin/python" \
             -e "$root[top]"; then
             printf '%s' "$wanted" >"$venv/.stamp-start"
