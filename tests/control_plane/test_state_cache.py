@@ -75,7 +75,8 @@ async def until(reader: StateReader, number: int) -> list[StateChange]:
     seen: list[StateChange] = []
     with trio.fail_after(20):
         while reader.current.pulled_at < number:
-            taken = await reader.take()
+            await reader.wait_changed()
+            taken = reader.take()
             assert taken.changes is not None
             seen += taken.changes
     return seen
@@ -171,11 +172,11 @@ async def test_more_changes_than_can_wait_become_a_difference(
         await writer.opened.wait()
         for number in range(1, 9):
             await writer.change(change_number(number))
-        taken = await reader.take()
+        taken = reader.take()
         assert taken.changes is None
         assert assert_good(taken.state) == 8
         await writer.change(change_number(9))
-        assert (await reader.take()).changes == [change_number(9)]
+        assert reader.take().changes == [change_number(9)]
         nursery.cancel_scope.cancel()
 
 
@@ -369,7 +370,8 @@ async def test_a_writer_that_is_killed_leaves_a_good_state(tmp_path: Path) -> No
                 before = reader.current.pulled_at
                 with trio.fail_after(20):
                     while reader.current.pulled_at <= before:
-                        await reader.take()
+                        await reader.wait_changed()
+                        reader.take()
                 for _ in range(random_source.randrange(2000)):
                     pass
                 os.kill(pid, signal.SIGKILL)

@@ -133,9 +133,12 @@ class StateReader:
         """Apply a change that the writer has made. Hold `exclusive`."""
         self._set(self.current.apply(change), [change])
 
-    async def take(self) -> Taken:
-        """Wait for changes, and return all of them. Only one task may call this."""
+    async def wait_changed(self) -> None:
+        """Return when there are changes to take. Only one task may wait and take."""
         await self._arrived.wait()
+
+    def take(self) -> Taken:
+        """Return the changes since the last call."""
         self._arrived = trio.Event()
         pending, self._pending = self._pending, []
         return Taken(self.current, pending)

@@ -1,9 +1,10 @@
-"""The names of the three origins of API projects."""
+"""The names of the four origins of API projects."""
 
 from __future__ import annotations
 
 from typing import Final
 
 APIS: Final = "apis"
+CONTROL_PLANE: Final = "control_plane"
 DEPLOYED: Final = "deployed"
 GIT: Final = "git"
