@@ -21,9 +21,3 @@ async def test_the_broker_takes_events_and_no_queue_is_bound(
 ) -> None:
     async with publishing(rabbitmq.port, vhost) as publisher:
         assert not await publisher.publish("notification", notification("API_CREATE"))
-
-
-async def test_it_runs_again_after_a_restart(rabbitmq: RabbitMQ) -> None:
-    await rabbitmq.restart()
-    async with publishing(rabbitmq.port) as publisher:
-        assert not await publisher.publish("notification", notification("API_CREATE"))

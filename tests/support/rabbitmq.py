@@ -91,7 +91,7 @@ class RabbitMQ:
     def url(self, *, tls: bool = False, vhost: str = "", query: str = "") -> str:
         """Return the URL of this broker as it stands in the settings."""
         scheme, port = ("amqps", self.tls_port) if tls else ("amqp", self.port)
-        query = query or "?retries='1'&connectdelay='0.1'"
+        query = query or "?retries='100'&connectdelay='0.1'"
         return f"{scheme}://{USER}:{PASSWORD}@localhost:{port}/{vhost}{query}"
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class RabbitMQ:
         return done.stdout.decode()
 
     def _configure(self) -> None:
-        cert = leaf(self.ca, "localhost", "127.0.0.1")
+        cert = leaf(self.ca, "localhost")
         files = {
             "ca.pem": self.ca.cert_pem.bytes(),
             "cert.pem": chain_of(cert),

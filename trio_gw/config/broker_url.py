@@ -101,8 +101,8 @@ def parse_broker_url(url: str) -> tuple[BrokerEndpoint, ...]:
         _decoded(user) if at else "guest",
         _decoded(password) if at else "guest",
     )
-    if any(len(text.encode()) > 255 for text in login):
-        raise ValueError("the virtual host, the user or the password is longer than 255 octets")
+    if any(len(text.encode()) > 127 for text in login):
+        raise ValueError("the virtual host, the user or the password is longer than 127 octets")
     found = _BROKER_LIST.search(query)
     if found:
         brokers = [part for part in query[found.end() :].split(";") if part.strip(_QUOTES)]
