@@ -163,6 +163,11 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
     parts.observers.start(nursery, background)
     keep(TaskName.REVOCATIONS, partial(sweeper.revoke, parts.revocations))
     keep(TaskName.DENIALS, partial(sweeper.block, parts.blocklist))
+    if settings.control_plane.url:
+        from trio_gw.proxy.entitled_sessions import EntitledSessions
+
+        entitled = EntitledSessions(services.sessions, parts.live)
+        keep(TaskName.ENTITLED, entitled.run)
     if settings.evict:
         keep(TaskName.EVICTIONS, partial(sweeper.evict, parts.live))
     keep(TaskName.HEALTH, partial(watch, data_plane.balancers, parts.live, settings.health))

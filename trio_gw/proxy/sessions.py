@@ -203,9 +203,11 @@ class Sessions:
         chosen = list(sessions)
         random.shuffle(chosen)
         window = min(self._timeouts.drain if within is None else within, len(chosen) / END_RATE)
-        for session in chosen:
+        start = trio.current_time()
+        for place, session in enumerate(chosen, 1):
             session.end(code, reason, denied=denied)
-            await trio.sleep(window / len(chosen))
+            # At a time of its own: pauses that last too long do not add up.
+            await trio.sleep_until(start + window * place / len(chosen))
 
     async def drain(self) -> None:
         """End all sessions, spread over time so that the clients do not all reconnect at once.
@@ -216,6 +218,33 @@ class Sessions:
         while self._all:
             self._last_left = trio.Event()
             await self._last_left.wait()
+
+
+class BackgroundEnds:
+    """Ends sessions in a nursery, spread over `within` seconds; each session once."""
+
+    def __init__(self, sessions: Sessions, nursery: trio.Nursery, within: float) -> None:
+        self._sessions = sessions
+        self._nursery = nursery
+        self._within = within
+        self._chosen: set[Session] = set()
+
+    def __contains__(self, session: Session) -> bool:
+        return session.end_requested is not None or session in self._chosen
+
+    def end(
+        self, sessions: Iterable[Session], code: CloseCode, reason: str, *, denied: str = ""
+    ) -> None:
+        """Start to end these sessions; do not wait."""
+        chosen = [session for session in sessions if session not in self]
+        self._chosen.update(chosen)
+        self._nursery.start_soon(self._end, chosen, code, reason, denied)
+
+    async def _end(self, chosen: list[Session], code: CloseCode, reason: str, denied: str) -> None:
+        try:
+            await self._sessions.end(chosen, code, reason, within=self._within, denied=denied)
+        finally:
+            self._chosen.difference_update(chosen)
 
 
 class _SessionContext:

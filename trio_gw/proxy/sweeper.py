@@ -16,6 +16,7 @@ import trio
 
 from trio_gw.errors import CloseCode
 from trio_gw.proxy import deny_check
+from trio_gw.proxy.sessions import BackgroundEnds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,8 @@ log = logging.getLogger("trio_gw.sessions")
 
 SWEEP = 1.0  # seconds between two sweeps
 SKEW = 5.0  # seconds that a token is accepted after its expiry (spec: security §3.2)
-END_WITHIN = 1.0  # seconds within which revoked or denied sessions end
+END_WITHIN = 0.6  # seconds within which revoked or denied sessions end, after they were found
+PAUSE = 0.1  # seconds between two searches for them: many changes cost as much as one
 SLICE = 500  # sessions to look at before other tasks run: about 1 ms
 RESOLUTION = 1e-6  # seconds: of two clocks, one may be behind after a wait
 DENY_SLICE = 50  # ... when they are compared with deny conditions
@@ -126,43 +128,45 @@ class Sweeper:
 
     async def revoke(self, revocations: Revocations) -> None:
         """End open connections with a revoked token; never returns."""
-        while True:
-            changed = revocations.changed
-            hit = []
-            for place, session in enumerate(self._sessions, 1):
-                if place % SLICE == 0:
-                    await trio.lowlevel.checkpoint()
-                caller = session.caller
-                if caller is None or caller.anonymous or session.end_requested is not None:
-                    continue
-                if revocations.covers(caller):
-                    hit.append(session)
-            if hit:
-                log.info("ending %d connections with revoked tokens", len(hit))
-                await self._sessions.end(hit, CloseCode.POLICY, "token revoked", within=END_WITHIN)
-            else:
+        async with trio.open_nursery() as nursery:
+            ends = BackgroundEnds(self._sessions, nursery, END_WITHIN)
+            while True:
+                changed = revocations.changed
+                hit = []
+                for place, session in enumerate(self._sessions, 1):
+                    if place % SLICE == 0:
+                        await trio.lowlevel.checkpoint()
+                    caller = session.caller
+                    if caller is None or caller.anonymous or session in ends:
+                        continue
+                    if revocations.covers(caller):
+                        hit.append(session)
+                if hit:
+                    log.info("ending %d connections with revoked tokens", len(hit))
+                    ends.end(hit, CloseCode.POLICY, "token revoked")
+                await trio.sleep(PAUSE)
                 await changed.wait()
 
     async def block(self, blocklist: Blocklist) -> None:
         """End open connections that deny conditions apply to; never returns."""
-        while True:
-            changed = blocklist.changed
-            if blocklist.current and (hit := await self._denied(blocklist)):
-                async with trio.open_nursery() as nursery:
-                    for kind, some in hit.items():
-                        log.info("ending %d connections: their %s is denied", len(some), kind)
-                        end = partial(self._sessions.end, within=END_WITHIN, denied=kind)
-                        nursery.start_soon(end, some, CloseCode.POLICY, f"{kind} is blocked")
-            else:
+        async with trio.open_nursery() as nursery:
+            ends = BackgroundEnds(self._sessions, nursery, END_WITHIN)
+            while True:
+                changed = blocklist.changed
+                hit = await self._denied(blocklist, ends) if blocklist.current else {}
+                for kind, some in hit.items():
+                    log.info("ending %d connections: their %s is denied", len(some), kind)
+                    ends.end(some, CloseCode.POLICY, f"{kind} is blocked", denied=kind)
+                await trio.sleep(PAUSE)
                 await changed.wait()
 
-    async def _denied(self, blocklist: Blocklist) -> dict[str, list[Session]]:
+    async def _denied(self, blocklist: Blocklist, ends: BackgroundEnds) -> dict[str, list[Session]]:
         """Find them, by kind of condition; other tasks may run in between."""
         hit: dict[str, list[Session]] = {}
         for place, session in enumerate(self._sessions, 1):
             if place % DENY_SLICE == 0:
                 await trio.lowlevel.checkpoint()
-            if session.end_requested is not None or session.ending is not None:
+            if session in ends or session.ending is not None:
                 continue
             if (found := deny_check.concerning(blocklist, session)) is not None:
                 hit.setdefault(found.kind, []).append(session)

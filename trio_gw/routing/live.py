@@ -21,13 +21,14 @@ class Upcoming:
     """The next change of the entitlements: its rows when it has happened, and the change after it.
 
     So a reader that is late misses none, and changes that all readers have seen are freed. A
-    `change` of None may be any change.
+    `change` of None may be any change. `before` are the entitlements that it changed.
     """
 
-    __slots__ = ("change", "following", "happened")
+    __slots__ = ("before", "change", "following", "happened")
 
     def __init__(self) -> None:
         self.happened = trio.Event()
+        self.before = entitlements.NOTHING
         self.change: Change | None = None
         self.following: Upcoming = self
 
@@ -56,8 +57,8 @@ class Live:
 
         `change` has at least the rows that changed; without it, any row may have changed.
         """
-        self.entitlements = current
         now, self.upcoming = self.upcoming, Upcoming()
+        now.before, self.entitlements = self.entitlements, current
         now.change, now.following = change, self.upcoming
         now.happened.set()
 

@@ -40,6 +40,7 @@ class TaskName(enum.Enum):
     DEADLINES = "deadlines"
     DENIALS = "denials"
     DEPLOYED = "deployed"
+    ENTITLED = "entitled_sessions"
     EVICTIONS = "evictions"
     FILES = "files"
     GIT = "git"
