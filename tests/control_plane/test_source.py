@@ -27,6 +27,7 @@ from trio_gw.feed.catalog import Catalog
 from trio_gw.feed.origins import APIS, CONTROL_PLANE, DEPLOYED, GIT
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.caller import Caller
+from trio_gw.guard.keys import KeyRing
 from trio_gw.guard.revocations import Revocations
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.live import Live
@@ -65,7 +66,7 @@ class Worker:
             self.catalog.publish(origin, {}, ())
         self.status = ControlPlaneStatus(follows=follows)
         self.published = 0
-        effects = Effects(self.live, self.revocations, Blocklist())
+        effects = Effects(self.live, self.revocations, Blocklist(), KeyRing([], folder))
         self.source = ControlPlaneSource(
             *(self.reader, self.artifacts, effects, self.publish, self.status)
         )
