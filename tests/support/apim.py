@@ -24,7 +24,7 @@ from support.projects import api, asyncapi
 from support.secrets import secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 BASE = "/internal/data/v1/"
@@ -40,7 +40,8 @@ BLOCKS: dict[str, list[Any]] = {
 }
 
 _CA = trustme.CA()
-_CERT = _CA.issue_cert("localhost", "127.0.0.1")
+_CONTEXT = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+_CA.issue_cert("localhost", "127.0.0.1").configure_cert(_CONTEXT)
 
 
 class LoggedRequest(NamedTuple):
@@ -152,7 +153,6 @@ class FakeApiManager:
         self.faults: dict[str, list[Fault]] = {}
         self.arrived = trio.Event()
         self.none_found = 404  # or 204
-        self.before_zip: Callable[[zipfile.ZipFile], None] = lambda _: None
 
     @property
     def url(self) -> str:
@@ -299,9 +299,7 @@ class FakeApiManager:
 
     async def handle(self, tcp: trio.SocketStream) -> None:
         """Serve one connection."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        _CERT.configure_cert(context)
-        stream = trio.SSLStream(tcp, context, server_side=True, https_compatible=True)
+        stream = trio.SSLStream(tcp, _CONTEXT, server_side=True, https_compatible=True)
         connection = h11.Connection(h11.SERVER)
         with contextlib.suppress(
             trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError, OSError
@@ -452,7 +450,6 @@ class FakeApiManager:
         data = {"deployments": deployments}
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
-            self.before_zip(target)
             listed = {"type": "deployments", "version": "v4.1.0", "data": data}
             target.writestr("deployments.json", json.dumps(listed))
             if overrides:

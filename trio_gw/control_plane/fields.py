@@ -129,6 +129,10 @@ class Fields:
             raise wrong_type(name, "a list")
         return value
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all fields that are not too long."""
+        return tuple(name for name in self._values if len(name) <= LONGEST)
+
     def has(self, name: str) -> bool:
         """Return whether there is a value."""
         return self._values.get(name) is not None

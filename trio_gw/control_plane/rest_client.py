@@ -1,7 +1,8 @@
 """The REST interface of API Manager for gateways, over HTTPS. The only user of HTTP here.
 
-Every exchange has a deadline and a limit of its size; no answer can end a task. What is wrong is a
-`RestError`; `patiently` repeats a request while that is temporary. spec: control-plane §2, §4, §13.
+Every exchange has a deadline, which moves while a large answer comes in, and a limit of its size.
+No answer can end a task: whatever is wrong is a `RestError`. `patiently` repeats a request while
+that is temporary. spec: control-plane §2, §4, §13.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import httpx2
 import msgspec
 import trio
 
+from trio_gw.control_plane.artifacts import MAX_ZIP
 from trio_gw.control_plane.rest_faults import Kind, RestError, RestFaults
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_JSON = 64 << 20  # of one answer; 50,000 subscriptions are about 15 MiB
-MAX_ZIP = 1 << 30  # of all artifacts; it is written to a file, not held in memory
 LONGEST_PAUSE = 60.0  # seconds between attempts, unless `retry_interval` is more
 SLOW = 6  # times `retry_interval`: the pause when nothing changes by itself
 
 _BASE = "internal/data/v1/"
 _CONNECTIONS = 8
+_MOST = 20  # times `request_timeout`, for the content of a large answer
 _WRITE_BYTES = 1 << 20  # collected before a thread writes them
 _DETAIL = 200  # characters of an error's text
 # Uncompressed, so that the limits of the size also limit memory.
@@ -78,9 +80,9 @@ class RestClient:
         """Ask for a document once; return its text. Raises `RestError`."""
         body = bytearray()
 
-        async def read(response: httpx2.Response) -> int:
+        async def read(response: httpx2.Response, progress: MovingDeadline) -> int:
             _check_status(name, response)
-            await _collect(name, response, body)
+            await _collect(name, response, body, progress)
             return response.status_code
 
         await self._exchange("GET", name, query, None, read)
@@ -93,15 +95,15 @@ class RestClient:
         found no artifacts. Raises `RestError`, OSError.
         """
 
-        async def read(response: httpx2.Response) -> int:
+        async def read(response: httpx2.Response, progress: MovingDeadline) -> int:
             if response.status_code == 404:
                 body = bytearray()
-                await _collect(name, response, body)
+                await _collect(name, response, body, progress)
                 if b"No Api artifacts found" not in body:
                     _check_status(name, response)
             elif response.status_code != 204:
                 _check_status(name, response)
-                await self._write(name, response, file)
+                await _write(name, response, file, progress)
             return response.status_code
 
         return await self._exchange("GET", name, query, None, read)
@@ -109,23 +111,31 @@ class RestClient:
     async def send(self, method: str, name: str, body: bytes) -> None:
         """Send JSON once. Raises `RestError` unless the answer is 200."""
 
-        async def read(response: httpx2.Response) -> int:
+        async def read(response: httpx2.Response, progress: MovingDeadline) -> int:
             _check_status(name, response)
             return response.status_code
 
         await self._exchange(method, name, None, body, read)
 
+    def reject(self, name: str, what: str) -> RestError:
+        """Record that the content of an answer cannot be used; return the error to raise."""
+        return self._failed(RestError(Kind.WRONG, name, what))
+
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeat an attempt until it succeeds or its failure is not temporary. Raises `RestError`.
+        """Repeat an attempt until it succeeds. Raises `RestError` if its failure is not temporary.
+
+        Such a failure is tried once more.
 
         The pauses begin with `retry_interval` and double.
         """
         pauses = Pauses(self.retry_interval)
+        refused = 0
         while True:
             try:
                 return await attempt()
             except RestError as error:
-                if not error.temporary:
+                refused += not error.temporary
+                if refused > 1:
                     raise
             await pauses.wait()
 
@@ -135,7 +145,7 @@ class RestClient:
         name: str,
         query: Mapping[str, str] | None,
         body: bytes | None,
-        read: Callable[[httpx2.Response], Awaitable[int]],
+        read: Callable[[httpx2.Response, MovingDeadline], Awaitable[int]],
     ) -> int:
         """Make one request within the deadline, and record how it went."""
         headers = dict(_HEADERS)
@@ -143,11 +153,12 @@ class RestClient:
             headers["content-type"] = "application/json"
         try:
             status = 0
-            with trio.fail_after(self._seconds):
+            with trio.fail_after(self._seconds) as scope:
+                progress = MovingDeadline(scope, self._seconds)
                 async with self._client.stream(
                     method, self._base + name, params=query, content=body, headers=headers
                 ) as response:
-                    status = await read(response)
+                    status = await read(response, progress)
         except trio.TooSlowError:
             what = f"has not answered within {self._seconds:g} seconds"
             raise self._failed(RestError(Kind.UNREACHABLE, name, what)) from None
@@ -163,19 +174,18 @@ class RestClient:
         self.faults.failed(error)
         return error
 
-    async def _write(self, name: str, response: httpx2.Response, file: BinaryIO) -> None:
-        """Write the content to a file, in threads and in large parts."""
-        part = bytearray()
 
-        async def take(chunk: bytes) -> None:
-            nonlocal part
-            part += chunk
-            if len(part) >= _WRITE_BYTES:
-                full, part = part, bytearray()
-                await trio.to_thread.run_sync(file.write, full)
+class MovingDeadline:
+    """The deadline of an exchange: it moves with each part of the content, up to a limit."""
 
-        await _read(name, response, MAX_ZIP, take)
-        await trio.to_thread.run_sync(file.write, part)
+    def __init__(self, scope: trio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._seconds = seconds
+        self._last = trio.current_time() + seconds * _MOST
+
+    def made(self) -> None:
+        """Give the next part its time."""
+        self._scope.deadline = min(trio.current_time() + self._seconds, self._last)
 
 
 class Pauses:
@@ -218,16 +228,39 @@ def _check_status(name: str, response: httpx2.Response) -> None:
     raise RestError(kind, name, what, status)
 
 
-async def _collect(name: str, response: httpx2.Response, body: bytearray) -> None:
+async def _collect(
+    name: str, response: httpx2.Response, body: bytearray, progress: MovingDeadline
+) -> None:
     async def take(chunk: bytes) -> None:
         nonlocal body
         body += chunk
 
-    await _read(name, response, MAX_JSON, take)
+    await _read(name, response, MAX_JSON, take, progress)
+
+
+async def _write(
+    name: str, response: httpx2.Response, file: BinaryIO, progress: MovingDeadline
+) -> None:
+    """Write the content to a file, in threads and in large parts."""
+    part = bytearray()
+
+    async def take(chunk: bytes) -> None:
+        nonlocal part
+        part += chunk
+        if len(part) >= _WRITE_BYTES:
+            full, part = part, bytearray()
+            await trio.to_thread.run_sync(file.write, full)
+
+    await _read(name, response, MAX_ZIP, take, progress)
+    await trio.to_thread.run_sync(file.write, part)
 
 
 async def _read(
-    name: str, response: httpx2.Response, limit: int, take: Callable[[bytes], Awaitable[None]]
+    name: str,
+    response: httpx2.Response,
+    limit: int,
+    take: Callable[[bytes], Awaitable[None]],
+    progress: MovingDeadline,
 ) -> None:
     """Pass the content on, up to `limit` bytes. Raises `RestError` if there is more."""
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -237,6 +270,7 @@ async def _read(
     with trio.CancelScope() as scope:
         async for chunk in response.aiter_raw():
             size += len(chunk)
+            progress.made()
             if size > limit:
                 scope.cancel()
             else:

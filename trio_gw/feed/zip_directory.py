@@ -43,10 +43,11 @@ class CentralDirectory(NamedTuple):
 
 
 class ZipReader:
-    """A file that should be a zip. `name` is its name in problems."""
+    """A file that should be a zip, of at most `limit` bytes. `name` is its name in problems."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, limit: int = FILE_BYTES) -> None:
         self.name = name
+        self._limit = limit
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
 
@@ -69,8 +70,8 @@ class ZipReader:
 
     def directory(self) -> CentralDirectory:
         """Find the directory; it must be directly before the end record."""
-        if self._size > FILE_BYTES:
-            what = f"has {self._size:,} bytes, more than {FILE_BYTES >> 20} MiB"
+        if self._size > self._limit:
+            what = f"has {self._size:,} bytes, more than {self._limit >> 20} MiB"
             self.refuse(what, REMOVE_FILES)
         head = self.read(0, min(4, self._size))
         if not head.strip(b"\0"):
