@@ -700,3 +700,16 @@ def test_every_setting_can_be_set_by_a_variable() -> None:
     for field in msgspec.structs.fields(config.Timeouts):
         settings = load(None, {f"TRIO_GW_TIMEOUTS_{field.name.upper()}": "7"}).settings
         assert getattr(settings.timeouts, field.name) == 7.0
+
+
+def test_environments_of_the_control_plane_are_served() -> None:
+    table = {"url": "https://localhost:9443/", "environments": ["Default", "Edge", "EU"]}
+    own = [{"name": "Default", "vhost": "ws.example"}, {"name": "EU", "vhost": "eu.example"}]
+    found = msgspec.convert({"control_plane": table, "environments": own}, Settings)
+    assert [(one.name, one.vhost) for one in found.known_environments] == [
+        ("Default", "ws.example"),
+        ("EU", "eu.example"),
+        ("Edge", "localhost"),
+    ]
+    off = msgspec.structs.replace(found, control_plane=Settings().control_plane)
+    assert off.known_environments == off.environments

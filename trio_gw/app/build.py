@@ -142,7 +142,7 @@ async def build(
     live = Live(EMPTY)
     catalog = Catalog(
         live,
-        settings.environments,
+        settings.known_environments,
         origins=origins if trial is None else (TRIAL,),
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
@@ -177,7 +177,7 @@ async def build(
         shared_state.set_table(live.table.digest)
         await shared_state.wait_converged()
 
-    vhost_of = vhosts(settings.environments)
+    vhost_of = vhosts(settings.known_environments)
     store = DeploymentStore(base / settings.deployed, settings.deployed)
     deployed = DeploymentSource(store, catalog.publish, vhost_of)
     git = remote = None

@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> int:
     problems += found.problems
     compiled = compile_snapshots(
         found.snapshots,
-        settings.environments,
+        settings.known_environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
         origins=found.origins,

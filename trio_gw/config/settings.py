@@ -290,6 +290,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analytics: AnalyticsSettings = AnalyticsSettings()
     tracing: TracingSettings = TracingSettings()
 
+    @property
+    def known_environments(self) -> tuple[Environment, ...]:
+        """The environments that are served: also those that the control plane deploys to."""
+        if not self.control_plane.url:
+            return self.environments
+        names = {one.name for one in self.environments}
+        more = (name for name in self.control_plane.environments if name not in names)
+        return (*self.environments, *(Environment(name) for name in more))
+
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path relative to the folder of the settings file."""
         return base / name

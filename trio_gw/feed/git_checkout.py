@@ -166,7 +166,7 @@ def conflicts(projects: Mapping[str, ApiProject], settings: Settings) -> tuple[P
     """Find problems between these projects if nothing else is served."""
     return compile_snapshots(
         [projects],
-        settings.environments,
+        settings.known_environments,
         strict_vhosts=settings.strict_vhosts,
         known_tiers=tiers.known(settings.tiers),
     ).problems

@@ -73,7 +73,7 @@ def _load_all(settings: Settings, base: Path, publish: PublishSnapshot) -> None:
     from trio_gw.feed.deployment_source import DeploymentSource
 
     store = DeploymentStore(base / settings.deployed, settings.deployed)
-    deployments = DeploymentSource(store, publish, vhosts(settings.environments))
+    deployments = DeploymentSource(store, publish, vhosts(settings.known_environments))
     if settings.persist:  # otherwise a start removes all deployments
         deployments.load()
     if settings.git.url:
