@@ -61,6 +61,16 @@ def revocation(token: str, expiry: int, **more: Any) -> bytes:
     return payload(eventId="r1", revokedToken=token, expiryTime=expiry, **members)
 
 
+def _frames(key: str, data: bytes) -> bytes:
+    method = commands.Basic.Publish(exchange=EXCHANGE, routing_key=key, mandatory=True)
+    properties = commands.Basic.Properties(content_type="text/plain")
+    sent = frame.marshal(method, 1)
+    sent += frame.marshal(header.ContentHeader(0, len(data), properties), 1)
+    for start in range(0, len(data), _FRAME):
+        sent += frame.marshal(body.ContentBody(data[start : start + _FRAME]), 1)
+    return sent
+
+
 class Publisher:
     """One connection that publishes; every message is confirmed by the broker."""
 
@@ -93,16 +103,14 @@ class Publisher:
 
     async def put(self, key: str, *messages: bytes) -> None:
         """Send messages without waiting for the broker; `flush` waits."""
-        sent = bytearray()
-        for data in messages:
-            method = commands.Basic.Publish(exchange=EXCHANGE, routing_key=key, mandatory=True)
-            properties = commands.Basic.Properties(content_type="text/plain")
-            sent += frame.marshal(method, 1)
-            sent += frame.marshal(header.ContentHeader(0, len(data), properties), 1)
-            for start in range(0, len(data), _FRAME):
-                sent += frame.marshal(body.ContentBody(data[start : start + _FRAME]), 1)
         self._published += len(messages)
-        await self._stream.send_all(bytes(sent))
+        await self._stream.send_all(b"".join(_frames(key, data) for data in messages))
+
+    async def repeat(self, key: str, data: bytes, times: int) -> None:
+        """Publish the same message many times, and wait for the broker."""
+        self._published += times
+        await self._stream.send_all(_frames(key, data) * times)
+        await self.flush()
 
     async def flush(self) -> None:
         """Wait until the broker has confirmed everything."""
@@ -139,9 +147,9 @@ class Publisher:
 
 
 @contextlib.asynccontextmanager
-async def publishing(port: int, vhost: str = "/") -> AsyncIterator[Publisher]:
-    """Connect to a broker on this machine, to publish; everything within 60 seconds."""
-    with trio.fail_after(60):
+async def publishing(port: int, vhost: str = "/", seconds: float = 60) -> AsyncIterator[Publisher]:
+    """Connect to a broker on this machine, to publish; everything within some seconds."""
+    with trio.fail_after(seconds):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             publisher = Publisher(stream)
