@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import trio
 
-from support.adminapi import packed
-from support.projects import api, asyncapi, write
+from support.control_plane import PLACES, store_artifact
 from support.state_writing import SOURCE
 from trio_gw.config.entitlements import ApiRow, Change, RevokedRow, SubscriptionRow
 from trio_gw.config.settings import Environment
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from trio_gw.control_plane.artifact_loading import Source
     from trio_gw.feed.project_state import LoadResult
 
-PLACES = (("Default", "localhost"),)
 EDGE = (("Edge", "edge.example"),)
 
 
@@ -118,16 +115,7 @@ class Apis:
         self, name: str, places: tuple[tuple[str, str], ...] = PLACES, /, **more: Any
     ) -> Artifact:
         """Deploy an API whose name is its UUID too; returns the artifact."""
-        broken = more.pop("broken", False)
-        overrides = {key: more.pop(key) for key in ("production", "sandbox") if key in more}
-        meta = api(name, f"/{name.lower()}", "ws://localhost:1", id=name, **more)
-        project = write(self._base / "aside", name, meta, asyncapi({"/*": {"publish": {}}}))
-        if broken:
-            (project / "api.yaml").write_text("data: [")
-        data = packed(project, f"{name}-1.0.0")
-        digest = hashlib.sha256(data).hexdigest()
-        self.writer.artifacts.put(digest, data)
-        artifact = Artifact(name, "1", digest, places, **overrides)
+        artifact = store_artifact(self.writer.artifacts, self._base, name, places, **more)
         await self.writer.change(StateChange(artifacts={name: (artifact,)}, pulled_at=1.0))
         return artifact
 

@@ -27,7 +27,8 @@ from trio_gw.supervision.background import TaskName
 if TYPE_CHECKING:
     from pathlib import Path
 
-TASKS = {*TaskName} - {TaskName.SETTINGS}
+PLANE = {each for each in TaskName if each.name.startswith("CONTROL_PLANE")}
+TASKS = {*TaskName} - {TaskName.SETTINGS, *PLANE}
 SOURCES = {
     TaskName.APIS: "/one",
     TaskName.GIT: "/pets",

@@ -55,6 +55,15 @@ _ENVIRONMENTS = TextParameter("environments", pattern=parameters.ENVIRONMENTS)
 _VERSION = TextParameter("version", required=True, least=1, most=15, pattern=parameters.VERSION)
 _VHOST = TextParameter("vhost", pattern=parameters.VHOST)
 _QUERY = TextParameter("query", most=9, pattern=parameters.QUERY)
+# The words of the reference, as tools may look for them.
+_NO_DEPLOYMENT = (
+    "When control plane is enabled, APIs cannot be directly deployed to the adapter."
+    " Using apictl, still you can import APIs to APIM instead."
+)
+_NO_UNDEPLOYMENT = (
+    "When control plane is enabled, APIs cannot be directly undeployed from the adapter."
+    " Using apictl, still you can undeploy an API in APIM instead."
+)
 
 
 async def token(context: Context, request: Request, _: str) -> Response:
@@ -96,6 +105,8 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
     """`POST /apis`: deploy the zip file in the part `file`."""
     settings = context.settings
     override = parameters.boolean("override", request.query_params)
+    if not context.deploys:
+        return json_response({"code": 400, "error": None, "message": _NO_DEPLOYMENT}, 400)
     limit = settings.max_upload << 20
     try:
         async with (
@@ -141,6 +152,9 @@ async def undeploy(context: Context, request: Request, _: str) -> Response:
     given = request.query_params
     name, environments = _NAME.read(given), _ENVIRONMENTS.read(given)
     version, vhost = _VERSION.read(given), _VHOST.read(given)
+    if not context.deploys:
+        body = {"code": 400, "description": "Bad request", "error": None}
+        return json_response({**body, "message": _NO_UNDEPLOYMENT}, 400)
     try:
         found = await context.deployer.undeploy(
             f"{name}:{version}", vhost, environments.split(":") if environments else ()

@@ -31,7 +31,10 @@ _BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105
 
 
 class Context(NamedTuple):
-    """The services of the operations. `uploads` limits how many uploads run at the same time."""
+    """The services of the operations. `uploads` limits how many uploads run at the same time.
+
+    Without `deploys`, only the control plane deploys and undeploys.
+    """
 
     settings: Admin
     operators: Operators
@@ -42,6 +45,7 @@ class Context(NamedTuple):
     aggregate: Aggregate
     uploads: trio.Semaphore
     metrics: Metrics | None = None
+    deploys: bool = True
 
 
 def address_of(request: Request) -> str:

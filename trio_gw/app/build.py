@@ -33,7 +33,7 @@ from trio_gw.feed.deployment_source import DeploymentSource
 from trio_gw.feed.deployment_store import DeploymentStore
 from trio_gw.feed.git_poller import GitPoller
 from trio_gw.feed.git_source import GitSource
-from trio_gw.feed.origins import APIS, DEPLOYED, GIT
+from trio_gw.feed.origins import APIS, CONTROL_PLANE, DEPLOYED, GIT
 from trio_gw.feed.precedence import Precedence
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from trio_gw.app.control_plane import ControlPlane
     from trio_gw.app.data_plane import DataPlane
     from trio_gw.app.key_material import KeyMaterial
     from trio_gw.app.listeners import Sockets
@@ -70,6 +71,7 @@ class Sources(NamedTuple):
 
     trial: ApiProject | None
     deployed: DeploymentSource
+    control_plane: ControlPlane | None
     git: GitSource | None
     remote: GitPoller | None  # polls the remote repository; in the first worker only
 
@@ -120,8 +122,11 @@ async def build(
     trial: Endpoint | None,
     context: WorkerContext | None,
     background: BackgroundTasks,
+    cache: Path,
 ) -> Parts:
     """Build the parts of a gateway. Relative paths of the settings are relative to `base`.
+
+    `cache` is the folder of the control plane, if there is one.
 
     Raises `UnusableError`.
     """
@@ -131,19 +136,14 @@ async def build(
     background.on_change = shared_state.set_failing
     if alone or shared_state.is_replacement:
         await _in_thread(partial(cleanup, settings, base, again=shared_state.is_replacement))
-    if settings.control_plane.url:
-        from trio_gw.control_plane.requirements import require
-
-        require(settings.control_plane.url)
     keys = await _in_thread(partial(load_keys, settings, base))
     from_git = bool(settings.git.url) and trial is None
-    # In the order of their priority: of two origins that claim the same, the first is served.
-    origins = (DEPLOYED, GIT, APIS) if from_git else (DEPLOYED, APIS)
+    from_plane = bool(settings.control_plane.url) and trial is None
     live = Live(EMPTY)
     catalog = Catalog(
         live,
         settings.known_environments,
-        origins=origins if trial is None else (TRIAL,),
+        origins=_origins(settings) if trial is None else (TRIAL,),
         strict_vhosts=settings.strict_vhosts,
         known_tiers=known(settings.tiers),
         precedence=_precedence(settings, base, shared_state) if trial is None else None,
@@ -187,17 +187,27 @@ async def build(
         remote = GitPoller(git, settings, base, wait_converged) if first else None
     project = None if trial is None else _trial_project(trial)
     plane = None
-    if settings.control_plane.url and trial is None:
-        from trio_gw.control_plane.status import ControlPlaneStatus
+    if from_plane:
+        from trio_gw.app.control_plane import build_control_plane
         from trio_gw.control_plane.status_metrics import show
 
-        table = settings.control_plane
-        follows = shared_state.index == 0
-        plane = ControlPlaneStatus(table.url, table.environments, follows=follows)
+        plane = await build_control_plane(
+            settings.control_plane,
+            base,
+            cache,
+            live=live,
+            catalog=catalog,
+            revocations=revocations,
+            blocklist=blocklist,
+            ring=keys.ring,
+            follows=shared_state.index == 0,
+        )
         if observers.metrics is not None:
-            show(observers.metrics, plane)
+            show(observers.metrics, plane.status)
     worker_status = WorkerStatus(
-        shared_state.index + 1, sessions, catalog, observers.metrics, background, plane
+        shared_state.index + 1,
+        *(sessions, catalog, observers.metrics, background),
+        None if plane is None else plane.status,
     )
     operations = Context(
         settings.admin,
@@ -209,6 +219,7 @@ async def build(
         aggregate=Aggregate(worker_status, shared_state, rpc),
         uploads=trio.Semaphore(UPLOADS),
         metrics=observers.metrics,
+        deploys=not from_plane,
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
     return Parts(
@@ -222,7 +233,7 @@ async def build(
         keys=keys,
         live=live,
         catalog=catalog,
-        sources=Sources(project, deployed, git, remote),
+        sources=Sources(project, deployed, plane, git, remote),
         data_plane=data_plane,
         services=services,
         observers=observers,
@@ -237,6 +248,12 @@ async def build(
 async def _in_thread(work: Callable[[], T]) -> T:
     """Run a function that reads files or resolves names; cancellation does not wait for it."""
     return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def _origins(settings: Settings) -> tuple[str, ...]:
+    """List the origins of projects: of two that claim the same, the first is served."""
+    optional = ((CONTROL_PLANE, settings.control_plane.url), (GIT, settings.git.url))
+    return (DEPLOYED, *(name for name, url in optional if url), APIS)
 
 
 def _trial_project(endpoint: Endpoint) -> ApiProject:

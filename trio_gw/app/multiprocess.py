@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from trio_gw.app import listeners
 from trio_gw.app.build import cleanup
+from trio_gw.app.cache_folder import cache_folder
 from trio_gw.app.key_material import load_keys
 from trio_gw.app.worker_context import WorkerContext
 from trio_gw.proxy.limiter_factory import make_shared_counters
@@ -78,9 +79,10 @@ def run(
         if index:
             # All workers see the same changes of projects; the first one logs them.
             logging.getLogger("trio_gw.feed").setLevel(logging.WARNING)
+            logging.getLogger("trio_gw.control_plane").setLevel(logging.WARNING)
         shared_state = SharedState(counters, index, pages, started)
         rpc = WorkerRpc(channels, index)
-        return serve(WorkerContext(index + 1, shared_state, sockets, stop_pipe, shared, rpc))
+        return serve(WorkerContext(index + 1, shared_state, sockets, stop_pipe, shared, rpc, cache))
 
     def reload() -> None:
         nonlocal log
@@ -93,16 +95,17 @@ def run(
             metrics.retire(pages, index)
 
     try:
-        return Supervisor(
-            counters.processes,
-            child,
-            on_exit=ended,
-            # While a process holds the sockets, the kernel accepts connections for them.
-            on_stop=lambda: listeners.close_all(sockets),
-            on_reload=reload,
-            kill_timeout=settings.timeouts.drain + settings.timeouts.close + GRACE,
-            watchdog=Watchdog(counters, settings.worker_timeout),
-        ).supervise()
+        with cache_folder(settings.control_plane, base) as cache:
+            return Supervisor(
+                counters.processes,
+                child,
+                on_exit=ended,
+                # While a process holds the sockets, the kernel accepts connections for them.
+                on_stop=lambda: listeners.close_all(sockets),
+                on_reload=reload,
+                kill_timeout=settings.timeouts.drain + settings.timeouts.close + GRACE,
+                watchdog=Watchdog(counters, settings.worker_timeout),
+            ).supervise()
     finally:
         listeners.close_all(sockets)
         channels.close()

@@ -6,6 +6,7 @@ started when the gateway is ready. `build` makes the parts.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.app.build import TRIAL, Parts, build
+from trio_gw.app.cache_folder import cache_folder
 from trio_gw.app.key_material import trust_clients
 from trio_gw.app.listeners import (
     TRAFFIC,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw")
 
 FIRST_COMMIT = 30.0  # seconds for which `/ready` waits for the first commit of a repository
+FIRST_PULL = 30.0  # seconds for which the start waits for the first answer of a control plane
 
 
 class Running(NamedTuple):
@@ -89,8 +92,12 @@ async def run(
     Raises `UnusableError` when the gateway cannot start.
     """
     background = background or BackgroundTasks()
-    parts = await build(settings, base, trial=trial, context=context, background=background)
-    await _serve(parts, trio.Event() if stop is None else stop, task_status)
+    made = cache_folder(settings.control_plane, base)
+    with made if context is None else contextlib.nullcontext(context.cache) as cache:
+        parts = await build(
+            settings, base, trial=trial, context=context, background=background, cache=cache
+        )
+        await _serve(parts, trio.Event() if stop is None else stop, task_status)
 
 
 async def _serve(parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
@@ -113,7 +120,14 @@ async def _serve(parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Ru
                 with trio.move_on_after(FIRST_COMMIT):
                     await either(git.tried, stop)
                 await parts.catalog.applied()
-            shared_state.state = WorkerState.READY
+            if (plane := parts.sources.control_plane) is not None and not plane.served.is_set():
+                with trio.move_on_after(FIRST_PULL):
+                    await either(plane.served, stop)
+                await parts.catalog.applied()
+            if plane is None or plane.served.is_set():
+                shared_state.state = WorkerState.READY
+            else:  # The admin API shows why. `/ready` waits, and unknown paths answer 503.
+                nursery.start_soon(_become_ready, parts, plane.served)
             if shared_state.is_replacement:
                 # From now on deployments wait for this worker too. It loads what it missed.
                 if parts.sources.trial is None:
@@ -132,6 +146,14 @@ async def _serve(parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Ru
             await sessions.drain()
         await parts.observers.flush()
         nursery.cancel_scope.cancel()
+
+
+async def _become_ready(parts: Parts, served: trio.Event) -> None:
+    """Be ready when the control plane has answered for the first time."""
+    await served.wait()
+    await parts.catalog.applied()
+    if parts.shared_state.state == WorkerState.STARTING:
+        parts.shared_state.state = WorkerState.READY
 
 
 async def _start_relay(parts: Parts, nursery: trio.Nursery) -> None:
@@ -176,7 +198,7 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
 async def _start_sources(parts: Parts, nursery: trio.Nursery) -> None:
     """Start the sources of projects; return when the first table is served."""
     catalog, start = parts.catalog, parts.background.start
-    trial, deployed, git, remote = parts.sources
+    trial, deployed, plane, git, remote = parts.sources
 
     async def start_source(
         name: TaskName, origin: str, task: Callable[..., Awaitable[None]]
@@ -188,6 +210,8 @@ async def _start_sources(parts: Parts, nursery: trio.Nursery) -> None:
     await nursery.start(start, TaskName.TABLE, catalog.run)
     if trial is None:
         await start_source(TaskName.DEPLOYED, DEPLOYED, deployed.run)
+        if plane is not None:
+            await plane.start(nursery, parts.background, catalog)
         if git is not None:
             await start_source(TaskName.GIT, GIT, git.run)
         if remote is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trio_gw.app.listeners import Sockets
     from trio_gw.proxy.limiter_factory import SharedCounters
     from trio_gw.supervision.supervisor import StopPipe
@@ -21,3 +23,4 @@ class WorkerContext(NamedTuple):
     stop_pipe: StopPipe
     shared: SharedCounters  # limits that all workers count together
     rpc: WorkerRpc
+    cache: Path  # of the control plane, if there is one

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from trio_gw.config.control_plane import ControlPlaneSettings
     from trio_gw.control_plane.state_file import Prefix
 
 log = logging.getLogger("trio_gw.control_plane")
@@ -211,6 +212,11 @@ class StateReader:
         if what != self._failed:
             self._failed = what
             log.warning("%s/%s %s", self._label, STATE, what)
+
+
+def source_of(table: ControlPlaneSettings) -> str:
+    """Name a control plane: what another one says, or for other environments, is of no use."""
+    return " ".join((table.url, table.tenant, *sorted(table.environments)))
 
 
 def source_id(source: str) -> bytes:

@@ -50,13 +50,15 @@ GROWN = 1 << 20  # octets of changes, at least, before the file is written anew
 class StateWriter:
     """The writer of one process. `reader` is its reader, and holds the state.
 
-    `opened` is set when this process writes the file, or has found that it cannot.
+    `opened` is set when this process writes the file, or has found that it cannot. `on_problems`
+    is called when `problems` change.
     """
 
     def __init__(self, reader: StateReader, artifacts: ArtifactFolder, label: str) -> None:
         self.artifacts = artifacts
         self.opened = trio.Event()
         self.problems: tuple[Problem, ...] = ()
+        self.on_problems: Callable[[tuple[Problem, ...]], None] = lambda problems: None
         self._reader = reader
         self._label = label
         self._turn = trio.Lock()
@@ -137,7 +139,7 @@ class StateWriter:
             self._fail(error)
             return
         if self.problems:
-            self.problems = ()
+            self._set_problems(())
             log.info("%s can be written again", self._label)
 
     def _fail(self, error: OSError) -> None:
@@ -150,8 +152,12 @@ class StateWriter:
         )
         problem = Problem(self._label, 0, 0, what, hint)
         if self.problems != (problem,):
-            self.problems = (problem,)
+            self._set_problems((problem,))
             log.error("%s", problem)
+
+    def _set_problems(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        self.on_problems(problems)
 
     def _forget_file(self) -> None:
         if self._file is not None:
