@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "serve the API projects of a folder",
     "check": "find every fault in the settings and API projects, without serving",
+    "pull": "read API Manager once, and list what a gateway would serve",
     "init": "make an API project from an AsyncAPI document, or from nothing",
     "convert": "turn a Choreo Connect config.toml into gateway.toml",
     "routes": "list the routes in matching order",

@@ -32,6 +32,7 @@ HEAVY = {
         ("token --help", {"cryptography", "msgspec", "trio"}),
         ("init --help", {"cryptography", "msgspec", "yaml"}),
         ("apis --help", {"httpx2", "msgspec", "trio"}),
+        ("pull --help", {"msgspec", "trio", "yaml"}),
         ("run --help", HEAVY - {"httpx2", "pamqp", "trio_websocket"}),
     ],
 )
