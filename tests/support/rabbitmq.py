@@ -7,6 +7,7 @@ Tests leave it running. `Publisher` sends what API Manager sends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -65,6 +66,7 @@ class RabbitMQ:
         self.ca = trustme.CA(key_type=trustme.KeyType.RSA)
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
+        self._up = False
         self.log: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
         self._configure()
@@ -109,9 +111,10 @@ class RabbitMQ:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        up = threading.Event()
-        threading.Thread(target=self._follow, args=(process, up), daemon=True).start()
-        if not up.wait(_PATIENCE) or process.poll() is not None:
+        self._up = False
+        told = threading.Event()  # it is up, or it has ended
+        threading.Thread(target=self._follow, args=(process, told), daemon=True).start()
+        if not told.wait(_PATIENCE) or not self._up:
             self.stop()
             raise AssertionError("RabbitMQ did not start:\n" + "\n".join(self.log[-40:]))
 
@@ -123,7 +126,8 @@ class RabbitMQ:
         if orderly:
             self._run("stop")
         else:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait(_PATIENCE)
 
     def close(self) -> None:
@@ -155,15 +159,16 @@ class RabbitMQ:
         await trio.to_thread.run_sync(lambda: self.stop(orderly=orderly))
         await trio.to_thread.run_sync(self.start)
 
-    def _follow(self, process: subprocess.Popen[bytes], up: threading.Event) -> None:
+    def _follow(self, process: subprocess.Popen[bytes], told: threading.Event) -> None:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
                 self.log.append(line.decode("utf-8", "replace").rstrip())
                 del self.log[:-2000]
                 if _STARTED in line:
-                    up.set()
-        up.set()
+                    self._up = True
+                    told.set()
+        told.set()
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -238,6 +238,13 @@ def test_a_refused_login_is_told_from_other_reasons(code: int) -> None:
     assert isinstance(sent(amqp)[-1], commands.Connection.CloseOk)
 
 
+def test_a_broker_that_repeats_the_password_does_not_bring_it_to_the_log() -> None:
+    amqp = connection()
+    close = commands.Connection.Close(403, f"not {PASSWORD}, go away", 0, 0)
+    with pytest.raises(AmqpError, match=r"403 not \*\*\*, go away"):
+        events(amqp, octets((0, START), (0, close)))
+
+
 def test_an_end_after_the_login_means_a_refused_login() -> None:
     amqp = connection()
     assert not amqp.end().refused

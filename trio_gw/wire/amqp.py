@@ -106,7 +106,8 @@ class AmqpConnection:
         name: str,
     ) -> None:
         self.heartbeat = heartbeat
-        self._login = f"\0{user}\0{password}"
+        self._user = user
+        self._password = password
         self._vhost = vhost
         self._keys = keys
         self._prefetch = prefetch
@@ -247,8 +248,8 @@ class AmqpConnection:
             "capabilities": dict(_CAPABILITIES),
         }
         self._state = _State.LOGIN
-        self._send(0, commands.Connection.StartOk(client, "PLAIN", self._login, "en_US"))
-        self._login = ""
+        login = f"\0{self._user}\0{self._password}"
+        self._send(0, commands.Connection.StartOk(client, "PLAIN", login, "en_US"))
 
     def _tune(self, tune: commands.Connection.Tune) -> None:
         frame_max = _smaller(tune.frame_max or 0, FRAME_MAX)
@@ -274,7 +275,9 @@ class AmqpConnection:
         self, channel: int, method: commands.Connection.Close | commands.Channel.Close
     ) -> None:
         """Confirm a close of the broker. Raises AmqpError, unless this side closes as well."""
-        waited, text = self._state, _text(method.reply_text)[:_TEXT]
+        waited, text = self._state, _text(method.reply_text)
+        if self._password not in ("", self._user):
+            text = text.replace(self._password, "***")
         if isinstance(method, commands.Connection.Close):
             self._state = _State.CLOSED
             self._send(0, commands.Connection.CloseOk())
@@ -282,7 +285,7 @@ class AmqpConnection:
             self._send(channel, commands.Channel.CloseOk())
         if waited is _State.CLOSING:
             return
-        said = f"{method.reply_code} {text}"
+        said = f"{method.reply_code} {text[:_TEXT]}"
         if waited is _State.LOGIN and method.reply_code in (_ACCESS_REFUSED, _NOT_ALLOWED):
             raise AmqpError(said, refused=True)
         if waited is _State.VHOST:
