@@ -47,6 +47,17 @@ class LayeredMap(Mapping[K, V]):
             new._base, new._changes = new._merged(), {}
         return new
 
+    def differing(self, other: LayeredMap[K, V]) -> set[K]:
+        """Return the keys with different values in another mapping, or in only one of both.
+
+        Between a mapping and one that a few changes made of it this looks at the changes only.
+        """
+        keys: Iterable[K] = self._changes.keys() | other._changes.keys()
+        if self._base is not other._base:
+            keys = self.keys() | other.keys()
+        missing = object()
+        return {key for key in keys if self.get(key, missing) != other.get(key, missing)}
+
     def _merged(self) -> dict[K, V]:
         merged = self._base.copy()
         for key, value in self._changes.items():

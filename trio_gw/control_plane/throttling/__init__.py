@@ -1,0 +1,1 @@
+"""The Traffic Manager of API Manager: events of frames for it, and its decisions."""
