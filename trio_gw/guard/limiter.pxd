@@ -6,18 +6,19 @@ from trio_gw.guard.counter cimport CounterTable, WindowCounter
 
 cdef long long _COUNT, _STAMP, _MAX_OCTETS, _LEASE_FRACTION
 cdef long long _MAX_LEASE_MESSAGES, _MIN_LEASE_MESSAGES, _MAX_LEASE_OCTETS, _MIN_LEASE_OCTETS
+cdef long long _UNCOUNTED
+cdef double _FOREVER
 cdef int _COUNT_BITS
 
 
 cdef class DirectionLimiter:
-    cdef tuple _counters
-    cdef object _holder, _notify
+    cdef tuple _counters, _decided
+    cdef object _holder, _notify, _refused, _waiting
     cdef public object listeners
     cdef CounterTable _table
-    cdef WindowCounter _refused, _waiting
     cdef long long _messages, _octets
     cdef double _no_lease_until, _leased_at
-    cdef readonly double until
+    cdef readonly double suspended_until, until
 
     cpdef bint fits(self, long long messages, unsigned long long octets, double now) except -1
 

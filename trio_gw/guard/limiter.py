@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio_gw.guard.counter import CounterTable, WindowCounter
+    from trio_gw.guard.decisions import Decided
     from trio_gw.limiting import LeaseHolder, LimitReached
 
 # As in `counter`: C integers in the compiled form.
@@ -29,18 +30,22 @@ _MAX_OCTETS = 0x40_0000_0000  # octets counted in one step at most: no limit is 
 _LEASE_FRACTION = 64
 _MAX_LEASE_MESSAGES, _MIN_LEASE_MESSAGES = 1024, 16
 _MAX_LEASE_OCTETS, _MIN_LEASE_OCTETS = 1 << 20, 1 << 12
+_UNCOUNTED = 1 << 60  # messages and octets of a lease without counters
+_FOREVER = 1e18  # epoch seconds
 
 
 class DirectionLimiter:
     """One direction of a session. Asks its counters in order.
 
     `notify` is called once per counter and window, when the limit is reached. Each of `listeners`
-    is called with the counter and the number of messages that it refused; a message that waits is
-    reported once for each counter that refused it.
+    is called with the counter or decision, and the number of messages that it refused; a message
+    that waits is reported once for each counter or decision that refused it. Nothing passes before
+    `suspended_until` (epoch seconds).
     """
 
-    __slots__ = ("_counters", "_holder", "_leased_at", "_messages", "_no_lease_until", "_notify",
-                 "_octets", "_refused", "_table", "_waiting", "listeners", "until")  # fmt: skip
+    __slots__ = ("_counters", "_decided", "_holder", "_leased_at", "_messages", "_no_lease_until",
+                 "_notify", "_octets", "_refused", "_table", "_waiting", "listeners",
+                 "suspended_until", "until")  # fmt: skip
 
     def __init__(
         self,
@@ -48,14 +53,15 @@ class DirectionLimiter:
         notify: Callable[[WindowCounter], None],
         table: CounterTable,
     ) -> None:
-        self.listeners: tuple[Callable[[WindowCounter, int], None], ...] = ()
+        self.listeners: tuple[Callable[[WindowCounter | Decided, int], None], ...] = ()
+        self.suspended_until = 0.0
+        self._decided: tuple[Decided, ...] = ()
         self._counters = counters
         self._notify = notify
         self._table = table
-        self._waiting: WindowCounter | None = (
-            None  # the last message waits for it, or ends the connection
-        )
-        self._refused: WindowCounter | None = None  # refused the last message that was refused
+        # The last message waits for it, or ends the connection.
+        self._waiting: WindowCounter | Decided | None = None
+        self._refused: WindowCounter | Decided | None = None  # the last message that was refused
         self._holder: LeaseHolder | None = None
         self._leased_at = 0.0  # epoch seconds
         self._messages = self._octets = 0  # the size of the lease
@@ -66,6 +72,16 @@ class DirectionLimiter:
         """Return the number of counters; without any, everything passes."""
         return len(self._counters)
 
+    def suspend(self, decided: tuple[Decided, ...]) -> None:
+        """Let nothing pass until all these decisions are over; without any, let messages pass.
+
+        The first one that is not over is the reason.
+        """
+        self._decided = decided
+        self.suspended_until = max((one.until for one in decided), default=0.0)
+        if decided:
+            self.reclaim_lease()
+
     # -- whole chunks ----------------------------------------------------------------------
 
     def fits(self, messages: int, octets: int, now: float) -> bool:
@@ -74,6 +90,8 @@ class DirectionLimiter:
         `messages` is the number of messages that begin in the chunk, `octets` the sum of the
         payloads of the frames that begin in it.
         """
+        if messages and now < self.suspended_until:
+            return False
         if self._table.others:
             return octets <= _MAX_OCTETS and self._fits_shared(messages, octets, now)
         return self._fits_single(messages, octets, now) or (
@@ -133,6 +151,13 @@ class DirectionLimiter:
 
     def lease(self, holder: LeaseHolder, now: float) -> bool:
         """Grant a lease to a holder that has just asked, if much of the limit remains."""
+        if now < self.suspended_until:
+            return False
+        if not self._counters:
+            self.until = _FOREVER
+            self._holder = holder
+            holder.acquire_lease(_UNCOUNTED, _UNCOUNTED, self.until)
+            return True
         # Leases of other processes cannot be reclaimed. Within a window, less and less remains.
         if self._table.others or now < self._no_lease_until:
             return False
@@ -191,6 +216,10 @@ class DirectionLimiter:
         `octets` is the payload of its first frame: more is not known yet. Pass `again` for a
         message that had to wait.
         """
+        if now < self.suspended_until:
+            for decided in self._decided:
+                if now < decided.until:
+                    return self._refuse_decided(decided, now, again)
         if self.fits(1, octets, now):
             self._waiting = None
             return None
@@ -229,12 +258,19 @@ class DirectionLimiter:
         if counter.notified != window:
             counter.notified = window
             self._notify(counter)
-        if not again or counter is not self._waiting:
-            for listener in self.listeners:
-                listener(counter, 1)
-        self._waiting = None if counter.tier.on_exceed == "drop" else counter
-        self._refused = counter
+        self._report_refused(counter, again)
         return counter.limit_reached(now)
+
+    def _refuse_decided(self, decided: Decided, now: float, again: bool) -> LimitReached:
+        self._report_refused(decided, again)
+        return decided.limit_reached(now)
+
+    def _report_refused(self, cause: WindowCounter | Decided, again: bool) -> None:
+        if not again or cause is not self._waiting:
+            for listener in self.listeners:
+                listener(cause, 1)
+        self._waiting = None if cause.tier.on_exceed == "drop" else cause
+        self._refused = cause
 
     def drop(self, messages: int) -> None:
         """Report messages that were dropped without a question because the last answer lasts."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from trio_gw.config.tiers import Tier
+    from trio_gw.guard.decisions import Decided
     from trio_gw.supervision.shared_memory import Counters
 
 MOST_FULL = 1000  # counters that are kept although no session uses them
@@ -35,18 +36,27 @@ class Level(NamedTuple):
 
 
 class SessionLimiters(NamedTuple):
-    """Both directions of a session. `drops` tells whether messages may be dropped."""
+    """Both directions of a session. `drops` tells whether messages may be dropped.
+
+    With `suspendable` decisions may suspend both, also if nothing is counted.
+    """
 
     publish: DirectionLimiter
     subscribe: DirectionLimiter
     drops: bool
+    suspendable: bool = False
+
+    def suspend(self, decided: tuple[Decided, ...]) -> None:
+        """Let no message pass until all these decisions are over."""
+        self.publish.suspend(decided)
+        self.subscribe.suspend(decided)
 
     def add_listeners(
         self,
-        publish: Callable[[WindowCounter, int], None],
-        subscribe: Callable[[WindowCounter, int], None],
+        publish: Callable[[WindowCounter | Decided, int], None],
+        subscribe: Callable[[WindowCounter | Decided, int], None],
     ) -> None:
-        """Call these for messages that are refused, with the counter and their number."""
+        """Call these for refused messages, with what refused them and their number."""
         self.publish.listeners += (publish,)
         self.subscribe.listeners += (subscribe,)
 
@@ -85,8 +95,13 @@ class RateLimits:
         """How often a key had to share its cells since the start: the table was full."""
         return sum(keys.shared for keys in self._keys.values())
 
-    def limiters(self, levels: Iterable[Level], now: float) -> SessionLimiters | None:
-        """Make the limiters of a session; None without limits. Levels are asked in order."""
+    def limiters(
+        self, levels: Iterable[Level], now: float, *, suspendable: bool = False
+    ) -> SessionLimiters | None:
+        """Make the limiters of a session; None without limits. Levels are asked in order.
+
+        With `suspendable` they are made also without limits, and messages may be dropped.
+        """
         publish: list[WindowCounter] = []
         subscribe: list[WindowCounter] = []
         for level in levels:
@@ -98,10 +113,11 @@ class RateLimits:
             if tier.count in ("both", "subscribe", "each"):
                 other = "back" if tier.count == "each" else tier.count
                 subscribe.append(self._counter(level, tier, other, now))
-        if not publish and not subscribe:
+        if not publish and not subscribe and not suspendable:
             return None
         drops = any(counter.tier.on_exceed == "drop" for counter in (*publish, *subscribe))
-        return SessionLimiters(self._limiter(publish), self._limiter(subscribe), drops)
+        both = self._limiter(publish), self._limiter(subscribe)
+        return SessionLimiters(*both, drops or suspendable, suspendable)
 
     def _limiter(self, counters: list[WindowCounter]) -> DirectionLimiter:
         return DirectionLimiter(tuple(counters), self._report, self._table)

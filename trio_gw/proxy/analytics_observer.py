@@ -29,6 +29,7 @@ from trio_gw.telemetry.logs import cut
 
 if TYPE_CHECKING:
     from trio_gw.guard.counter import WindowCounter
+    from trio_gw.guard.decisions import Decided
     from trio_gw.proxy.fault_types import FaultType
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
@@ -151,7 +152,7 @@ class AnalyticsObserver:
         session: Session,
         reported: _Reported,
         method: str,
-        counter: WindowCounter,
+        counter: WindowCounter | Decided,
         messages: int,
     ) -> None:
         what = (method, counter.level, counter.tier.name, counter.tier.on_exceed)

@@ -191,9 +191,15 @@ class _Connection:
     ) -> _Joined | None:
         """Apply the caps on connections, and create the limiters of this connection."""
         session, limiter_factory = self.session, self.services.limiter_factory
+        throttling = self.services.throttling
         session.enter(Phase.ADMIT)
         key = match.route, admitted.caller, session.info.address
-        session.limiters = limiters = limiter_factory.limiters(*key)
+        session.limiters = limiters = limiter_factory.limiters(
+            *key, suspendable=throttling is not None
+        )
+        if throttling is not None:
+            request = admitted.head, admitted.drop
+            throttling.admit(session, match.route, admitted.caller, *request)
         if limiters is not None and limiters.drops:
             # Compression needs all earlier messages, so no message may be dropped.
             upgrade = structs.replace(admitted.upgrade, extensions=())
@@ -306,6 +312,8 @@ async def serve(
                 await connection.serve(peer)
         finally:
             services.limiter_factory.release_caps(session.caps_taken)
+            if services.throttling is not None and session.throttle is not None:
+                services.throttling.release(session.throttle)
             for observer in services.observers:
                 observer.ended(session)
             record(session, services.settings.log.access)

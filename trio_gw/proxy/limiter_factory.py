@@ -79,18 +79,30 @@ class LimiterFactory:
             or caps.connections_per_application
         )
 
-    def limiters(self, route: Route, caller: Caller, address: str) -> SessionLimiters | None:
-        """Create the limiters of a connection; None if nothing limits its messages."""
+    def limiters(
+        self, route: Route, caller: Caller, address: str, *, suspendable: bool = False
+    ) -> SessionLimiters | None:
+        """Create the limiters of a connection; None if nothing limits its messages.
+
+        With `suspendable` decisions of the Traffic Manager may do so later.
+        """
         subscription, application = caller.subscription, caller.application
         named = route.api.tier, route.topic.tier, subscription.tier, application.tier
-        if named in self._free:
+        if named in self._free and not suspendable:
             return None
-        limiters = self._limits.limiters(self._levels(route, caller, address), time.time())
+        levels = self._levels(route, caller, address)
+        limiters = self._limits.limiters(levels, time.time(), suspendable=suspendable)
         if not any(self._limiting(name) for name in named):
             if len(self._free) >= MAX_FREE:
                 self._free.clear()
             self._free.add(named)
         return limiters
+
+    def tier(self, name: str) -> Tier:
+        """Return the tier with this name; an unknown one limits nothing, and messages are dropped
+        where somebody else decides.
+        """
+        return self._tiers.get(name) or tiers.Tier(name)
 
     @property
     def shared_keys(self) -> int:
@@ -105,7 +117,7 @@ class LimiterFactory:
         return {
             side: RateLimit(limiter, time.time, masked=side is Side.CLIENT)
             for side, limiter in sides
-            if limiter
+            if limiter or limiters.suspendable
         }
 
     def most(self, route: Route) -> int:

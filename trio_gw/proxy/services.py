@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trio_gw.proxy.limiter_factory import LimiterFactory
     from trio_gw.proxy.memory import Memory
     from trio_gw.proxy.sessions import Session, Sessions
+    from trio_gw.proxy.throttling import Throttling
     from trio_gw.proxy.tls_failures import TlsFailures
     from trio_gw.proxy.topic_policy import TopicPolicies
     from trio_gw.proxy.tracing_observer import TracingObserver
@@ -59,3 +60,4 @@ class Services(NamedTuple):
     assertions: Assertions | None = None
     observers: tuple[Observer, ...] = ()
     tracing_observer: TracingObserver | None = None
+    throttling: Throttling | None = None

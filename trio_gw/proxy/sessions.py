@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trio_gw.guard.caps import HeldConnection
     from trio_gw.guard.clients import ClientPeer
     from trio_gw.guard.rate_limits import SessionLimiters
+    from trio_gw.proxy.session_throttle import Throttle
     from trio_gw.relay.lane import Lane
     from trio_gw.relay.rate_limit import RateLimit
     from trio_gw.routing.route import Route
@@ -79,6 +80,7 @@ class Session:
         "started",
         "status",
         "subscribe",
+        "throttle",
     )
 
     def __init__(self, peer: str) -> None:
@@ -113,6 +115,7 @@ class Session:
         self.caps_taken: tuple[HeldConnection, ...] = ()  # returned by `LimiterFactory.take_caps`
         self.limiters: SessionLimiters | None = None  # decide whether a message may pass
         self.rate_limits: Mapping[Side, RateLimit] = _FREE  # the directions that are limited
+        self.throttle: Throttle | None = None  # only with a Traffic Manager
 
     @property
     def holding(self) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Problem, Side
     from trio_gw.guard.counter import WindowCounter
+    from trio_gw.guard.decisions import Decided
     from trio_gw.proxy.balancer import Balancers
     from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session, Sessions
@@ -140,7 +141,7 @@ class StatsObserver:
             self._metrics.observe_all(families.LIFETIME, (), self._lifetimes)
             self._lifetimes.clear()
 
-    def _throttled(self, labels: Labels, counter: WindowCounter, messages: int) -> None:
+    def _throttled(self, labels: Labels, counter: WindowCounter | Decided, messages: int) -> None:
         labels = (*labels, counter.level.lower(), counter.tier.on_exceed)
         self._metrics.add(families.THROTTLED, labels, messages)
 

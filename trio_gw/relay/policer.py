@@ -66,6 +66,8 @@ class Policer:
         self.closing = False  # the connection ends: what would have to wait is dropped
         self.dropping = False  # the last message that was judged does not pass
         self.dropped = 0  # messages
+        # Called for each data frame that does not pass, with the length of its payload.
+        self.on_drop: Callable[[int], None] | None = None
         self._limiter = limiter
         self._clock = clock
         self._mask = 4 if masked else 0  # bytes of the masking key
@@ -107,6 +109,8 @@ class Policer:
                             passed = []
                         yield pause._replace(at=at)
                     self._passes = not self.dropping
+                    if self.dropping and self.on_drop is not None:
+                        self.on_drop(length)
                 if not self._passes and at > begin:
                     passed.append(view[begin:at])
                 self._left = head + self._mask + length

@@ -6,6 +6,7 @@ deadline. spec: control-plane §8.1.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,13 +160,11 @@ class Receiver:
     async def log_out(self) -> None:
         """End the session if that takes no more than a second. Never raises."""
         session, self._session = self._session, b""
-        await self.close()
-        if session:
-            with trio.move_on_after(CLOSE, shield=True):
-                try:
+        with trio.move_on_after(CLOSE, shield=True):
+            await self.close()
+            if session:
+                with contextlib.suppress(ReceiverError):
                     await self._ask_once(databridge.logout(session))
-                except ReceiverError:
-                    return
 
     async def _log_in(self) -> bytes:
         reply = await self._ask_once(self._login)
