@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from trio_gw.app.data_plane import DataPlane
     from trio_gw.app.key_material import KeyMaterial
     from trio_gw.app.listeners import Sockets
+    from trio_gw.app.traffic_manager import TrafficManager
     from trio_gw.app.worker_context import WorkerContext
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
@@ -92,6 +93,7 @@ class Parts(NamedTuple):
     sources: Sources
     data_plane: DataPlane
     services: Services
+    traffic: TrafficManager | None
     observers: Observers
     revocations: Revocations
     blocklist: Blocklist
@@ -204,6 +206,13 @@ async def build(
         )
         if observers.metrics is not None:
             show(observers.metrics, plane.status)
+    traffic = None
+    if plane is not None and settings.control_plane.throttling.enabled:
+        from trio_gw.app.traffic_manager import TrafficManager
+
+        table = settings.control_plane.throttling
+        traffic = TrafficManager(table, plane.tls, plane.status, live, services)
+        services = traffic.attach(services)
     worker_status = WorkerStatus(
         shared_state.index + 1,
         *(sessions, catalog, observers.metrics, background),
@@ -236,6 +245,7 @@ async def build(
         sources=Sources(project, deployed, plane, git, remote),
         data_plane=data_plane,
         services=services,
+        traffic=traffic,
         observers=observers,
         revocations=revocations,
         blocklist=blocklist,

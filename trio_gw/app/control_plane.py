@@ -53,6 +53,7 @@ class ControlPlane:
         ring: KeyRing,
         follows: bool,
     ) -> None:
+        self.tls = tls
         self.status = ControlPlaneStatus(table.url, table.environments, follows=follows)
         label = table.cache or "the cache of the control plane"
         artifacts = ArtifactFolder(folder / "artifacts")

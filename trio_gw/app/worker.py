@@ -145,6 +145,8 @@ async def _serve(parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Ru
         with trio.move_on_after(timeouts.drain + timeouts.close):
             await sessions.drain()
         await parts.observers.flush()
+        if parts.traffic is not None:
+            await parts.traffic.flush()
         nursery.cancel_scope.cancel()
 
 
@@ -183,6 +185,8 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
     sweeper = Sweeper(services.sessions, settings.timeouts, expiry=expiry, clock=time.time)
     keep(TaskName.SWEEPER, sweeper.run)
     parts.observers.start(nursery, background)
+    if parts.traffic is not None:
+        parts.traffic.start(nursery, background)
     keep(TaskName.REVOCATIONS, partial(sweeper.revoke, parts.revocations))
     keep(TaskName.DENIALS, partial(sweeper.block, parts.blocklist))
     if settings.control_plane.url:

@@ -80,8 +80,20 @@ class Publisher:
     def take(self) -> list[bytes]:
         """Take a batch from the queue."""
         events = self.frames.take(BATCH, int(time.time() * 1000))
-        self._queue.waiting, self._queue.dropped = self.frames.waiting, self.frames.dropped
+        self._show()
         return events
+
+    def add_result(self, published: int = 0, failed: int = 0) -> None:
+        """Count the events of a batch."""
+        self.published += published
+        self.failed += failed
+        self._show()
+
+    def _show(self) -> None:
+        self._queue.waiting, self._queue.dropped = self.frames.waiting, self.frames.dropped
+        self._status.frame_events.update(
+            published=self.published, dropped=self.frames.dropped, failed=self.failed
+        )
 
     async def wait(self, seconds: float) -> None:
         """Wait; less when the gateway stops."""
@@ -180,7 +192,7 @@ class _Group:
                 pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE)
                 await self._connect()
             else:
-                self._publisher.published += len(events)
+                self._publisher.add_result(published=len(events))
                 return
-        self._publisher.failed += len(events)
+        self._publisher.add_result(failed=len(events))
         log.error("%d events of frames are dropped: no event receiver accepts them", len(events))
