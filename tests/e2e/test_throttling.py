@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -20,10 +21,13 @@ import trustme
 from websockets.exceptions import ConnectionClosed
 
 from support.backends import start_echo
+from support.control_plane import NOWHERE, write_cache
 from support.conversation import frame
 from support.databridge import Sink
 from support.limited import Limited, start_limited
-from trio_gw.config.entitlements import Change, DecisionRow, KeyTemplateRow
+from trio_gw.config.control_plane import ControlPlaneSettings
+from trio_gw.config.entitlements import ApiRow, Change, DecisionRow, KeyTemplateRow
+from trio_gw.control_plane.state import StateChange
 from trio_gw.wire import frames
 
 if TYPE_CHECKING:
@@ -80,11 +84,14 @@ async def make(nursery: trio.Nursery, base: Path) -> Callable[..., Awaitable[Thr
         throttling = {"enabled": True, "publish": [sink.publish], "login": [sink.login]}
         throttling |= more.pop("throttling", {})
         plane = {
-            "url": "https://localhost:1/",
+            "url": NOWHERE,
             "events": ["amqp://admin:admin@localhost:1/"],
             "ca": "apim.pem",
             "throttling": throttling,
         }
+        # The gateway serves the last known state: nobody listens where API Manager should be.
+        known = StateChange(Change((ApiRow("known"),)), {}, time.time())
+        await write_cache(base, msgspec.convert(plane, ControlPlaneSettings), known)
         tiers: dict[str, Any] = {
             "Topic": {"events": 1_000_000},
             **{name: {"events": 1_000_000} for name in (PLAN, TIER, "Api")},
