@@ -134,7 +134,7 @@ class _Compiler:
         self._next.append([])
         return len(self._kinds) - 1
 
-    def _build(self, node: _Node, last: int) -> int:
+    def _build(self, node: _Part, last: int) -> int:
         """Add the states of a node that goes on to the state `last`; returns its first one."""
         if node.kind == "sequence":
             for part in reversed(node.parts):
@@ -150,7 +150,7 @@ class _Compiler:
         self._next[state] = [last]
         return state
 
-    def _repeated(self, node: _Node, last: int) -> int:
+    def _repeated(self, node: _Part, last: int) -> int:
         (part,) = node.parts
         if node.most < 0:
             loop = self._state(_SPLIT)
@@ -178,7 +178,7 @@ class _Compiler:
         self._at += 1
         return character
 
-    def _alternatives(self) -> _Node:
+    def _alternatives(self) -> _Part:
         self._depth += 1
         if self._depth > 30:
             raise UnsupportedPatternError("groups are nested too deep")
@@ -187,15 +187,15 @@ class _Compiler:
             self._at += 1
             parts.append(self._sequence())
         self._depth -= 1
-        return parts[0] if len(parts) == 1 else _Node("choice", parts)
+        return parts[0] if len(parts) == 1 else _Part("choice", parts)
 
-    def _sequence(self) -> _Node:
-        parts: list[_Node] = []
+    def _sequence(self) -> _Part:
+        parts: list[_Part] = []
         while self._peek() not in ("", "|", ")"):
             parts.append(self._quantified(self._atom()))
-        return _Node("sequence", parts)
+        return _Part("sequence", parts)
 
-    def _quantified(self, node: _Node) -> _Node:
+    def _quantified(self, node: _Part) -> _Part:
         character = self._peek()
         bounds = {"*": (0, -1), "+": (1, -1), "?": (0, 1)}.get(character)
         if bounds is not None:
@@ -208,7 +208,7 @@ class _Compiler:
             self._at += 1  # lazy: the same answer to whether there is a match
         elif self._peek() in ("+", "*", "{") and self._peek():
             raise UnsupportedPatternError("possessive and double quantifiers are not supported")
-        return _Node("repeat", [node], least=bounds[0], most=bounds[1])
+        return _Part("repeat", [node], least=bounds[0], most=bounds[1])
 
     def _bounds(self) -> tuple[int, int]:
         end = self._text.find("}", self._at)
@@ -226,7 +226,7 @@ class _Compiler:
             raise UnsupportedPatternError("the bounds of a repetition are wrong")
         return first, last
 
-    def _atom(self) -> _Node:
+    def _atom(self) -> _Part:
         character = self._take()
         if character == "(":
             if self._peek() == "?":
@@ -238,16 +238,16 @@ class _Compiler:
                 raise UnsupportedPatternError("a group does not end")
             return node
         if character in "^$":
-            return _Node(character)
+            return _Part(character)
         if character == ".":
-            return _Node(_ANY, test=lambda one: one not in "\n\r")
+            return _Part(_ANY, test=lambda one: one not in "\n\r")
         if character == "[":
-            return _Node(_ANY, test=self._class())
+            return _Part(_ANY, test=self._class())
         if character == "\\":
-            return _Node(_ANY, test=self._escape())
+            return _Part(_ANY, test=self._escape())
         if character in "*+?{":
             raise UnsupportedPatternError("a quantifier has nothing to repeat")
-        return _Node(_ANY, test=character.__eq__)
+        return _Part(_ANY, test=character.__eq__)
 
     def _escape(self) -> CharacterTest:
         character = self._take()
@@ -285,7 +285,7 @@ class _Compiler:
         return functools.partial(_one_of, tuple(tests), inverted)
 
 
-class _Node:
+class _Part:
     """A part of an expression."""
 
     __slots__ = ("kind", "least", "most", "parts", "test")
@@ -293,7 +293,7 @@ class _Node:
     def __init__(
         self,
         kind: str,
-        parts: list[_Node] | None = None,
+        parts: list[_Part] | None = None,
         *,
         test: CharacterTest | None = None,
         least: int = 0,
