@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import module_table
+from support.sources import source
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "trio_gw"
@@ -116,15 +117,17 @@ PURE = (
 )
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# In one process of pytest-xdist, so that each module is parsed once.
+parses_all = pytest.mark.xdist_group("sources")
 
 
 def imports(path: Path) -> list[str]:
     """Return all modules that a file imports, at any level."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in source(path).imports:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: relative import"
             module = node.module or ""
             whole = module == "trio_gw" or (PACKAGE.parent / module.replace(".", "/")).is_dir()
@@ -151,19 +154,20 @@ def violations(path: Path) -> list[str]:
     return found
 
 
+@parses_all
 def test_imports_point_down() -> None:
     assert MODULES
     assert [violation for path in MODULES for violation in violations(path)] == []
 
 
+@parses_all
 def test_pure_modules_have_no_clock_and_no_event_loop() -> None:
     forbidden = {"trio", "time", "socket", "asyncio", "threading"}
     pure = [path for path in MODULES if path.relative_to(PACKAGE).as_posix().startswith(PURE)]
     assert len(pure) > len(PURE)
     for path in pure:
         assert not forbidden & set(imports(path)), path
-        tree = ast.parse(path.read_text())
-        assert not any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree)), path
+        assert not source(path).has_async, path
 
 
 def test_the_rule_can_fail(tmp_path: Path) -> None:
@@ -186,10 +190,10 @@ def import_graph(paths: list[Path]) -> dict[str, set[str]]:
     graph: dict[str, set[str]] = {}
     for path in paths:
         found = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in source(path).imports:
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 module = node.module or ""
                 inner = {f"{module}.{alias.name}" for alias in node.names}
                 found |= (inner & names) or {module}
@@ -226,6 +230,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
+@parses_all
 def test_no_modules_import_each_other() -> None:
     graph = import_graph(MODULES)
     assert graph["trio_gw.errors"] == {"trio_gw.escaping"}
@@ -253,12 +258,12 @@ def test_a_circle_of_types_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 SAME_NAME: dict[str, str] = {}
 
 
+@parses_all
 def test_no_class_name_has_two_meanings() -> None:
     places: dict[str, list[str]] = {}
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(module_of(path))
+        for name in source(path).classes:
+            places.setdefault(name, []).append(module_of(path))
     twice = {name: found for name, found in places.items() if len(found) > 1}
     assert {name: found for name, found in twice.items() if name not in SAME_NAME} == {}
     assert set(SAME_NAME) <= set(twice)
@@ -304,6 +309,7 @@ def test_old_words_are_found() -> None:
     assert old_words("A Shuttle, _mourn(child), FleetState") == ["fleet", "mourn", "shuttle"]
 
 
+@parses_all
 def test_the_table_of_modules_is_current() -> None:
     text = module_table.PAGE.read_text()
     assert module_table.page(text) == text, "run scripts/modules"

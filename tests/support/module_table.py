@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
+
+from support.sources import source
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "trio_gw"
@@ -14,8 +15,7 @@ BEGIN, END = "<!-- modules: written by scripts/modules -->\n", "<!-- end of modu
 
 def first_sentence(path: Path) -> str:
     """Return the first sentence of a module's docstring; empty if there is none."""
-    text = ast.get_docstring(ast.parse(path.read_text())) or ""
-    paragraph = " ".join(text.split("\n\n")[0].split())
+    paragraph = " ".join(source(path).docstring.split("\n\n")[0].split())
     return re.split(r"(?<=[.?!]) (?=[A-Z`])", paragraph)[0].replace("|", "\\|")
 
 
