@@ -53,7 +53,7 @@ async def test_what_would_be_served(operator: Operator) -> None:
     assert "localhost/chat/1.0.0/*" in done.stdout
     assert BACKEND in done.stdout
     assert ": connected\n" in done.stderr
-    said = "1 APIs, 1 applications, 1 key mappings, 1 subscriptions, 3 policies, 0 key managers"
+    said = "APIs 1, applications 1, key mappings 1, subscriptions 1, policies 3, key managers 0"
     assert said in done.stderr
     # Nothing is left behind.
     assert {path.name for path in operator.base.iterdir()} == {"gateway.toml", "apim-ca.pem"}

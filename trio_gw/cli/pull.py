@@ -273,7 +273,7 @@ def _show(found: Found) -> None:
     if found.pulled is not None:
         counts = _counts(found.pulled)
         listed = ", ".join(
-            f"{count:,} {'APIs' if name == 'apis' else name.replace('_', ' ')}"
+            f"{'APIs' if name == 'apis' else name.replace('_', ' ')} {count:,}"
             for name, count in counts.items()
         )
-        print(f"{listed}; read in {found.seconds:.1f} s", file=sys.stderr)
+        print(f"{listed}\nread in {found.seconds:.1f} s", file=sys.stderr)
