@@ -205,10 +205,11 @@ async def test_the_state_of_an_earlier_run_is_served(
     assert caplog.messages == ["table 1: 1 API; added Chat:1.0.0"]
     async with worker(cache, follows=True):
         pass
-    assert caplog.messages[-1] == (
+    said = (
         "serving the last known state, of 1970-01-01T00:00:01+00:00:"
         " API Manager has not answered yet"
     )
+    assert said in caplog.messages
 
 
 async def test_a_broken_revision_leaves_the_last_good_one(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ class ControlPlaneSource:
         while self._changed:
             await self._load()
         self._publish_all()
+        if known and not self._status.pulls:
+            self._status.cached(known)
         if known and self._status.follows:
             when = datetime.datetime.fromtimestamp(int(known), datetime.UTC).isoformat()
             log.warning(
