@@ -52,7 +52,9 @@ def large(base: Path, apis: int, subscriptions: int) -> StateChange:
     for number in range(subscriptions):
         application = f"5f0e0f9c-0000-4000-8000-{number % applications:012}"
         rows.append(
-            SubscriptionRow(number, f"Api{number % apis}", application, "AsyncGold", uuid=str(number))
+            SubscriptionRow(
+                number, f"Api{number % apis}", application, "AsyncGold", uuid=str(number)
+            )
         )
     return StateChange(Change(tuple(rows)), artifacts, time.time())
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
-    from trio_gw.control_plane.artifact_loading import Source
+    from trio_gw.control_plane.project_cache import Source
     from trio_gw.feed.project_state import LoadResult
 
 EDGE = (("Edge", "edge.example"),)
@@ -242,7 +242,8 @@ async def test_a_zip_that_is_missing_may_come(
         path = first.artifacts.root / f"{artifact.digest}.zip"
         data = path.read_bytes()
         for harm in (b"", None):
-            path.unlink()
+            for each in list(path.parent.iterdir()):
+                each.unlink()
             if harm is not None:
                 path.write_bytes(harm)
             await first.writer.change(StateChange(artifacts={"Chat": (artifact,)}))

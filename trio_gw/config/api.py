@@ -6,12 +6,11 @@ edited.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from trio_gw.config.cors import CorsSettings
+from trio_gw.config.cors import CorsSettings  # noqa: TC001 - needed to decode a project
 
 
 class BasicAuth(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trio_gw.config import regular
+from trio_gw.control_plane.project_cache import PROJECT, ProjectCache
 from trio_gw.feed.atomic_file import TEMPORARY, temporary_path
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ZIP_OCTETS = 64 << 20  # of one zip
 KEEP = 3600.0  # seconds for which a new zip stays, before a state needs it
+DIGITS = 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -30,6 +32,7 @@ class ArtifactFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.projects = ProjectCache(root)  # what was loaded from the zips
         self._checked: set[str] = set()  # digests of zips that this process has compared
         self._new: dict[str, float] = {}  # digests of zips from this process → when they came
 
@@ -76,17 +79,27 @@ class ArtifactFolder:
         self._new[digest] = time.monotonic()
 
     def sweep(self, needed: Collection[str]) -> None:
-        """Remove temporary files, and zips that are neither needed nor new. Raises OSError."""
+        """Remove what is neither needed nor new. Raises OSError."""
         old = time.monotonic() - KEEP
         self._new = {
             digest: came
             for digest, came in self._new.items()
             if came > old and digest not in needed
         }
-        kept = {self.name(digest) for digest in (*needed, *self._new)}
+        kept = {*needed, *self._new}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
             for entry in list(entries):
-                unused = entry.name.endswith(".zip") and entry.name not in kept
-                if unused or entry.name.startswith(TEMPORARY):
+                digest = entry.name[:DIGITS]  # also of the project that was loaded from the zip
+                if digest not in kept and entry.name.endswith((".zip", PROJECT)):
                     (self.root / entry.name).unlink(missing_ok=True)
-                    self._checked.discard(entry.name.removesuffix(".zip"))
+                    self._checked.discard(digest)
+                elif entry.name.startswith(TEMPORARY) and _age(entry) > KEEP:
+                    (self.root / entry.name).unlink(missing_ok=True)
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    """Return the age of a file in seconds; other workers write temporary files, too."""
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:  # it has its final name now
+        return 0.0

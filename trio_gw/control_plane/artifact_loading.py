@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trio_gw.config.api import ApiProject
     from trio_gw.config.entitlements import ApiRow
     from trio_gw.control_plane.artifact_folder import ArtifactFolder
+    from trio_gw.control_plane.project_cache import Source
     from trio_gw.control_plane.state import Artifact
 
 log = logging.getLogger("trio_gw.control_plane")
@@ -37,8 +38,6 @@ NAME_LENGTH = 60  # characters of a name or version in the name of a project
 _PLACE = "artifact"  # the name of a project while it is loaded
 _AGAIN = "it is fetched again when API Manager answers; or deploy the API again"
 _OTHERS = re.compile(r"[^\w.:-]+")
-
-Source = tuple[str, str, str]  # digest, backends that replace those of production and sandbox
 
 
 class LoadedApi(NamedTuple):
@@ -75,7 +74,10 @@ def load_api(
         source = (artifact.digest, artifact.production, artifact.sandbox)
         result = before.sources.get(source)
         if result is None or result.maybe_incomplete:
+            result = folder.projects.get(source)
+        if result is None:
             result = _load(folder, source)
+            folder.projects.put(source, result)
         sources[source] = result
         project = result.project or next(iter(before.projects.values()), None)
         name = _name(uuid, project, row)
