@@ -70,7 +70,11 @@ def test_one_api() -> None:
     found = read(data, store)
     placements = (("Default", "localhost"),)
     assert found.artifacts == (Artifact(A, "r1", DIGEST, placements, "carbon.super"),)
-    assert (found.problems, found.broken, found.deployed_at) == ((), frozenset(), {A: 5})
+    assert (found.problems, found.broken, found.deployed_at) == (
+        (),
+        frozenset(),
+        {(A, "Default"): 5},
+    )
     assert store.zips == {DIGEST: INNER}
     read(data, store)
     assert store.puts == 1  # what is there is not written again
@@ -94,7 +98,7 @@ def test_the_oldest_deployment_comes_first() -> None:
     rows = [deployment(f"{A}-r{n}.zip", place(f"E{n}", at=at)) for n, at in enumerate([3, 1, 4, 2])]
     found = read(with_files(rows, files))
     assert [each.revision for each in found.artifacts] == ["r1", "r3", "r0", "r2"]
-    assert found.deployed_at == {A: 4}
+    assert found.deployed_at == {(A, "E0"): 3, (A, "E1"): 1, (A, "E2"): 4, (A, "E3"): 2}
 
 
 def test_a_broken_api_leaves_the_others() -> None:

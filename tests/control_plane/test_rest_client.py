@@ -137,14 +137,27 @@ async def test_pauses_grow_up_to_a_limit(autojump_clock: object) -> None:
     lengths = []
     for _ in range(6):
         began = trio.current_time()
-        await pauses.wait()
+        await pauses.wait(trio.Event())
         lengths.append(trio.current_time() - began)
     for length, nominal in zip(lengths, [1, 2, 4, 8, 8, 8], strict=True):
         assert 0.75 * nominal <= length <= 1.25 * nominal
     pauses.reset()
     began = trio.current_time()
-    await pauses.wait()
+    await pauses.wait(trio.Event())
     assert trio.current_time() - began <= 1.25
+
+
+async def test_a_pause_ends_when_the_server_is_believed_to_be_back(
+    nursery: trio.Nursery, apim: FakeApiManager, tmp_path: Path
+) -> None:
+    apim.fault("block", Fault(status=503))
+    async with made(apim, tmp_path, retry_interval=3600) as client:
+        nursery.start_soon(client.patiently, lambda: client.json("block"))
+        await apim.wait_requests("block", 1)
+        while len(apim.requests) < 2:
+            client.hurry()
+            await trio.lowlevel.checkpoint()
+    assert apim.paths() == ["block", "block"]
 
 
 async def test_the_log_has_the_beginning_and_the_end_of_an_outage(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from trio_gw.control_plane.fields import BadRowError, Fields, parse
@@ -19,6 +20,7 @@ from trio_gw.feed.zip_entries import FLAG_ENCRYPTED, ZipEntries
 
 if TYPE_CHECKING:
     import zipfile
+    from collections.abc import Mapping
 
 MAX_ZIP = 1 << 30  # bytes of the outer zip
 MAX_UNPACKED = 4 << 30  # bytes of all inner zips
@@ -48,13 +50,13 @@ class ReadArtifacts(NamedTuple):
     """The artifacts, oldest deployment first, and the problems.
 
     `broken` has the UUIDs of APIs that are deployed but cannot be read. `deployed_at` has the
-    time of the last deployment by UUID, in milliseconds.
+    time of each deployment by UUID and environment, in milliseconds.
     """
 
     artifacts: tuple[Artifact, ...] = ()
     problems: tuple[Problem, ...] = ()
     broken: frozenset[str] = frozenset()
-    deployed_at: dict[str, int] = {}  # noqa: RUF012 - never changed
+    deployed_at: Mapping[tuple[str, str], int] = MappingProxyType({})
 
 
 class _Deployment(NamedTuple):
@@ -98,9 +100,9 @@ class _ArtifactZip:
         overrides = self._overrides()
         artifacts: list[Artifact] = []
         broken: set[str] = set()
-        deployed_at: dict[str, int] = {}
+        deployed_at: dict[tuple[str, str], int] = {}
         for each in sorted(self._deployments()):
-            deployed_at[each.uuid] = max(each.at, deployed_at.get(each.uuid, 0))
+            deployed_at |= {(each.uuid, environment): each.at for environment, _ in each.placements}
             try:
                 digest = self._kept(each.file)
             except UnusableError as error:

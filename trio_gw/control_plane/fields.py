@@ -33,16 +33,16 @@ def wrong_type(name: str, wanted: str) -> BadRowError:
 class Fields:
     """The fields of one JSON object. Raises `BadRowError` unless it is an object."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("values",)
 
     def __init__(self, values: object) -> None:
         if not isinstance(values, dict):
             raise BadRowError("it is not an object")
-        self._values: Mapping[str, Any] = values
+        self.values: Mapping[str, Any] = values
 
     def text(self, name: str, default: str = "", *, longest: int = LONGEST) -> str:
         """Return a text; a number counts as its digits."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             return default
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -66,7 +66,7 @@ class Fields:
 
     def number(self, name: str, default: int | None = 0) -> int:
         """Return an integer of 64 bits; without a default it is required."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if isinstance(value, str):
             text = value.strip()
             digits = text.removeprefix("-")
@@ -83,7 +83,7 @@ class Fields:
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a truth value."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None or value == "":
             return default
         if isinstance(value, str):
@@ -94,7 +94,7 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts; other elements are skipped."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             return ()
         if not isinstance(value, list):
@@ -103,7 +103,7 @@ class Fields:
 
     def mapping(self, name: str) -> dict[str, str]:
         """Return a map of texts; entries that are not texts are skipped."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -117,12 +117,12 @@ class Fields:
 
     def inner(self, name: str) -> Fields | None:
         """Return an object inside of this one; None if there is none."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         return None if value is None else Fields(value)
 
     def items(self, name: str) -> list[object]:
         """Return a list of anything."""
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             return []
         if not isinstance(value, list):
@@ -131,11 +131,15 @@ class Fields:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all fields that are not too long."""
-        return tuple(name for name in self._values if len(name) <= LONGEST)
+        return tuple(name for name in self.values if len(name) <= LONGEST)
+
+    def lowered(self, **more: object) -> Fields:
+        """Return the fields with names in lower case, and more fields that win over them."""
+        return Fields({name.lower(): value for name, value in self.values.items()} | more)
 
     def has(self, name: str) -> bool:
         """Return whether there is a value."""
-        return self._values.get(name) is not None
+        return self.values.get(name) is not None
 
 
 def parse(data: bytes | msgspec.Raw | str) -> object:

@@ -10,6 +10,7 @@ import base64
 import tempfile
 import time
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import trio
@@ -71,7 +72,7 @@ class Pulled(NamedTuple):
     """What API Manager holds. `missing` names the requests without a usable answer.
 
     `broken` has the UUIDs of APIs that are deployed but cannot be read, `deployed_at` the times of
-    the last deployments in milliseconds.
+    deployments by UUID and environment in milliseconds.
     """
 
     entitlements: Entitlements
@@ -79,7 +80,7 @@ class Pulled(NamedTuple):
     problems: tuple[Problem, ...]
     missing: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
-    deployed_at: Mapping[str, int] = {}
+    deployed_at: Mapping[tuple[str, str], int] = MappingProxyType({})
 
     @property
     def useless(self) -> bool:

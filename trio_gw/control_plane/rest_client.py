@@ -53,6 +53,7 @@ class RestClient:
         self.retry_interval = settings.retry_interval
         self._base = url + _BASE
         self._seconds = settings.request_timeout
+        self._hurried = trio.Event()
         self._client = httpx2.AsyncClient(
             verify=tls,
             timeout=settings.request_timeout,
@@ -75,6 +76,11 @@ class RestClient:
 
     def __repr__(self) -> str:
         return f"RestClient({self._base!r})"
+
+    def hurry(self) -> None:
+        """Try again at once what waits: there is reason to believe that the server is back."""
+        hurried, self._hurried = self._hurried, trio.Event()
+        hurried.set()
 
     async def json(self, name: str, query: Mapping[str, str] | None = None) -> bytes:
         """Ask for a document once; return its text. Raises `RestError`."""
@@ -137,7 +143,7 @@ class RestClient:
                 refused += not error.temporary
                 if refused > 1:
                     raise
-            await pauses.wait()
+            await pauses.wait(self._hurried)
 
     async def _exchange(
         self,
@@ -196,10 +202,11 @@ class Pauses:
         self._next = first
         self._longest = max(longest, first)
 
-    async def wait(self) -> None:
-        """Wait for the next pause."""
+    async def wait(self, until: trio.Event) -> None:
+        """Wait for the next pause, or until an event."""
         pause, self._next = self._next, min(self._next * 2, self._longest)
-        await trio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - not a secret
+        with trio.move_on_after(pause * random.uniform(0.75, 1.25)):  # noqa: S311 - not a secret
+            await until.wait()
 
     def reset(self) -> None:
         """Begin with the first pause again."""

@@ -103,12 +103,8 @@ def blocks(body: bytes) -> TableRows:
         skipped, reason = skipped + read.skipped, reason or read.reason
     # Releases differ in upper and lower case here.
     addresses = found.items("ip") or found.items("IP")
-    read = _rows(addresses, lambda value: block_of_address(Fields(_lower(value))))
+    read = _rows(addresses, lambda value: block_of_address(Fields(value).lowered()))
     return TableRows((*rows, *read.rows), skipped + read.skipped, reason or read.reason)
-
-
-def _lower(value: object) -> object:
-    return {key.lower(): each for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _elements(body: bytes) -> list[msgspec.Raw]:
@@ -207,13 +203,13 @@ def policy(level: PolicyLevel) -> Callable[[Fields], PolicyRow]:
     def parser(fields: Fields) -> PolicyRow:
         default = fields.inner("defaultLimit")
         kind = fields.text("quotaType") or (default.text("quotaType") if default else "")
-        quota = _QUOTAS.get(kind.lower(), "")
-        limit, per = _limit(quota, default) if default else (0, 0)
+        counted = quota(kind)
+        limit, per = _limit(counted, default) if default else (0, 0)
         return PolicyRow(
             level=level,
             id=fields.number("id", None),
             name=fields.name("name"),
-            quota=quota,
+            quota=counted,
             limit=limit,
             per=per,
             stop_on_quota=fields.flag("stopOnQuotaReach", default=True),
@@ -223,19 +219,24 @@ def policy(level: PolicyLevel) -> Callable[[Fields], PolicyRow]:
     return parser
 
 
-def _limit(quota: Quota, default: Fields) -> tuple[int, int]:
+def quota(text: str) -> Quota:
+    """Return what a policy counts, in the spelling of the rows; empty if it is unknown."""
+    return _QUOTAS.get(text.lower(), "")
+
+
+def _limit(kind: Quota, default: Fields) -> tuple[int, int]:
     """Return the number of events or bytes, and of seconds; zeros without a usable limit."""
-    if quota == "bandwidthVolume":
+    if kind == "bandwidthVolume":
         limit = default.inner("bandwidth")
         if limit is None:
             return 0, 0
         unit = limit.text("dataUnit").strip().lower()
         amount = limit.number("dataAmount") * _BYTES.get(unit, 0)
     else:
-        limit = default.inner(quota) if quota else None
+        limit = default.inner(kind) if kind else None
         if limit is None:
             return 0, 0
-        amount = limit.number(quota)
+        amount = limit.number(kind)
     seconds = _SECONDS.get(limit.text("timeUnit").strip().lower(), 0) * limit.number("unitTime", 1)
     return (amount, seconds) if amount > 0 and seconds > 0 else (0, 0)
 

@@ -1,0 +1,126 @@
+"""What events announce, but do not contain, is fetched over REST: single APIs, and policies.
+
+Fetches run beside each other, and one at a time for each API. What is wanted while its fetch is
+under way is fetched again, because the answer may be older. spec: control-plane §6.2, §15.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from trio_gw.control_plane.pull import pull_api, pull_policies
+from trio_gw.control_plane.reconcile import FetchedApi, FetchedPolicies
+from trio_gw.control_plane.rest_client import Pauses
+from trio_gw.control_plane.rest_faults import RestError
+from trio_gw.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from trio_gw.config.control_plane import ControlPlaneSettings
+    from trio_gw.config.entitlements import PolicyLevel
+    from trio_gw.control_plane.artifacts import ArtifactStore
+    from trio_gw.control_plane.rest_client import RestClient
+
+MAX_WANTED = 1000  # APIs; with more, everything is pulled
+PARALLEL = 4
+TRIES = 4  # of an API that was announced, but is not there yet
+
+
+class Fetched(Protocol):
+    """What takes the results."""
+
+    async def take_fetched(self, found: FetchedApi | FetchedPolicies) -> None:
+        """Apply what was fetched."""
+
+    def fetch_failed(self, problems: Sequence[Problem]) -> None:
+        """Note what could not be fetched or used."""
+
+    def want_pull(self) -> None:
+        """Pull everything soon."""
+
+
+class Fetches:
+    """The fetches of one follower."""
+
+    def __init__(
+        self,
+        client: RestClient,
+        settings: ControlPlaneSettings,
+        store: ArtifactStore,
+        fetched: Fetched,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._store = store
+        self._fetched = fetched
+        self._apis: dict[str, set[str]] = {}  # wanted, in order → environments
+        self._levels: dict[PolicyLevel, None] = {}
+        self._running: set[str] = set()
+        self._changed = trio.Event()
+
+    def want_api(self, uuid: str, labels: Iterable[str]) -> None:
+        """Fetch an API as it is in these environments."""
+        if uuid not in self._apis and len(self._apis) >= MAX_WANTED:
+            self._apis.clear()
+            self._fetched.want_pull()
+        self._apis.setdefault(uuid, set()).update(labels)
+        self._changed.set()
+
+    def repeat_api(self, uuid: str, labels: Iterable[str]) -> None:
+        """Fetch an API again if a fetch of it is under way."""
+        if uuid in self._running:
+            self.want_api(uuid, labels)
+
+    def want_policies(self, level: PolicyLevel) -> None:
+        """Fetch the policies of a level."""
+        self._levels[level] = None
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Fetch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                for uuid in [uuid for uuid in self._apis if uuid not in self._running]:
+                    if len(self._running) >= PARALLEL:
+                        break
+                    labels = tuple(sorted(self._apis.pop(uuid)))
+                    self._start(nursery, uuid, partial(self._api, uuid, labels))
+                for level in [level for level in self._levels if level not in self._running]:
+                    del self._levels[level]
+                    self._start(nursery, level, partial(self._policies, level))
+                await self._changed.wait()
+
+    def _start(self, nursery: trio.Nursery, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            try:
+                await work()
+            except RestError as error:
+                what = f"{name}: {error.what}"
+                self._fetched.fetch_failed([Problem(self._settings.url, 0, 0, what, error.hint)])
+            finally:
+                self._running.discard(name)
+                self._changed.set()
+
+        self._running.add(name)
+        nursery.start_soon(run)
+
+    async def _api(self, uuid: str, labels: tuple[str, ...]) -> None:
+        """Fetch one API; repeated a few times if it is not there, then it is not deployed."""
+        pauses = Pauses(self._settings.retry_interval / 4)
+        for left in reversed(range(TRIES)):
+            found = await pull_api(self._client, self._settings, self._store, uuid, labels)
+            if found.artifacts or found.broken or not left:
+                break
+            await pauses.wait(trio.Event())
+        fetched = FetchedApi(uuid, labels, found.artifacts, found.row, found.broken)
+        await self._fetched.take_fetched(fetched)
+        self._fetched.fetch_failed(found.problems)
+
+    async def _policies(self, level: PolicyLevel) -> None:
+        rows = await pull_policies(self._client, self._settings, self._store, level)
+        await self._fetched.take_fetched(FetchedPolicies(level, rows))
