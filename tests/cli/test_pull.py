@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from support.apim import FakeApiManager, Fault, start_apim
 from support.commands import gw as run_command
+from support.databridge import Sink
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,11 +32,15 @@ class Operator:
         self.apim = apim
         self.events = events
         self.table: dict[str, Any] = {}
+        self.throttling: dict[str, Any] = {}
 
     async def pull(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         table = self.apim.settings(self.base, events=self.events, **self.table)
-        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-        (self.base / "gateway.toml").write_text("\n".join(["[control_plane]", *lines]))
+        lines = ["[control_plane]"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        lines.append("[control_plane.throttling]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in self.throttling.items()]
+        (self.base / "gateway.toml").write_text("\n".join(lines))
         return await trio.to_thread.run_sync(
             lambda: run_command(self.base, "pull", *arguments, **more)
         )
@@ -130,6 +136,27 @@ async def test_a_broker_that_refuses_the_password(operator: Operator) -> None:
     assert done.returncode == 1
     assert "password" in done.stderr
     assert "hidden-one" not in done.stderr
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+async def test_the_receivers_of_the_traffic_manager(
+    operator: Operator, nursery: trio.Nursery, refuse: bool
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    operator.apim.ca.issue_cert("localhost").configure_cert(context)
+    sink = Sink()
+    sink.refuse = refuse
+    await nursery.start(sink.run, context)
+    operator.throttling = {"enabled": True, "publish": [sink.publish], "login": [sink.login]}
+    done = await operator.pull("--json")
+    report = json.loads(done.stdout)
+    assert [one["connected"] for one in report["receivers"]] == [not refuse]
+    assert done.returncode == (1 if refuse else 0), report
+    if refuse:
+        (problem,) = report["problems"]
+        assert problem["what"] == f"localhost:{sink.login_port}: it refuses user or password"
+        assert "control_plane.throttling" in problem["hint"]
+    assert sink.events == []
 
 
 def test_without_a_control_plane(tmp_path: Path) -> None:

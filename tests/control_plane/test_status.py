@@ -97,6 +97,11 @@ def test_problems_name_the_connections() -> None:
         *("control_plane.url", "control_plane.events", "controlplane", "Chat"),
     ]
     assert listed[1].what == "no broker of the control plane is connected: a:1: refused"
+    found.receivers = [BrokerStatus("tm:9611")]
+    found.lost(found.receivers[0], "refused")
+    listed = found.all_problems()
+    assert listed[2].what == "the event receiver tm:9611 is not connected: refused"
+    found.connected(found.receivers[0])
     found.connected(found.brokers[1])
     found.pull_ended(0.1, found.problems)
     assert [problem.file for problem in found.all_problems()] == ["controlplane", "Chat"]

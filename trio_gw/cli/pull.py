@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from trio_gw.cli.control_plane_logins import Logins
     from trio_gw.config.api import ApiProject
-    from trio_gw.config.broker_url import BrokerEndpoint
     from trio_gw.config.settings import Settings
     from trio_gw.config.settings_file import LoadedSettings
-    from trio_gw.control_plane.broker import Delivery
     from trio_gw.control_plane.pull import Pulled
     from trio_gw.feed.compile import Compiled
 
@@ -44,11 +43,11 @@ COLUMNS = ("TOPIC", "API", "BACKEND")
 
 
 class Found(NamedTuple):
-    """What API Manager has. `brokers` by address: why it is not connected, empty if it is."""
+    """What API Manager has, and whether its brokers and receivers can be reached."""
 
     pulled: Pulled | None
     compiled: Compiled | None
-    brokers: Mapping[str, str]
+    logins: Logins
     problems: list[Problem]
     seconds: float
 
@@ -96,13 +95,14 @@ def main(options: argparse.Namespace) -> int:
 
 async def _look(loaded: LoadedSettings, seconds: float) -> Found:
     """Read everything at the same time. Raises `UnusableError`."""
-    from trio_gw.config.broker_url import parse_broker_urls
     from trio_gw.control_plane.requirements import require, tls_context
 
     settings = loaded.settings
     require(settings.control_plane.url)
+    from trio_gw.cli.control_plane_logins import Logins  # needs the library
+
     tls = await trio.to_thread.run_sync(partial(tls_context, settings.control_plane, loaded.base))
-    brokers: dict[str, str] = {}
+    logins = Logins({}, {})
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trio-gw-") as folder:
         pulled: list[Pulled] = []
@@ -111,17 +111,16 @@ async def _look(loaded: LoadedSettings, seconds: float) -> Found:
         deadline = trio.current_time() + seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_pull, settings, tls, Path(folder), pulled, problems, deadline)
-            for endpoint in parse_broker_urls(settings.control_plane.events):
-                nursery.start_soon(_connect, endpoint, tls, brokers, deadline)
+            nursery.start_soon(logins.connect, settings.control_plane, tls, deadline)
         taken = time.monotonic() - began
-        problems += _broker_problems(brokers)
+        problems += logins.problems()
         compiled = None
         if pulled:
             work = partial(_compile, settings, Path(folder), pulled[0])
             compiled, faults = await trio.to_thread.run_sync(work)
             problems += faults
     found = pulled[0] if pulled else None
-    return Found(found, compiled, brokers, list(dict.fromkeys(problems)), taken)
+    return Found(found, compiled, logins, list(dict.fromkeys(problems)), taken)
 
 
 async def _pull(
@@ -151,51 +150,6 @@ async def _pull(
         if not lasting:
             hint = "try again with a longer --timeout"
             problems.append(Problem(table.url, 0, 0, "the pull takes too long", hint))
-
-
-class _Trial:
-    """A consumer that only waits until its queue is bound."""
-
-    def __init__(self, address: str, brokers: dict[str, str], done: trio.CancelScope) -> None:
-        self._address = address
-        self._brokers = brokers
-        self._done = done
-
-    async def bound(self) -> None:
-        """End with success."""
-        self._brokers[self._address] = ""
-        self._done.cancel()
-
-    async def deliver(self, delivery: Delivery) -> None:
-        """Ignore events."""
-
-    def lost(self, reason: str) -> None:
-        """Keep the reason, and end."""
-        self._brokers[self._address] = reason.removeprefix(f"{self._address}: ")
-        self._done.cancel()
-
-
-async def _connect(
-    endpoint: BrokerEndpoint, tls: ssl.SSLContext, brokers: dict[str, str], deadline: float
-) -> None:
-    """Connect to a broker once, and bind a queue there."""
-    from trio_gw.control_plane.broker import follow
-
-    address = endpoint.label
-    brokers[address] = "no answer in time"
-    with trio.CancelScope(deadline=deadline) as done:
-        await follow([endpoint], tls, ["notification"], _Trial(address, brokers, done))
-
-
-def _broker_problems(brokers: Mapping[str, str]) -> list[Problem]:
-    """Report brokers without a connection: a warning while another one is connected."""
-    none = all(brokers.values())
-    hint = "check the broker, and its address and password in control_plane.events"
-    return [
-        Problem(address, 0, 0, reason, hint, "error" if none else "warning")
-        for address, reason in brokers.items()
-        if reason
-    ]
 
 
 def _compile(settings: Settings, folder: Path, pulled: Pulled) -> tuple[Compiled, list[Problem]]:
@@ -248,13 +202,18 @@ def _report(found: Found, *, ok: bool) -> dict[str, Any]:
         "ok": ok,
         "seconds": round(found.seconds, 3),
         "counts": None if found.pulled is None else _counts(found.pulled),
-        "brokers": [
-            {"address": address, "connected": not reason, "reason": reason or None}
-            for address, reason in found.brokers.items()
-        ],
+        "brokers": _connections(found.logins.brokers),
+        "receivers": _connections(found.logins.receivers),
         "problems": [msgspec.structs.asdict(problem) for problem in found.problems],
         "routes": [] if found.compiled is None else route_rows(found.compiled.table),
     }
+
+
+def _connections(found: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"address": address, "connected": not reason, "reason": reason or None}
+        for address, reason in found.items()
+    ]
 
 
 def _show(found: Found) -> None:
@@ -267,7 +226,7 @@ def _show(found: Found) -> None:
         print(aligned(lines))
     # Errors last, next to the prompt.
     print_problems(sorted(found.problems, key=lambda problem: problem.severity == "error"))
-    for address, reason in found.brokers.items():
+    for address, reason in {**found.logins.brokers, **found.logins.receivers}.items():
         if not reason:
             print(escape(f"{address}: connected"), file=sys.stderr)
     if found.pulled is not None:

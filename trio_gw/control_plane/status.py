@@ -173,4 +173,10 @@ class ControlPlaneStatus(msgspec.Struct):
             hint = "events are caught up after the next connection"
             if any(broker.reason for broker in self.brokers):  # else the first attempt is under way
                 found.append(Problem("control_plane.events", 0, 0, what, hint))
+        for receiver in self.receivers:
+            if receiver.reason:
+                what = f"the event receiver {receiver.address} is not connected: {receiver.reason}"
+                hint = "events wait, and are dropped when too many do; see /admin/control-plane"
+                problem = Problem("control_plane.throttling", 0, 0, what, hint)
+                found.append(problem)
         return (*found, *self.cache_problems, *self.problems)
