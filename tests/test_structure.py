@@ -110,6 +110,7 @@ PURE = (
         "guard/decisions.py",
         "guard/patterns.py",
         "guard/ranges.py",
+        "guard/window_blocks.py",
     ),
     *("relay/assembly.py", "relay/lane.py", "relay/runs.py", "relay/policer.py"),
     *("routing/access_index.py", "routing/backend_target.py", "routing/conflicts.py"),

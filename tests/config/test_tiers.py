@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.projects import api, asyncapi
 from trio_gw.config import project, tiers
+from trio_gw.config.entitlements import PolicyRow
 from trio_gw.config.settings_file import load
-from trio_gw.config.tiers import LimitSettings, Tier, known, period, size, spoken, unknown
+from trio_gw.config.tiers import (
+    LARGEST,
+    LONGEST_POLICY,
+    LimitSettings,
+    Tier,
+    known,
+    of_policy,
+    period,
+    size,
+    spoken,
+    unknown,
+)
 from trio_gw.errors import UnusableError
 from trio_gw.feed.compile import compile_snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def policy(**fields: Any) -> PolicyRow:
+    return PolicyRow("subscription", 1, "Gold", **fields)
 
 
 def test_all_of_them(tmp_path: Path) -> None:
@@ -165,3 +181,29 @@ def test_unknown_tiers_are_warned_about() -> None:
     assert one in compiled.problems
     assert two not in compiled.problems
     assert len(compiled.table.apis) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "known", "made"),
+    [
+        (policy(limit=5, per=300), None, Tier("Gold", 5, per=300)),
+        (
+            policy(limit=5, per=60, quota="bandwidthVolume", stop_on_quota=False),
+            None,
+            Tier("Gold", 5, octets=True, stop_on_quota=False),
+        ),
+        (
+            policy(limit=5, per=3600),
+            Tier("Gold", 9, octets=True, burst=3, on_exceed="close", count="both"),
+            Tier("Gold", 5, per=3600, on_exceed="close", count="both"),
+        ),
+        (policy(), None, None),
+        (policy(limit=5, per=0), None, None),
+        (policy(limit=-5, per=60), Tier("Gold", 9), Tier("Gold", 9)),
+        (policy(stop_on_quota=False), Tier("Gold", 9), Tier("Gold", 9, stop_on_quota=False)),
+        (policy(), Tier("Gold", 9, stop_on_quota=False), Tier("Gold", 9, stop_on_quota=False)),
+        (policy(limit=1 << 70, per=1 << 70), None, Tier("Gold", LARGEST, per=LONGEST_POLICY)),
+    ],
+)
+def test_policies_as_tiers(row: PolicyRow, known: Tier | None, made: Tier | None) -> None:
+    assert of_policy(row, known) == made

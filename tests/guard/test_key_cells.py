@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from trio_gw.config.tiers import Tier
 from trio_gw.guard import key_cells
-from trio_gw.guard.rate_limits import Level, RateLimits, width
+from trio_gw.guard.rate_limits import Level, RateLimits
+from trio_gw.guard.window_blocks import width
 from trio_gw.supervision.shared_memory import Counters
 
 if TYPE_CHECKING:

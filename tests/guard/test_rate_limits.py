@@ -13,7 +13,8 @@ import pytest
 
 from trio_gw.config.tiers import Tier
 from trio_gw.guard import key_cells, rate_limits
-from trio_gw.guard.rate_limits import Level, RateLimits, width
+from trio_gw.guard.rate_limits import Level, RateLimits
+from trio_gw.guard.window_blocks import width
 from trio_gw.supervision.shared_memory import LOCK_TIMEOUT, Counters, ProcessLock
 
 if TYPE_CHECKING:

@@ -64,8 +64,12 @@ class World:
         self.live = Live(EMPTY)
         self.live.entitle(START)
         self.sessions = Sessions(Timeouts())
-        self.task = EntitledSessions(self.sessions, self.live)
+        self.followed = 0
+        self.task = EntitledSessions(self.sessions, self.live, self.follow)
         self._stack = stack
+
+    def follow(self) -> None:
+        self.followed += 1
 
     def open(self, caller: Caller, route: Any = ROUTE) -> Session:
         session = self._stack.enter_context(self.sessions.open("::1"))
@@ -93,7 +97,7 @@ class World:
 
 
 @pytest.fixture
-async def world(autojump_clock: MockClock, nursery: trio.Nursery) -> AsyncIterator[World]:
+async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
     with contextlib.ExitStack() as stack:
         made = World(stack)
         nursery.start_soon(made.task.run)
@@ -103,7 +107,7 @@ async def world(autojump_clock: MockClock, nursery: trio.Nursery) -> AsyncIterat
 
 
 async def settled() -> None:
-    """Let a change have its effect."""
+    """Let a change have its effect; the clock of the tests is virtual."""
     await trio.sleep(1)
 
 
@@ -121,7 +125,11 @@ LOSSES: list[tuple[tuple[Row, ...], tuple[Row, ...], str]] = [
 
 @pytest.mark.parametrize(("put", "removed", "reason"), LOSSES, ids=[one[2] for one in LOSSES])
 async def test_a_connection_ends_when_it_loses_its_entitlement(
-    world: World, put: tuple[Row, ...], removed: tuple[Row, ...], reason: str
+    world: World,
+    autojump_clock: MockClock,
+    put: tuple[Row, ...],
+    removed: tuple[Row, ...],
+    reason: str,
 ) -> None:
     lost, stays = world.entitled(1), world.entitled(2)
     claimed = world.open(Caller("bob", consumer_key="key-1", application=Application(uuid="app-1")))
@@ -132,7 +140,9 @@ async def test_a_connection_ends_when_it_loses_its_entitlement(
     assert claimed.end_requested is None, "its token carries its subscription"
 
 
-async def test_a_blocked_api_ends_all_its_connections(world: World) -> None:
+async def test_a_blocked_api_ends_all_its_connections(
+    world: World, autojump_clock: MockClock
+) -> None:
     inside = [world.entitled(1), world.open(Caller("bob")), world.open(anonymous("192.0.2.1"))]
     outside = world.open(Caller("bob"), OTHER_ROUTE)
     early = world.open(Caller("bob"))
@@ -143,14 +153,16 @@ async def test_a_blocked_api_ends_all_its_connections(world: World) -> None:
     assert outside.end_requested is early.end_requested is None
 
 
-async def test_a_removed_api_is_left_to_its_route(world: World) -> None:
+async def test_a_removed_api_is_left_to_its_route(world: World, autojump_clock: MockClock) -> None:
     session = world.entitled(1)
     world.change(removed=(API,))
     await settled()
     assert session.end_requested is None
 
 
-async def test_a_subscription_that_is_moved_by_a_new_row_keeps_its_connection(world: World) -> None:
+async def test_a_subscription_that_is_moved_by_a_new_row_keeps_its_connection(
+    world: World, autojump_clock: MockClock
+) -> None:
     session = world.entitled(1)
     world.change(structs.replace(SUBSCRIPTIONS[1], id=9999), removed=(SUBSCRIPTIONS[1],))
     await settled()
@@ -158,7 +170,7 @@ async def test_a_subscription_that_is_moved_by_a_new_row_keeps_its_connection(wo
 
 
 async def test_changes_of_others_compare_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = world.entitled(1)
 
@@ -174,10 +186,13 @@ async def test_changes_of_others_compare_nothing(
         PolicyRow("subscription", 1, "Gold"),
     )
     await settled()
+    assert world.followed == 1
     assert session.end_requested is None
 
 
-async def test_a_change_of_very_many_rows_compares_all(world: World) -> None:
+async def test_a_change_of_very_many_rows_compares_all(
+    world: World, autojump_clock: MockClock
+) -> None:
     session, stays = world.entitled(1), world.entitled(2)
     before = world.live.entitlements
     after = of_rows(row for row in START.rows() if row != SUBSCRIPTIONS[1])
@@ -191,7 +206,9 @@ async def test_a_change_of_very_many_rows_compares_all(world: World) -> None:
     assert stays.end_requested is None, "its API is not known any more"
 
 
-async def test_all_end_within_a_second_also_during_other_changes(world: World) -> None:
+async def test_all_end_within_a_second_also_during_other_changes(
+    world: World, autojump_clock: MockClock
+) -> None:
     sessions = [world.entitled(number) for number in range(1000)]
     ended = trio.Event()
     for session in sessions:

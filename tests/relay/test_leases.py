@@ -15,7 +15,8 @@ import pytest
 
 from support.conversation import KEY, frame, split_frames
 from trio_gw.config.tiers import Tier
-from trio_gw.guard.rate_limits import Level, RateLimits, width
+from trio_gw.guard.rate_limits import Level, RateLimits
+from trio_gw.guard.window_blocks import width
 from trio_gw.relay.epoll_loop import Poller
 from trio_gw.relay.lane import Lane
 from trio_gw.relay.pair import Pair

@@ -10,7 +10,8 @@ import trio.testing
 from support.conversation import frame
 from trio_gw.config.tiers import Tier
 from trio_gw.errors import Side
-from trio_gw.guard.rate_limits import Level, RateLimits, width
+from trio_gw.guard.rate_limits import Level, RateLimits
+from trio_gw.guard.window_blocks import width
 from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire import frames

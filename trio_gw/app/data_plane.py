@@ -84,17 +84,18 @@ def build_data_plane(
         public = PublicKeys(keys.assertions.jwks, window)
     pages = testkey_cors(settings.cors)
     introspection = Introspection(settings.issuers)
+    entitlements = (lambda: live.entitlements) if settings.control_plane.url else None
     guard = Verifiers(
         Tokens(keys.ring),
         revocations,
         introspection or None,
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
-        entitlements=(lambda: live.entitlements) if settings.control_plane.url else None,
+        entitlements=entitlements,
         tenant=settings.control_plane.tenant,
     )
     trusted = tuple(ip_network(network, strict=False) for network in settings.trusted_proxies)
-    limiter_factory = LimiterFactory(settings, shared, shared_state.index)
+    limiter_factory = LimiterFactory(settings, shared, shared_state.index, entitlements)
     pending = Pending(
         limiter_factory.caps,
         settings.limits.pending,

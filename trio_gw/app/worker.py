@@ -192,7 +192,8 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
     if settings.control_plane.url:
         from trio_gw.proxy.entitled_sessions import EntitledSessions
 
-        entitled = EntitledSessions(services.sessions, parts.live)
+        policies = services.limiter_factory.follow_policies
+        entitled = EntitledSessions(services.sessions, parts.live, policies)
         keep(TaskName.ENTITLED, entitled.run)
     if settings.evict:
         keep(TaskName.EVICTIONS, partial(sweeper.evict, parts.live))

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec import structs
 
 from trio_gw.errors import Problem
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from trio_gw.config.api import ApiProject
+    from trio_gw.config.entitlements import PolicyRow
 
 LONGEST = 31 * 86400  # seconds of a window
+LONGEST_POLICY = 3660 * 86400  # seconds of a window of a policy
 LARGEST = 1 << 38  # events or bytes in one; half of what a counter can hold
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _OCTETS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -163,6 +166,27 @@ def _tier(name: str, table: TierTable) -> Tier:
         on_exceed=next(one for one in ACTIONS if one == table.on_exceed),
         stop_on_quota=table.stop_on_quota,
         count=next(one for one in COUNTS if one == table.count),
+    )
+
+
+def of_policy(row: PolicyRow, known: Tier | None) -> Tier | None:
+    """Make the tier of a policy of a control plane.
+
+    `known` is the tier of the settings with its name. It says what happens beyond the limit and
+    which directions count, and has the limit if the policy has none. None if neither has one.
+    """
+    base = Tier(row.name) if known is None else known
+    if row.limit <= 0 or row.per <= 0:
+        if known is None:
+            return None
+        return structs.replace(known, stop_on_quota=known.stop_on_quota and row.stop_on_quota)
+    return structs.replace(
+        base,
+        limit=min(row.limit, LARGEST),
+        octets=row.quota == "bandwidthVolume",
+        per=min(row.per, LONGEST_POLICY),
+        burst=0,
+        stop_on_quota=row.stop_on_quota,
     )
 
 

@@ -4,7 +4,7 @@ import cython
 
 from trio_gw.guard cimport memory_barrier
 
-cdef long long _COUNT, _STAMP, _EVENTS, _OCTETS
+cdef long long _COUNT, _STAMP, _EVENTS, _OCTETS, _NO_LIMIT
 cdef int _COUNT_BITS
 
 

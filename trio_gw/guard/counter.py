@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _COUNT_BITS = 39
 _COUNT = 0x7F_FFFF_FFFF
 _STAMP = 0xFF_FFFF
+_NO_LIMIT = 0x40_0000_0000
 # What another process counts at the same time, usually at most: further from the limit, no lock.
 _EVENTS, _OCTETS = 64, 1 << 16
 
@@ -128,6 +129,14 @@ class WindowCounter:
         self._seen = array("q", bytes(8 * len(self._places)))
         self.asked_window = 0  # the window of the last question
         self.leased: set[ChunkLimiter] = set()  # limiters with a lease
+
+    def change(self, tier: Tier) -> None:
+        """Count by another tier of the same unit and length, from now on."""
+        for limiter in tuple(self.leased):
+            limiter.reclaim_lease()
+        self.tier = tier
+        self.limit = tier.limit if tier.limits else _NO_LIMIT
+        self.burst = tier.burst
 
     def window(self, now: float) -> int:
         """Return the number of the window."""

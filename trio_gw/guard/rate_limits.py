@@ -2,7 +2,10 @@
 
 A *level* names a tier and a key; all sessions of that key share a counter (`counter`). Its cells in
 the shared table are its own (`key_cells`). Tiers with windows of different lengths have separate
-blocks of cells, because they would take each other's counts for old ones.
+blocks of cells (`window_blocks`), because they would take each other's counts for old ones.
+
+The tiers of the settings never change. The *policies* of a control plane are tiers of one level
+each; they go before those of the settings, and may change at any time.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import structs
+
 from trio_gw.guard.counter import CounterTable, WindowCounter
-from trio_gw.guard.key_cells import KeyCells, block_size
+from trio_gw.guard.key_cells import KeyCells
 from trio_gw.guard.limiter import DirectionLimiter
-from trio_gw.supervision.shared_memory import Slot
+from trio_gw.guard.window_blocks import WindowBlocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -74,16 +79,17 @@ class RateLimits:
         notify: Callable[[WindowCounter], None],
         counters: Counters,
         index: int = 0,
+        *,
+        policies: bool = False,
     ) -> None:
         self.tiers = tiers
+        self._policies: Mapping[tuple[str, str], Tier] = {}
         self._notify = notify
         self._table = CounterTable(counters, index)
         self._counters: weakref.WeakValueDictionary[int, WindowCounter]  # by fingerprint
         self._counters = weakref.WeakValueDictionary()
-        self._keys = {
-            per: KeyCells(self._table, at * block_size(), per, self._counters.__contains__)
-            for at, per in enumerate(_periods(tiers))
-        }
+        self._blocks = WindowBlocks(self._table, tiers, policies=policies)
+        self._keys: dict[int, KeyCells] = {}
         self._first_full: deque[WindowCounter] = deque(maxlen=MOST_FULL)
 
     def __len__(self) -> int:
@@ -105,7 +111,7 @@ class RateLimits:
         publish: list[WindowCounter] = []
         subscribe: list[WindowCounter] = []
         for level in levels:
-            tier = self.tiers.get(level.tier)
+            tier = self.tier(level.name, level.tier)
             if tier is None or not tier.limits:
                 continue
             if tier.count in ("both", "publish", "each"):
@@ -119,6 +125,29 @@ class RateLimits:
         both = self._limiter(publish), self._limiter(subscribe)
         return SessionLimiters(*both, drops or suspendable, suspendable)
 
+    def tier(self, level: str, name: str) -> Tier | None:
+        """Return the tier of this name at a level; None if there is none."""
+        return self._policies.get((level, name)) or self.tiers.get(name)
+
+    def use(self, policies: Iterable[tuple[str, Tier]]) -> None:
+        """Replace the policies, which are tiers with the name of their level.
+
+        A changed limit counts at once, also for sessions that use it. With a window of another
+        length, or another unit, it counts for new sessions.
+        """
+        self._policies = {(level, tier.name): self._fitting(tier) for level, tier in policies}
+        for counter in list(self._counters.values()):
+            tier = self.tier(counter.level, counter.tier.name)
+            if tier is not None and tier != counter.tier and _kind(tier) == _kind(counter.tier):
+                counter.change(tier)
+
+    def _fitting(self, tier: Tier) -> Tier:
+        """Return a tier whose windows can be counted: with the same rate, if not the same."""
+        if not tier.limits or self._blocks.find(tier.per) is not None:
+            return tier
+        per = self._blocks.nearest(tier.per)
+        return structs.replace(tier, per=per, limit=max(1, round(tier.limit * per / tier.per)))
+
     def _limiter(self, counters: list[WindowCounter]) -> DirectionLimiter:
         return DirectionLimiter(tuple(counters), self._report, self._table)
 
@@ -127,21 +156,27 @@ class RateLimits:
         self._notify(counter)
 
     def _counter(self, level: Level, tier: Tier, direction: str, now: float) -> WindowCounter:
-        fingerprint = _fingerprint(level.name, tier.name, direction, level.key)
+        name = level.name, tier.name, direction, level.key
+        # Two policies of a name, one after the other, may differ in what they count.
+        fingerprint = _fingerprint(*name, str(tier.per), "bytes" if tier.octets else "events")
         if (counter := self._counters.get(fingerprint)) is None:
-            keys = self._keys[tier.per]
+            keys = self._cells(tier.per)
             counter = WindowCounter(level.name, tier, self._table, keys, fingerprint, now)
             self._counters[fingerprint] = counter
         return counter
 
+    def _cells(self, per: int) -> KeyCells:
+        if (found := self._keys.get(per)) is None:
+            block = self._blocks.find(per)
+            assert block is not None, "of tiers whose windows can be counted"
+            in_use = self._counters.__contains__
+            found = self._keys[per] = KeyCells(self._table, block, per, in_use)
+        return found
 
-def width(tiers: Mapping[str, Tier]) -> int:
-    """Return how many integers a process needs to count by these tiers."""
-    return max(len(Slot), block_size() * len(_periods(tiers)))
 
-
-def _periods(tiers: Mapping[str, Tier]) -> list[int]:
-    return sorted({tier.per for tier in tiers.values() if tier.limits})
+def _kind(tier: Tier) -> tuple[int, bool, str]:
+    """Return what cannot change while a counter counts."""
+    return tier.per, tier.octets, tier.count
 
 
 def _fingerprint(*name: str) -> int:

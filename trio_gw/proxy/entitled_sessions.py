@@ -23,6 +23,8 @@ from trio_gw.proxy.sessions import BackgroundEnds
 from trio_gw.proxy.sweeper import END_WITHIN, PAUSE, SLICE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio_gw.config.entitlements import Entitlements, Row
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.routing.live import Live, Upcoming
@@ -34,11 +36,15 @@ LARGE = 1000  # changed rows; after more, every session is compared
 
 
 class EntitledSessions:
-    """Ends the sessions of one process that the control plane does not permit any more."""
+    """Ends the sessions of one process that the control plane does not permit any more.
 
-    def __init__(self, sessions: Sessions, live: Live) -> None:
+    `follow_policies` is called after each change, so that open connections follow policies, too.
+    """
+
+    def __init__(self, sessions: Sessions, live: Live, follow_policies: Callable[[], None]) -> None:
         self._sessions = sessions
         self._live = live
+        self._follow_policies = follow_policies
         self._upcoming = live.upcoming
 
     async def run(self) -> NoReturn:
@@ -58,6 +64,7 @@ class EntitledSessions:
                 while self._upcoming.happened.is_set():
                     concerned.add(self._upcoming)
                     self._upcoming = self._upcoming.following
+                self._follow_policies()
 
     async def _lost(
         self, concerned: _Concerned, ends: BackgroundEnds

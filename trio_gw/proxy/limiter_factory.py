@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from trio_gw.config import tiers
 from trio_gw.config.addresses import host_of
 from trio_gw.config.conditions import user_name
+from trio_gw.config.entitlements import NOTHING
 from trio_gw.errors import Side
 from trio_gw.guard.caps import PLACES, Caps, ConnectionCap, FullError, HeldConnection
-from trio_gw.guard.rate_limits import Level, RateLimits, width
+from trio_gw.guard.rate_limits import Level, RateLimits
+from trio_gw.guard.window_blocks import width
 from trio_gw.proxy import refusals
 from trio_gw.relay.rate_limit import RateLimit
 from trio_gw.supervision.shared_memory import Counters
 from trio_gw.wire.http import Bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from trio_gw.config.entitlements import Entitlements, PolicyLevel, PolicyRow
     from trio_gw.config.settings import Settings
     from trio_gw.config.tiers import Tier
     from trio_gw.guard.caller import Caller
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.limits")
 
 MAX_NAMES = 100  # unknown tiers to warn about
+LEVELS = ("API", "topic", "subscription", "application")
+_LEVELS = {"api": "API", "subscription": "subscription", "application": "application"}
 MAX_FREE = 1000  # remembered sets of tiers that limit nothing
 
 
@@ -51,19 +56,32 @@ class SharedCounters(NamedTuple):
 
 def make_shared_counters(settings: Settings, processes: int) -> SharedCounters:
     """Create the counters for this number of processes, before the fork."""
-    used = width(tiers.known(settings.tiers))
+    policies = bool(settings.control_plane.url)
+    used = width(tiers.known(settings.tiers), policies=policies)
     return SharedCounters(Counters(processes, used), Counters(processes, PLACES))
 
 
 class LimiterFactory:
-    """Creates the limiters of the connections of one process, the one with this `index`."""
+    """Creates the limiters of the connections of one process, the one with this `index`.
+
+    `entitlements` returns those of the control plane: its policies go before the tiers of the
+    settings. With the Traffic Manager they limit nothing here, because it counts by them.
+    """
 
     def __init__(
-        self, settings: Settings, shared: SharedCounters | None = None, index: int = 0
+        self,
+        settings: Settings,
+        shared: SharedCounters | None = None,
+        index: int = 0,
+        entitlements: Callable[[], Entitlements] | None = None,
     ) -> None:
         used, held = shared or make_shared_counters(settings, 1)
         self._tiers = tiers.known(settings.tiers)
-        self._limits = RateLimits(self._tiers, _log_throttled, used, index)
+        self._entitlements = entitlements
+        self._policies: Mapping[tuple[PolicyLevel, int], PolicyRow] = NOTHING.policies
+        self._counted_elsewhere = settings.control_plane.throttling.enabled
+        policies = bool(settings.control_plane.url)
+        self._limits = RateLimits(self._tiers, _log_throttled, used, index, policies=policies)
         self._settings = settings.limits
         self._most = tiers.size(settings.limits.max_message)
         self.caps = Caps(held, index)
@@ -86,13 +104,14 @@ class LimiterFactory:
 
         With `suspendable` decisions of the Traffic Manager may do so later.
         """
+        self.follow_policies()
         subscription, application = caller.subscription, caller.application
         named = route.api.tier, route.topic.tier, subscription.tier, application.tier
         if named in self._free and not suspendable:
             return None
         levels = self._levels(route, caller, address)
         limiters = self._limits.limiters(levels, time.time(), suspendable=suspendable)
-        if not any(self._limiting(name) for name in named):
+        if not any(map(self._limiting, LEVELS, named)):
             if len(self._free) >= MAX_FREE:
                 self._free.clear()
             self._free.add(named)
@@ -159,25 +178,48 @@ class LimiterFactory:
     def _levels(self, route: Route, caller: Caller, address: str) -> Iterator[Level]:
         api, topic, application = route.api, route.topic, caller.application
         base = f"{api.base_path}:{api.version}"
-        yield Level("API", self._known(api.tier), base)
-        yield Level("topic", self._known(topic.tier), f"{base}:{topic.name}")
+        yield Level("API", self._known("API", api.tier), base)
+        yield Level("topic", self._known("topic", topic.tier), f"{base}:{topic.name}")
         subscription = caller.subscription
         if caller.anonymous:
-            yield Level("address", self._known(subscription.tier), f"{base}:{host_of(address)}")
+            yield Level(
+                "address", self._known("address", subscription.tier), f"{base}:{host_of(address)}"
+            )
             return
         if subscription.stop_on_quota:
-            name = self._known(subscription.tier)
+            name = self._known("subscription", subscription.tier)
             yield Level("subscription", name, f"{application.id}:{base}")
         user = user_name(caller.subject, subscription.tenant)
-        yield Level("application", self._known(application.tier), f"{application.id}:{user}")
+        yield Level(
+            "application", self._known("application", application.tier), f"{application.id}:{user}"
+        )
 
-    def _limiting(self, name: str) -> bool:
-        tier = self._tiers.get(name)
-        return tier is not None and bool(tier.limits)
+    def follow_policies(self) -> None:
+        """Count by the current policies of the control plane; cheap if none has changed."""
+        if self._entitlements is None or self._entitlements().policies is self._policies:
+            return
+        current = self._entitlements()
+        self._policies = current.policies
+        rows = [
+            current.policies[level, ids[-1]] for (level, _), ids in current.policies_by_name.items()
+        ]
+        found = [(row.level, self._tier_of(row)) for row in rows]
+        self._limits.use((_LEVELS[level], tier) for level, tier in found if tier is not None)
+        self._free.clear()
+        self._unknown.clear()
 
-    def _known(self, name: str) -> str:
+    def _tier_of(self, row: PolicyRow) -> Tier | None:
+        if self._counted_elsewhere:
+            return tiers.Tier(row.name)
+        return tiers.of_policy(row, self._tiers.get(row.name))
+
+    def _limiting(self, level: str, name: str) -> bool:
+        tier = self._limits.tier(level, name)
+        return tier is not None and tier.limits
+
+    def _known(self, level: str, name: str) -> str:
         """Return the name of a tier; warn once about a tier that is not defined."""
-        new = name and name not in self._tiers and name not in self._unknown
+        new = name and name not in self._unknown and self._limits.tier(level, name) is None
         if new and len(self._unknown) < MAX_NAMES:
             self._unknown.add(name)
             hint = "define it under [tiers] in gateway.toml"
