@@ -27,7 +27,11 @@ from trio_gw.supervision.background import TaskName
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLANE = {each for each in TaskName if each.name.startswith("CONTROL_PLANE")}
+PLANE = {  # only with a control plane
+    *(TaskName.ACKNOWLEDGEMENTS, TaskName.CONTROL_PLANE, TaskName.CONTROL_PLANE_CACHE),
+    *(TaskName.CONTROL_PLANE_EVENTS, TaskName.CONTROL_PLANE_EXPIRY, TaskName.CONTROL_PLANE_WRITER),
+    *(TaskName.DECISIONS, TaskName.ENTITLED, TaskName.FRAME_EVENTS),
+}
 TASKS = {*TaskName} - {TaskName.SETTINGS, *PLANE}
 SOURCES = {
     TaskName.APIS: "/one",

@@ -17,7 +17,7 @@ from trio_gw.control_plane.requirements import require, tls_context
 from trio_gw.control_plane.source import ControlPlaneSource
 from trio_gw.control_plane.state_reader import StateReader, source_of
 from trio_gw.control_plane.state_writer import StateWriter
-from trio_gw.control_plane.status import ControlPlaneStatus
+from trio_gw.control_plane.status import ControlPlaneStatus, QueueStatus
 from trio_gw.feed.origins import CONTROL_PLANE
 from trio_gw.supervision.background import BackgroundTasks, TaskName
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.control_plane import ControlPlaneSettings
+    from trio_gw.control_plane.acknowledgement import Acknowledgements
+    from trio_gw.control_plane.follower import Follower
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
     from trio_gw.guard.blocklist import Blocklist
@@ -64,9 +66,11 @@ class ControlPlane:
         )
         self.served: trio.Event = self._source.served
         self.writer: StateWriter | None = None
+        self._acknowledgements: Acknowledgements | None = None
         if follows:
             self.writer = StateWriter(self._reader, artifacts, label)
             self.writer.on_problems = self._report
+            self._follower = self._build_follower(table, self.writer)
 
     async def start(
         self, nursery: trio.Nursery, background: BackgroundTasks, catalog: Catalog
@@ -81,6 +85,29 @@ class ControlPlane:
         nursery.start_soon(background.keep, TaskName.CONTROL_PLANE_EXPIRY, self._effects.run)
         if (writer := self.writer) is not None:
             await nursery.start(partial(start, TaskName.CONTROL_PLANE_WRITER, writer.run))
+            nursery.start_soon(background.keep, TaskName.CONTROL_PLANE_EVENTS, self._follow)
+        if (acknowledgements := self._acknowledgements) is not None:
+            nursery.start_soon(background.keep, TaskName.ACKNOWLEDGEMENTS, acknowledgements.run)
+
+    def _build_follower(self, table: ControlPlaneSettings, writer: StateWriter) -> Follower:
+        # They import an HTTP client and a codec, which the other workers do not need.
+        from trio_gw.control_plane.follower import Follower
+
+        follower = Follower(table, self.tls, writer, self.status)
+        if table.revision_updates:
+            from trio_gw.control_plane.acknowledgement import QUEUE, Acknowledgements
+
+            queue = self.status.queues.setdefault(QUEUE, QueueStatus())
+            made = Acknowledgements(follower.send, writer.artifacts.read, queue)
+            self._acknowledgements = made
+            self._source.on_published = made.update
+        return follower
+
+    async def _follow(self) -> None:
+        """Follow API Manager when this process may write the state."""
+        assert self.writer is not None
+        await self.writer.opened.wait()
+        await self._follower.run()
 
     def _report(self, problems: tuple[Problem, ...]) -> None:
         self.status.cache_problems = problems

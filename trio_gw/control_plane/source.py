@@ -19,6 +19,7 @@ import trio
 from trio_gw.config.entitlements import ApiRow
 from trio_gw.control_plane.artifact_loading import NO_API, LoadedApi, load_api
 from trio_gw.control_plane.state import EMPTY_STATE, difference
+from trio_gw.errors import has_errors
 from trio_gw.feed.catalog import TimeSlices
 from trio_gw.feed.origins import CONTROL_PLANE
 
@@ -44,7 +45,8 @@ TURN = 16  # changes that are applied before other tasks run
 class ControlPlaneSource:
     """Serves what the reader knows. `served` is set when a state is published as a whole.
 
-    The projects that no zip was readable for are tried again every few seconds.
+    `on_published` is called with each such state, and the UUIDs of the APIs in it that have errors.
+    APIs whose zip could not be read are tried again every few seconds.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ControlPlaneSource:
         status: ControlPlaneStatus,
     ) -> None:
         self.served = trio.Event()
+        self.on_published: Callable[[ControlPlaneState, Collection[str]], None] = _nothing
         self._reader = reader
         self._artifacts = artifacts
         self._effects = effects
@@ -114,7 +117,7 @@ class ControlPlaneSource:
         for row in (*change.rows.put, *change.rows.removed):
             if isinstance(row, ApiRow) and row.uuid in self._seen.artifacts:
                 changed.add(row.uuid)
-        if changed or (change.pulled_at and not self.served.is_set()):
+        if changed or change.pulled_at:
             self._changed |= changed
             self._wake.set()
 
@@ -140,8 +143,11 @@ class ControlPlaneSource:
             if trio.current_time() >= self._retry_at:
                 self._changed |= {uuid for uuid, api in self._apis.items() if api.incomplete}
             self._wake = trio.Event()
-            await self._load()
-            self._publish_all()
+            if self._changed:
+                await self._load()
+                self._publish_all()
+            else:  # only a pull that changed nothing
+                self._tell()
 
     async def _load(self) -> None:
         """Load changed APIs for half a second; the others stay in `_changed`."""
@@ -185,8 +191,18 @@ class ControlPlaneSource:
         projects = {name: one for api in self._apis.values() for name, one in api.projects.items()}
         problems = tuple(problem for api in self._apis.values() for problem in api.problems)
         self._publish(CONTROL_PLANE, projects, problems)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report that the current state is published, if all of it is."""
         if self._seen.pulled_at and not self._changed:
             self.served.set()
+            broken = {uuid for uuid, api in self._apis.items() if has_errors(api.problems)}
+            self.on_published(self._seen, broken)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def _nothing(state: ControlPlaneState, broken: Collection[str], /) -> None:
+    """Do nothing."""

@@ -34,6 +34,7 @@ class TaskName(enum.Enum):
     """The background tasks of a gateway. The value is the name in logs and metrics."""
 
     ACCEPT = "accept"
+    ACKNOWLEDGEMENTS = "acknowledgements"
     ANALYTICS = "analytics"
     APIS = "apis"
     CLIENT_TRUST = "client_trust"
