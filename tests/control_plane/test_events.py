@@ -42,15 +42,18 @@ def notified(kind: str, **members: Any) -> Any:
 
 
 def test_deploy_and_undeploy() -> None:
-    members = {"uuid": "u", "gatewayLabels": ["Default", 5, "Edge"], "context": "/c", "apiId": 3}
+    members = {"uuid": "u", "gatewayLabels": ["Default", 5, "Edge"], "context": "/c/1", "apiId": 3}
+    members |= {"version": "1"}
     event = notified("DEPLOY_API_IN_GATEWAY", associatedApis=[], **members)
-    assert event == DeployEvent("u", ("Default", "Edge"), AT)
+    assert event == DeployEvent("u", ("Default", "Edge"), "/c/1", "1", AT)
     event = notified("REMOVE_API_FROM_GATEWAY", **members)
     assert event == UndeployEvent("u", ("Default", "Edge"), "carbon.super", AT)
 
 
 def test_the_default_version() -> None:
-    assert notified("API_UPDATE", uuid="u", action="DEFAULT_VERSION") == DeployEvent("u", (), AT)
+    members = {"uuid": "u", "apiContext": "/c/1", "apiVersion": "1"}
+    event = notified("API_UPDATE", action="DEFAULT_VERSION", **members)
+    assert event == DeployEvent("u", (), "/c/1", "1", AT)
     assert notified("API_UPDATE", uuid="u", action="OTHER") == Useless("api", "API_UPDATE")
     assert notified("API_UPDATE", uuid="u") == Useless("api", "API_UPDATE")
 

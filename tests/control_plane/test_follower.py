@@ -187,11 +187,26 @@ async def test_a_new_api_takes_two_requests(bound: Following) -> None:
     bound.apim.requests.clear()
     bound.apim.deploy(B, name="New", context="/new")
     labels = ["Default", "Elsewhere"]
-    await bound.notify("DEPLOY_API_IN_GATEWAY", uuid=B, gatewayLabels=labels)
+    names = {"context": "/new/1.0.0", "version": "1.0.0"}
+    await bound.notify("DEPLOY_API_IN_GATEWAY", uuid=B, gatewayLabels=labels, **names)
     await bound.until(lambda: B in bound.state.artifacts)
-    assert sorted(bound.apim.paths()) == ["apis", "runtime-artifacts"]
+    queries = {request.path: request.query for request in bound.apim.requests}
+    assert len(bound.apim.requests) == 2
+    label = "RGVmYXVsdA=="
+    assert queries == {
+        "apis": {"gatewayLabel": "Default", **names},
+        "runtime-artifacts": {"type": "Envoy", "gatewayLabel": label, "apiId": B},
+    }
     assert bound.rows.apis[B].name == "New"
     assert bound.events("deploy") == {"applied": 1}
+
+
+async def test_a_new_api_with_another_context_than_announced(bound: Following) -> None:
+    bound.apim.deploy(B, name="New", context="/new")
+    members = {"uuid": B, "gatewayLabels": ["Default"], "context": "/old/1", "version": "1"}
+    await bound.notify("DEPLOY_API_IN_GATEWAY", **members)
+    await bound.until(lambda: B in bound.state.artifacts)
+    assert bound.rows.apis[B].context == "/new/1.0.0"
 
 
 async def test_a_deployment_elsewhere_takes_none(bound: Following) -> None:

@@ -53,10 +53,15 @@ class RowsEvent(msgspec.Struct, frozen=True):
 
 
 class DeployEvent(msgspec.Struct, frozen=True):
-    """An API was deployed to these environments; without any: where it is already."""
+    """An API was deployed to these environments; without any: where it is already.
+
+    `context` has the version in it.
+    """
 
     uuid: str
     labels: tuple[str, ...]
+    context: str = ""
+    version: str = ""
     at: int = 0
 
 
@@ -124,7 +129,8 @@ def _deploy(inner: Fields, name: str) -> Event:
     uuid = inner.required("uuid")
     if not labels:
         return Useless("deploy", uuid)
-    return DeployEvent(uuid, labels, inner.number("timeStamp"))
+    context, version = inner.text("context"), inner.text("version")
+    return DeployEvent(uuid, labels, context, version, inner.number("timeStamp"))
 
 
 def _undeploy(inner: Fields, name: str) -> Event:
@@ -137,7 +143,8 @@ def _undeploy(inner: Fields, name: str) -> Event:
 def _api_update(inner: Fields, name: str) -> Event:
     if inner.text("action") != "DEFAULT_VERSION":
         return Useless("api", name)
-    return DeployEvent(inner.required("uuid"), (), inner.number("timeStamp"))
+    context, version = inner.text("apiContext"), inner.text("apiVersion")
+    return DeployEvent(inner.required("uuid"), (), context, version, inner.number("timeStamp"))
 
 
 def _lifecycle(inner: Fields, name: str) -> Event:

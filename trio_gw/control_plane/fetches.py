@@ -6,6 +6,7 @@ under way is fetched again, because the answer may be older. spec: control-plane
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 MAX_WANTED = 1000  # APIs; with more, everything is pulled
 PARALLEL = 4
 TRIES = 4  # of an API that was announced, but is not there yet
+
+
+@dataclasses.dataclass
+class _Wanted:
+    """The environments of a wanted API, and the query for its row."""
+
+    labels: set[str]
+    which: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Fetched(Protocol):
@@ -57,17 +66,22 @@ class Fetches:
         self._settings = settings
         self._store = store
         self._fetched = fetched
-        self._apis: dict[str, set[str]] = {}  # wanted, in order → environments
+        self._apis: dict[str, _Wanted] = {}  # by UUID, in order
         self._levels: dict[PolicyLevel, None] = {}
         self._running: set[str] = set()
         self._changed = trio.Event()
 
-    def want_api(self, uuid: str, labels: Iterable[str]) -> None:
-        """Fetch an API as it is in these environments."""
+    def want_api(
+        self, uuid: str, labels: Iterable[str], context: str = "", version: str = ""
+    ) -> None:
+        """Fetch an API as it is in these environments. Its context and version may be known."""
         if uuid not in self._apis and len(self._apis) >= MAX_WANTED:
             self._apis.clear()
             self._fetched.want_pull()
-        self._apis.setdefault(uuid, set()).update(labels)
+        wanted = self._apis.setdefault(uuid, _Wanted(set()))
+        wanted.labels.update(labels)
+        if context and version:
+            wanted.which = {"context": context, "version": version}
         self._changed.set()
 
     def repeat_api(self, uuid: str, labels: Iterable[str]) -> None:
@@ -88,8 +102,7 @@ class Fetches:
                 for uuid in [uuid for uuid in self._apis if uuid not in self._running]:
                     if len(self._running) >= PARALLEL:
                         break
-                    labels = tuple(sorted(self._apis.pop(uuid)))
-                    self._start(nursery, uuid, partial(self._api, uuid, labels))
+                    self._start(nursery, uuid, partial(self._api, uuid, self._apis.pop(uuid)))
                 for level in [level for level in self._levels if level not in self._running]:
                     del self._levels[level]
                     self._start(nursery, level, partial(self._policies, level))
@@ -109,11 +122,14 @@ class Fetches:
         self._running.add(name)
         nursery.start_soon(run)
 
-    async def _api(self, uuid: str, labels: tuple[str, ...]) -> None:
+    async def _api(self, uuid: str, wanted: _Wanted) -> None:
         """Fetch one API; repeated a few times if it is not there, then it is not deployed."""
+        labels = tuple(sorted(wanted.labels))
         pauses = Pauses(self._settings.retry_interval / 4)
         for left in reversed(range(TRIES)):
-            found = await pull_api(self._client, self._settings, self._store, uuid, labels)
+            found = await pull_api(
+                self._client, self._settings, self._store, uuid, labels, wanted.which
+            )
             if found.artifacts or found.broken or not left:
                 break
             await pauses.wait(trio.Event())

@@ -154,7 +154,7 @@ class Follower:
             now = _milliseconds()
             for label in labels:
                 self._order.record(deployment_key(event.uuid, label), event.at, now)
-            self._fetches.want_api(event.uuid, labels)
+            self._fetches.want_api(event.uuid, labels, event.context, event.version)
 
     async def _undeploy(self, event: UndeployEvent) -> None:
         labels = self._own(event.labels)

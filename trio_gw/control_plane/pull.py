@@ -127,8 +127,12 @@ async def pull_api(
     store: ArtifactStore,
     uuid: str,
     labels: Sequence[str],
+    which: Mapping[str, str] = MappingProxyType({}),
 ) -> PulledApi:
-    """Read one API in these environments. Raises `RestError` if API Manager refuses that."""
+    """Read one API in these environments. Raises `RestError` if API Manager refuses that.
+
+    `which` has the `context` and the `version` of the API, so that only its row is sent.
+    """
     one = _Pull(client, settings, store)
     read = ReadArtifacts()
     rows: list[ApiRow] = []
@@ -137,12 +141,14 @@ async def pull_api(
         nonlocal read
         read = await one.artifacts(labels, uuid)
 
-    async def metadata(label: str) -> None:
-        rows.extend(await one.apis(label))
+    async def metadata(label: str, which: Mapping[str, str]) -> None:
+        rows.extend(row for row in await one.apis(label, which) if row.uuid == uuid)
 
-    await _together([artifacts, *(partial(metadata, label) for label in labels)])
-    row = _joined(row for row in rows if row.uuid == uuid).get(uuid)
+    await _together([artifacts, *(partial(metadata, label, which) for label in labels)])
     found = tuple(each for each in read.artifacts if each.uuid == uuid)
+    if found and which and not rows:  # it may have another context by now
+        await _together([partial(metadata, label, {}) for label in labels])
+    row = _joined(rows).get(uuid)
     return PulledApi(found, row, (*read.problems, *one.problems), uuid in read.broken)
 
 
@@ -185,7 +191,7 @@ class _Pull:
             rows[name] = await self.table(name)
 
         async def label_apis(label: str) -> None:
-            apis.extend(await self.apis(label))
+            apis.extend(await self.apis(label, {}))
 
         async def artifacts() -> None:
             nonlocal read
@@ -213,10 +219,10 @@ class _Pull:
         """Read a table. Raises `RestError`."""
         return await self._rows(name, {}, _TABLES[name][1], optional=name == API_POLICIES)
 
-    async def apis(self, label: str) -> list[ApiRow]:
+    async def apis(self, label: str, which: Mapping[str, str]) -> list[ApiRow]:
         """Read the APIs of an environment. Raises `RestError`."""
         parser = partial(rest_rows.table, parser=rest_rows.api(label))
-        rows = await self._rows(APIS, {"gatewayLabel": label}, parser)
+        rows = await self._rows(APIS, {"gatewayLabel": label, **which}, parser)
         return [row for row in rows if isinstance(row, ApiRow)]
 
     async def _rows(
