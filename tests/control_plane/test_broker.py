@@ -332,4 +332,4 @@ async def test_it_ends_within_a_second_when_it_is_cancelled(
         assert consumer.reasons == []
     if not tls:  # what is opened is closed
         assert (CONNECTION_OPEN in forwarder.sent) == (CONNECTION_CLOSE in forwarder.sent)
-        assert most <= 530 or CONNECTION_OPEN in forwarder.sent
+        assert most < 600 or CONNECTION_OPEN in forwarder.sent
