@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from trio_gw.config.conditions import Deny
+from trio_gw.config.control_plane import ControlPlaneSettings
 from trio_gw.config.git import GitSettings
 from trio_gw.config.observing import LogSettings
 from trio_gw.config.renewal import differences, take_over
@@ -43,6 +44,13 @@ def test_a_repository_neither_comes_nor_goes() -> None:
         now = take_over(Settings(git=one), Settings(git=other))
         assert now.git == one
         assert differences(now, Settings(git=other)) == ["git.url"]
+
+
+def test_the_control_plane_needs_a_restart() -> None:
+    now = Settings(control_plane=ControlPlaneSettings(url="https://a", password="one"))
+    read = Settings(control_plane=ControlPlaneSettings(url="https://b", password="two"))
+    assert take_over(now, read) == now
+    assert differences(now, read) == ["control_plane.url", "control_plane.password"]
 
 
 def test_differences_are_named_as_keys() -> None:
