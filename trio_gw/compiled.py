@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 PURE = "TRIO_GW_PURE"
 # In the order in which they import each other.
-MODULES = ("relay/lane", "relay/pair", "relay/epoll_loop", "guard/counter", "guard/limiter")
+MODULES = ("relay/lane", "relay/pair", "relay/epoll_loop", "guard/counter", "guard/limiter",
+           "telemetry/frame_queue")  # fmt: skip
 SOURCES = (*(f"{module}.py" for module in MODULES), *(f"{module}.pxd" for module in MODULES),
            "relay/syscalls.pxd", "relay/runs.pxd", "guard/memory_barrier.pxd")  # fmt: skip
 PACKAGE = Path(__file__).parent

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_gw.telemetry.frame_queue import FrameQueue
+
+pytestmark = pytest.mark.both_forms
 
 
 class Plain:

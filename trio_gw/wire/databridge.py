@@ -74,10 +74,11 @@ def beginning(stream: str, attributes: Iterable[str]) -> bytes:
     return b"".join(map(_text, texts))
 
 
-def event(timestamp: int, common: bytes, last: bytes) -> bytes:
+def event(timestamp: int, common: bytes, *last: bytes) -> bytes:
     """Encode an event with its size. `timestamp` in milliseconds; `last` is the last attribute."""
-    size = 12 + len(common) + len(last)
-    return _EVENT.pack(size, timestamp) + common + _INT.pack(len(last)) + last
+    size = sum(map(len, last))
+    head = _EVENT.pack(12 + len(common) + size, timestamp)
+    return b"".join((head, common, _INT.pack(size), *last))
 
 
 class ReplyDecoder:

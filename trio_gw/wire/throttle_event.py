@@ -72,7 +72,7 @@ class FrameTemplate:
 
     def encode(self, timestamp: int, size: int) -> bytes:
         """Encode the event of a frame of `size` payload bytes; `timestamp` in milliseconds."""
-        return databridge.event(timestamp, self._common, self._before + b"%d}" % size)
+        return databridge.event(timestamp, self._common, self._before, b"%d}" % size)
 
 
 _SIZE = "messageSize"

@@ -145,14 +145,15 @@ class _Group:
             await self._connect()
             pause = SHORTEST
             while True:
-                events = self._publisher.take()
-                if events:
+                # Small batches would cost more than the traffic itself.
+                if self._publisher.frames.waiting < BATCH:
+                    await self._publisher.wait(pause)
+                if events := self._publisher.take():
                     pause = SHORTEST
                     self.busy = True
                     await self._deliver(events)
                     self.busy = False
                 else:
-                    await self._publisher.wait(pause)
                     pause = min(pause * 1.5, LONGEST)
         finally:
             self.busy = False
