@@ -71,6 +71,14 @@ def pem(key: rsa.RSAPrivateKey) -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def of_version(number: int) -> str:
+    """Return a certificate of a version that does not exist, as the base64 of DER."""
+    data = ssl.PEM_cert_to_DER_cert(pem(generated()))
+    version = b"\xa0\x03\x02\x01"
+    assert data.count(version) == 1
+    return base64.b64encode(data.replace(version + b"\x02", version + bytes([number]))).decode()
+
+
 def row(key: rsa.RSAPrivateKey, **fields: Any) -> KeyManagerRow:
     return KeyManagerRow(
         **({"name": "Resident", "issuer": ISSUER, "certificate": pem(key)} | fields)
@@ -151,6 +159,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"certificate": "AAAA"}, "cannot be used"),
     ({"certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}, "damaged"),
     ({"certificate": pem(generated(1024))}, "1024 bits"),
+    ({"certificate": of_version(102)}, "damaged"),
     ({"certificate": "A" * 100_000}, "too long"),
     ({"jwks": "http://am.example/jwks"}, "uses http://"),
     ({"jwks": "file:///etc/passwd"}, "not a URL with a host"),

@@ -71,6 +71,7 @@ def test_any_expression_answers_as_re(alternatives: list[list[tuple[str, str]]],
         *("(", ")", "a)", "(a", "*", "+a", "a**", "a*+", "[", "[a", "a{", "a{2", "a{3,2}", "\\"),
         *("(?=a)", "(?!a)", "(?<a>b)", r"(a)\1", r"\b", r"\p{L}", "[[:alpha:]]", "[b-a]"),
         *("a{9999}", "a{300}", "(a{20}){20}", "(" * 40 + ")" * 40, "x" * 513, "[a&&b]"),
+        "[" + "a-b" * (patterns.MAX_RANGES + 1) + "]",
     ],
 )
 def test_what_is_wrong_or_not_supported_is_refused(expression: str) -> None:
@@ -91,6 +92,13 @@ def test_a_hostile_expression_costs_no_more_than_its_budget(expression: str) -> 
     # `re` would need longer than the age of the universe for some of them.
     assert not Pattern(expression).found_in("a" * 1000 + "!", budget)
     assert budget.left > -patterns.MAX_STATES * 2
+
+
+@pytest.mark.parametrize("empty", ["()", "(?:)", "(|)", "()()"])
+def test_a_repeated_empty_group_costs_nothing(empty: str) -> None:
+    # Written out, this would be 10 ** 20 groups.
+    expression = f"((((({empty}){{9999}}){{9999}}){{9999}}){{9999}}){{9999}}"
+    assert compiled(expression) is None or found(expression, "a")
 
 
 def test_a_text_that_is_too_long_does_not_match() -> None:

@@ -83,7 +83,7 @@ def parse_certificate(path: Path, data: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         _fail(path, *_not_pem(data, b"CERTIFICATE", "certificate"))
     _check_strength(path, key)
     return certificate

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PATTERN = 512  # characters of an expression
 MAX_STATES = 256  # of its machine, with repetitions written out
+MAX_RANGES = 16  # and escapes of one class: each costs as much as a state
 MAX_TEXT = 1024  # characters that are searched
 STEPS = 20_000  # of one budget: some milliseconds
 
@@ -163,7 +164,10 @@ class _Compiler:
                 self._next[state] = [self._build(part, last), end]
                 last = state
         for _ in range(node.least):
+            states = len(self._kinds)
             last = self._build(part, last)
+            if len(self._kinds) == states:
+                break  # the part is empty, however often it is repeated
         return last
 
     # -- the syntax --------------------------------------------------------------------------
@@ -281,6 +285,8 @@ class _Compiler:
                 tests.append(functools.partial(_within, character, last))
             else:
                 singles.add(character)
+        if len(tests) > MAX_RANGES:
+            raise UnsupportedPatternError("a class has too many ranges")
         tests.append(singles.__contains__)
         return functools.partial(_one_of, tuple(tests), inverted)
 
