@@ -290,6 +290,13 @@ async def test_a_fetch_that_is_refused_is_a_problem(bound: Following) -> None:
     assert f"{B}: answers 400" in bound.status.problems[0].what
 
 
+async def test_what_a_refused_fetch_announced_is_pulled(bound: Following) -> None:
+    bound.apim.deploy(B, name="New", context="/new")
+    bound.apim.fault("runtime-artifacts", Fault(status=403, times=2))
+    await bound.notify("DEPLOY_API_IN_GATEWAY", uuid=B, gatewayLabels=["Default"])
+    await bound.until(lambda: B in bound.state.artifacts)
+
+
 async def test_too_many_deployments_are_one_pull(
     bound: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 from support.apim import FakeApiManager, Fault, policy, start_apim
 from trio_gw.config.control_plane import ControlPlaneSettings
 from trio_gw.config.entitlements import BlockRow, PolicyRow, RevokedRow, difference
-from trio_gw.control_plane import artifacts
+from trio_gw.control_plane import artifacts, rest_client
 from trio_gw.control_plane.artifact_folder import ArtifactFolder
 from trio_gw.control_plane.pull import Pulled, pull, pull_api, pull_policies
 from trio_gw.control_plane.requirements import tls_context
@@ -121,11 +122,42 @@ async def test_nothing_is_deployed(apim: FakeApiManager, puller: Puller, status:
 async def test_temporary_faults_delay_the_pull(apim: FakeApiManager, puller: Puller) -> None:
     for name in ALL:
         apim.fault(name, Fault(status=503), Fault(reset=True), Fault(cut=True))
+    apim.tables["api-policies"] = [policy(9, "10K", "requestCount", 10_000)]
     pulled = await puller.pull()
-    # Policies of APIs are optional, so they are asked for once.
-    assert pulled.missing == {"api-policies"}
-    assert pulled.problems == ()
+    assert (pulled.missing, pulled.problems) == (frozenset(), ())
     assert len(pulled.artifacts) == 1
+    assert ("api", 9) in pulled.entitlements.policies
+
+
+@pytest.mark.parametrize("name", ["block", "runtime-artifacts"])
+async def test_one_request_that_always_fails_does_not_hold_up_the_others(
+    apim: FakeApiManager, puller: Puller, name: str
+) -> None:
+    apim.fault(name, Fault(status=500, times=-1))
+    pulled = await puller.pull()
+    assert pulled.missing == {name}
+    assert "answers 500" in pulled.problems[0].what
+    assert len(pulled.entitlements.subscriptions) == 1
+    assert apim.paths().count(name) >= rest_client.TRIES
+
+
+async def test_without_artifacts_there_was_no_pull_yet(
+    apim: FakeApiManager, puller: Puller
+) -> None:
+    complete = (await puller.pull()).merged(EMPTY_STATE)
+    apim.fault("runtime-artifacts", Fault(status=400, times=-1))
+    pulled = await puller.pull()
+    assert pulled.merged(EMPTY_STATE).pulled_at == 0
+    assert pulled.merged(complete).pulled_at > 0
+
+
+async def test_without_a_temporary_folder(
+    puller: Puller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    pulled = await puller.pull()
+    assert pulled.missing == {"runtime-artifacts"}
+    assert "cannot be kept" in pulled.problems[0].what
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ class Fetches:
             except RestError as error:
                 what = f"{name}: {error.what}"
                 self._fetched.fetch_failed([Problem(self._settings.url, 0, 0, what, error.hint)])
+                self._fetched.want_pull()  # which goes on trying
             finally:
                 self._running.discard(name)
                 self._changed.set()
@@ -138,5 +139,10 @@ class Fetches:
         self._fetched.fetch_failed(found.problems)
 
     async def _policies(self, level: PolicyLevel) -> None:
-        rows = await pull_policies(self._client, self._settings, self._store, level)
+        try:
+            rows = await pull_policies(self._client, self._settings, self._store, level)
+        except RestError:
+            if level == "api":
+                return  # not each API Manager has them
+            raise
         await self._fetched.take_fetched(FetchedPolicies(level, rows))

@@ -1,7 +1,8 @@
 """Everything that API Manager holds for this gateway, read over REST.
 
-The requests are independent of each other and go out together. What API Manager refuses or garbles
-is missing in the result, with a problem; all other parts are there. spec: control-plane §2-§4.
+The requests are independent of each other and go out together. What API Manager refuses, garbles,
+or does not answer while it answers others, is missing in the result, with a problem; all other
+parts are there. spec: control-plane §2-§4.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tempfile
 import time
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import trio
 from msgspec import structs
@@ -88,7 +89,10 @@ class Pulled(NamedTuple):
         return self.missing >= {*_TABLES, APIS, ARTIFACTS} - {API_POLICIES}
 
     def merged(self, current: ControlPlaneState) -> ControlPlaneState:
-        """Return the state with what was pulled, and with the current one of what is missing."""
+        """Return the state with what was pulled, and with the current one of what is missing.
+
+        Until the artifacts were there once, it is not the state of a pull: nothing can be served.
+        """
         rows = list(self.entitlements.rows())
         kept: list[Row] = []
         for name in self.missing - {ARTIFACTS}:
@@ -101,7 +105,8 @@ class Pulled(NamedTuple):
             ]
         entitlements = of_rows([*kept, *rows]) if kept else self.entitlements
         if ARTIFACTS in self.missing:
-            state = state_of(entitlements, (), time.time())
+            pulled_at = time.time() if current.pulled_at else 0.0
+            state = state_of(entitlements, (), pulled_at)
             return structs.replace(state, artifacts=current.artifacts)
         old = [each for uuid in self.broken for each in current.artifacts.get(uuid, ())]
         return state_of(entitlements, (*old, *self.artifacts), time.time())
@@ -171,6 +176,7 @@ class _Pull:
         self._labels = settings.environments
         self._store = store
         self._limiter = trio.CapacityLimiter(1)  # decoding holds the interpreter's lock
+        self._answered = False  # a request of several that do not need each other
         self.problems: list[Problem] = []
 
     async def run(self) -> Pulled:
@@ -182,6 +188,7 @@ class _Pull:
         async def one(name: str, work: Callable[[], Awaitable[None]]) -> None:
             try:
                 await work()
+                self._answered = True
             except RestError as error:
                 missing.add(name)
                 if name != API_POLICIES:
@@ -240,7 +247,8 @@ class _Pull:
             except BadRowError as error:
                 raise self._client.reject(name, f"has sent what cannot be used: {error}") from None
 
-        found = await (attempt() if optional else self._client.patiently(attempt))
+        refusals = 0 if optional else 1
+        found = await self._patiently(attempt, refusals)
         if found.skipped:
             what = f"{found.skipped:,} of its rows are skipped, the first because {found.reason}"
             self._record(name, what, "correct it in API Manager", "warning")
@@ -255,8 +263,9 @@ class _Pull:
             query["apiId"] = uuid
 
         async def attempt() -> ReadArtifacts:
-            file = await self._in_thread(tempfile.TemporaryFile)
+            file: IO[bytes] | None = None
             try:
+                file = await self._in_thread(tempfile.TemporaryFile)
                 if await self._client.download(ARTIFACTS, query, file) != 200:
                     return ReadArtifacts()
                 return await self._in_thread(partial(read_artifacts, file, self._store))
@@ -267,12 +276,18 @@ class _Pull:
                 what = f"has sent what cannot be kept ({error.strerror})"
                 raise self._client.reject(ARTIFACTS, what) from None
             finally:
-                with trio.CancelScope(shield=True):
-                    await self._in_thread(file.close)
+                if file is not None:
+                    with trio.CancelScope(shield=True):
+                        await self._in_thread(file.close)
 
-        read = await self._client.patiently(attempt)
+        read = await self._patiently(attempt)
         artifacts = (_within(each, labels) for each in read.artifacts) if labels else read.artifacts
         return read._replace(artifacts=tuple(each for each in artifacts if each.placements))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], refusals: int = 1) -> T:
+        return await self._client.patiently(
+            attempt, refusals=refusals, others=lambda: self._answered
+        )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)

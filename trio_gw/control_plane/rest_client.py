@@ -12,7 +12,6 @@ import random
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx2
-import msgspec
 import trio
 
 from trio_gw.control_plane.artifacts import MAX_ZIP
@@ -29,6 +28,7 @@ T = TypeVar("T")
 
 MAX_JSON = 64 << 20  # of one answer; 50,000 subscriptions are about 15 MiB
 LONGEST_PAUSE = 60.0  # seconds between attempts, unless `retry_interval` is more
+TRIES = 5  # of a request whose failure is temporary, while others are answered
 SLOW = 6  # times `retry_interval`: the pause when nothing changes by itself
 
 _BASE = "internal/data/v1/"
@@ -127,21 +127,29 @@ class RestClient:
         """Record that the content of an answer cannot be used; return the error to raise."""
         return self._failed(RestError(Kind.WRONG, name, what))
 
-    async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        refusals: int = 1,
+        others: Callable[[], bool] = lambda: False,
+    ) -> T:
         """Repeat an attempt until it succeeds. Raises `RestError` if its failure is not temporary.
 
-        Such a failure is tried once more.
+        Such a failure is tried `refusals` times more. After `TRIES` failures any failure is raised
+        if `others` says that other requests are answered.
 
         The pauses begin with `retry_interval` and double.
         """
         pauses = Pauses(self.retry_interval)
-        refused = 0
+        failures = refused = 0
         while True:
             try:
                 return await attempt()
             except RestError as error:
+                failures += 1
                 refused += not error.temporary
-                if refused > 1:
+                if refused > refusals or (failures >= TRIES and others()):
                     raise
             await pauses.wait(self._hurried)
 
@@ -211,14 +219,6 @@ class Pauses:
     def reset(self) -> None:
         """Begin with the first pause again."""
         self._next = self._first
-
-
-def decoded(name: str, body: bytes, kind: type[T]) -> T:
-    """Decode a document. Raises `RestError`."""
-    try:
-        return msgspec.json.decode(body, type=kind, strict=False)
-    except (ValueError, RecursionError) as error:
-        raise RestError(Kind.WRONG, name, f"has sent JSON that is wrong ({error})") from None
 
 
 def _check_status(name: str, response: httpx2.Response) -> None:
