@@ -126,16 +126,9 @@ async def test_connections_closed_by_the_broker_are_made_again(rabbitmq: RabbitM
 
 async def test_a_deleted_queue_is_made_again(rabbitmq: RabbitMQ) -> None:
     async with following([rabbitmq.url()]) as events:
-        await rabbitmq.ctl(
-            "eval",
-            "[rabbit_amqqueue:delete_exclusive([amqqueue:get_pid(Q)], 'none') ||"
-            ' Q <- rabbit_amqqueue:list(<<"/">>)].',
-        )
-        await rabbitmq.ctl(
-            "eval",
-            '[rabbit_amqqueue:delete(Q, false, false, <<"test">>) ||'
-            ' Q <- rabbit_amqqueue:list(<<"/">>)].',
-        )
+        queues = 'rabbit_amqqueue:list(<<"/">>)'
+        delete = 'rabbit_amqqueue:delete(Q, false, false, <<"test">>)'
+        await rabbitmq.ctl("eval", f"[{delete} || Q <- {queues}].")
         await events.until(lambda: events.connects == 2)
         assert "the queue is gone" in events.reasons[0]
 
