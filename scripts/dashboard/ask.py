@@ -13,15 +13,19 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
+from plane import event_hub, start_plane
 from traffic import SETTINGS, World, echo, projects
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from support.commands import Serving, start
 from support.peers import Peers
+
+if TYPE_CHECKING:
+    from support.rabbitmq import RabbitMQ
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "docs" / "grafana" / "trio-gw.json"
 STEP = 1  # Prometheus scrapes every second
@@ -30,19 +34,27 @@ RATE = 5  # seconds; what Grafana would put in for $__rate_interval
 
 async def main(arguments: argparse.Namespace) -> int:
     """Run it all; returns the exit code."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as broker:
         base = Path(folder)
-        async with trio.open_nursery() as nursery:
-            code = await _observed(arguments, base, nursery)
-            nursery.cancel_scope.cancel()
-        return code
+        with event_hub(Path(broker, "rabbitmq")) as rabbitmq:
+            return await _with_event_hub(arguments, base, rabbitmq)
 
 
-async def _observed(arguments: argparse.Namespace, base: Path, nursery: trio.Nursery) -> int:
+async def _with_event_hub(arguments: argparse.Namespace, base: Path, rabbitmq: RabbitMQ) -> int:
+    async with trio.open_nursery() as nursery:
+        code = await _observed(arguments, base, rabbitmq, nursery)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _observed(
+    arguments: argparse.Namespace, base: Path, rabbitmq: RabbitMQ, nursery: trio.Nursery
+) -> int:
     other = (await nursery.start(trio.serve_tcp, echo, 0))[0].socket.getsockname()[1]
     peers = Peers()
     backend = await peers.start_backend(nursery)
-    (base / "gateway.toml").write_text(SETTINGS)
+    plane = await start_plane(nursery, f"ws://127.0.0.1:{other}", rabbitmq)
+    (base / "gateway.toml").write_text(SETTINGS + plane.settings(base))
     projects(base, backend.url, f"ws://127.0.0.1:{other}")
     serving = await start(base, "run", TRIO_GW_LISTEN_HTTPS="", TRIO_GW_LISTEN_ADMIN="")
     watcher = None
@@ -65,6 +77,7 @@ async def _observed(arguments: argparse.Namespace, base: Path, nursery: trio.Nur
                 traffic.start_soon(world.flood, name)
             traffic.start_soon(world.knocks)
             traffic.start_soon(world.changes)
+            traffic.start_soon(plane.events, world.until)
         return await trio.to_thread.run_sync(
             _ask, url, begin + RATE, time.time(), arguments.answers
         )
