@@ -22,7 +22,8 @@ import trio
 from support import state_writing
 from support.state_writing import SOURCE, assert_good, change_number, writer_of
 from trio_gw.config.entitlements import Change, SubscriptionRow
-from trio_gw.control_plane import state_reader, state_writer
+from trio_gw.control_plane import appended_file, state_reader, state_writer
+from trio_gw.control_plane.appended_file import AppendedFile
 from trio_gw.control_plane.artifact_folder import ArtifactFolder
 from trio_gw.control_plane.state import EMPTY_STATE, StateChange, difference
 from trio_gw.control_plane.state_reader import STATE, StateReader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from trio_gw.control_plane.state import ControlPlaneState
     from trio_gw.control_plane.state_writer import StateWriter
 
 KILLS = 100
@@ -64,6 +66,23 @@ async def reading(folder: Path) -> AsyncIterator[StateReader]:
         nursery.cancel_scope.cancel()
 
 
+async def change(writer: StateWriter, made: StateChange) -> None:
+    """Make a change, and wait until it is written."""
+    await writer.change(made)
+    await writer.flush()
+
+
+async def replace(writer: StateWriter, state: ControlPlaneState) -> None:
+    """Replace the state, and wait until that is written."""
+    await writer.replace(state)
+    await writer.flush()
+
+
+def state_after(last: int) -> ControlPlaneState:
+    """Return the state after the changes up to this number."""
+    return EMPTY_STATE.apply_all([change_number(number) for number in range(1, last + 1)])
+
+
 async def load(folder: Path) -> StateReader:
     """Read the state once."""
     async with reading(folder) as reader:
@@ -85,7 +104,7 @@ async def test_a_reader_follows_each_change(tmp_path: Path) -> None:
     async with writing(tmp_path) as writer, reading(tmp_path) as reader:
         seen: list[StateChange] = []
         for number in range(1, 30):
-            await writer.change(change_number(number))
+            await change(writer, change_number(number))
             if number % 10 == 0:
                 seen += await until(reader, number)
         seen += await until(reader, 29)
@@ -96,12 +115,49 @@ async def test_a_reader_follows_each_change(tmp_path: Path) -> None:
     assert assert_good((await load(tmp_path)).current) == 29
 
 
+async def test_changes_are_written_together_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appends: list[int] = []
+    append = AppendedFile.append
+
+    def counted(file: AppendedFile, changes: list[StateChange]) -> bool:
+        appends.append(len(changes))
+        return append(file, changes)
+
+    monkeypatch.setattr(AppendedFile, "append", counted)
+    async with writing(tmp_path) as writer, reading(tmp_path) as reader:
+        await change(writer, change_number(1))
+        for number in range(2, 500):
+            await writer.change(change_number(number))
+        await until(reader, 499)
+        assert sum(appends) == 498
+        assert len(appends) < 100
+        await writer.change(change_number(500))
+    # What was not written yet is written at the end.
+    assert assert_good((await load(tmp_path)).current) == 500
+
+
+async def test_a_disk_that_hangs_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_writer, "MAX_QUEUED", 10)
+    async with writing(tmp_path) as writer, reading(tmp_path) as reader:
+        await change(writer, change_number(1))
+        async with writer._writing:  # nothing is written meanwhile
+            for number in range(2, 40):
+                await writer.change(change_number(number))
+            assert len(writer._queue) <= 10
+        await until(reader, 39)
+        assert assert_good(reader.current) == 39
+
+
 async def test_files_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     before = os.umask(0)
     try:
         async with writing(folder) as writer:
-            await writer.change(change_number(1))
+            await change(writer, change_number(1))
             writer.artifacts.put(ZIP, b"zip")
     finally:
         os.umask(before)
@@ -113,17 +169,17 @@ async def test_files_are_private(tmp_path: Path) -> None:
 async def test_a_small_change_is_a_small_write(tmp_path: Path) -> None:
     async with writing(tmp_path) as writer:
         rows = tuple(SubscriptionRow(number) for number in range(5000))
-        await writer.replace(EMPTY_STATE.apply(StateChange(Change(rows), pulled_at=1.0)))
+        await replace(writer, EMPTY_STATE.apply(StateChange(Change(rows), pulled_at=1.0)))
         size, inode = (tmp_path / STATE).stat().st_size, (tmp_path / STATE).stat().st_ino
-        await writer.change(StateChange(Change((SubscriptionRow(1, "api"),))))
+        await change(writer, StateChange(Change((SubscriptionRow(1, "api"),))))
         changed = (tmp_path / STATE).stat()
         assert 0 < changed.st_size - size < 200
         # A pull that finds one difference writes that.
         state = writer.current.apply(StateChange(Change((SubscriptionRow(2, "x"),)), pulled_at=2.0))
-        await writer.replace(state)
+        await replace(writer, state)
         again = (tmp_path / STATE).stat()
         assert 0 < again.st_size - changed.st_size < 200
-        await writer.replace(writer.current)
+        await replace(writer, writer.current)
         assert (tmp_path / STATE).stat().st_size == again.st_size
         assert again.st_ino == inode
     assert not difference((await load(tmp_path)).current, writer.current)
@@ -132,15 +188,15 @@ async def test_a_small_change_is_a_small_write(tmp_path: Path) -> None:
 async def test_readers_do_not_read_a_new_file_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_writer, "GROWN", 2000)
+    monkeypatch.setattr(appended_file, "GROWN", 2000)
     async with writing(tmp_path) as writer, reading(tmp_path) as reader:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         await until(reader, 1)
         number, files = 1, {(tmp_path / STATE).stat().st_ino}
         seen: list[StateChange] = []
         while len(files) < 4:
             number += 1
-            await writer.change(change_number(number))
+            await change(writer, change_number(number))
             files.add((tmp_path / STATE).stat().st_ino)
             seen += await until(reader, number)
         assert seen == [change_number(each) for each in range(2, number + 1)]
@@ -149,13 +205,13 @@ async def test_readers_do_not_read_a_new_file_again(
 async def test_a_reader_that_missed_files_gets_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_writer, "GROWN", 2000)
+    monkeypatch.setattr(appended_file, "GROWN", 2000)
     async with writing(tmp_path) as writer, reading(tmp_path) as reader:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         await until(reader, 1)
         async with reader.exclusive:  # it reads nothing meanwhile
             for number in range(2, 60):
-                await writer.change(change_number(number))
+                await change(writer, change_number(number))
         await until(reader, 59)
         assert assert_good(reader.current) == 59
 
@@ -170,11 +226,11 @@ async def test_more_changes_than_can_wait_become_a_difference(
         await nursery.start(writer.run)
         await writer.opened.wait()
         for number in range(1, 9):
-            await writer.change(change_number(number))
+            await change(writer, change_number(number))
         taken = reader.take()
         assert taken.changes is None
         assert assert_good(taken.state) == 8
-        await writer.change(change_number(9))
+        await change(writer, change_number(9))
         assert reader.take().changes == [change_number(9)]
         nursery.cancel_scope.cancel()
 
@@ -210,12 +266,12 @@ async def test_whatever_is_there_a_writer_goes_on(
 ) -> None:
     async with writing(tmp_path) as writer:
         for number in range(1, 5):
-            await writer.change(change_number(number))
+            await change(writer, change_number(number))
     harm(tmp_path / STATE)
     if (tmp_path / STATE).is_dir():
         (tmp_path / STATE).rmdir()  # only while nothing was served
     async with reading(tmp_path) as reader, writing(tmp_path) as writer:
-        await writer.replace(EMPTY_STATE.apply_all([change_number(n) for n in range(1, 7)]))
+        await replace(writer, state_after(6))
         await until(reader, 6)
         assert assert_good(reader.current) == 6
         assert not writer.problems
@@ -226,8 +282,8 @@ async def test_damage_is_reported_and_the_rest_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with writing(tmp_path) as writer:
-        await writer.replace(EMPTY_STATE.apply_all([change_number(n) for n in range(1, 4)]))
-        await writer.change(change_number(4))
+        await replace(writer, state_after(3))
+        await change(writer, change_number(4))
     path = tmp_path / STATE
     path.write_bytes(path.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING):
@@ -241,7 +297,7 @@ async def test_the_state_of_another_control_plane_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with writing(tmp_path) as writer:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
     reader = StateReader(tmp_path, "https://other", "cache")
     async with trio.open_nursery() as nursery:
         await nursery.start(reader.run)
@@ -256,15 +312,15 @@ async def test_a_second_writer_waits_and_follows(tmp_path: Path) -> None:
     reader, second = writer_of(tmp_path)
     async with trio.open_nursery() as nursery:
         async with writing(tmp_path) as writer:
-            await writer.change(change_number(1))
+            await change(writer, change_number(1))
             await nursery.start(reader.run)
             await nursery.start(second.run)
-            await writer.change(change_number(2))
+            await change(writer, change_number(2))
             await until(reader, 2)
             assert not second.opened.is_set()
         with trio.fail_after(5):
             await second.opened.wait()
-        await second.change(change_number(3))
+        await change(second, change_number(3))
         assert assert_good(second.current) == 3
         nursery.cancel_scope.cancel()
     assert assert_good((await load(tmp_path)).current) == 3
@@ -273,10 +329,10 @@ async def test_a_second_writer_waits_and_follows(tmp_path: Path) -> None:
 async def test_a_folder_that_is_removed_comes_again(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     async with writing(folder) as writer, reading(folder) as reader:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         await until(reader, 1)
         shutil.rmtree(folder)
-        await writer.change(change_number(2))
+        await change(writer, change_number(2))
         await until(reader, 2)
         assert assert_good(reader.current) == 2
 
@@ -288,7 +344,7 @@ async def test_a_folder_that_cannot_be_written_ends_nothing(
     blocked = tmp_path / "file"
     blocked.write_text("")
     async with writing(blocked / "cache") as writer:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         (problem,) = writer.problems
         assert problem.what == "the state of the control plane cannot be written (Not a directory)"
         assert assert_good(writer.current) == 1
@@ -307,12 +363,12 @@ async def test_a_disk_that_is_full_ends_nothing(
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with writing(tmp_path) as writer, reading(tmp_path) as reader:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         await until(reader, 1)
         size = (tmp_path / STATE).stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, most))
         try:
-            await writer.change(change_number(2))
+            await change(writer, change_number(2))
             (problem,) = writer.problems
             assert problem.what.endswith("(File too large)")
             assert assert_good(writer.current) == 2
@@ -327,10 +383,10 @@ async def test_a_disk_that_is_full_ends_nothing(
 async def test_a_file_cut_at_every_octet_is_a_good_state(tmp_path: Path) -> None:
     path = tmp_path / "source"
     async with writing(path) as writer:
-        await writer.change(change_number(1))
+        await change(writer, change_number(1))
         start = (path / STATE).stat().st_size
         for number in range(2, 4):
-            await writer.change(change_number(number))
+            await change(writer, change_number(number))
     data = (path / STATE).read_bytes()
     folder = tmp_path / "cut"
     folder.mkdir()
@@ -345,7 +401,7 @@ async def test_a_file_cut_at_every_octet_is_a_good_state(tmp_path: Path) -> None
             if length % 10 == 0:  # a writer that starts now goes on from there
                 await nursery.start(writer.run)
                 await writer.opened.wait()
-                await writer.change(change_number(number + 1))
+                await change(writer, change_number(number + 1))
                 assert assert_good((await load(folder)).current) == number + 1
             nursery.cancel_scope.cancel()
         reached.add(number)

@@ -70,4 +70,5 @@ async def write_cache(base: Path, table: ControlPlaneSettings, *changes: StateCh
         await writer.opened.wait()
         for change in changes:
             await writer.change(change)
+        await writer.flush()
         nursery.cancel_scope.cancel()

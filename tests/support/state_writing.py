@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from trio_gw.config.entitlements import Change, RevokedRow, SubscriptionRow
-from trio_gw.control_plane import state_writer
+from trio_gw.control_plane import appended_file
 from trio_gw.control_plane.artifact_folder import ArtifactFolder
 from trio_gw.control_plane.state import Artifact, ControlPlaneState, StateChange
 from trio_gw.control_plane.state_reader import StateReader
@@ -66,11 +66,12 @@ async def write(folder: Path, reported: int) -> None:
             os.pwrite(reported, b"%020d" % number, 0)
             number += 1
             await writer.change(change_number(number))
+            await writer.flush()
 
 
 def main() -> None:
     """Start writers, one after the other."""
-    state_writer.GROWN = 2000  # the file is replaced every few changes
+    appended_file.GROWN = 2000  # the file is replaced every few changes
     for line in sys.stdin:
         folder = Path(json.loads(line))
         if (pid := os.fork()) == 0:

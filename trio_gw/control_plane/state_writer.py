@@ -1,9 +1,10 @@
 """Writes the last known state. One process does, which holds the lock of the folder.
 
-A change is one record more at the end of the file: a few hundred octets. It is not synced to disk.
-A process that is killed loses nothing, because the system has the octets; a power failure loses
-the last changes, which the next pull brings again. A file that replaces another is synced before,
-so that the name never leads to a file without its content.
+A change is one record more at the end of the file: a few hundred octets. Changes are written
+within a few milliseconds, those that come together in one turn, because each turn of a thread
+costs more than the change. They are not synced to disk. A process that is killed loses the last
+milliseconds, a power failure the last seconds; the next pull brings both again. A file that
+replaces another is synced before, so that the name never leads to a file without its content.
 
 If the folder cannot be written, the state goes on in this process, `problems` has the reason, and
 every few seconds the whole state is tried again.
@@ -23,6 +24,7 @@ import trio
 
 from trio_gw.config import regular
 from trio_gw.control_plane import state_file
+from trio_gw.control_plane.appended_file import AppendedFile, is_at
 from trio_gw.control_plane.state import StateChange, difference
 from trio_gw.control_plane.state_file import PREFIX_OCTETS, Prefix
 from trio_gw.errors import Problem
@@ -31,7 +33,6 @@ from trio_gw.feed.catalog import TimeSlices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from trio_gw.control_plane.artifact_folder import ArtifactFolder
     from trio_gw.control_plane.state import ControlPlaneState
@@ -44,7 +45,8 @@ T = TypeVar("T")
 LOCK = ".lock"
 RETRY = 5.0  # seconds between two attempts to write to a folder that refuses it
 LOCK_RETRY = 0.25  # seconds between two attempts to get the lock
-GROWN = 1 << 20  # octets of changes, at least, before the file is written anew
+FLUSH = 0.01  # seconds between two writes: changes that come meanwhile are written together
+MAX_QUEUED = 10_000  # changes that wait for a disk; with more the whole state is written instead
 
 
 class StateWriter:
@@ -61,10 +63,14 @@ class StateWriter:
         self.on_problems: Callable[[tuple[Problem, ...]], None] = lambda problems: None
         self._reader = reader
         self._label = label
-        self._turn = trio.Lock()
+        self._turn = trio.Lock()  # held while the state changes
+        self._writing = trio.Lock()
+        self._queue: list[StateChange] = []  # not written yet
+        self._overflowed = False  # some changes are not in the queue
+        self._wake = trio.Event()
         self._limiter = trio.CapacityLimiter(1)
         self._lock: BinaryIO | None = None
-        self._file: _Appended | None = None  # None: the whole state must be written
+        self._file: AppendedFile | None = None  # None: the whole state must be written
         self._retry_at = 0.0
         self._unused = True  # there may be zips that no state needs
 
@@ -85,10 +91,15 @@ class StateWriter:
                 await self._reader.refresh()
                 self._continue()
                 self.opened.set()
-                while True:
-                    async with self._turn:
-                        await self._tend()
-                    await trio.sleep(RETRY)
+                try:
+                    while True:
+                        await self.flush()
+                        with trio.move_on_after(RETRY):
+                            await self._wake.wait()
+                        await trio.sleep(FLUSH)
+                finally:
+                    with trio.move_on_after(RETRY, shield=True):
+                        await self.flush()
         finally:
             self._close()
 
@@ -96,48 +107,67 @@ class StateWriter:
         """Make this the current state, after a complete pull. Only the difference is written."""
         async with self._turn:
             before = self.current
-            change = await self._in_thread(partial(difference, before, state))
-            await self._make(change)
+            self._make(await trio.to_thread.run_sync(partial(difference, before, state)))
             self._unused = True
 
     async def change(self, change: StateChange) -> None:
-        """Apply a change to the current state."""
+        """Apply a change to the current state. It is written a moment later."""
         async with self._turn:
-            await self._make(change)
+            self._make(change)
             self._unused |= bool(change.artifacts)
 
-    async def _make(self, change: StateChange) -> None:
-        if not change:
-            return
-        if self._file is not None:
-            try:
-                if not await self._in_thread(partial(self._file.append, change)):
-                    self._forget_file()
-            except OSError as error:
-                self._fail(error)
-        self._reader.advance(change)
-        if self._file is None or self._file.grown:
-            await self._write_all()
+    def _make(self, change: StateChange) -> None:
+        if change:
+            self._reader.advance(change)
+            self._queue.append(change)
+            self._wake.set()
+            if len(self._queue) > MAX_QUEUED:
+                self._queue.clear()
+                self._overflowed = True
 
-    async def _tend(self) -> None:
-        """Write what could not be written, and remove what is no longer needed."""
-        if self._file is None and self.current.pulled_at:
-            await self._write_all()
-        if self._unused and self._file is not None:
-            self._unused = False
-            sweep = partial(self._sweep, self.current.digests())
-            with contextlib.suppress(OSError):
-                await self._in_thread(sweep)
+    async def flush(self) -> None:
+        """Write what is not written yet, and remove what is no longer needed."""
+        async with self._writing:
+            self._wake = trio.Event()
+            if self._overflowed:
+                self._overflowed = False
+                self._forget_file()
+            await self._append()
+            if self.current.pulled_at and (self._file is None or self._file.grown):
+                await self._write_all()
+            if self._unused and self._file is not None:
+                self._unused = False
+                sweep = partial(self._sweep, self.current.digests())
+                with contextlib.suppress(OSError):
+                    await self._in_thread(sweep)
+
+    async def _append(self) -> None:
+        queue, self._queue = self._queue, []
+        if (file := self._file) is None or not queue:
+            return  # without a file, the whole state is written
+        try:
+            appended = await self._in_thread(partial(file.append, queue))
+            if not appended:
+                self._forget_file()
+        except OSError as error:
+            self._fail(error)
+        except BaseException:  # cancelled before it began
+            self._queue[:0] = queue
+            raise
 
     async def _write_all(self) -> None:
         """Write the whole state to a new file, unless that has failed a moment ago."""
         if not self.opened.is_set() or trio.current_time() < self._retry_at:
             return
+        self._queue.clear()  # the state has these changes
         try:
             self._file = await self._in_thread(partial(self._replace_file, self.current))
         except OSError as error:
             self._fail(error)
             return
+        except BaseException:  # cancelled
+            self._forget_file()
+            raise
         if self.problems:
             self._set_problems(())
             log.info("%s can be written again", self._label)
@@ -169,7 +199,7 @@ class StateWriter:
         file = self._reader.file
         if file is not None and file.whole and self._lock is not None:
             with contextlib.suppress(OSError):
-                self._file = _Appended.opened(self._reader.path, file.prefix, file.end)
+                self._file = AppendedFile.opened(self._reader.path, file.prefix, file.end)
 
     # -- the lock ------------------------------------------------------------------------------
 
@@ -192,7 +222,7 @@ class StateWriter:
         folder = self._reader.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._lock is not None:
-            if _is_at(folder / LOCK, self._lock.fileno()):
+            if is_at(folder / LOCK, self._lock.fileno()):
                 return True
             self._lock.close()  # the folder was removed
             self._lock = None
@@ -221,7 +251,7 @@ class StateWriter:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
-    def _replace_file(self, state: ControlPlaneState) -> _Appended:
+    def _replace_file(self, state: ControlPlaneState) -> AppendedFile:
         """Replace the file by one with this state. Raises OSError."""
         if not self._try_lock():
             raise BlockingIOError(errno.EAGAIN, "another process writes there")
@@ -240,7 +270,7 @@ class StateWriter:
             file.write(state_file.encode_prefix(prefix))
         if before is not None:
             before.close()
-        return _Appended.opened(path, prefix, end)
+        return AppendedFile.opened(path, prefix, end)
 
     def _sweep(self, needed: set[str]) -> None:
         self.artifacts.sweep(needed)
@@ -249,47 +279,3 @@ class StateWriter:
             for entry in list(entries):
                 if entry.name.startswith(TEMPORARY):
                     (folder / entry.name).unlink(missing_ok=True)
-
-
-class _Appended:
-    """The file that changes are appended to. Its methods block."""
-
-    def __init__(self, path: Path, descriptor: int, prefix: Prefix, end: int) -> None:
-        self.identity = prefix.identity
-        self.end = end
-        self._path = path
-        self._descriptor = descriptor
-        self._start = prefix.state_end
-
-    @classmethod
-    def opened(cls, path: Path, prefix: Prefix, end: int) -> _Appended:
-        """Open the file with this prefix. Raises OSError."""
-        return cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC), prefix, end)
-
-    @property
-    def grown(self) -> bool:
-        """Whether there are more changes than the file should have."""
-        return self.end - self._start > max(GROWN, self._start)
-
-    def append(self, change: StateChange) -> bool:
-        """Append a change; False if the file was removed or replaced. Raises OSError."""
-        if not _is_at(self._path, self._descriptor):
-            return False
-        data = b"".join(state_file.encode(change))
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self._descriptor, data[done:], self.end + done)
-        self.end += done
-        return True
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Return whether an open file is still that with this path."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
