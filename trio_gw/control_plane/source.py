@@ -39,7 +39,8 @@ T = TypeVar("T")
 
 BATCH = 0.5  # seconds after which the projects loaded so far are published
 RETRY = 5.0  # seconds until a zip that could not be read is read again
-TURN = 16  # changes that are applied before other tasks run
+TURN = 16  # changes that are applied before other tasks run, or
+ROWS = 100  # rows of them: some milliseconds
 
 
 class ControlPlaneSource:
@@ -101,6 +102,7 @@ class ControlPlaneSource:
         if changes is None:
             before = self._seen
             changes = [await self._in_thread(lambda: difference(before, taken.state))]
+        rows = 0
         for number, change in enumerate(changes, 1):
             before = self._seen
             after = taken.state if number == len(changes) else before.apply(change)
@@ -108,7 +110,9 @@ class ControlPlaneSource:
                 self._effects.apply(before.entitlements, after.entitlements, change.rows)
             self._seen = after
             self._note(change)
-            if number % TURN == 0:
+            rows += len(change.rows.put) + len(change.rows.removed)
+            if number % TURN == 0 or rows >= ROWS:
+                rows = 0
                 await trio.lowlevel.checkpoint()
         self._count()
 

@@ -50,10 +50,15 @@ class StateChange(msgspec.Struct, frozen=True, omit_defaults=True):
     def __bool__(self) -> bool:
         return bool(self.rows or self.artifacts or self.pulled_at)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is one part, which is applied within some milliseconds."""
+        return len(self.rows.removed) + len(self.rows.put) + len(self.artifacts) <= PART
+
     def parts(self) -> Iterator[StateChange]:
         """Yield small changes that have the same effect together, the time of the pull last."""
         removed, put = self.rows.removed, self.rows.put
-        if len(removed) + len(put) + len(self.artifacts) <= PART:
+        if self.is_small:
             yield self
             return
         for start in range(0, len(removed), PART):

@@ -43,7 +43,7 @@ class Taken(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """What was read: changes, or a whole state and its difference from the current one."""
+    """What was read: changes, and the state after them; None if there are none."""
 
     changes: list[StateChange]
     state: ControlPlaneState | None = None
@@ -127,12 +127,13 @@ class StateReader:
         found = await trio.to_thread.run_sync(lambda: self._read(current), limiter=self._limiter)
         if found.state is not None:
             self._set(found.state, found.changes)
-        elif found.changes:
-            self._set(current.apply_all(found.changes), found.changes)
 
-    def advance(self, change: StateChange) -> None:
-        """Apply a change that the writer has made. Hold `exclusive`."""
-        self._set(self.current.apply(change), [change])
+    def advance(self, change: StateChange, state: ControlPlaneState | None = None) -> None:
+        """Take a change that the writer has made, and the state after it. Hold `exclusive`.
+
+        Without the state the change is applied here, which is slow for a large one.
+        """
+        self._set(self.current.apply(change) if state is None else state, [change])
 
     async def wait_changed(self) -> None:
         """Return when there are changes to take. Only one task may wait and take."""
@@ -160,6 +161,8 @@ class StateReader:
         except OSError as error:
             self._say(f"cannot be read ({os.strerror(error.errno or 0)})")
             return _Reading([])
+        if found.changes and found.state is None:
+            return found._replace(state=current.apply_all(found.changes))
         return found
 
     def _read_file(self, current: ControlPlaneState, pause: Callable[[], None]) -> _Reading:
@@ -180,7 +183,7 @@ class StateReader:
         if file is not None:
             file.file.close()
             same = new.prefix.replaces == file.prefix.identity
-            if same and new.prefix.replaced_octets == file.end:
+            if same and new.prefix.replaced_octets == file.end and not file.damaged:
                 new.end = new.prefix.state_end
                 return _Reading([*changes, *new.read(pause)])
         state = EMPTY_STATE.apply_all(new.read(pause))
