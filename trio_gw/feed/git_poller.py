@@ -92,15 +92,14 @@ class GitPoller:
     async def _run(self) -> None:
         source = self._source
         while True:
-            lock = source.store.locked()
             try:
-                locked = await source.in_thread(lock.__enter__)
-                try:
-                    if locked:
+                # The thread that takes the lock also registers its release: an exception at this
+                # `await` cannot leave the lock taken.
+                with contextlib.ExitStack() as held:
+                    lock = partial(held.enter_context, source.store.locked())
+                    if await source.in_thread(lock):
                         await source.in_thread(partial(source.store.sweep, source.state.tree))
                         await self._poll_forever()
-                finally:
-                    lock.__exit__(None, None, None)
             except OSError as error:
                 await self._report(source.disk_problem(error))
             source.tried.set()  # If another gateway holds the folder, this one follows it.
