@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support.commands import Serving
 
+# Folders and files with long tests that would come last; see `pytest_collection_modifyitems`.
+LONGEST = {"peers", "supervision", "testing", "workers", "test_release.py", "test_secrets.py"}
 ID = 24  # octets of a parameter that may stand in the name of a test
 
 _RECORDER = Recorder()
@@ -31,6 +33,11 @@ _FOUND: list[str] = []  # leaks, by the end of the run
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests that take as long as they are told be told."""
     parser.addoption("--seconds", type=float, default=4.0, help="of tests that run for a time")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first, so that no process works on one alone at the end of a run."""
+    items.sort(key=lambda item: LONGEST.isdisjoint(item.path.parts[-2:]))
 
 
 @pytest.fixture
