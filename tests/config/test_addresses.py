@@ -1,4 +1,4 @@
-"""Addresses of the settings: what is one, and who can reach it."""
+"""Addresses in the settings: their syntax, and who can reach them."""
 
 from __future__ import annotations
 

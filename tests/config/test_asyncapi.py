@@ -174,7 +174,7 @@ def test_names_are_matched_as_clients_send_them(name: str, matched: str) -> None
     assert ([topic.name for topic in topics], problems) == ([matched], [])
 
 
-# --- root keys of our own --------------------------------------------------------------------
+# --- root keys of the gateway's own ------------------------------------------------------------
 
 
 def test_a_path_is_passed_on_where_the_nearest_key_says_so() -> None:
@@ -253,7 +253,7 @@ def test_the_server_that_the_root_names_is_the_backend() -> None:
         ("/a", ("chat",)),
         ("/c", ("chat",)),
     ]
-    definition, _ = read(text)  # an api.yaml that names a backend comes first
+    definition, _ = read(text)  # a backend in api.yaml has precedence
     assert definition.production is None
     assert definition.topics[0].scopes == ("chat",)
 

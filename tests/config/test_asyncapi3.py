@@ -207,7 +207,7 @@ def test_no_topic_is_an_error(text: str) -> None:
     ],
 )
 def test_an_operation_that_cannot_be_placed_is_an_error(operation: str, words: str) -> None:
-    """It may hold what protects its channel, so that the channel is not served without it."""
+    """It may hold the security of its channel; the channel must not be served without it."""
     _, problems = operations(receive() + f"  x: {operation}\n")
     errors = [(line, what) for line, severity, what in problems if severity == "error"]
     assert [line for line, _ in errors] == [5]
@@ -241,7 +241,7 @@ def test_references_are_followed_where_they_may_stand() -> None:
 
 
 def test_a_reference_that_leads_nowhere_is_an_error() -> None:
-    """In AsyncAPI 3 every operation counts, so none may go missing unsaid."""
+    """In AsyncAPI 3 each operation matters, so none may be dropped silently."""
     _, problems = operations(receive() + "  x: {$ref: '#/components/operations/x'}\n")
     assert [(line, severity) for line, severity, _ in problems] == [(5, "error")]
 

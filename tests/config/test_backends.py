@@ -59,7 +59,7 @@ def test_endpoints(text: str, side: SideBackends) -> None:
     ],
 )
 def test_the_host_that_a_backend_is_told(url: str, authority: str) -> None:
-    """RFC 9110 section 7.2: with the port, unless it is the default of the scheme."""
+    """RFC 9110 section 7.2: `Host` has the port, unless it is the default of the scheme."""
     assert endpoint.parse(url).authority == authority
 
 

@@ -1,4 +1,4 @@
-"""Certificates of a project: what is read, who trusts what, and what is said of the rest."""
+"""Certificates of a project: the files, which endpoints trust them, and problems in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A, B = Endpoint("wss", "a.example", 443), Endpoint("wss", "b.example", 8443, "/c
 
 
 def pem(data: bytes) -> str:
-    """Give the normal form of a certificate."""
+    """Return the normal form of a certificate."""
     return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(data.decode()))
 
 
@@ -72,7 +72,7 @@ def test_what_may_still_be_on_its_way(data: bytes) -> None:
         certificates.read(data, "it")
 
 
-# -- who trusts what ---------------------------------------------------------------------------
+# -- which endpoints trust them -----------------------------------------------------------------
 
 
 def test_without_a_map_all_endpoints_trust_all_certificates() -> None:
@@ -99,7 +99,7 @@ def told(findings: Findings) -> list[tuple[int, str]]:
 
 
 def test_a_certificate_that_is_not_there_is_an_error() -> None:
-    """Else the endpoint would be checked against certificates that were not meant."""
+    """Otherwise the endpoint would be verified against other certificates than intended."""
     findings = mapped("data:\n" + entry("wss://a.example", "x.crt") + entry("wss://b.example", ""))
     trust = certificates.trust({"one.crt": (pem(ONE),)}, findings, ["one.crt"])
     assert trust.missing

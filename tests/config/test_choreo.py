@@ -1,4 +1,4 @@
-"""A Choreo Connect configuration becomes settings that load; nothing vanishes without a word."""
+"""A Choreo Connect configuration is converted to settings that load; each lost key is reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEYS = frozenset(every_key(Settings))
 
 
 def loaded(made: choreo.Converted) -> Settings:
-    """Read the result with the gateway's own loader."""
+    """Load the result with the gateway's loader."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "gateway.toml")
         path.write_text(made.text)
@@ -114,7 +114,7 @@ def convert(text: str) -> tuple[Settings, list[str]]:
 def test_mapped(text: str, target: str, value: object) -> None:
     found: Any
     if "jwtIssuer" not in text:
-        text += "\n[enforcer.jwtIssuer]\nenabled = false\n"  # else its password would matter
+        text += "\n[enforcer.jwtIssuer]\nenabled = false\n"  # otherwise its password would matter
     found, problems = convert(text)
     assert problems == []
     for part in target.split("."):
@@ -142,7 +142,7 @@ def test_lists_of_tables() -> None:
     ]
 
 
-# -- what is not taken over is named -----------------------------------------------------------
+# -- keys that are not converted are reported ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_default_password_keeps_the_port_on_loopback() -> None:
 
 
 def test_an_entry_is_left_out_whole() -> None:
-    """Half an issuer would trust more than was asked for."""
+    """A partly converted issuer would trust more than the configuration says."""
     good = "[[enforcer.security.tokenService]]\nissuer = 'i'\ncertificateFilePath = '/i.pem'\n"
     bad = "[[enforcer.security.tokenService]]\nissuer = 'j'\njwksURL = 'http://j.example/k'\n"
     found, problems = convert(bad + good)
@@ -202,12 +202,12 @@ def test_no_issuer_left_trusts_nobody(entry: str) -> None:
 
 
 def test_the_publisher_signs_keys_of_the_test_console() -> None:
-    """With an entry of that name, not else: nobody's tokens are trusted who is not named."""
+    """Only with an entry of that name: issuers without an entry are not trusted."""
     entry = "[[enforcer.security.tokenService]]\nname = 'APIM Publisher'\n"
     found, problems = convert(f"{entry}issuer = 'p'\ncertificateFilePath = '/p.pem'\n")
     assert problems == []
     assert found.internal_key.issuer == "APIM Publisher"
-    found, problems = convert(f"{entry}issuer = 'p'\n")  # without keys
+    found, problems = convert(f"{entry}issuer = 'p'\n")  # has no keys
     assert (found.internal_key.issuer, found.issuers) == ("", ())
     assert problems
 
@@ -303,7 +303,7 @@ def test_no_toml(text: str, said: str) -> None:
         choreo.convert(text, "config.toml")
 
 
-# -- the whole -------------------------------------------------------------------------------
+# -- whole files -------------------------------------------------------------------------------
 
 
 def test_the_default_configuration() -> None:
@@ -317,7 +317,7 @@ def test_the_default_configuration() -> None:
     assert {"Resident Key Manager", "MGW"} <= {one.name for one in found.issuers}
     assert "enforcer_admin_pwd" in made.variables
     assert not [problem for problem in made.problems if "is no key" in problem.what]
-    # Each key of the file is in the result, or named.
+    # Each key of the file is in the result, or is reported.
     spoken = " ".join(problem.what.split(" ")[0] for problem in made.problems) + made.text
     for path, value in leaves(tomllib.loads(text), ""):
         assert path in spoken or value == "" or ".enable" in path, path
@@ -339,7 +339,7 @@ def leaves(value: Any, path: str) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("key", choreo_keys.KEYS)
 def test_each_line_of_the_table_counts(key: str) -> None:
-    """No line of the table is hidden by another, and each says something."""
+    """No line of the table hides another one, and each has an effect."""
     rule = choreo_keys.rule_for(key.replace(".*", ".anything"))
     assert rule == choreo_keys.KEYS[key]
     assert rule is not None

@@ -46,7 +46,7 @@ type = "loadbalance"
 
 def table(text: str) -> tuple[ControlPlaneSettings, list[str]]:
     found: Settings
-    # Else the default password of a test key would matter.
+    # Otherwise the default password of a test key would matter.
     found, problems = convert(f"{text}\n[enforcer.jwtIssuer]\nenabled = false\n")
     return found.control_plane, problems
 
@@ -100,7 +100,7 @@ def test_the_defaults_of_the_reference_are_written_out() -> None:
 
 
 def test_the_shipped_file_can_be_switched_on() -> None:
-    """Each key of the shipped tables is taken over, or named with a reason."""
+    """Each key of the shipped tables is converted, or reported with a reason."""
     text = DEFAULT.read_text()
     text = text.replace("[controlPlane]\nenabled = false", "[controlPlane]\nenabled = true")
     text = text.replace("enableGlobalEventPublishing = false", "enableGlobalEventPublishing = true")

@@ -1,4 +1,4 @@
-"""Deny conditions as people write them: what is understood, and what is said of the rest."""
+"""The text form of deny conditions: what is accepted, and the problems in the rest."""
 
 from __future__ import annotations
 

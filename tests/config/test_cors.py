@@ -1,4 +1,4 @@
-"""`corsConfiguration` of an api.yaml: a policy of the API's own, and what is left out of it."""
+"""`corsConfiguration` of an api.yaml: the policy of an API, and values that are ignored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load(configuration: Any) -> tuple[CorsSettings | None, list[tuple[int, str]]
         None,
         {},
         {"corsConfigurationEnabled": False, "accessControlAllowOrigins": ["nonsense"]},
-        # What API Manager writes when nobody asked for anything:
+        # The defaults that API Manager exports:
         {
             "corsConfigurationEnabled": False,
             "accessControlAllowOrigins": ["*"],

@@ -269,7 +269,7 @@ MERGE_BOMB = (
 
 
 def test_a_depth_that_the_parser_has_a_bound_for_too() -> None:
-    """Where it gives up depends on its version; what is told does not."""
+    """The depth at which it fails depends on its version; the problem does not."""
     problem = refused("a: " + "[" * 100_000)
     assert problem.line == 1
     assert problem.column >= 67

@@ -31,7 +31,7 @@ def fields(*structs: Any) -> set[str]:
     return {name for struct in structs for name in struct.__struct_encode_fields__}
 
 
-# By the key that they stand below.
+# By their parent key.
 READ = {
     "data": fields(apiyaml._Data),
     "operations": {"target", "verb", "throttlingPolicy"},
@@ -44,7 +44,7 @@ READ = {
 
 
 def keys(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name every key that can mean something, with the key it stands below."""
+    """List each key that can have a meaning, with its parent key."""
     yield from (("data", key) for key in data)
     for each in data.get("operations") or ():
         yield from (("operations", key) for key in each)
@@ -84,7 +84,7 @@ def test_every_key_of_every_export_is_in_one_of_the_lists() -> None:
     assert len(EXPORTS) > 80
     found = {(path, key) for path in EXPORTS for key in unknown(data_of(path))}
     wrong = {(path.parts[-3], key) for path, key in found}
-    # The one case that is about keys which nobody knows.
+    # The one case about unknown keys.
     assert {name for name, _ in wrong} <= {"format-2.1-unknown-keys"}, wrong
 
 
@@ -119,7 +119,7 @@ def test_each_key_that_matters_is_warned_about_once() -> None:
 
 
 def test_a_link_out_of_the_folder_says_how_to_release(tmp_path: Path) -> None:
-    """A release is switched by the watched folder itself, so the refusal has to say so."""
+    """The watched folder itself may be a link that selects a release; the hint has to say so."""
     (tmp_path / "releases/1").mkdir(parents=True)
     (tmp_path / "apis").mkdir()
     (tmp_path / "apis/Chat").symlink_to("../releases/1")

@@ -1,6 +1,6 @@
-"""What a project holds, four times as much of it: loading and compiling take about four times.
+"""Linear cost: a project of four times the size takes about four times as long to load and compile.
 
-The structures that were looked at, each with its worst case: channels (by name, with parameters,
+These structures are covered, each in its worst case: channels (by name, with parameters,
 wrong ones, of AsyncAPI 3), operations, references (one target, chains), scopes (list, mapping),
 security schemes and requirements, servers, traits, tiers by operation, endpoints, origins of CORS,
 deployments, aliases of YAML, certificates of backends and clients, unknown keys. Matching is in
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Files = dict[str, bytes]
 FEW = 250
-SIZES = {"chain of references": 1500}  # where short ones do not show it
+SIZES = {"chain of references": 1500}  # for structures whose short forms do not show it
 OAUTH = {"securitySchemes": {"o": {"type": "oauth2", "flows": {}}}}
 PLAIN: dict[str, Any] = {"/c": {"publish": {}}}
 
@@ -164,7 +164,7 @@ def test_four_times_as_much_takes_about_four_times(structure: str) -> None:
     few, many = STRUCTURES[structure](size), STRUCTURES[structure](4 * size)
     cost(STRUCTURES[structure](10))
     least = min(cost(few) for _ in range(2))
-    # Once more if somebody else had the processor's caches.
+    # A second measurement, in case another process disturbed the first.
     assert any(cost(many) < 9 * least + 0.05 for _ in range(3))
 
 
@@ -183,7 +183,7 @@ def _converted(issuers: int) -> Callable[[], object]:
 
 
 def _explained(line: str, octets: int) -> Callable[[], object]:
-    """What git printed: one line that repeats a text, or lines that all differ."""
+    """Explain output of git: one line that repeats a text, or lines that all differ."""
     said = "".join(line.format(number) for number in range(octets // 4))[:octets]
     return lambda: explain(said, "fetch", 1)
 

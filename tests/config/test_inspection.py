@@ -1,4 +1,4 @@
-"""`x-trio-gw-inspect` and `x-trio-gw-max-message`: the nearest place counts."""
+"""`x-trio-gw-inspect` and `x-trio-gw-max-message`: the innermost one takes effect."""
 
 from __future__ import annotations
 

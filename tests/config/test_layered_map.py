@@ -1,4 +1,4 @@
-"""A mapping of layers is like a dictionary that is copied for each change."""
+"""A layered map behaves like a dictionary that is copied for each change."""
 
 from __future__ import annotations
 

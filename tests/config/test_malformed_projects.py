@@ -1,4 +1,4 @@
-"""Broken projects of every sort: never an exception, always a problem that can be acted on."""
+"""Broken projects of each kind: never an exception, always a problem with a usable hint."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FOLDER = "apis/Chat"
 
 
 def load(files: dict[str, bytes]) -> project.LoadedProject:
-    """Load, and check what holds for every outcome."""
+    """Load the project, and check what must hold for each result."""
     loaded = project.load(files, FOLDER)
     assert (loaded.project is None) == has_errors(loaded.problems)
     assert list(loaded.problems) == sorted(set(loaded.problems))
@@ -173,7 +173,7 @@ def test_the_untouched_project_loads() -> None:
          "not a valid header name"),
         ("endpointImplementationType: ENDPOINT", "endpointImplementationType: INLINE", 13,
          "INLINE endpointImplementationType is not supported"),
-        # Two of a kind.
+        # Duplicates.
         ("name: Chat", "name: Chat\n  NAME: Chat", 5, "on line 4 and `NAME` on line 5"),
         ("name: Chat", "name: Chat\n  name: Chat", 5, "occurs twice, on lines 4 and 5"),
     ],
@@ -408,7 +408,7 @@ def test_one_fault_in_the_deployments(text: str, line: int, words: str) -> None:
     assert words in problem.what
 
 
-# --- files missing, doubled, cut off ---------------------------------------------------------
+# --- files missing, duplicated, truncated ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -532,7 +532,7 @@ def test_a_project_cut_anywhere_never_loads_as_another_one() -> None:
                 assert [topic.name for topic in found.project.topics] == ["/rooms/{roomID}"]
 
 
-# --- anything at all -------------------------------------------------------------------------
+# --- random content -------------------------------------------------------------------------
 
 QUICKLY = datetime.timedelta(seconds=5)
 

@@ -43,7 +43,7 @@ def test_endpoints_replace_the_whole_list(kind: str, short: str) -> None:
     assert problems == []
     assert found == SideBackends(
         (Endpoint("ws", "a", 1, "/x"), Endpoint("wss", "b", 443)),
-        failover=False,  # they take turns
+        failover=False,  # they are used in turn
         timeout=3.0,
         retries=2,
         basic=BASIC,
@@ -71,7 +71,7 @@ def test_a_gap_ends_the_list_and_is_told() -> None:
 
 
 def test_a_wrong_url_is_an_error() -> None:
-    """The list in the project was not meant, so it is not served in its place."""
+    """The variable replaces the list of the project, so that list must not be used instead."""
     _, problems = applied(SideBackends((OLD,)), prod_endpoint_0="ftp://u:secret@a")
     assert len(problems) == 1
     assert problems[0].startswith(f"error: environment variable `api_{API}_prod_endpoint_0`: ")

@@ -1,4 +1,4 @@
-"""Hashes of passwords: read, bounded, and never shown."""
+"""Password hashes: parsing, bounds on their cost, and that they are never shown."""
 
 from __future__ import annotations
 

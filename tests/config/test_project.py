@@ -1,4 +1,4 @@
-"""Whole API projects that load: every field, every default, every precedence, every warning."""
+"""Valid API projects: each field, default, precedence and warning."""
 
 from __future__ import annotations
 

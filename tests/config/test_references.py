@@ -1,4 +1,4 @@
-"""`$ref` inside a document: what is followed, what is not, and that nothing makes it endless."""
+"""`$ref` inside a document: which references are followed, and that cycles end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ def test_pointers_that_are_none(reference: str, words: str) -> None:
         ("here: {a: {$ref: '#/x/k'}}\nx: {$ref: '#/y'}\ny: {k: 4}", 4),
         ("here: {a: {$ref: '#/x', description: d, summary: s}}\nx: {k: 5}", {"k": 5}),
         ("here: {a: {k: 6}}", {"k": 6}),
-        ("here: {a: {deep: {$ref: '#/x'}}}\nx: 7", {"deep": {"$ref": "#/x"}}),  # no place for one
+        (
+            "here: {a: {deep: {$ref: '#/x'}}}\nx: 7",
+            {"deep": {"$ref": "#/x"}},
+        ),  # a reference is not allowed here
     ],
 )
 def test_followed(text: str, found: object) -> None:
@@ -115,7 +118,7 @@ def test_what_cannot_be_followed_is_left_out(text: str, words: str, strict: bool
 
 
 def test_keys_beside_a_reference() -> None:
-    """AsyncAPI 3 allows none; in AsyncAPI 2 they are what the reference system reads."""
+    """AsyncAPI 3 allows none. In AsyncAPI 2 the reference system reads them."""
     text = "here: {a: {$ref: '#/x', k: 1}}\nx: {k: 2}"
     assert follow(text)[0] == {}
     value, problems = follow(text, strict=False)

@@ -1,4 +1,4 @@
-"""Which settings are taken over while the gateway runs, and what is said of the others."""
+"""Settings that a running gateway applies, and the message about those that need a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`security` of operations and servers: API keys. Scopes: test_asyncapi and the other tests."""
+"""`security` of operations and servers: API keys. For scopes see test_asyncapi and others."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_server_speaks_for_topics_that_ask_for_nothing_themselves() -> None:
     assert read({}, server=server)[0].api_keys == (AT_HEADER,)
     assert read({"security": []}, server=server)[0].api_keys == ()
     assert read({"security": [{"oauth2": ["a"]}]}, server=server)[0].api_keys == ()
-    # An API key has no scopes: it must not become a way round those of a topic.
+    # An API key has no scopes: it must not bypass those of a topic.
     topic, _ = read({"x-scopes": ["a"]}, server=server)
     assert (topic.scopes, topic.api_keys) == (("a",), ())
     assert read({"x-scopes": ["a"], "security": server})[0].api_keys == (AT_HEADER,)

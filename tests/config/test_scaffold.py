@@ -1,4 +1,4 @@
-"""The text of a new project: read back by the loader, it says what was asked for, silently."""
+"""The text of a new project: the loader reads back the requested values, without a problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAN = scaffold.Plan("Chat", "1.0.0", "/chat", "wss://chat.example:8443/v2")
 
 
 def loaded(plan: scaffold.Plan, *topics: str) -> ApiProject:
-    """Load what is written; there must be nothing to say about it."""
+    """Load the text; there must be no problem."""
     files = {
         "api.yaml": scaffold.api_yaml(plan).encode(),
         "Definitions/asyncapi.yaml": scaffold.asyncapi_yaml(plan, list(topics)).encode(),
@@ -42,7 +42,7 @@ def test_everything_arrives() -> None:
         "/rooms/{room}": "/rooms/{uri.var.room}",
         "/news": "/news",
         "/": None,  # the backend's own URL is that
-        "/all/*": None,  # no mapping can hand on what `*` matched: the next lines
+        "/all/*": None,  # no mapping can pass on what `*` matched: see the next lines
         "/ws/{s}@trade": None,
         "/{a}.json": "/{uri.var.a}.json",
     }

@@ -1,4 +1,4 @@
-"""Settings: what a file and the environment may say, and how each mistake is reported."""
+"""Settings from a file and from the environment, and the problem for each mistake."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_strings_take_values_from_the_environment(file: Path) -> None:
     settings = read(file, text, HOME="/home/gw", PROXY="::1", EMPTY="", PASS="x${HOME}").settings
     assert settings.apis == "/home/gw/apis"
     assert settings.trusted_proxies == ("::1",)
-    # What a variable holds is taken as it is.
+    # The value of a variable is not expanded again.
     assert settings.testkey.users == (User("ab", "${PASS}-x${HOME}-$PASS-$$-{PASS}"),)
 
 
@@ -641,7 +641,7 @@ def test_the_default_password_is_refused_where_others_can_reach_it(
     variable = f"TRIO_GW_{table.upper()}_USERS_0_PASSWORD"
     assert variable in found.hint
     assert f"[[{table}.users]]" in found.hint
-    # Any of these makes it fine.
+    # Each of these makes it acceptable.
     text = f"[listen]\n{listener} = '{address}'\n"
     read(file, text, **{variable: "long"})
     read(file, text + f"[[{table}.users]]\nusername = 'admin'\npassword = 'long'")
@@ -696,7 +696,7 @@ def test_warnings_come_along_with_errors(file: Path) -> None:
 
 
 def test_every_setting_can_be_set_by_a_variable() -> None:
-    """A new field needs no code of its own: its variable exists because the field does."""
+    """A new field needs no further code: each field has a variable."""
     for field in msgspec.structs.fields(config.Timeouts):
         settings = load(None, {f"TRIO_GW_TIMEOUTS_{field.name.upper()}": "7"}).settings
         assert getattr(settings.timeouts, field.name) == 7.0

@@ -1,4 +1,4 @@
-"""`[tiers]` and `[limits]`: what they may say, and what is said about what they may not."""
+"""`[tiers]` and `[limits]`: valid values, and the problems for invalid ones."""
 
 from __future__ import annotations
 

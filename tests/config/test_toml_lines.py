@@ -1,4 +1,4 @@
-"""On which lines the keys of a TOML text stand."""
+"""The line numbers of keys in a TOML text."""
 
 from __future__ import annotations
 

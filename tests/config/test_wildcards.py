@@ -1,4 +1,4 @@
-"""Patterns with `*`: what they match, and that no text makes them slow."""
+"""Patterns with `*`: their matches, and linear time for each text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trust anchors: a file or a folder, and everything that can be wrong with them."""
+"""Trust anchors from a file or a folder, and each error that is possible in them."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_e18_the_key_set(pair: KeyPair) -> None:
 def test_the_alphabets(pair: KeyPair, encoding: str) -> None:
     assertions = Assertions(BackendJwt(encoding=encoding), pair, cache_size=1)
     seen = ""
-    for number in range(40):  # a signature of 256 random bytes has nearly always one of each
+    for number in range(40):  # a signature of 256 random bytes almost always has both
         caller = msgspec.structs.replace(CALLER, subject=f"{number}?>~")
         token = made(assertions, caller)
         assert verified(assertions, token)[f"{DIALECT}/enduser"] == f"{number}?>~"
@@ -149,7 +149,7 @@ def test_dialect_issuer_and_validity(pair: KeyPair, dialect: str, name: str) -> 
 
 
 def test_a_caller_cannot_claim_what_the_gateway_says(pair: KeyPair) -> None:
-    """Claims of the token that are named like the gateway's own do not stand for them."""
+    """A claim of the token does not replace a claim of the gateway that has the same name."""
     spoof = {f"{DIALECT}/enduser": "root", f"{DIALECT}/apiname": "Other", "sub": "alice"}
     caller = msgspec.structs.replace(CALLER, payload=msgspec.json.encode(spoof))
     assertions = Assertions(BackendJwt(), pair)
@@ -197,7 +197,7 @@ def test_it_is_used_again_until_shortly_before_it_expires(pair: KeyPair) -> None
 
 
 def test_no_other_caller_or_api_gets_it(pair: KeyPair) -> None:
-    """The id of a token is not enough: another issuer, or a renewed token, may repeat it."""
+    """The token id is not sufficient: another issuer or a renewed token may repeat it."""
     assertions = Assertions(BackendJwt(), pair)
     tokens = [
         made(assertions),
@@ -223,7 +223,7 @@ def test_what_is_kept_is_bounded(pair: KeyPair) -> None:
     assertions = Assertions(BackendJwt(), pair, cache_size=2)
     callers = [msgspec.structs.replace(CALLER, token_id=str(number)) for number in range(3)]
     first, second = made(assertions, callers[0]), made(assertions, callers[1])
-    assert made(assertions, callers[0]) == first  # used last, so the other one goes
+    assert made(assertions, callers[0]) == first  # used most recently, so the other one is evicted
     made(assertions, callers[2])
     assert made(assertions, callers[0]) == first
     assert made(assertions, callers[1]) != second

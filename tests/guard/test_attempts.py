@@ -1,4 +1,4 @@
-"""Failed log-ins: who waits how long, who is meant by an address, and that memory is bounded."""
+"""Failed log-ins: the delay, which clients an address stands for, and the bound on memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trio_gw.guard.attempts import FORGOTTEN, FREE, LONGEST, Attempts
 
 
 def ask(attempts: Attempts, address: str = "a", at: float = 0.0) -> float:
-    """Ask for an attempt and end it at once."""
+    """Begin an attempt and end it immediately."""
     wait = attempts.begin(address, at)
     if not wait:
         attempts.end(address)
@@ -53,14 +53,14 @@ def test_attempts_at_once_do_not_get_around_the_wait() -> None:
     attempts = Attempts()
     fail(attempts, 2)
     begun = [attempts.begin("a", 0.0) for _ in range(6)]
-    assert begun == [0, 0, 0, 1, 1, 1]  # with the two before, as many as are free
+    assert begun == [0, 0, 0, 1, 1, 1]  # together with the two before, as many as are free of delay
     assert ask(attempts, "b") == 0
     for _ in range(3):
         attempts.failed("a", 0.0)
         attempts.end("a")
     assert attempts.begin("a", 0.5) == 0.5
     assert attempts.begin("a", 1.0) == 0.0
-    assert attempts.begin("a", 1.0) == 1.0  # one at a time from now on
+    assert attempts.begin("a", 1.0) == 1.0  # from now on only one at a time
     attempts.end("a")
     assert attempts.begin("a", 1.0) == 0.0
 
@@ -68,7 +68,7 @@ def test_attempts_at_once_do_not_get_around_the_wait() -> None:
 def test_a_success_ends_the_wait_but_not_the_count() -> None:
     attempts = Attempts()
     fail(attempts, FREE)
-    assert ask(attempts, "a", 1.0) == 0.0  # which succeeds
+    assert ask(attempts, "a", 1.0) == 0.0  # this one succeeds
     assert ask(attempts, "a", 1.0) == 0.0
     attempts.failed("a", 1.0)
     assert ask(attempts, "a", 1.0) == 2.0

@@ -1,4 +1,4 @@
-"""Conditions from several sources: what the file may say, what it never lifts by accident."""
+"""Deny conditions from several sources: valid files, and faults that must not lift one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_faulty_line_is_named_and_the_others_count(line: bytes) -> None:
 
 
 def test_a_mark_of_utf_8_is_no_part_of_the_first_line() -> None:
-    """Some editors begin a file with it; whom the first line names must not be let in."""
+    """Some editors write it at the start of a file. The first line must still take effect."""
     conditions, problems = parse(b"\xef\xbb\xbfuser=one\r\nuser=two\r\n", "denied.txt")
     assert problems == ()
     assert [made.key for made in conditions] == ["one@carbon.super", "two@carbon.super"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def holding(caps: Caps, *wanted: ConnectionCap) -> Iterator[None]:
-    """Be connected."""
+    """Hold a connection while the context lasts."""
     places = caps.take(wanted)
     try:
         yield
@@ -63,7 +63,7 @@ def test_a_process_that_died_takes_its_connections_along() -> None:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_thousands_of_keys_do_not_share_a_count(processes: int) -> None:
-    """Each address has one connection of one that it may have, in one of the processes."""
+    """Each address may have one connection, and has it in one of the processes."""
     counters = Counters(processes, PLACES)
     every = [Caps(counters, index) for index in range(processes)]
     refused = 0
@@ -72,5 +72,5 @@ def test_thousands_of_keys_do_not_share_a_count(processes: int) -> None:
             every[number % processes].take([ConnectionCap("address", str(number), 1)])
         except FullError:
             refused += 1
-    # One process counts exactly. Among several, both places of a key may be those of others.
+    # One process counts exactly. With several, other keys may use both slots of a key.
     assert refused <= (0 if processes == 1 else 150)

@@ -1,4 +1,4 @@
-"""Certificates: made once however many start together, and read with clear problems."""
+"""Certificates: created once even if many processes start together; and problems."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def problem_of(call: object, *arguments: object) -> Problem:
     return problem
 
 
-# --- making one ---
+# --- creating a pair ---
 
 
 def test_the_certificate_is_for_this_machine_and_no_authority(made: Path) -> None:
@@ -161,7 +161,7 @@ def test_of_many_processes_that_start_together_one_makes_the_pair(tmp_path: Path
 
 
 def test_without_locks_nothing_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two that do not see each other's lock: the second must fail, not overwrite."""
+    """Two processes do not see each other's lock: the second must fail, not overwrite."""
 
     def no_locks(descriptor: int, operation: int) -> None:
         raise OSError("no locks here")
@@ -199,7 +199,7 @@ def test_a_client_can_trust_it_directly(made: Path, host: str) -> None:
     thread.join()
 
 
-# --- reading them ---
+# --- reading a pair ---
 
 
 def self_signed(key: PrivateKey, folder: Path, name: str = "cert.pem") -> Path:

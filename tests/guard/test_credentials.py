@@ -1,4 +1,4 @@
-"""Where credentials are found, and what is left of a request without them."""
+"""Where credentials are found in a request, and the request after they are removed."""
 
 from __future__ import annotations
 

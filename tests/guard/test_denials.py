@@ -1,4 +1,4 @@
-"""Deny conditions looked up: by place before anybody says who they are, then by caller."""
+"""Look-ups of deny conditions: by address and API before authentication, by caller after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscriptions of the control plane: look-ups, handshakes, and what the caller becomes."""
+"""Subscriptions of the control plane: look-ups, handshakes, and the resulting caller."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_look_up_among_50_000_subscriptions_takes_microseconds() -> None:
 
 
 class World:
-    """Two issuers of one key, and the entitlements of a control plane."""
+    """Two issuers that share a key, and the entitlements of a control plane."""
 
     def __init__(self, folder: Path) -> None:
         self.key = rsa.generate_private_key(65537, 2048)

@@ -1,6 +1,6 @@
-"""Opaque tokens: what issuers say, what is remembered, and what happens when they are silent.
+"""Opaque tokens: the issuer's answers, the cache, and issuers that do not answer.
 
-The server is real, on a loopback socket; the clock is virtual and moves only when a test jumps.
+The server is real, on a loopback socket. The clock is virtual: only the test advances it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BAD = secret("opaque-unknown-0123456789")
 
 
 class World:
-    """One issuer (or more), the guard that asks it, and what it answers."""
+    """One or more issuers with their answers, and the guard that asks them."""
 
     def __init__(self, server: HttpServer, guard: Verifiers) -> None:
         self.server = server
@@ -63,7 +63,7 @@ class World:
 async def serving(
     answers: dict[str, Any], folder: Path, *issuers: Issuer, **settings: Any
 ) -> AsyncIterator[World]:
-    """Run an issuer that knows these tokens; the value is its answer, or (status, bytes)."""
+    """Run an issuer that knows these tokens. A value is its JSON answer, or (status, bytes)."""
 
     def respond(head: bytes, body: bytes) -> Answer:
         answer = answers.get(form(body)["token"], {"active": False})
@@ -107,9 +107,9 @@ async def test_an_active_token_names_its_caller(tmp_path: Path, mock_clock: Mock
         assert (caller.expires_at, caller.scopes) == (NOW + 600, frozenset({"read", "write"}))
         assert GOOD not in str(caller.claims())
         assert await world.refused(scopes=("other",)) == (403, "900910")
-        ((head, body),) = world.server.requests  # asked once
+        ((head, body),) = world.server.requests  # only one request
     assert head.startswith(b"POST /introspect HTTP/1.1\r\n")
-    # Encoded for themselves, then as Basic (RFC 6749 §2.3.1).
+    # Each is form-encoded, then both are encoded as Basic (RFC 6749 §2.3.1).
     pair = base64.b64encode(b"gate%20way:a%20secret%3A%20with%20%25%20and%20%2B")
     assert b"\r\nauthorization: Basic " + pair + b"\r\n" in head.replace(b"Auth", b"auth")
     assert form(body) == {"token": GOOD, "token_type_hint": "access_token"}
@@ -197,7 +197,7 @@ async def test_an_endpoint_that_does_not_say(
     answers: dict[str, Any] = {GOOD: answer}
     async with serving(answers, tmp_path) as world:
         assert await world.refused() == (503, "900900")
-        # It is left alone for a moment, then asked again.
+        # The gateway waits before the next request.
         assert await world.refused() == (503, "900900")
         assert len(world.server.requests) == 1
         answers[GOOD] = {"active": True, "sub": "a"}

@@ -1,4 +1,4 @@
-"""Each key has cells of its own, in one process and in several; what happens in a full table."""
+"""Cells of keys: separate for each key, in one process and in several, and a full table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trio_gw.supervision.shared_memory import Counters
 if TYPE_CHECKING:
     from trio_gw.guard.limiter import DirectionLimiter
 
-START = 1_700_000_040.0  # the beginning of a minute
+START = 1_700_000_040.0  # the start of a minute
 KEYS = 10_000
 PROCESSES = 3
 
@@ -60,7 +60,7 @@ def test_none_of_many_keys_is_throttled_by_another() -> None:
 
 
 def test_none_of_many_keys_is_throttled_by_another_across_processes() -> None:
-    """Each process lets one message of each key pass, in an order of its own; then no more does."""
+    """Each process lets one message of each key pass, in its own order; then all are refused."""
     tier = Tier("t", PROCESSES, count="publish")
     counters = counters_for(tier, PROCESSES)
     children = []
@@ -149,7 +149,7 @@ def test_a_key_that_gets_a_pair_takes_its_count_along() -> None:
             st.integers(0, PROCESSES - 1),
             st.integers(0, 7),  # a key
             st.integers(1, 4),  # messages
-            st.integers(0, 2),  # windows that pass before
+            st.integers(0, 2),  # windows that pass first
         ),
         max_size=60,
     ),
@@ -158,7 +158,7 @@ def test_a_key_that_gets_a_pair_takes_its_count_along() -> None:
 def test_never_does_more_pass_than_the_limit(
     steps: list[tuple[int, int, int, int]], roomy: bool
 ) -> None:
-    """In a table that is too small, too; in one that is not, all of the limit passes."""
+    """This also holds in a table that is too small. In a large table the whole limit passes."""
     tier = Tier("t", 5, count="publish")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_cells, "PAIRS", 8 if roomy else 3)

@@ -1,4 +1,4 @@
-"""Key managers of a control plane: what becomes an issuer, and issuers that come and go."""
+"""Key managers of a control plane: which become issuers, and issuers added and removed later."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def token(key: rsa.RSAPrivateKey, **claims: Any) -> bytes:
 
 
 class World:
-    """A ring with its handshakes."""
+    """A key ring, and handshakes that use it."""
 
     def __init__(self, folder: Path, *issuers: Issuer) -> None:
         self.ring = KeyRing(issuers, folder)
@@ -283,7 +283,7 @@ async def test_keys_are_fetched_while_their_issuer_is_there(
         async with trio.open_nursery() as waiting:
             waiting.start_soon(refused, world, value)
             await trio.testing.wait_all_tasks_blocked()
-            world.ring.replace("plane", [])  # ends the fetch and who waits for it
+            world.ring.replace("plane", [])  # ends the fetch and the tasks that wait for it
     with pytest.raises(NotTrustedError):
         world.ring.find(ISSUER, None, "RS256")
     server.gate.set()

@@ -1,7 +1,7 @@
-"""Signing keys: files, JWKS servers, and what happens when either misbehaves.
+"""Signing keys: files, JWKS servers, and faults of both.
 
-The servers are real, on loopback sockets. Where time matters the clock is virtual but stands
-still: it moves only when a test jumps, so nothing here waits and nothing races.
+The servers are real, on loopback sockets. Where time matters the clock is virtual, and only the
+test advances it: no test waits or depends on timing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
 @pytest.fixture(autouse=True)
 def no_hang() -> Iterator[None]:
-    """End a test that waits for what never comes; a clock that stands still could not."""
+    """End a test that waits forever; the virtual clock alone cannot do this."""
 
     def expired(*_: object) -> None:
         raise TimeoutError("the test waited for 20 seconds")
@@ -331,7 +331,7 @@ def test_of_a_private_key_only_the_public_part_is_taken(first: rsa.RSAPrivateKey
 
 
 class Server:
-    """A JWKS server in the test's nursery. Requests arrive at `seen` before they are answered."""
+    """A JWKS server in the test's nursery. `seen` gets each request before the answer is sent."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -369,7 +369,7 @@ class Server:
 
 
 class Log(logging.Handler):
-    """What the key ring logged; a test can wait for a line."""
+    """The log lines of the key ring; a test can wait for a line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -482,7 +482,9 @@ async def test_two_hundred_waiting_handshakes_share_one_fetch(
                 await server.seen.receive()
                 await trio.testing.wait_all_tasks_blocked()
                 assert done == 0
-                ring.find(ISSUER, "1", "RS256")  # a known key needs no waiting meanwhile
+                ring.find(
+                    ISSUER, "1", "RS256"
+                )  # a known key is available meanwhile, without a wait
                 gate.set()
             assert done == 200
             assert server.count == 2
@@ -695,7 +697,7 @@ async def test_a_redirect_on_the_same_server_is_followed(
             gate.set()
             await server.seen.receive()
             server.status, server.extra = "200 OK", ""
-            # The second answer may still carry the redirect; the third is the document.
+            # The second answer may still be the redirect; the third is the document.
             await ring.wait_for(ISSUER, "1")
             assert server.paths[:2] == ["/jwks", "/new"]
 
@@ -761,7 +763,7 @@ async def test_after_a_rotation_new_tokens_are_taken_and_cached_old_ones_refused
         async with running(ring):
             assert await authenticated(tokens, old) == "alice"
             server.body = key_set(jwk(first, kid="old"), jwk(second, kid="new"))
-            # Nobody has told the gateway; the new id itself makes it look.
+            # The unknown key id alone makes the gateway fetch the keys.
             assert await authenticated(tokens, new) == "alice"
             assert await authenticated(tokens, old) == "alice"
             assert server.count == 2

@@ -1,4 +1,4 @@
-"""Connections without a request: whom a new one displaces."""
+"""Connections without a request: which of them a new connection displaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_gw.supervision.shared_memory import Counters
 
 
 class Door:
-    """Connections that come, and who of them was ended, by the order in which they came."""
+    """Connections by their order of arrival, and those of them that were ended."""
 
     def __init__(self, most: int, per_host: int, caps: Caps | None = None) -> None:
         self.ended: list[int] = []
@@ -42,7 +42,12 @@ def test_the_oldest_of_the_host_that_has_most_makes_room() -> None:
     assert door.ended == []
     for address in ("c", "d", "e", "f"):
         door.come(address)
-    assert door.ended == [1, 2, 0, 4]  # in the end each has one: who has had one for longest
+    assert door.ended == [
+        1,
+        2,
+        0,
+        4,
+    ]  # in the end each address has one connection; the oldest is displaced
 
 
 def test_addresses_of_one_network_are_one_host_and_those_of_a_proxy_are_many() -> None:

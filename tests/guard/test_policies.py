@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.both_forms
 
-START = 1_699_920_000.0  # the beginning of a day, and of 30 days
+START = 1_699_920_000.0  # the start of a day, and of 30 days
 SETTINGS = {"Gold": Tier("Gold", 3), "Ten": Tier("Ten", 10, per=600)}
 
 

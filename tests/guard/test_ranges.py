@@ -1,4 +1,4 @@
-"""Ranges of addresses: found exactly as looking at each of them would, however they overlap."""
+"""Ranges of addresses: the look-up agrees with a linear search, however ranges overlap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trio_gw.config.conditions import Range
 from trio_gw.guard.ranges import LARGEST, Ranges, outside
 
-SMALL = 40  # numbers that meet often
+SMALL = 40  # few numbers, so that ranges overlap often
 
 
 def ranges(version: int) -> st.SearchStrategy[Range]:
@@ -28,7 +28,7 @@ def holds(one: Range, version: int, number: int) -> bool:
 
 
 def around(given: list[Range]) -> set[tuple[int, int]]:
-    """Name the addresses at which something may change: ends, and their neighbours."""
+    """List the addresses at which the result may change: ends of ranges and neighbours."""
     found = {(version, edge) for version in (4, 6) for edge in (0, LARGEST[version])}
     for version, first, last in given:
         for number in (first - 1, first, first + 1, last - 1, last, last + 1):

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from trio_gw.guard.limiter import DirectionLimiter
     from trio_gw.guard.rate_limits import SessionLimiters
 
-START = 1_700_000_040.0  # the beginning of a minute
+START = 1_700_000_040.0  # the start of a minute
 
 
 class Told(list[str]):
-    """What was notified about limits that were reached."""
+    """The notifications about reached limits."""
 
     def __call__(self, counter: WindowCounter) -> None:
         self.append(counter.reason)
@@ -241,7 +241,7 @@ PROCESSES, WINDOWS = 4, 20
 
 
 def _hammer(made: RateLimits, index: int, ready: int, go: int) -> bytes:
-    """Ask in every window until there is no more remaining; returns how much passed."""
+    """Ask in each window until nothing remains; returns the amounts that passed."""
     passed = []
     limiter = limiters(made, "t").publish
     dice = random.Random(index)
@@ -250,7 +250,7 @@ def _hammer(made: RateLimits, index: int, ready: int, go: int) -> bytes:
         assert os.read(go, 1) == b"!"
         count, now = 0, START + 60 * window
         while True:
-            chunk = dice.randrange(1, 100)  # messages, of an octet each
+            chunk = dice.randrange(1, 100)  # messages of one octet each
             if limiter.fits(chunk, chunk, now):
                 count += chunk
             elif limiter.take(1, now) is None:
@@ -298,7 +298,7 @@ def stopped(counters: Counters, holder: int) -> Counters:
 def test_never_does_more_pass_while_one_is_stopped(
     stopped: Counters, limit: int, octets: bool
 ) -> None:
-    """What meets at the limit may be refused by each of those that meet, and no more than that."""
+    """At the limit each process may refuse one message too many, but not more."""
     for passed in _counted(Tier("t", limit, octets=octets), stopped):
         assert limit - PROCESSES < passed <= limit
 
@@ -307,12 +307,12 @@ def test_who_is_stopped_is_waited_for_once(stopped: Counters) -> None:
     tier = Tier("t", 1000)
     limiter = limiters(make(tier, counters=stopped), "t").publish
     began = time.monotonic()
-    assert passing(limiter, 2000, START) == 1000  # about 200 of them under the lock
+    assert passing(limiter, 2000, START) == 1000  # about 200 of them need the lock
     assert LOCK_TIMEOUT <= time.monotonic() - began < 10 * LOCK_TIMEOUT
 
 
 def test_a_lock_that_was_stuck_is_one_again(stopped: Counters, holder: int) -> None:
-    """As soon as its holder has ended or goes on, whoever counts is alone again."""
+    """When its holder has ended or continues, processes count under the lock again."""
     with stopped.lock:
         assert not _free(stopped)
     assert not _free(stopped)
@@ -324,7 +324,7 @@ def test_a_lock_that_was_stuck_is_one_again(stopped: Counters, holder: int) -> N
 
 
 def _free(counters: Counters) -> bool:
-    """Ask from another process whether nobody holds the lock."""
+    """Ask from another process whether the lock is free."""
     assert isinstance(counters.lock, ProcessLock)
     if (pid := os.fork()) == 0:
         try:
@@ -336,7 +336,7 @@ def _free(counters: Counters) -> bool:
 
 
 def _counted(tier: Tier, counters: Counters) -> list[int]:
-    """Let several processes ask until there is no more remaining; returns what passed by window."""
+    """Let several processes ask until nothing remains; returns what passed in each window."""
     ready, tell_ready = os.pipe()
     children = []
     for index in range(PROCESSES):
@@ -396,7 +396,7 @@ def test_every_message_that_does_not_pass_is_heard_of_once() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_only_who_counts_alone_knows_that_a_verdict_lasts(processes: int) -> None:
-    """What others count near the limit is taken back where it does not fit."""
+    """Near the limit, other processes take back counts that do not fit."""
     tier = Tier("t", 1)
     limiter = limiters(make(tier, counters=Counters(processes, width({"t": tier}))), "t").publish
     assert limiter.take(0, START) is None

@@ -1,4 +1,4 @@
-"""Revoked tokens: what the file may say, what it never lifts by accident, who is told."""
+"""Revoked tokens: valid files, faults that must not remove a revocation, and who is notified."""
 
 from __future__ import annotations
 

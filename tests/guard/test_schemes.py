@@ -1,6 +1,6 @@
-"""The credential schemes beside the bearer token, their order, and what callers become.
+"""The credential schemes besides the bearer token, their order, and the resulting callers.
 
-Bearer tokens themselves: test_tokens.
+For bearer tokens see test_tokens.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class World:
         self.off = Verifiers(Tokens(ring), Revocations())
 
     def token(self, issuer: str, *, signer: str = "", drop: str = "", **claims: Any) -> bytes:
-        """Sign a token; `signer` is whose key is used if not the issuer's."""
+        """Sign a token with the issuer's key, or with that of `signer`."""
         every = {"iss": issuer, "sub": "bob", "exp": int(NOW) + 600, "jti": "id-1"} | claims
         every.pop(drop, None)
         key = self.signers[signer or issuer]
         return secret(jwt.encode(every, key, algorithm="RS256")).encode()
 
     async def ask(self, *headers: tuple[bytes, bytes], **options: Any) -> Caller:
-        """Visit the API Chat 1.0.0, which takes API keys."""
+        """Authenticate a request to the API Chat 1.0.0, which accepts API keys."""
         guard = options.pop("guard", self.guard)
         about = {"api": "Chat", "version": "1.0.0", "base_path": "/chat/1.0.0", "api_key": True}
         options = {"places": PLACES, **about, **options}
@@ -247,7 +247,7 @@ def internal(token: bytes) -> tuple[bytes, bytes]:
 
 
 async def test_j16_an_internal_key_opens_the_api_it_names_without_scopes(world: World) -> None:
-    # Signed by the publisher's key, whatever it says of its issuer.
+    # Signed by the publisher's key; its claim about the issuer does not matter.
     token = world.token(
         SELF,
         signer=PUBLISHER,
@@ -339,7 +339,7 @@ async def test_no_kind_of_token_passes_for_another(world: World) -> None:
     key = world.token(KEYS, token_type="apiKey", **claims)
     console = world.token(PUBLISHER, token_type="InternalKey", **claims)
     access = world.token(KEYS, **claims)
-    for _ in range(2):  # a verified one of its own kind changes nothing
+    for _ in range(2):  # a verified credential of the same kind changes nothing
         await world.ask((b"apikey", key))
         await world.ask(internal(console))
         await world.ask(bearer(access))
@@ -396,7 +396,7 @@ async def test_api_keys_that_are_not_good(world: World) -> None:
 
 
 def _sign(world: World, claims: dict[str, Any]) -> bytes:
-    """Sign claims that the library would not encode."""
+    """Sign claims that the library refuses to encode."""
     signer = jwt.api_jws.PyJWS()
     payload = json.dumps(claims).encode()
     return signer.encode(payload, world.signers[KEYS], algorithm="RS256").encode()
@@ -459,7 +459,7 @@ async def test_an_api_key_bound_to_addresses(
         ("", (), True),
         (None, (), True),
         ("*a" * 2000, (b"a" * 8000,), True),
-        ("*a" * 2000 + "b", (b"a" * 8000,), False),  # at once, whatever it tries
+        ("*a" * 2000 + "b", (b"a" * 8000,), False),  # immediately, for any credential
     ],
 )
 async def test_an_api_key_bound_to_pages(

@@ -1,4 +1,4 @@
-"""The built-in token issuer: every answer, every claim, and that its tokens open the gate."""
+"""The built-in token issuer: each answer, each claim, and that the gateway accepts its tokens."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_no_header_is_told_to_send_one(minter: testkey.TestKeys) -> None:
         basic(":"),
         basic("nobody:admin"),
         basic("Admin:admin"),
-        basic("admin:pässword"),  # another user's
+        basic("admin:pässword"),  # the token of another user
         basic("admin:admin "),
         basic("admin:admin:admin"),
         b"Basic " + base64.b64encode(b"admin:\xff\xfe"),
@@ -374,7 +374,7 @@ async def test_the_hash_itself_is_no_password(mixed: testkey.TestKeys) -> None:
 async def test_every_attempt_derives_and_compares_as_much(
     mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is named, and whether the password is right: one key per cost, no more, no less."""
+    """For each user name and password, exactly one key per cost is derived."""
     derived: list[tuple[int, int, int, int]] = []
     compared: list[int] = []
     real = hashlib.scrypt
@@ -400,7 +400,7 @@ async def test_every_attempt_derives_and_compares_as_much(
 
 
 async def test_an_unknown_user_takes_as_long_as_a_wrong_password(pair: KeyPair) -> None:
-    """Coarse: a key that is not derived at all would make a factor of hundreds."""
+    """A coarse bound: if no key were derived, the factor would be in the hundreds."""
     cost = passwords.Cost(14, 8, 2)
     users = (config.User("hashed", hashed("right", cost)), config.User("plain", "right"))
     keys = testkey.TestKeys(config.TestKey(users=users), pair)
@@ -418,7 +418,7 @@ async def test_an_unknown_user_takes_as_long_as_a_wrong_password(pair: KeyPair) 
 async def test_keys_are_derived_away_from_the_loop(
     mixed: testkey.TestKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop goes on while a key is being derived, and no two are at once."""
+    """The event loop runs while a key is derived, and only one key is derived at a time."""
     go_on = threading.Event()
     inside: list[int] = []
     most: list[int] = []
@@ -438,7 +438,7 @@ async def test_keys_are_derived_away_from_the_loop(
         for number in range(3):
             nursery.start_soon(partial(answer, mixed, basic("hashed:zwö"), address=str(number)))
         await trio.testing.wait_all_tasks_blocked()
-        go_on.set()  # by the loop, which is not blocked
+        go_on.set()  # by the event loop, which is not blocked
     assert max(most) == 1
 
 
@@ -517,7 +517,7 @@ async def test_a_cancelled_attempt_leaves_the_thread_to_the_next(mixed: testkey.
         scope.cancel()
         await answer(mixed, basic("hashed:zwö"))
     assert scope.cancelled_caught
-    # Nor does it count as one that is under way.
+    # It does not count as an attempt in progress either.
     for _ in range(2 * attempts.FREE):
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -539,7 +539,7 @@ async def test_who_fails_often_has_to_wait(minter: testkey.TestKeys) -> None:
             (b"retry-after", b"1"),
         )
         assert caught.value.body == b"Too many attempts. Please try again in 1 s."
-    # Others need not wait; nor does whoever waited.
+    # Neither other clients nor those that waited have to wait now.
     assert (await answer(minter, right, address="192.0.2.2"))[0] == 200
     assert (await answer(minter, right, at=1.0))[0] == 200
 

@@ -1,4 +1,4 @@
-"""The TLS listener's contexts, looked at from both ends of a handshake in memory."""
+"""The contexts of the TLS listener, tested from both ends of a handshake in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def base(tmp_path: Path, ca: trustme.CA) -> Path:
 def shake(
     client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Make a handshake in memory; give both ends."""
+    """Make a handshake in memory; returns both ends."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     near = client.wrap_bio(down, up, server_hostname="localhost", session=session)
     far = server.wrap_bio(up, down, server_side=True)
@@ -84,12 +84,12 @@ async def test_a_session_that_is_taken_up_again_keeps_its_verdict(
     assert server.identify(resumed) == first
     assert first is not None
     assert first.by_ca
-    # Nor is a certificate believed that a full handshake has not shown before.
+    # A certificate is accepted only if an earlier full handshake has shown it.
     server._remembered.clear()
     unknown = server.identify(resumed)
     assert unknown is not None
     assert not unknown.by_ca
-    # What is remembered has an end.
+    # Sessions expire.
     monkeypatch.setattr(tls_module, "MAX_REMEMBERED", 3)
     for index in range(10):
         peer = clients.issue_cert(f"{index}@example.com")
@@ -112,7 +112,7 @@ async def test_no_session_outlives_a_change_of_trust(base: Path, ca: trustme.CA)
 
 
 async def test_a_trusted_client_survives_a_broken_certificate(base: Path, ca: trustme.CA) -> None:
-    """The trust is rebuilt with what was read, not with what lies there now."""
+    """The context is rebuilt from the certificate read before, not from the broken file."""
     clients = trustme.CA()
     server = ServerTls(Tls(), base)
     (base / "certs" / "mg.key").write_text("broken")

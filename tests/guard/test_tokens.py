@@ -1,7 +1,7 @@
-"""Bearer tokens: who gets in, what the others are told, and the known attacks.
+"""Bearer tokens: accepted tokens, answers to refused ones, and known attacks.
 
-Case numbers (J1 …) are those of the conformance cases for tokens, scopes and keys. Tokens are
-put together by hand where a library would refuse to make them.
+Case numbers (J1 …) are those of the conformance cases for tokens, scopes and keys. Tests
+build tokens by hand where a library refuses to create them.
 """
 
 from __future__ import annotations
@@ -141,14 +141,14 @@ class World:
         key: PrivateKey | None = None,
         padded: bool = False,
     ) -> bytes:
-        """Make a token as the test suite of the reference system does, and sign it."""
+        """Create and sign a token like those in the test suite of the reference system."""
         every = {
             "sub": "admin",
             "aud": "http://org.wso2.apimgt/gateway",
             "iss": ISSUER,
             "keytype": "PRODUCTION",
             "jti": "f2d5e4c1",
-            "iat": int(NOW * 1000),  # in milliseconds, as it is there
+            "iat": int(NOW * 1000),  # in milliseconds, as in the reference system
             "exp": int(NOW) + 3600,
             **(claims or {}),
         }
@@ -169,7 +169,7 @@ def part(data: bytes, *, padded: bool = False) -> bytes:
 def sign(
     header: dict[str, Any] | bytes, payload: bytes, key: PrivateKey, *, padded: bool = False
 ) -> bytes:
-    """Sign anything at all; the algorithm is the header's."""
+    """Sign any bytes with the algorithm of the header."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     signed = part(raw, padded=padded) + b"." + part(payload, padded=padded)
     name = "RS256" if isinstance(header, bytes) else str(header["alg"])
@@ -215,7 +215,7 @@ async def ask(
 
 
 async def refused(row: str, tokens: Tokens, *values: bytes, **options: Any) -> Refusal:
-    """Check that this is refused with exactly this row of the error table."""
+    """Check that the token is refused with exactly this row of the error table."""
     with pytest.raises(Refusal) as caught:
         await ask(tokens, *values, **options)
     refusal = caught.value
@@ -238,7 +238,7 @@ def bearer(token: bytes) -> bytes:
     return b"Bearer " + token
 
 
-# --- who gets in ---
+# --- accepted tokens ---
 
 
 async def test_j1_a_valid_token_names_its_caller(world: World, tokens: Tokens) -> None:
@@ -335,7 +335,7 @@ async def test_an_unsecured_topic_ignores_credentials(world: World, tokens: Toke
         assert (caller.anonymous, caller.expires_at, caller.claims()) == (True, None, {})
 
 
-# --- what the others are told ---
+# --- answers to refused tokens ---
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ NOT_OBJECTS = [b"", b"aaa", b"null", b"[]", b'"text"', b"1", b"{", b'{"a":NaN}',
 
 
 async def test_row_b_what_is_nested_deeper_than_anybody_would(world: World, tokens: Tokens) -> None:
-    """Such a token may be decoded here, and then not be written again for a backend."""
+    """Such a token could be decoded here, but not encoded again for a backend."""
     for depth, good in ((63, True), (64, False), (500, False), (900, False)):
         nested: list[Any] = []
         for _ in range(depth - 1):
@@ -484,7 +484,7 @@ async def test_expiry_has_five_seconds_of_grace_cached_or_not(world: World) -> N
         ("-1e300", "C"),
         ("9" * 400, "C"),
         ("-" + "9" * 400, "C"),
-        ("1e400", "B"),  # no JSON number that a double can hold
+        ("1e400", "B"),  # a JSON number that does not fit into a double
         ("9" * 5000, "B"),
         ('"1999999999"', "C"),
         ("true", "C"),
@@ -748,7 +748,7 @@ async def test_the_key_of_one_issuer_does_not_sign_for_another(
 async def test_a_key_id_is_only_ever_compared(world: World, tokens: Tokens, kid: str) -> None:
     token = world.token({"iss": OTHER}, header={"kid": kid}, key=world.other)
     await refused("E", tokens, bearer(token))
-    # With a certificate it is not looked at.
+    # With a certificate it is ignored.
     await ask(tokens, bearer(world.token(header={"kid": kid})))
 
 
@@ -792,7 +792,7 @@ async def test_a_changed_token_does_not_profit_from_a_cached_one(
 
 
 async def test_a_token_has_one_spelling_only(world: World, tokens: Tokens) -> None:
-    """Unused bits at the end of a part must not make many tokens out of one."""
+    """Unused bits at the end of a part must not give one token several spellings."""
     header, payload, signature = world.valid.split(b".")
     letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     assert len(signature) % 4 == 2  # 256 bytes leave four unused bits
@@ -819,7 +819,7 @@ def test_no_bytes_raise_anything_but_the_two_errors(data: bytes) -> None:
             said = str(error)
         else:
             said = ""
-        assert len(said) < 80  # words of ours, nothing of the token
+        assert len(said) < 80  # the gateway's own words, nothing from the token
 
 
 JSON = st.recursive(

@@ -1,4 +1,4 @@
-"""Rules of `[[deny]]`, as `gateway.toml` says them."""
+"""Rules of `[[deny]]` in `gateway.toml`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of the tables about what a gateway tells of itself."""
+"""Rules of the tables for observability: logs, metrics, traces, analytics."""
 
 from __future__ import annotations
 
