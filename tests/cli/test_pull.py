@@ -94,6 +94,7 @@ async def test_a_wrong_password_names_its_setting(operator: Operator) -> None:
     done = await operator.pull("--timeout", "5")
     assert done.returncode == 1
     assert "control_plane.password" in done.stderr
+    assert "APIs" not in done.stderr  # nothing is known of them
     assert "not-this-one" not in done.stdout + done.stderr
     # A password from the environment wins.
     done = await operator.pull(TRIO_GW_CONTROL_PLANE_PASSWORD="admin")

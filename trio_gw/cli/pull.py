@@ -119,7 +119,7 @@ async def _look(loaded: LoadedSettings, seconds: float) -> Found:
             work = partial(_compile, settings, Path(folder), pulled[0])
             compiled, faults = await trio.to_thread.run_sync(work)
             problems += faults
-    found = pulled[0] if pulled else None
+    found = pulled[0] if pulled and not pulled[0].useless else None
     return Found(found, compiled, logins, list(dict.fromkeys(problems)), taken)
 
 
