@@ -80,6 +80,13 @@ def test_one_api() -> None:
     assert store.puts == 1  # what is there is not written again
 
 
+def test_not_all_problems_are_shown() -> None:
+    rows = [deployment(f"{A}-r{number}.zip", place()) for number in range(150)]
+    problems = read(with_files(rows, {})).problems
+    assert len(problems) == artifacts.MAX_PROBLEMS + 1
+    assert problems[-1].what == "50 more problems are not shown"
+
+
 def test_names_in_another_case_of_letters() -> None:
     data = with_files([deployment(f"{A}-R1.ZIP", place())], {f"{A.upper()}-r1.zip": INNER})
     (artifact,) = read(data).artifacts

@@ -370,6 +370,8 @@ async def test_hostile_messages(bound: Following, caplog: pytest.LogCaptureFixtu
         for body in bodies:
             await bound.follower.deliver(Delivery("notification", body))
     await bound.follower.deliver(Delivery("\n\x1b[31m" * 100, b"{}"))
+    await bound.notify("\x1b[31m")
+    assert bound.status.last_event.isprintable()
     await bound.notify("SUBSCRIPTIONS_CREATE", **subscription(2))
     assert set(bound.rows.subscriptions) == {1, 2}
     assert bound.events("other")["malformed"] == 15

@@ -169,8 +169,9 @@ def test_the_memory_of_times_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_revocations_and_decisions_survive_a_pull() -> None:
     rows = [RevokedRow("new", NOW + 1), RevokedRow("over", NOW - 1), RevokedRow("unknown")]
     current = state(*rows, DecisionRow("k", NOW + 1), DecisionRow("l", NOW - 1))
-    after = after_pull(state(RevokedRow("listed", 1)), current, (), EventOrder(), NOW)
-    assert set(after.entitlements.revoked) == {"listed", "new"}
+    listed = state(RevokedRow("listed", NOW + 1), RevokedRow("for ever"), RevokedRow("past", 1))
+    after = after_pull(listed, current, (), EventOrder(), NOW)
+    assert set(after.entitlements.revoked) == {"listed", "for ever", "new"}
     assert set(after.entitlements.decisions) == {"k"}
 
 

@@ -26,6 +26,7 @@ MAX_ZIP = 1 << 30  # bytes of the outer zip
 MAX_UNPACKED = 4 << 30  # bytes of all inner zips
 MAX_PROJECT = 64 << 20  # bytes of one inner zip
 MAX_DOCUMENT = 16 << 20  # bytes of one JSON document
+MAX_PROBLEMS = 100
 NAME = "runtime-artifacts"  # of the zip in problems
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -110,8 +111,11 @@ class _ArtifactZip:
                 broken.add(each.uuid)
                 continue
             artifacts += _artifacts(each, digest, overrides.get(each.uuid.lower(), {}))
-        problems = tuple(dict.fromkeys(self._problems))
-        return ReadArtifacts(tuple(artifacts), problems, frozenset(broken), deployed_at)
+        found = list(dict.fromkeys(self._problems))
+        if len(found) > MAX_PROBLEMS:
+            what = f"{len(found) - MAX_PROBLEMS:,} more problems are not shown"
+            found[MAX_PROBLEMS:] = [self._zip.problem(what, "solve those that are shown first")]
+        return ReadArtifacts(tuple(artifacts), tuple(found), frozenset(broken), deployed_at)
 
     def _data(self, name: str, limit: int) -> bytes:
         """Unpack an entry of any case of letters. Raises UnusableError."""

@@ -17,6 +17,7 @@ import trio
 
 from trio_gw.config import entitlements
 from trio_gw.config.broker_url import parse_broker_urls
+from trio_gw.config.faults import printable
 from trio_gw.control_plane import broker, reconcile
 from trio_gw.control_plane.events import (
     KEYS,
@@ -115,9 +116,7 @@ class Follower:
         """Apply an event, or have fetched what it announces."""
         event = read_event(delivery.routing_key, delivery.body)
         if isinstance(event, Useless):
-            self._status.event(
-                event.kind, "malformed" if event.malformed else "ignored", event.what
-            )
+            self._show(event.kind, "malformed" if event.malformed else "ignored", event.what)
             if event.malformed:
                 key = ascii(delivery.routing_key[:40])
                 self._say(f"event hub: a message with the key {key} is discarded: {event.what}")
@@ -131,7 +130,7 @@ class Follower:
             else:
                 kind: EventKind = "lifecycle" if isinstance(event, LifecycleEvent) else event.kind
                 what = event.uuid if isinstance(event, LifecycleEvent) else event.what
-                self._status.event(kind, await self._apply(event), what)
+                self._show(kind, await self._apply(event), what)
                 if isinstance(event, LifecycleEvent):
                     self._fetches.repeat_api(event.uuid, self._labels)
                 elif event.level is not None:
@@ -149,7 +148,7 @@ class Follower:
     def _deploy(self, event: DeployEvent) -> None:
         labels = self._own(event.labels or self._served(event.uuid))
         kind: EventKind = "deploy" if event.labels else "api"
-        self._status.event(kind, "applied" if labels else "ignored", event.uuid)
+        self._show(kind, "applied" if labels else "ignored", event.uuid)
         if labels:
             now = _milliseconds()
             for label in labels:
@@ -168,7 +167,7 @@ class Follower:
                 self._fetches.want_api(event.uuid, labels)  # API Manager knows
             else:
                 self._fetches.repeat_api(event.uuid, labels)
-        self._status.event("undeploy", result, event.uuid)
+        self._show("undeploy", result, event.uuid)
 
     async def _apply(self, event: Applied) -> EventResult:
         now = _milliseconds()
@@ -273,6 +272,9 @@ class Follower:
                 current, now = self._writer.current.entitlements, _milliseconds()
                 for change in (entitlements.expired(current, now), decision.expired(current, now)):
                     await self._writer.change(StateChange(change))
+
+    def _show(self, kind: EventKind, result: EventResult, what: str) -> None:
+        self._status.event(kind, result, printable(what[:200]))
 
     def _say(self, text: str) -> None:
         """Log a text, as a warning when it is new."""

@@ -18,6 +18,7 @@ import trio
 from msgspec import structs
 
 from trio_gw.config.entitlements import ApiRow, Entitlements, PolicyRow, of_rows
+from trio_gw.config.faults import printable
 from trio_gw.control_plane import rest_rows
 from trio_gw.control_plane.artifacts import ReadArtifacts, read_artifacts
 from trio_gw.control_plane.fields import BadRowError
@@ -321,7 +322,7 @@ def _named(problems: Iterable[Problem], apis: Mapping[str, ApiRow]) -> tuple[Pro
     for problem in problems:
         row = apis.get(problem.file.removeprefix(f"{ARTIFACTS}/")[:36])
         if row is not None and row.name:
-            problem = structs.replace(problem, file=f"{row.name} {row.version}")
+            problem = structs.replace(problem, file=printable(f"{row.name} {row.version}"))
         named.append(problem)
     return tuple(named)
 

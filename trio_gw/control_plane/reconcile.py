@@ -25,6 +25,7 @@ from trio_gw.config.entitlements import (
     PolicyRow,
     RevokedRow,
     SubscriptionRow,
+    expired,
     key_of,
 )
 from trio_gw.control_plane.events import LifecycleEvent, RowsEvent, UndeployEvent
@@ -211,15 +212,15 @@ def after_pull(
     """Return the state after a pull, with the events that came while it was under way.
 
     Decisions, which REST does not list, and revocations, which are final, stay until they expire.
+    REST lists revocations for ever.
     """
     kept = tuple(
         row
         for row in current.entitlements.revoked.values()
         if row.expires_at > now and row.token not in merged.entitlements.revoked
     )
-    entitlements = with_decisions(
-        merged.entitlements.apply(Change(kept)), current.entitlements, now
-    )
+    rows = merged.entitlements.apply(expired(merged.entitlements, now)).apply(Change(kept))
+    entitlements = with_decisions(rows, current.entitlements, now)
     state = structs.replace(merged, entitlements=entitlements)
     for event in events:
         if not is_stale(state, event, order, now):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import httpx2
 import trio
 
+from trio_gw.config.faults import printable
 from trio_gw.control_plane.artifacts import MAX_ZIP
 from trio_gw.control_plane.rest_faults import Kind, RestError, RestFaults
 
@@ -287,5 +288,5 @@ async def _read(
 
 
 def _detail(error: Exception) -> str:
-    text = " ".join(str(error).split())[:_DETAIL]
+    text = printable(" ".join(str(error).split())[:_DETAIL])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
