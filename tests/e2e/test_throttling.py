@@ -10,6 +10,7 @@ import ipaddress
 import json
 import ssl
 import time
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -365,3 +366,32 @@ async def test_an_anonymous_caller_has_keys_of_its_own(
         )
         throttled.decide("0:anonymous@carbon.super")
         assert await eventually(client, passes=False) < 1.0
+
+
+LEVELS = [
+    (f"{API}_default", "900800"),
+    (APPLICATION, "900803"),
+    (SUBSCRIPTION, "900804"),
+    ("alice@carbon.super", "900806"),
+]
+
+
+@pytest.mark.parametrize(("key", "code"), LEVELS)
+async def test_a_plain_request_is_refused_with_the_code_of_the_level(
+    make: Callable[..., Awaitable[Throttled]], key: str, code: str
+) -> None:
+    throttled = await make(api_tier="Api", topic={"x-trio-gw-plain-http": True})
+    throttled.apply(Change((KeyTemplateRow("$userId"),)))
+    throttled.decide(key, conditions=conditions())
+    await trio.testing.wait_all_tasks_blocked()
+    token = throttled.token(PLAN, TIER).encode()
+    head = b"GET /l/1.0.0/any HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    answer = await throttled.gateway.ask(head + b"Authorization: Bearer " + token + b"\r\n\r\n")
+    assert answer.status == 429
+    assert answer.json() == {
+        "error_message": "Message throttled out",
+        "code": code,
+        "error_description": "You have exceeded your quota",
+    }
+    again = parsedate_to_datetime(answer.headers["retry-after"]).timestamp()
+    assert again == pytest.approx(time.time() + LONG, abs=60)

@@ -5,6 +5,8 @@ Raised by the other modules of `guard`; `why` is for the log and never holds a p
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 from trio_gw.errors import JSON_TYPE, Refusal, Side, auth_refusal, router_refusal
 
 BLOCKED = "900805"
@@ -91,6 +93,14 @@ def blocked(why: str) -> Refusal:
     """Row L: a deny condition applies."""
     text = "You have been blocked from accessing the resource"
     return auth_refusal(403, BLOCKED, "Message blocked", text, why=why)
+
+
+def throttled(code: str, until: float, why: str) -> Refusal:
+    """Row M: a plain HTTP request of a throttled client. `until` in epoch seconds."""
+    text = "You have exceeded your quota"
+    body = auth_refusal(429, code, "Message throttled out", text, why=why).body
+    again = formatdate(until, usegmt=True).encode("ascii")
+    return Refusal(429, code, body, headers=(*JSON_TYPE, (b"retry-after", again)), why=why)
 
 
 def out_of_scope(topic: str) -> Refusal:

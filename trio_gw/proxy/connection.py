@@ -206,6 +206,8 @@ class _Connection:
             admitted = structs.replace(admitted, upgrade=upgrade)
         session.caps_taken = limiter_factory.take_caps(*key)
         if body is not None:
+            if throttling is not None:
+                throttling.check_plain(session)
             plain_http.count(limiters)
             plain = plain_http.PlainHttp(self.services, session, self.stream, self.responder, body)
             await plain.run(*self._choose(match, admitted))

@@ -33,7 +33,17 @@ _SECRET = frozenset((b"authorization", b"cookie", b"internal-key", b"apikey"))
 class Throttle:
     """What decisions need to know of one connection, and what the last ones said."""
 
-    __slots__ = ("closed", "custom", "facts", "keys", "limiters", "template", "tiers", "watched")
+    __slots__ = (
+        "closed",
+        "custom",
+        "decided",
+        "facts",
+        "keys",
+        "limiters",
+        "template",
+        "tiers",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class Throttle:
         self.keys, self.tiers, self.facts = keys, tiers, facts
         self.template = template
         self.custom: tuple[tuple[str, Decided], ...] = ()  # with its key
+        self.decided: tuple[Decided, ...] = ()
         self.watched: tuple[str, ...] = ()
         self.closed = False
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.guard import refusals
 from trio_gw.guard.condition_groups import ConditionSettings
 from trio_gw.guard.decisions import UNLIMITED, Decisions, LevelTiers, watched_key
+from trio_gw.proxy import fault_types
 from trio_gw.proxy.session_throttle import Throttle, facts_of, keys_of, subject_of, variables_of
 from trio_gw.wire.throttle_event import FrameTemplate, address_number
 
@@ -99,6 +101,15 @@ class Throttling:
             self._watching.setdefault(key, set()).add(throttle)
         self._apply(throttle)
 
+    def check_plain(self, session: Session) -> None:
+        """Raise `Refusal` (429) for a plain HTTP request that is throttled."""
+        assert session.throttle is not None
+        now = time.time()
+        for one in session.throttle.decided:
+            if one.until > now:
+                code = fault_types.of_level(one.level).code
+                raise refusals.throttled(str(code), one.until, one.reason)
+
     def release(self, throttle: Throttle) -> None:
         """Stop watching a connection."""
         throttle.closed = True
@@ -146,11 +157,16 @@ class Throttling:
                 self._decisions.put(row)
         concerned = {about for key in keys for about in (key, watched_key(key))}
         for about in concerned:
+            count, cause = 0, ""
             for place, throttle in enumerate(tuple(self._watching.get(about, ())), 1):
                 if not throttle.closed:
                     self._apply(throttle)
+                    if throttle.decided:
+                        count, cause = count + 1, throttle.decided[0].reason
                 if place % SLICE == 0:
                     await trio.lowlevel.checkpoint()
+            if count:
+                log.info("%s (decision of the Traffic Manager, %d connections)", cause, count)
 
     def _apply(self, throttle: Throttle) -> None:
         """Suspend a connection as the current decisions say, or let its messages pass again."""
@@ -161,8 +177,7 @@ class Throttling:
                 (key, one) for key, one in throttle.custom if self._decisions.holds(key, now)
             )
             decided += tuple(one for _, one in throttle.custom)
-        if decided:
-            log.debug("%s: messages are refused until %.0f", decided[0].reason, decided[0].until)
+        throttle.decided = decided
         throttle.limiters.suspend(decided)
 
 
