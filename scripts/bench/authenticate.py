@@ -1,4 +1,4 @@
-"""Measure what authentication costs per handshake: the first time, by algorithm, and remembered."""
+"""Measure the cost of authentication per handshake: a new token, by algorithm, and a cached one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CURVES = {
     "ES512": ec.generate_private_key(ec.SECP521R1()),
 }
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-# Name of the row, algorithm, key, its public half as a JWK.
+# Name of the row, algorithm, private key, public key as a JWK.
 KINDS: list[tuple[str, str, PrivateKey, dict[str, Any]]] = [
     *(
         (f"{alg}, 2,048 bits", alg, RSA, RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True))
@@ -67,7 +67,7 @@ SELF = {
 async def measure(
     alg: str, key: PrivateKey, jwk: dict[str, Any], **more: object
 ) -> tuple[float, float]:
-    """Return microseconds of processor time per handshake: first, remembered (the median)."""
+    """Return microseconds of processor time per handshake: new token, cached token (median)."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "keys").write_text(json.dumps({"keys": [{**jwk, "kid": "1"}]}))
         issuer = Issuer(

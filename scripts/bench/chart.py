@@ -1,4 +1,4 @@
-"""A page of small bar charts as SVG, readable on light and dark backgrounds."""
+"""Small bar charts as an SVG image, readable on light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ text { font: 12px sans-serif; fill: #333 } .title { font-weight: bold }
 
 
 class Panel(NamedTuple):
-    """One chart: a value per name, the smaller the better."""
+    """One chart: a value per name; smaller is better."""
 
     title: str
     unit: str
@@ -24,7 +24,7 @@ class Panel(NamedTuple):
 
 
 def draw(panels: Sequence[Panel], highlighted: Sequence[str]) -> str:
-    """Draw the panels side by side, the bars of `highlighted` names in another colour."""
+    """Draw the panels side by side. Bars of `highlighted` names have another colour."""
     tallest = max((len(panel.values) for panel in panels), default=0)
     height = HEAD + tallest * LINE + GAP
     parts = []
@@ -52,5 +52,5 @@ def draw(panels: Sequence[Panel], highlighted: Sequence[str]) -> str:
 
 
 def _short(value: float) -> str:
-    """Write three digits, or all before the point."""
+    """Format with three digits, or with all digits before the decimal point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

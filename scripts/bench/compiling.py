@@ -1,8 +1,9 @@
-"""Measure how long the event loop is held while projects are compiled, and an unmatched request.
+"""Measure how long the compilation of projects, or an unmatched request, blocks the event loop.
 
 Two folders: one project of 12,000 channels `/{a}-kN`, and 2,000 projects of five topics. A task
-measures the time between two of its turns; the longest ones are printed, beside those of an idle
-loop. The argument is the interpreter's switch interval in seconds; default: that of the gateway.
+measures the time between two of its turns. The script prints the longest times, and those of an
+idle loop. The argument is the interpreter's switch interval in seconds; the default is that of the
+gateway.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def write(root: Path, name: str, channels: list[str]) -> None:
 
 
 async def lag(found: list[float]) -> None:
-    """Collect how much later than wanted each turn is."""
+    """Collect the delay of each turn."""
     while True:
         before = time.perf_counter()
         await trio.sleep(TICK)
@@ -50,7 +51,7 @@ async def lag(found: list[float]) -> None:
 
 
 def told(found: list[float]) -> str:
-    """Say what the lags were, in milliseconds."""
+    """Describe the delays, in milliseconds."""
     found.sort()
     at = [found[int(len(found) * part)] * 1e3 for part in (0.5, 0.99)]
     return f"median {at[0]:.1f}, p99 {at[1]:.1f}, longest {found[-1] * 1e3:.1f} ms"

@@ -1,11 +1,11 @@
-"""kill -9 during deployments, for as many rounds as asked for.
+"""Kill the gateway (SIGKILL) during deployments, for a number of rounds.
 
     python scripts/bench/crashes.py [ROUNDS] [WORKERS]
 
-With one worker, which is the default, the gateway is killed; with several the supervisor or one
-of the workers, at random. Prints how it goes, how many changes were answered, and how long a
-start took; fails at the first restart that does not show what was answered, or leaves something
-stray in `deployed/`.
+With one worker (the default) the script kills the gateway, with several the supervisor or a worker
+at random. It prints its progress, the number of acknowledged changes, and the duration of starts.
+It fails if a restarted gateway lacks an acknowledged change, or leaves unexpected files in
+`deployed/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from support.crashes import Crashes
 from trio_gw.guard.certificates import ensure_certificate
 
-EVERY = 10  # rounds from one line to the next
+EVERY = 10  # rounds between two lines of output
 
 
 def main() -> None:

@@ -2,11 +2,11 @@
 
     python scripts/bench/deploying.py [ROUNDS] [CONNECTIONS]
 
-Each round deploys an API, makes a handshake with it and undeploys it, while the connections to
-another API each send a message, get it back and go on. Every request has a connection of its own,
-as with `apictl`. Prints the times from the request to deploy until its answer and until the first
-101, and how many messages passed; any that is lost, any connection that ends, and any that the
-backend saw more or fewer of, fails the run. The gateway has a process of its own.
+Each round deploys an API, makes a handshake with it and undeploys it. Meanwhile each connection to
+another API sends messages, one after the other, and receives their echo. Each request to the admin
+API uses a new connection, as with `apictl`. The script prints the time from the request to its
+answer and to the first 101, and the number of messages. It fails if a message is lost or
+duplicated, or if a connection ends. The gateway runs in its own process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from support.projects import api, asyncapi, write
 from trio_gw.guard.certificates import ensure_certificate
 
 PAUSE = 0.5  # seconds between two messages of a connection
-EVERY = 50  # rounds from one line to the next
+EVERY = 50  # rounds between two lines of output
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SIZE = 16  # bytes of a message
@@ -44,7 +44,7 @@ UPGRADE = (
 
 
 class Gateway(NamedTuple):
-    """A gateway in another process, as `AdminClient` wants it."""
+    """A gateway in another process, with the interface that `AdminClient` needs."""
 
     port: int
     admin_port: int
@@ -56,13 +56,13 @@ class Gateway(NamedTuple):
         return self.context
 
     async def handshake(self, path: str) -> tuple[trio.SocketStream, int]:
-        """Ask for an upgrade; returns the stream and the status."""
+        """Request an upgrade; returns the stream and the status."""
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         await stream.send_all(UPGRADE % path.encode())
         return stream, int((await head(stream))[9:12])
 
     async def status(self, path: str) -> int:
-        """Ask for an upgrade and leave."""
+        """Request an upgrade and close; returns the status."""
         stream, status = await self.handshake(path)
         await stream.aclose()
         return status
@@ -77,7 +77,7 @@ class Load:
         self._stopping = False
 
     async def echo(self, stream: trio.SocketStream) -> None:
-        """Serve one connection to the backend: what comes goes back without its mask."""
+        """Serve one connection of the backend: send each frame back without its mask."""
         async with stream:
             key = next(
                 line.split(b":")[1].strip()
@@ -97,7 +97,7 @@ class Load:
     async def converse(
         self, gateway: Gateway, number: int, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Send messages one after the other, and find each in what comes back."""
+        """Send messages one after the other, and check the echo of each."""
         stream, status = await gateway.handshake("/steady/1.0.0/x")
         assert status == 101, status
         task_status.started()
@@ -115,12 +115,12 @@ class Load:
                 await trio.sleep(PAUSE)
 
     def stop(self) -> None:
-        """Let each connection end after the message that it waits for."""
+        """Let each connection end after its current message."""
         self._stopping = True
 
 
 async def head(stream: trio.SocketStream) -> bytes:
-    """Read the head of a request or an answer, and not a byte behind it."""
+    """Read the head of a request or an answer, and no byte after it."""
     found = bytearray()
     while not found.endswith(b"\r\n\r\n"):
         octet = await stream.receive_some(1)
@@ -130,7 +130,7 @@ async def head(stream: trio.SocketStream) -> bytes:
 
 
 async def exactly(stream: trio.SocketStream, size: int) -> bytes:
-    """Read so many bytes; fewer, or none, at the end."""
+    """Read `count` bytes; fewer, or none, at the end of the stream."""
     found = b""
     while len(found) < size and (data := await stream.receive_some(size - len(found))):
         found += data
@@ -202,7 +202,7 @@ async def one_round(gateway: Gateway, client: AdminClient, zipped: bytes) -> Tim
 
 
 def main() -> None:
-    """Measure in a folder of its own."""
+    """Measure in a temporary folder."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     connections = int(sys.argv[2]) if len(sys.argv) > 2 else 200
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""Measure two backends of which one is killed under traffic and brought back.
+"""Measure two backends while one of them is killed under traffic and restarted.
 
-A client connects every 100 ms, asks who answers, and leaves. Both ways of using two backends are
-measured with the settings' defaults: taking turns, and failover. It ends within two minutes.
+A client connects every 100 ms, asks for the name of the backend, and closes. The script measures
+load balancing and failover, with default settings. It ends within two minutes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.trio.client import connect
 from websockets.trio.server import ServerConnection, serve
 
-PACE = 0.1  # seconds from one connection to the next
+PACE = 0.1  # seconds between two connections
 CALM = 4.0  # seconds of traffic before and after each event
 BACK_AT_MOST = 45.0
 
 
 class Sample(NamedTuple):
-    """One connection: when it began, how long it took, who answered (or why nobody did)."""
+    """One connection: start, duration, and the backend that answered (or the error)."""
 
     at: float
     spent: float
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 async def backend(name: str, port: int) -> None:
-    """Serve a backend that says its name; prints the port."""
+    """Run a backend that sends its name; prints the port."""
 
     async def handler(connection: ServerConnection) -> None:
         try:
@@ -55,7 +55,7 @@ async def backend(name: str, port: int) -> None:
 
 
 async def first(process: trio.Process, text: str) -> str:
-    """Read what a process prints until a line holds a text; give that line."""
+    """Read the output of a process up to a line that contains a text; returns that line."""
     pipe = process.stdout
     assert pipe is not None
     said = ""
@@ -70,7 +70,7 @@ async def first(process: trio.Process, text: str) -> str:
 
 
 class Scene:
-    """The processes of one run; all are gone when it ends."""
+    """The processes of one run; all are ended with it."""
 
     def __init__(self, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
         self._stack = stack
@@ -88,14 +88,14 @@ class Scene:
         return process
 
     async def kill(self, process: trio.Process) -> None:
-        """Kill one process, as a crash would."""
+        """Kill one process (SIGKILL), as in a crash."""
         with trio.CancelScope(shield=True):
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             await process.wait()
 
     async def backend(self, name: str, port: int = 0) -> tuple[trio.Process, int]:
-        """Start a backend; returns when it listens."""
+        """Start a backend; returns when it is listening."""
         process = await self.start(__file__, "backend", name, str(port))
         return process, int((await first(process, "port ")).removeprefix("port "))
 
@@ -136,7 +136,7 @@ def project(folder: Path, kind: str, ports: list[int]) -> None:
 
 
 class Traffic:
-    """Connections at a steady pace, and what became of each."""
+    """Connections at a constant rate, with their results."""
 
     def __init__(self, url: str) -> None:
         self.samples: list[Sample] = []
@@ -144,7 +144,7 @@ class Traffic:
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Connect until cancelled; a slow connection holds up no other."""
+        """Connect until cancelled; a slow connection does not delay the next one."""
         async with trio.open_nursery() as nursery:
             due = trio.current_time()
             while True:
@@ -168,7 +168,7 @@ class Traffic:
         self._news = trio.Event()
 
     async def answered_by(self, name: str, since: float) -> float:
-        """Wait for a connection begun since then that this backend answers; when it began."""
+        """Wait for a later connection that this backend answers; returns its start."""
         while True:
             for sample in self.samples:
                 if sample.at >= since and sample.who == name:
@@ -176,7 +176,7 @@ class Traffic:
             await self._news.wait()
 
     def row(self, title: str, start: float, end: float) -> str:
-        """Sum up the connections begun in a span of time."""
+        """Summarize the connections that began in an interval."""
         chosen = [sample for sample in self.samples if start <= sample.at < end]
         spent = sorted(sample.spent * 1e3 for sample in chosen)
         who = [sum(sample.who == name for sample in chosen) for name in ("one", "two")]
@@ -189,7 +189,7 @@ class Traffic:
 
 
 async def measure(kind: str) -> None:
-    """Run one scene and print its table."""
+    """Run one scenario and print its table."""
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         scene = Scene(stack, nursery)
@@ -223,7 +223,7 @@ async def measure(kind: str) -> None:
 
 
 async def main() -> None:
-    """Measure both ways."""
+    """Measure load balancing and failover."""
     print("\nTwo backends, one killed and brought back; a connection every 100 ms.")
     for kind in ("load_balance", "failover"):
         await measure(kind)

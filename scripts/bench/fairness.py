@@ -1,12 +1,12 @@
-"""What clients that flood the gateway cost a neighbour: its latency beside ten of them.
+"""Measure what clients that flood the gateway cost another client: its latency beside ten of them.
 
     scripts/bench/prepare && .venv/bin/python scripts/bench/fairness.py [--beside TREE] ...
 
-For each attack and each form of the gateway, one worker: ten connections send as fast as they are
-read, from a process of their own, while one neighbour exchanges messages of 32 bytes. `--beside`
-names another source tree, whose gateway takes its turn in the same run. Latency is told twice: as
-time, where the line without an attack says what the machine adds; and as processor time that the
-gateway has used meanwhile, which is what its other connections make the neighbour wait.
+Each attack runs against each form of the gateway, with one worker. Ten connections of another
+process send as fast as the gateway reads. Meanwhile one client exchanges messages of 32 bytes.
+`--beside` names another source tree; its gateway is measured in the same run. The latency is given
+as time (compare the line without an attack), and as processor time that the gateway used meanwhile:
+the part of the latency that its other connections cause.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 ATTACKERS = 10
 CHUNK = 80 * 1024
-MESSAGES, SECONDS = 400, 5.0  # of the neighbour, whichever ends first
+MESSAGES, SECONDS = 400, 5.0  # of the client that is measured; the first limit ends it
 PAUSE = 0.002  # seconds between two of its messages
-WARM_UP = 0.5  # seconds of attack before the neighbour begins
+WARM_UP = 0.5  # seconds of attack before the measured client begins
 SIZE = 32
-NICE = 10  # of attackers and their backend: the neighbour is to wait for the gateway, not for them
+NICE = 10  # of attackers and their backend: the client must wait for the gateway, not for them
 MASK = b"\x00\x00\x00\x00"
 TIERS = "".join(
     f'[tiers.{action}]\nevents = {events}\nper = "{per}"\non_exceed = "{action}"\n'
@@ -50,10 +50,10 @@ TIERS = "".join(
 
 
 class Attack(NamedTuple):
-    """What each of the attackers does: it connects to a topic, and sends `data` again and again.
+    """What each attacker does: it connects to a topic and sends `data` repeatedly.
 
-    With `again` it connects anew whenever its connection ends; `early` has it send the data behind
-    its request; `records` makes a TLS record of each six octets.
+    With `again` it reconnects when its connection ends. With `early` it sends the data directly
+    after its request. With `records` it sends a TLS record for each six octets.
     """
 
     topic: str
@@ -64,7 +64,7 @@ class Attack(NamedTuple):
 
 
 def _frames(*frames: bytes) -> bytes:
-    """Repeat these frames until a chunk is full."""
+    """Repeat these frames to fill a chunk."""
     once = b"".join(frames)
     return once * (CHUNK // len(once))
 
@@ -110,7 +110,7 @@ def request(topic: str, context: str = "fair") -> bytes:
 
 
 class Attacker:
-    """One connection that floods; it reads what comes back, and forgets it."""
+    """One connection that floods; it discards what it reads."""
 
     def __init__(self, attack: Attack, port: int, choose: selectors.BaseSelector) -> None:
         self._attack, self._port, self._choose = attack, port, choose
@@ -133,7 +133,7 @@ class Attacker:
         self._choose.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def serve(self, events: int) -> None:
-        """Read and send as much as can be now."""
+        """Read and send as much as is possible without waiting."""
         try:
             if events & selectors.EVENT_READ and not self._sock.recv(1 << 20):
                 raise OSError("closed")
@@ -152,7 +152,7 @@ class Attacker:
 
 
 def attack(name: str, port: int) -> None:
-    """Flood until this process is ended."""
+    """Flood until this process is killed."""
     choose = selectors.DefaultSelector()
     for _ in range(ATTACKERS):
         Attacker(ATTACKS[name], port, choose)
@@ -160,14 +160,14 @@ def attack(name: str, port: int) -> None:
     while choose.get_map():
         for key, events in choose.select():
             key.data.serve(events)
-    time.sleep(60)  # all are refused: the gateway is rid of them
+    time.sleep(60)  # the gateway refuses all of them
 
 
-# -- the neighbour ---------------------------------------------------------------------------
+# -- the measured client ---------------------------------------------------------------------------
 
 
 def converse(port: int, pid: int) -> tuple[list[float], list[float]]:
-    """Exchange messages; returns the milliseconds each took, by the clock and of the gateway."""
+    """Exchange messages; returns milliseconds for each, elapsed and of the gateway."""
     times: list[float] = []
     spent: list[float] = []
     with socket.create_connection(("127.0.0.1", port), 30) as sock:
@@ -194,7 +194,7 @@ def converse(port: int, pid: int) -> tuple[list[float], list[float]]:
 
 @contextlib.contextmanager
 def gateway(work: Path, tree: Path, ports: tuple[int, int], *, pure: bool) -> Iterator[list[int]]:
-    """Run the gateway of a source tree before two backends; yields its plain port, TLS port, id."""
+    """Run the gateway of a source tree with two backends; yields its ports and process id."""
     work.mkdir()
     listen = [free_port(), free_port()]
     (work / "gateway.toml").write_text(
@@ -246,7 +246,7 @@ def attackers(name: str, ports: list[int], log: Path) -> Iterator[None]:
 
 
 def percentile(times: list[float], part: float) -> float:
-    """Return the smallest of the times that so large a part does not exceed."""
+    """Return the smallest time that the given share of the times does not exceed."""
     return sorted(times)[min(len(times) - 1, int(len(times) * part))]
 
 

@@ -1,4 +1,4 @@
-"""Measure a folder of 2,000 projects: cold load, and one edit until it is live."""
+"""Measure a folder of 2,000 projects: first load, and the time until an edit is live."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Measure what limits and metrics cost: processor time per relayed message with both and without.
+"""Measure the cost of limits and metrics: processor time per message, with and without both.
 
-Two gateways run at the same time, on one core, and have their turns in every round. What is told
-is the median of the ratios within a round.
+Two gateways run at the same time on one core, and take turns in each round. The result is the
+median of the ratios per round.
 """
 
 from __future__ import annotations

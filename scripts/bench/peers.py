@@ -1,9 +1,8 @@
-"""How to run the gateway and each of its peers: one worker, both ports, nothing extra.
+"""Starts the gateway and the other proxies: one worker, a plain and a TLS port, minimal settings.
 
-Every proxy listens on one plain and one TLS port and passes all paths to one plain backend. The
-gateway does in addition what it is for: the client shows a token, which is checked, and the path
-is routed by an API project. Access logs are off wherever a peer can do without them, which is
-its default or in its favour; the gateway writes its line per connection.
+Each proxy listens on one plain and one TLS port and forwards all paths to one plain backend. In
+addition the gateway checks the client's token and routes the path by an API project. The access
+logs of the other proxies are off, which favours them; the gateway writes a line per connection.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Ports(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A running proxy; without a process there is none, and the load goes to the backend."""
+    """A running proxy. Without a process, the load goes directly to the backend."""
 
     name: str
     plain: int
@@ -56,7 +55,7 @@ Command = tuple[list[str | Path], dict[str, str]]  # and the environment
 
 
 def certificate(folder: Path) -> None:
-    """Make the certificate that all present: `cert.pem`, `key.pem`, and both in `both.pem`."""
+    """Create the certificate of all proxies: `cert.pem`, `key.pem`, and both in `both.pem`."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     ensure_certificate(cert, key, datetime.datetime.now(datetime.UTC))
     (folder / "both.pem").write_text(cert.read_text() + key.read_text())
@@ -105,7 +104,7 @@ def _compiled(work: Path, ports: Ports) -> Command:
 
 
 def _counting(work: Path, ports: Ports, *, pure: bool) -> Command:
-    """Limit every level there is, none of them tightly, and count everything."""
+    """Set high limits on all levels, and enable all metrics."""
     more = "".join(
         f'[tiers.{name}]\n{limit}\nper = "1d"\n'
         for name, limit in (
@@ -338,7 +337,7 @@ COMMANDS: dict[str, Callable[[Path, Ports], Command]] = {
 }
 
 
-# What `limits.py` compares: with limits and metrics, and without either; pure, and compiled.
+# What `limits.py` compares: with and without limits and metrics, pure and compiled.
 COUNTING: dict[str, Callable[[Path, Ports], Command]] = {
     "counting pure": functools.partial(_counting, pure=True),
     "bare pure": functools.partial(_bare, pure=True),
@@ -373,7 +372,7 @@ def _output(command: list[str | Path]) -> str:
 def running(name: str, work: Path, backend: int, *, watched: bool = False) -> Iterator[Peer]:
     """Run a proxy in its own folder below `work` until the context ends.
 
-    With `watched`, only for the gateway, it tells how many tasks it has (`watched.py`).
+    `watched` is only for the gateway: it then reports its number of tasks (`watched.py`).
     """
     if name == NONE:
         yield Peer(name, backend, backend, None, "X-None: yes")

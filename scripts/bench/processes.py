@@ -1,4 +1,4 @@
-"""Child processes that are owned: pinned, watched, measured from outside, stopped by their id."""
+"""Child processes: pinned to cores, measured from outside, stopped by their id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Option = str | float  # of the load generator
 
-PATIENCE = 30.0  # seconds for anything to start or stop
+PATIENCE = 30.0  # seconds within which a process must start or stop
 BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 CORES = sorted(os.sched_getaffinity(0))
 PROXY_CORE = {CORES[0]}
@@ -27,16 +27,16 @@ MOST = (min(FILES, 100_000) - 200) // 2  # connections through one proxy: two de
 
 
 class BenchError(Exception):
-    """Something that was measured did not work; the text says what."""
+    """A measured program failed; the text says how."""
 
 
 def raise_file_limit() -> None:
-    """Allow as many descriptors as the system lets, for the children too."""
+    """Raise the limit of descriptors as far as allowed, also for children."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
 
 
 def free_port() -> int:
-    """Find a port nobody listens on, for programs that cannot pick one themselves."""
+    """Find a free port, for programs that cannot choose one themselves."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -93,7 +93,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Measure the bytes of memory that a process and its descendants alone occupy."""
+    """Return the bytes of private memory of a process and its descendants."""
     kilobytes = 0
     for member in family(pid):
         for line in Path(f"/proc/{member}/status").read_text().splitlines():
@@ -116,7 +116,7 @@ def processor_seconds(pid: int) -> float:
 
 @contextlib.contextmanager
 def backend(log: Path, rate: int = 10_000, nice: int = 0) -> Iterator[int]:
-    """Run the echo server; yields its port. `rate` is what `/push` gets, in messages a second."""
+    """Run the echo server; yields its port. `rate` is the message rate of `/push`, per second."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     command = [BUILD / "wsecho", str(rate)]
     with start(command, cores=LOAD_CORES, log=log, nice=nice, **pipes) as process:
@@ -125,7 +125,7 @@ def backend(log: Path, rate: int = 10_000, nice: int = 0) -> Iterator[int]:
 
 
 def load_command(mode: str, port: int, options: dict[str, Option]) -> list[str]:
-    """Write the command line of the load generator; True stands for an option without value."""
+    """Build the command line of the load generator; True stands for an option without value."""
     command = [str(BUILD / "wsload"), mode, "--port", str(port)]
     for name, value in options.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
@@ -135,7 +135,7 @@ def load_command(mode: str, port: int, options: dict[str, Option]) -> list[str]:
 def load(
     mode: str, port: int, seconds: float, pid: int | None, **options: Option
 ) -> dict[str, float]:
-    """Run the load generator to its end; returns what it measured."""
+    """Run the load generator to its end; returns its measurements."""
     options["seconds"] = seconds
     if pid is not None:
         options["cpu"] = ",".join(map(str, family(pid)))
@@ -171,7 +171,7 @@ def held(port: int, log: Path, **options: Option) -> Iterator[None]:
 
 
 def wait_upgraded(process: subprocess.Popen[str], port: int, path: str, header: str) -> None:
-    """Wait until a proxy passes a handshake through to the backend."""
+    """Wait until a proxy forwards a handshake to the backend."""
     request = (
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

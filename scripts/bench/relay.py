@@ -1,9 +1,8 @@
 """Compare the gateway with other proxies, scenario by scenario, in alternating rounds.
 
-All proxies run at the same time, each on the first core; the load generator and the backend have
-the other ones. In every round every proxy gets its turn, so that whatever else happens on the
-machine happens to all. What counts is the median over the rounds, and for comparisons that of
-the ratios within a round.
+All proxies run at the same time on the first core; the load generator and the backend use the
+others. The proxies take turns in each round, so that disturbances affect all of them equally.
+Results are medians over the rounds; comparisons are medians of the ratios per round.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
     from processes import Option
 
 BULK = 64 * 1024
-SETTLE = 1.5  # seconds for memory to come to rest
-STALLED = 100  # readers that have stopped
+SETTLE = 1.5  # seconds until memory is stable
+STALLED = 100  # clients that do not read
 PEERS = (*peers.COMMANDS, NONE)
 
 
 class Scenario(NamedTuple):
-    """What the load generator does. `per`: as how many relayed messages one of its own counts."""
+    """What the load generator does. `per`: relayed messages for each of its messages."""
 
     mode: str
     options: dict[str, Option]
@@ -62,7 +61,7 @@ MEMORY = ("idle", "stalled")
 
 
 def measure(peer: Peer, scenario: Scenario, seconds: float, log: Path) -> report.Sample:
-    """Give one proxy its turn in one scenario."""
+    """Measure one proxy in one scenario."""
     port = peer.tls if scenario.tls else peer.plain
     options = {**scenario.options, "path": f"{BASE}/{scenario.path}", "header": peer.header}
     if scenario.tls:
@@ -78,11 +77,11 @@ def measure(peer: Peer, scenario: Scenario, seconds: float, log: Path) -> report
 
 @contextlib.contextmanager
 def _bulk(peer: Peer, seconds: float, log: Path) -> Iterator[None]:
-    """Transfer messages of 64 KiB through the proxy as fast as it goes."""
+    """Transfer messages of 64 KiB through the proxy at full speed."""
     options = {"path": f"{BASE}/echo", "header": peer.header, "size": BULK, "window": 2}
     command = processes.load_command("echo", peer.plain, {**options, "seconds": seconds + 60})
     with processes.start(command, cores=processes.LOAD_CORES, log=log) as process:
-        time.sleep(0.1)  # so that it is under way
+        time.sleep(0.1)  # the transfer must be in progress
         yield
         if process.poll() is not None:
             raise BenchError(f"the bulk transfer ended: {log.read_text()[-300:].strip()}")
@@ -91,14 +90,14 @@ def _bulk(peer: Peer, seconds: float, log: Path) -> Iterator[None]:
 def timed(
     work: Path, names: list[str], scenarios: list[str], rounds: int, seconds: float
 ) -> dict[str, dict[str, list[report.Sample]]]:
-    """Measure scenario after scenario; returns the samples by scenario and proxy."""
+    """Measure each scenario; returns the samples by scenario and proxy."""
     results: dict[str, dict[str, list[report.Sample]]] = {}
     with contextlib.ExitStack() as stack:
         log = work / "log"
         port = stack.enter_context(processes.backend(log))
         proxies = [stack.enter_context(peers.running(name, work, port)) for name in names]
         for title in scenarios:
-            # Without a proxy there is nobody to speak TLS: the backend is plain.
+            # Without a proxy there is no TLS: the backend is plain.
             turns = [proxy for proxy in proxies if not (TIMED[title].tls and proxy.name == NONE)]
             found = results[title] = {proxy.name: [] for proxy in turns}
             for number in range(rounds):
@@ -113,7 +112,7 @@ def timed(
 
 
 def occupied(work: Path, names: list[str], scenario: str, conns: int) -> dict[str, float]:
-    """Measure bytes of memory per connection, each proxy started anew."""
+    """Measure bytes of memory per connection, with each proxy newly started."""
     found = {}
     options: dict[str, Option] = {"conns": conns}
     if scenario == "stalled":
@@ -142,7 +141,7 @@ def occupied(work: Path, names: list[str], scenario: str, conns: int) -> dict[st
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -178,7 +177,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure, and print what was found as Markdown."""
+    """Measure, and print the results as Markdown."""
     options = arguments()
     processes.raise_file_limit()
     names = [name for name in PEERS if name in options.peers or name in OURS]

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown tables and as a chart, for docs/performance.md."""
+"""Writes measurements as Markdown tables and as a chart, for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ TITLES = {
     "tls-bulk": "TLS: 64 KiB, 16 connections",
     "tls-connect": "TLS: connect, echo, Close",
 }
-# What the gateway is to reach: peer's time / ours, by scenario, for (pure, compiled) beside nginx
-# and for compiled beside the others.
+# Targets: other proxy's time / gateway's time, by scenario, for (pure, compiled) against nginx
+# and for compiled against the others.
 TARGETS = {
     "ping": (0.85, 1.0, 1.0),
     "small": (0.75, 1.0, 1.1),
@@ -50,7 +50,7 @@ TARGETS = {
 
 
 class Sample(NamedTuple):
-    """One proxy's turn: µs of processor time per message, messages a second, latencies in µs."""
+    """One measurement: µs of processor time per message, messages per second, latencies in µs."""
 
     cost: float
     rate: float
@@ -59,7 +59,7 @@ class Sample(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Everything that was measured; `sizes` in bytes per connection."""
+    """All measurements; `sizes` in bytes per connection."""
 
     names: list[str]
     times: dict[str, dict[str, list[Sample]]]
@@ -68,7 +68,7 @@ class Report(NamedTuple):
 
 
 def machine(options: argparse.Namespace) -> str:
-    """Describe where and how it was measured."""
+    """Describe the machine and the method."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     versions = {name: _number(peers.version(name)) for name in ("nginx", "haproxy")}
     versions |= {name: _number(peers.version(name)) for name in ("envoy", "traefik", "caddy")}
@@ -87,7 +87,7 @@ def _number(text: str) -> str:
 
 
 def ratio(told: Report, scenario: str, peer: str, ours: str) -> float:
-    """Compare a peer's processor time with ours: above 1 the gateway is cheaper."""
+    """Divide another proxy's processor time by the gateway's: above 1 the gateway is cheaper."""
     samples = told.times[scenario]
     return statistics.median(
         theirs.cost / own.cost for theirs, own in zip(samples[peer], samples[ours], strict=True)
@@ -95,7 +95,7 @@ def ratio(told: Report, scenario: str, peer: str, ours: str) -> float:
 
 
 def median(told: Report, scenario: str, name: str, field: Callable[[Sample], float]) -> float:
-    """Return the middle of what the rounds gave."""
+    """Return the median over the rounds."""
     return statistics.median(field(sample) for sample in told.times[scenario][name])
 
 
@@ -135,7 +135,7 @@ def _costs(told: Report) -> str:
 
 
 def _ratios(told: Report) -> str:
-    """Write peer / ours for every scenario; what is missed of a target is told with it."""
+    """Write other proxy / gateway for each scenario, with the target if it is missed."""
     tables = []
     for ours in (name for name in OURS if name in told.names):
         others = [name for name in told.names if name not in (*OURS, NONE)]
@@ -158,10 +158,10 @@ def _ratios(told: Report) -> str:
 
 
 def _target(title: str, peer: str, ours: str) -> float | None:
-    """Look up the ratio aimed at, if any."""
+    """Return the target ratio, if there is one."""
     targets = TARGETS.get(title)
     large = title.endswith("bulk") and peer in ("nginx", "haproxy")
-    if targets is None or large:  # bulk is judged against the peers with large buffers
+    if targets is None or large:  # bulk is compared with the proxies that have large buffers
         return None
     if peer.startswith("nginx"):
         return targets[0] if ours == PURE else targets[1]

@@ -1,8 +1,8 @@
-"""Draw docs/top.svg: `trio-gw top` on a gateway of three workers with traffic. A minute.
+"""Draw docs/top.svg: `trio-gw top` on a gateway of three workers with traffic. Takes a minute.
 
     python scripts/bench/screenshot.py [OUTPUT]
 
-What is drawn is what the terminal shows: a pty, read by a terminal emulator.
+The command runs on a pty. The picture is the screen of a terminal emulator.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ events = 50
 per = "1s"
 on_exceed = "drop"
 """
-# Fonts that are there, instead of one from elsewhere.
+# Installed fonts, instead of one from the network.
 FORMAT = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -73,7 +73,7 @@ FORMAT = """\
 
 
 def projects(base: Path, url: str) -> None:
-    """Write what is served: four APIs, one of them limited, and one that is broken."""
+    """Write the projects: four APIs, one of them with a limit, and a broken one."""
     for name, topic in (("Chat", "/rooms/{room}"), ("Prices", "/{symbol}"), ("Trace", "/*")):
         context = f"/{name.lower()}"
         write(base / "apis", name, api(name, context, url), asyncapi({topic: {"publish": {}}}))
@@ -95,7 +95,7 @@ async def token(port: int, user: str) -> str:
 
 
 async def client(url: str, bearer: str, size: int, pause: float) -> None:
-    """Send messages of about this size with pauses of about this length."""
+    """Send messages of about this size, with about this pause between two."""
     chance = random.Random(url)
     headers = {"Authorization": f"Bearer {bearer}"}
     async with connect(url, proxy=None, additional_headers=headers) as connection:
@@ -112,7 +112,7 @@ async def client(url: str, bearer: str, size: int, pause: float) -> None:
 
 
 def drawn(screen: pyte.Screen) -> str:
-    """Turn the emulator's screen into an SVG."""
+    """Convert the emulator's screen to an SVG."""
     console = Console(
         record=True, width=screen.columns, file=open("/dev/null", "w"),  # noqa: SIM115
         force_terminal=True, color_system="truecolor",
@@ -123,7 +123,7 @@ def drawn(screen: pyte.Screen) -> str:
         for (front, bold, reverse), run in groupby(cells, lambda c: (c.fg, c.bold, c.reverse)):
             colour = {"default": None, "brown": "yellow"}.get(front, front)
             style = Style(color=colour, bold=bold, reverse=reverse)
-            # Words by themselves: some viewers leave out blanks at the ends of a text.
+            # One element per word: some viewers drop blanks at the ends of a text.
             for part in re.split("( +)", "".join(cell.data for cell in run)):
                 line.append(part, style)
         console.print(line, no_wrap=True, overflow="crop")

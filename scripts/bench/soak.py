@@ -1,10 +1,10 @@
-"""Soak the gateway: connections coming and going at full speed, every payload verified.
+"""Soak test: clients connect and disconnect at full speed; each payload is verified.
 
-First it holds many idle connections at once and gives them all back. Then clients connect,
-exchange some messages of 8 bytes to 64 KiB, say Close and come again, while descriptors, tasks
-and memory of the gateway are sampled. Flat means: nothing has grown between the second fifth of
-the time (the first warms up) and the last, and in the end descriptors and tasks are those of
-the beginning.
+First the gateway holds many idle connections, then all are closed. Then clients connect, exchange
+some messages of 8 bytes to 64 KiB, send Close and reconnect. Meanwhile the script samples the
+descriptors, tasks and memory of the gateway. They are flat if none has grown between the second
+fifth of the time (the first is warm-up) and the last fifth, and if in the end the descriptors and
+tasks are those of the start.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LEAST_SAMPLES = 10
 PER = 10  # messages of a connection, on average
 LONGEST = 64 * 1024
 SETTLE = 60.0  # seconds for the last connections to be gone: thousands may go at once
-GROWTH = 1.05  # how much larger a figure may be in the end and still count as flat
+GROWTH = 1.05  # growth of a figure that still counts as flat
 NOISE = {"descriptors": 20.0, "tasks": 40.0, "memory, MiB": 2.0}
 
 
 class Sample(NamedTuple):
-    """What the gateway holds at a moment."""
+    """The resources of the gateway at one moment."""
 
     descriptors: float
     tasks: float
@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 
 
 def look(gateway: Peer) -> Sample:
-    """Ask the system, and for its tasks the gateway itself (`watched.py`)."""
+    """Read them from the system; the gateway itself reports its tasks (`watched.py`)."""
     process = gateway.process
     assert process is not None
     assert process.stdout is not None
@@ -58,7 +58,7 @@ def look(gateway: Peer) -> Sample:
 
 
 def settled(gateway: Peer, before: Sample) -> Sample:
-    """Wait until descriptors and tasks are no more than before, for a while."""
+    """Wait, up to a limit, until descriptors and tasks are no more than before."""
     deadline = time.monotonic() + SETTLE
     while not given_back(before, now := look(gateway)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -66,12 +66,12 @@ def settled(gateway: Peer, before: Sample) -> Sample:
 
 
 def given_back(before: Sample, after: Sample) -> bool:
-    """Tell whether nothing is held that was not held before."""
+    """Return whether all resources have been released."""
     return after.descriptors <= before.descriptors and after.tasks <= before.tasks
 
 
 def idle(gateway: Peer, conns: int, log: Path) -> tuple[list[str], bool]:
-    """Hold idle connections, relay beside them, give them back; returns what was found."""
+    """Hold idle connections, relay beside them, close them; returns the result."""
     options: dict[str, Option] = {"path": f"{BASE}/echo", "header": gateway.header}
     processes.load("churn", gateway.plain, 1, None, conns=16, **options)
     time.sleep(1)
@@ -97,7 +97,7 @@ def idle(gateway: Peer, conns: int, log: Path) -> tuple[list[str], bool]:
 def churn(
     gateway: Peer, options: argparse.Namespace, log: Path
 ) -> tuple[dict[str, float], list[Sample]]:
-    """Run the load to its end; returns what it did, and the samples meanwhile."""
+    """Run the load to its end; returns its result, and the samples taken meanwhile."""
     seconds = options.minutes * 60
     load: dict[str, Option] = {"conns": options.conns, "per": PER, "window": 4, "size": 8}
     load |= {"most": LONGEST, "warm": 0, "seconds": seconds}
@@ -119,7 +119,7 @@ def churn(
             raise BenchError(f"the load did not end well: {log.read_text()[-2000:].strip()}")
         assert process.stdout is not None
         done: dict[str, float] = json.loads(process.stdout.read())
-    return done, samples[:-1]  # the last one may be of a time without load
+    return done, samples[:-1]  # the last sample may have been taken without load
 
 
 def judge(before: Sample, samples: list[Sample], after: Sample) -> tuple[list[str], bool]:

@@ -1,10 +1,10 @@
-"""Memory per client that does not read, relayed plainly and in message mode.
+"""Measure memory per client that does not read, in plain relaying and in message mode.
 
     scripts/bench/prepare && .venv/bin/python scripts/bench/stalled.py [--tree TREE] [--readers N]
 
-The backend sends messages of 64 KiB as fast as they are taken. What is told is the growth of the
-gateway's own memory for each of the readers, once it has come to rest, after some that came and
-went; `--tree` names another source tree.
+The backend sends messages of 64 KiB as fast as they are read. The result is the growth of the
+gateway's private memory per client when it is stable, after a warm-up with other clients. `--tree`
+names another source tree.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from support.projects import api, asyncapi, write
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTLE = 3.0  # seconds for memory to come to rest
+SETTLE = 3.0  # seconds until memory is stable
 
 
 def measure(work: Path, tree: Path, port: int, inspect: bool, pure: bool, readers: int) -> float:
-    """Return the KiB per stalled reader of a gateway that is started for it."""
+    """Start a gateway; return its KiB of memory per stalled client."""
     listen = free_port()
     (work / "gateway.toml").write_text(
         f'[listen]\nhttp = "127.0.0.1:{listen}"\nhttps = ""\nadmin = ""\n'

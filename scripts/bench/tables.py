@@ -1,4 +1,4 @@
-"""Measure compiling and matching a table of 10,000 topics, of each kind and mixed."""
+"""Measure compilation and matching of a table of 10,000 topics, for each kind and mixed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {
 
 
 def projects(kinds: list[str], apis: int) -> list[ApiProject]:
-    """Make `apis` projects that share the topics."""
+    """Create `apis` projects with the topics divided among them."""
     share = TOPICS // apis
     made = []
     for api in range(apis):
@@ -35,7 +35,7 @@ def projects(kinds: list[str], apis: int) -> list[ApiProject]:
 
 
 def path_of(project: ApiProject, topic: Topic) -> str:
-    """Write a request path that this topic matches."""
+    """Return a request path that matches this topic."""
     return project.base_path + topic.name.replace("{id}", "x7-y").replace("/*", "/deep/er")
 
 

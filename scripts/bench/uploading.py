@@ -1,9 +1,9 @@
-"""A large upload beside a connection that exchanges messages: memory, and the time of messages.
+"""Measure a large upload beside a connection that exchanges messages: memory and latency.
 
     python scripts/bench/uploading.py [MEBIBYTES] [ROUNDS]
 
-In each round messages go there and back for as long as an upload takes, first without one, then
-beside one. Uploads are made by a process of their own. Prints
+In each round a client exchanges messages for the duration of an upload, first without an upload,
+then beside one. Another process uploads. Prints
 the time of a message, median and 99th percentile, and by how much the gateway's memory grew.
 """
 
@@ -41,7 +41,7 @@ UPLOAD = "upload"  # the command of the process that uploads
 
 
 class Found(NamedTuple):
-    """What was measured in one turn."""
+    """The measurements of one turn."""
 
     seconds: float
     times: list[float]
@@ -78,7 +78,7 @@ def resident(pid: int) -> float:
 async def converse(
     stream: trio.SocketStream, pid: int, seconds: float, way: str, port: int
 ) -> Found:
-    """Exchange messages beside an upload, or for some seconds."""
+    """Exchange messages during an upload, or for some seconds."""
     times: list[float] = []
     before = most = resident(pid)
     begun = time.perf_counter()
@@ -129,7 +129,7 @@ async def measure(base: Path, rounds: int) -> dict[str, list[Found]]:
 
 
 def main() -> None:
-    """Measure in a folder of its own, or upload for the one that does."""
+    """Measure in a temporary folder, or run as the process that uploads."""
     if sys.argv[1:2] == [UPLOAD]:
         trio.run(upload, Path.cwd(), int(sys.argv[2]), sys.argv[3])
         return

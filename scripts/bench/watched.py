@@ -1,4 +1,4 @@
-"""`trio-gw` with one addition: on SIGUSR1 it prints how many Trio tasks it has."""
+"""`trio-gw` with one addition: on SIGUSR1 it prints the number of its Trio tasks."""
 
 from __future__ import annotations
 
