@@ -288,6 +288,7 @@ async def test_a_fetch_that_is_refused_is_a_problem(bound: Following) -> None:
     await bound.notify("DEPLOY_API_IN_GATEWAY", uuid=B, gatewayLabels=["Default"])
     await bound.until(lambda: bound.status.problems)
     assert f"{B}: answers 400" in bound.status.problems[0].what
+    assert bound.events("deploy") == {"applied": 1, "failed": 1}
 
 
 async def test_what_a_refused_fetch_announced_is_pulled(bound: Following) -> None:

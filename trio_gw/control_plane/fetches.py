@@ -45,8 +45,8 @@ class Fetched(Protocol):
     async def take_fetched(self, found: FetchedApi | FetchedPolicies) -> None:
         """Apply what was fetched."""
 
-    def fetch_failed(self, problems: Sequence[Problem]) -> None:
-        """Note what could not be fetched or used."""
+    def fetch_failed(self, problems: Sequence[Problem], refused: str = "") -> None:
+        """Note what could not be used, and the API or the level that was refused."""
 
     def want_pull(self) -> None:
         """Pull everything soon."""
@@ -114,7 +114,8 @@ class Fetches:
                 await work()
             except RestError as error:
                 what = f"{name}: {error.what}"
-                self._fetched.fetch_failed([Problem(self._settings.url, 0, 0, what, error.hint)])
+                problem = Problem(self._settings.url, 0, 0, what, error.hint)
+                self._fetched.fetch_failed([problem], name)
                 self._fetched.want_pull()  # which goes on trying
             finally:
                 self._running.discard(name)

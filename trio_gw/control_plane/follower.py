@@ -28,7 +28,7 @@ from trio_gw.control_plane.events import (
     read_event,
 )
 from trio_gw.control_plane.fetches import Fetches
-from trio_gw.control_plane.pull import API_POLICIES, pull
+from trio_gw.control_plane.pull import API_POLICIES, POLICIES, pull
 from trio_gw.control_plane.reconcile import EventOrder, deployment_key
 from trio_gw.control_plane.rest_client import SLOW, Pauses, RestClient
 from trio_gw.control_plane.state import StateChange
@@ -196,8 +196,10 @@ class Follower:
         async with self._turn:
             await self._apply(found)
 
-    def fetch_failed(self, problems: Sequence[Problem]) -> None:
+    def fetch_failed(self, problems: Sequence[Problem], refused: str = "") -> None:
         """Show what could not be fetched or used, until the next pull."""
+        if refused:
+            self._show("policy" if refused in POLICIES else "deploy", "failed", refused)
         for problem in problems:
             self._say(str(problem))
         shown = dict.fromkeys((*self._status.problems, *problems))
