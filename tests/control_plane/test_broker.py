@@ -138,7 +138,7 @@ async def test_a_broker_that_restarts_during_events_is_followed_again(
     rabbitmq: RabbitMQ, orderly: bool
 ) -> None:
     async with following([rabbitmq.url()]) as events:
-        async with publishing(rabbitmq.port) as publisher:
+        async with publishing(rabbitmq.port, seconds=240) as publisher:
             await publisher.put("notification", *[b"%d" % number for number in range(1000)])
             await rabbitmq.restart(orderly=orderly)
         await events.until(lambda: events.connects == 2)
