@@ -45,6 +45,7 @@ T = TypeVar("T")
 LOCK = ".lock"
 RETRY = 5.0  # seconds between two attempts to write to a folder that refuses it
 LOCK_RETRY = 0.25  # seconds between two attempts to get the lock
+SWEEP = 60.0  # seconds between two looks for zips that are not needed
 FLUSH = 0.01  # seconds between two writes: changes that come meanwhile are written together
 MAX_QUEUED = 10_000  # changes that wait for a disk; with more the whole state is written instead
 
@@ -73,6 +74,7 @@ class StateWriter:
         self._file: AppendedFile | None = None  # None: the whole state must be written
         self._retry_at = 0.0
         self._unused = True  # there may be zips that no state needs
+        self._sweep_at = 0.0
 
     @property
     def current(self) -> ControlPlaneState:
@@ -135,8 +137,9 @@ class StateWriter:
             await self._append()
             if self.current.pulled_at and (self._file is None or self._file.grown):
                 await self._write_all()
-            if self._unused and self._file is not None:
-                self._unused = False
+            now = trio.current_time()
+            if self._unused and self._file is not None and now >= self._sweep_at:
+                self._unused, self._sweep_at = False, now + SWEEP
                 sweep = partial(self._sweep, self.current.digests())
                 with contextlib.suppress(OSError):
                     await self._in_thread(sweep)
