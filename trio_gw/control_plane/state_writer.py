@@ -109,18 +109,22 @@ class StateWriter:
         """Make this the current state, after a complete pull. Only the difference is written."""
         async with self._turn:
             before = self.current
-            self._make(await trio.to_thread.run_sync(partial(difference, before, state)))
+            change = await trio.to_thread.run_sync(partial(difference, before, state))
+            await self._make(change)
             self._unused = True
 
     async def change(self, change: StateChange) -> None:
         """Apply a change to the current state. It is written a moment later."""
         async with self._turn:
-            self._make(change)
+            await self._make(change)
             self._unused |= bool(change.artifacts)
 
-    def _make(self, change: StateChange) -> None:
+    async def _make(self, change: StateChange) -> None:
         if change:
-            self._reader.advance(change)
+            after = None
+            if not change.is_small:
+                after = await trio.to_thread.run_sync(self.current.apply, change)
+            self._reader.advance(change, after)
             self._queue.append(change)
             self._wake.set()
             if len(self._queue) > MAX_QUEUED:
