@@ -18,6 +18,7 @@ import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 from websockets.exceptions import ConnectionClosed
+from websockets.trio.client import connect
 
 from support.apim import FakeApiManager, start_apim
 from support.backends import start_echo
@@ -26,6 +27,7 @@ from support.databridge import Sink
 from support.publisher import payload, publishing
 from support.secrets import secret
 from support.tls import leaf
+from support.workers import start_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from websockets.trio.client import ClientConnection
 
+    from support.commands import Serving
     from support.publisher import Publisher
     from support.rabbitmq import RabbitMQ
 
@@ -65,6 +68,15 @@ class Plant(NamedTuple):
         await self.publisher.publish("throttleData", payload(**decision | more))
 
 
+async def start_sink(nursery: trio.Nursery, apim: FakeApiManager) -> Sink:
+    """Start an event receiver with a certificate of API Manager's authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    apim.ca.issue_cert("localhost").configure_cert(context)
+    sink = Sink()
+    await nursery.start(sink.run, context)
+    return sink
+
+
 @pytest.fixture
 async def plant(nursery: trio.Nursery, base: Path, rabbitmq: RabbitMQ) -> AsyncIterator[Plant]:
     cert = leaf(trustme.CA())
@@ -73,10 +85,7 @@ async def plant(nursery: trio.Nursery, base: Path, rabbitmq: RabbitMQ) -> AsyncI
     seeded = apim.seed(backend.url)
     apim.deploy(seeded.uuid, backend=backend.url, apiThrottlingPolicy="10KPerMin")
     apim.add_key_manager(cert.cert_chain_pems[0].bytes(), ISSUER)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    apim.ca.issue_cert("localhost").configure_cert(context)
-    sink = Sink()
-    await nursery.start(sink.run, context)
+    sink = await start_sink(nursery, apim)
     throttling = {"enabled": True, "publish": [sink.publish], "login": [sink.login]}
     controlled = await start_controlled(nursery, base, apim, rabbitmq.url(), throttling=throttling)
     await controlled.current()
@@ -177,3 +186,43 @@ async def test_traffic_does_not_depend_on_the_event_receiver(plant: Plant) -> No
         plant.sink.refuse = False
         await plant.controlled.until(lambda: receiver.connected)
         await plant.sink.wait_events(42)
+
+
+async def test_every_worker_publishes_its_frames_and_obeys(
+    nursery: trio.Nursery, base: Path, rabbitmq: RabbitMQ, running: list[Serving]
+) -> None:
+    backend = await start_echo(nursery)
+    apim = await start_apim(nursery)
+    sink = await start_sink(nursery, apim)
+    table = apim.settings(base, events=[rabbitmq.url()])
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    more = "\n".join(
+        [
+            *("[control_plane]", *lines, "[control_plane.throttling]", "enabled = true"),
+            *(f"publish = [{json.dumps(sink.publish)}]", f"login = [{json.dumps(sink.login)}]"),
+        ]
+    )
+    group = await start_workers(base, running, backend.url, 2, more)
+    everyone = "0:anonymous@carbon.super"
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                connect(f"ws://localhost:{group.port}/one/1.0.0/t", proxy=None)
+            )
+            for _ in range(8)
+        ]
+        for client in clients:
+            await client.send("x")
+            await client.recv()
+        events = await sink.wait_events(16)
+        assert {event["appKey"] for event in events} == {everyone}
+        assert sink.connections == 2
+        publisher = await stack.enter_async_context(publishing(rabbitmq.port))
+        until = int((time.time() + 600) * 1000)
+        decision = {"throttleKey": everyone, "isThrottled": True, "expiryTimeStamp": until}
+        await publisher.publish("throttleData", payload(**decision))
+        for client in clients:
+            await becomes(client, flowing=False)
+        await publisher.publish("throttleData", payload(**decision | {"isThrottled": False}))
+        for client in clients:
+            await becomes(client, flowing=True)
