@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.limits")
 
-SLICE = 200  # connections to look at before other tasks run
+TURN = 0.005  # seconds of work before other tasks run: conditions of decisions may be slow
 
 
 class Throttling:
@@ -156,15 +156,17 @@ class Throttling:
             else:
                 self._decisions.put(row)
         concerned = {about for key in keys for about in (key, watched_key(key))}
+        until = trio.current_time() + TURN
         for about in concerned:
             count, cause = 0, ""
-            for place, throttle in enumerate(tuple(self._watching.get(about, ())), 1):
+            for throttle in tuple(self._watching.get(about, ())):
                 if not throttle.closed:
                     self._apply(throttle)
                     if throttle.decided:
                         count, cause = count + 1, throttle.decided[0].reason
-                if place % SLICE == 0:
+                if trio.current_time() >= until:
                     await trio.lowlevel.checkpoint()
+                    until = trio.current_time() + TURN
             if count:
                 log.info("%s (decision of the Traffic Manager, %d connections)", cause, count)
 
