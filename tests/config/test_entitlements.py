@@ -6,17 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_gw.config.entitlements import (
+    GRACE,
     ApplicationRow,
     BlockRow,
     Change,
     KeyManagerRow,
     PolicyRow,
+    RevokedRow,
     Row,
     SubscriptionRow,
     difference,
+    expired,
     of_rows,
 )
 from trio_gw.config.layered_map import MAX_CHANGES, LayeredMap
+from trio_gw.guard.tokens import SKEW
 
 KEYS = st.integers(0, 12)
 STEPS = st.lists(st.tuples(st.dictionaries(KEYS, st.integers(0, 3)), st.sets(KEYS)), max_size=12)
@@ -92,3 +96,10 @@ def test_a_difference_leads_to_the_other_value(first: list[Row], second: list[Ro
     assert not difference(reached, after)
     assert dict(reached.subscribed) == dict(after.subscribed)
     assert not difference(before, of_rows(first))
+
+
+def test_a_revoked_token_is_known_while_verification_may_accept_it() -> None:
+    current = of_rows([RevokedRow("t", 1000), RevokedRow("for ever")])
+    skew = int(SKEW * 1000)
+    assert not expired(current, 1000 + skew)
+    assert expired(current, 1000 + GRACE + 1) == Change(removed=(RevokedRow("t", 1000),))

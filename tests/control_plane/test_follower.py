@@ -298,6 +298,19 @@ async def test_what_a_refused_fetch_announced_is_pulled(bound: Following) -> Non
     await bound.until(lambda: B in bound.state.artifacts)
 
 
+async def test_a_fetch_that_outlasts_an_outage_is_repeated(bound: Following) -> None:
+    gate = trio.Event()
+    bound.apim.fault("runtime-artifacts", Fault(gate=gate))
+    await bound.notify("DEPLOY_API_IN_GATEWAY", uuid=A, gatewayLabels=["Default"])
+    await bound.apim.wait_requests("runtime-artifacts", 2)
+    bound.follower.lost("gone")
+    await bound.bind()  # what was deployed in between is not announced
+    gate.set()
+    found = [each for each in bound.apim.requests if each.query.get("apiId") == A]
+    assert len(found) == 1
+    await bound.apim.wait_requests("runtime-artifacts", 4)
+
+
 async def test_too_many_deployments_are_one_pull(
     bound: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:

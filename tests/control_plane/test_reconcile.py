@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from support.examples import examples
 from trio_gw.config.entitlements import (
+    GRACE,
     ApiRow,
     ApplicationRow,
     BlockRow,
@@ -82,7 +83,7 @@ def test_what_is_so_already_changes_nothing() -> None:
         LifecycleEvent("other", "BLOCKED"),
         UndeployEvent("other", ("Default",)),
         FetchedPolicies("api", ()),
-        put(RevokedRow("j", NOW - 1), "revocation"),
+        put(RevokedRow("j", NOW - GRACE - 1), "revocation"),
         put(DecisionRow("k", NOW - 1), "decision"),
     ):
         assert not effect(before, event, NOW)
@@ -167,11 +168,16 @@ def test_the_memory_of_times_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_revocations_and_decisions_survive_a_pull() -> None:
-    rows = [RevokedRow("new", NOW + 1), RevokedRow("over", NOW - 1), RevokedRow("unknown")]
+    rows = [
+        RevokedRow("new", NOW + 1),
+        RevokedRow("old", NOW - 5000),
+        RevokedRow("over", NOW - GRACE - 1),
+        RevokedRow("unknown"),
+    ]
     current = state(*rows, DecisionRow("k", NOW + 1), DecisionRow("l", NOW - 1))
     listed = state(RevokedRow("listed", NOW + 1), RevokedRow("for ever"), RevokedRow("past", 1))
     after = after_pull(listed, current, (), EventOrder(), NOW)
-    assert set(after.entitlements.revoked) == {"listed", "for ever", "new"}
+    assert set(after.entitlements.revoked) == {"listed", "for ever", "new", "old"}
     assert set(after.entitlements.decisions) == {"k"}
 
 

@@ -17,6 +17,8 @@ from trio_gw.config.layered_map import LayeredMap
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
+GRACE = 60_000  # milliseconds after its expiry for which a revoked token is known
+
 Quota = Literal["eventCount", "requestCount", "bandwidthVolume", ""]
 PolicyLevel = Literal["api", "application", "subscription"]
 
@@ -269,10 +271,17 @@ def key_of(row: Row) -> Hashable:
     return _TABLES[type(row)].key(row)
 
 
+def is_over(row: RevokedRow, now: int) -> bool:
+    """Return whether a revoked token cannot be accepted any more, at `now` in milliseconds.
+
+    That is a minute after its expiry: clocks differ, and verification grants some seconds.
+    """
+    return 0 < row.expires_at < now - GRACE
+
+
 def expired(current: Entitlements, now: int) -> Change:
-    """Return the change that removes revoked tokens that expired before `now` (milliseconds)."""
-    rows = current.revoked.values()
-    return Change(removed=tuple(row for row in rows if 0 < row.expires_at < now))
+    """Return the change that removes the revoked tokens that are over at `now` (milliseconds)."""
+    return Change(removed=tuple(row for row in current.revoked.values() if is_over(row, now)))
 
 
 def of_rows(rows: Iterable[Row]) -> Entitlements:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from trio_gw.control_plane.pull import pull_api, pull_policies
+from trio_gw.control_plane.pull import POLICIES, pull_api, pull_policies
 from trio_gw.control_plane.reconcile import FetchedApi, FetchedPolicies
 from trio_gw.control_plane.rest_client import Pauses
 from trio_gw.control_plane.rest_faults import RestError
@@ -68,7 +68,7 @@ class Fetches:
         self._fetched = fetched
         self._apis: dict[str, _Wanted] = {}  # by UUID, in order
         self._levels: dict[PolicyLevel, None] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, Iterable[str]] = {}  # APIs with their environments, and levels
         self._changed = trio.Event()
 
     def want_api(
@@ -89,6 +89,14 @@ class Fetches:
         if uuid in self._running:
             self.want_api(uuid, labels)
 
+    def repeat_all(self) -> None:
+        """Fetch again what is being fetched: changes since then may not have been announced."""
+        for name, labels in self._running.items():
+            if labels:
+                self.want_api(name, labels)
+        self._levels |= dict.fromkeys(level for level in POLICIES if level in self._running)
+        self._changed.set()
+
     def want_policies(self, level: PolicyLevel) -> None:
         """Fetch the policies of a level."""
         self._levels[level] = None
@@ -102,13 +110,20 @@ class Fetches:
                 for uuid in [uuid for uuid in self._apis if uuid not in self._running]:
                     if len(self._running) >= PARALLEL:
                         break
-                    self._start(nursery, uuid, partial(self._api, uuid, self._apis.pop(uuid)))
+                    wanted = self._apis.pop(uuid)
+                    self._start(nursery, uuid, partial(self._api, uuid, wanted), wanted.labels)
                 for level in [level for level in self._levels if level not in self._running]:
                     del self._levels[level]
                     self._start(nursery, level, partial(self._policies, level))
                 await self._changed.wait()
 
-    def _start(self, nursery: trio.Nursery, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _start(
+        self,
+        nursery: trio.Nursery,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        labels: Iterable[str] = (),
+    ) -> None:
         async def run() -> None:
             try:
                 await work()
@@ -118,10 +133,10 @@ class Fetches:
                 self._fetched.fetch_failed([problem], name)
                 self._fetched.want_pull()  # which goes on trying
             finally:
-                self._running.discard(name)
+                del self._running[name]
                 self._changed.set()
 
-        self._running.add(name)
+        self._running[name] = labels
         nursery.start_soon(run)
 
     async def _api(self, uuid: str, wanted: _Wanted) -> None:

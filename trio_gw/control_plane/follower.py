@@ -109,6 +109,7 @@ class Follower:
         self._bound = self._bindings
         self._attempted.set()
         self.want_pull()
+        self._fetches.repeat_all()
         self._client.hurry()  # API Manager and its broker are one process
         await trio.lowlevel.checkpoint()
 

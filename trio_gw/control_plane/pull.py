@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from trio_gw.config.control_plane import ControlPlaneSettings
-    from trio_gw.config.entitlements import Row
+    from trio_gw.config.entitlements import PolicyLevel, Row
     from trio_gw.control_plane.artifacts import ArtifactStore
     from trio_gw.control_plane.rest_client import RestClient
     from trio_gw.control_plane.rest_rows import TableRows
@@ -41,7 +41,7 @@ T = TypeVar("T")
 ARTIFACTS = "runtime-artifacts"
 APIS = "apis"
 API_POLICIES = "api-policies"  # not an error if API Manager does not have them
-POLICIES: Mapping[str, str] = {
+POLICIES: Mapping[PolicyLevel, str] = {
     "application": "application-policies",
     "subscription": "subscription-policies",
     "api": API_POLICIES,
@@ -159,7 +159,7 @@ async def pull_api(
 
 
 async def pull_policies(
-    client: RestClient, settings: ControlPlaneSettings, store: ArtifactStore, level: str
+    client: RestClient, settings: ControlPlaneSettings, store: ArtifactStore, level: PolicyLevel
 ) -> tuple[PolicyRow, ...]:
     """Read the policies of a level. Raises `RestError` if API Manager refuses that."""
     rows = await _Pull(client, settings, store).table(POLICIES[level])

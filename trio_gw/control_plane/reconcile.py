@@ -26,6 +26,7 @@ from trio_gw.config.entitlements import (
     RevokedRow,
     SubscriptionRow,
     expired,
+    is_over,
     key_of,
 )
 from trio_gw.control_plane.events import LifecycleEvent, RowsEvent, UndeployEvent
@@ -163,7 +164,7 @@ def _rows(current: Entitlements, event: RowsEvent, now: int) -> Change:
     put: list[Row] = []
     for row in event.change.put:
         known: Any = _find(current, row)
-        if isinstance(row, RevokedRow) and 0 < row.expires_at < now:
+        if isinstance(row, RevokedRow) and is_over(row, now):
             continue
         if isinstance(row, ApplicationRow) and known is not None and not row.attributes:
             row = structs.replace(row, attributes=known.attributes)
@@ -217,7 +218,9 @@ def after_pull(
     kept = tuple(
         row
         for row in current.entitlements.revoked.values()
-        if row.expires_at > now and row.token not in merged.entitlements.revoked
+        if row.expires_at > 0
+        and not is_over(row, now)
+        and row.token not in merged.entitlements.revoked
     )
     rows = merged.entitlements.apply(expired(merged.entitlements, now)).apply(Change(kept))
     entitlements = with_decisions(rows, current.entitlements, now)
