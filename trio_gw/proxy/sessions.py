@@ -206,11 +206,15 @@ class Sessions:
         chosen = list(sessions)
         random.shuffle(chosen)
         window = min(self._timeouts.drain if within is None else within, len(chosen) / END_RATE)
-        start = trio.current_time()
-        for place, session in enumerate(chosen, 1):
-            session.end(code, reason, denied=denied)
-            # At a time of its own: pauses that last too long do not add up.
-            await trio.sleep_until(start + window * place / len(chosen))
+        start, ended = trio.current_time(), 0
+        while ended < len(chosen):
+            # All that are due by now, so that a busy event loop does not delay the others.
+            passed = (trio.current_time() - start) / window if window else 1.0
+            due = max(ended + 1, min(len(chosen), int(passed * len(chosen))))
+            for session in chosen[ended:due]:
+                session.end(code, reason, denied=denied)
+            ended = due
+            await trio.sleep_until(start + window * ended / len(chosen))
 
     async def drain(self) -> None:
         """End all sessions, spread over time so that the clients do not all reconnect at once.
