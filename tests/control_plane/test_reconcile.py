@@ -73,6 +73,16 @@ def test_the_limit_of_a_policy_stays_until_it_is_fetched() -> None:
     assert applied(before, event).entitlements.policies[("api", 1)].limit == 0
 
 
+def test_events_do_not_add_rows_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "MAX_ROWS", 2)
+    after = state()
+    for number in (1, 2, 3):
+        after = applied(after, put(SubscriptionRow(number)))
+    assert set(after.entitlements.subscriptions) == {1, 2}
+    after = applied(after, put(SubscriptionRow(2, state="BLOCKED")))
+    assert after.entitlements.subscriptions[2].state == "BLOCKED"
+
+
 def test_what_is_so_already_changes_nothing() -> None:
     row = SubscriptionRow(1, "u", timestamp=5)
     before = state(row, ApiRow("u", status="BLOCKED"))

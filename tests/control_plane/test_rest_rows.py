@@ -26,7 +26,7 @@ from trio_gw.config.entitlements import (
     of_rows,
 )
 from trio_gw.control_plane import rest_rows
-from trio_gw.control_plane.fields import BadRowError, Fields
+from trio_gw.control_plane.fields import MAPPED, BadRowError, Fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -345,3 +345,9 @@ def test_any_octets_are_read_or_refused(body: bytes) -> None:
             read(body)
         except BadRowError:
             continue
+
+
+def test_a_map_is_bounded() -> None:
+    many = {f"{number:08}": "v" * 992 for number in range(100)}
+    found = Fields({"attributes": {"a": 5, **many}}).mapping("attributes")
+    assert list(found) == list(many)[: MAPPED // 1000]

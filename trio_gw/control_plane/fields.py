@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST = 4096  # characters of a field
+MAPPED = 16 << 10  # characters of a map; what follows is left out
 _INT64 = 1 << 63
-_MAPPED = 256  # entries of a map
 
 
 class BadRowError(ValueError):
@@ -102,18 +102,21 @@ class Fields:
         return tuple(each for each in value if isinstance(each, str) and len(each) <= LONGEST)
 
     def mapping(self, name: str) -> dict[str, str]:
-        """Return a map of texts; entries that are not texts are skipped."""
+        """Return a map of texts of limited size; entries that are not texts are skipped."""
         value = self.values.get(name)
         if value is None:
             return {}
         if not isinstance(value, dict):
             raise wrong_type(name, "an object")
-        items = (
-            (key, each)
-            for key, each in value.items()
-            if isinstance(each, str) and len(key) <= LONGEST and len(each) <= LONGEST
-        )
-        return {key: each for _, (key, each) in zip(range(_MAPPED), items, strict=False)}
+        found: dict[str, str] = {}
+        size = 0
+        for key, each in value.items():
+            if isinstance(each, str):
+                size += len(key) + len(each)
+                if size > MAPPED:
+                    break
+                found[key] = each
+        return found
 
     def inner(self, name: str) -> Fields | None:
         """Return an object inside of this one; None if there is none."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trio_gw.config.entitlements import Entitlements, PolicyLevel, Row
     from trio_gw.control_plane.state import ControlPlaneState
 
+MAX_ROWS = 500_000  # of a kind; events add no more
 MAX_KEYS = 20_000  # objects whose last event is remembered
 AHEAD = 24 * 3600 * 1000  # ms; a time further in the future than this has no meaning
 
@@ -164,6 +165,8 @@ def _rows(current: Entitlements, event: RowsEvent, now: int) -> Change:
     put: list[Row] = []
     for row in event.change.put:
         known: Any = _find(current, row)
+        if known is None and len(getattr(current, _FIELDS[type(row)])) >= MAX_ROWS:
+            continue
         if isinstance(row, RevokedRow) and is_over(row, now):
             continue
         if isinstance(row, ApplicationRow) and known is not None and not row.attributes:
