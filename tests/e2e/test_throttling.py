@@ -256,6 +256,7 @@ MINE = {"ipspecific": {"specificIp": int(ipaddress.ip_address("127.0.0.1"))}}
         (CURL, {"user_agent_header": "Mozilla/5.0"}, False),
         (FREE, {"topic": "any?plan=free"}, True),
         (FREE, {"topic": "any?plan=paid"}, False),
+        (FREE, {"topic": "any?plan=free" + "&more=1" * 200}, True),
         (ALICE, {}, True),
     ],
 )

@@ -84,10 +84,8 @@ def facts_of(
                 headers.setdefault(name.decode("latin-1"), value[:MAX_VALUE].decode("latin-1"))
         facts.headers = headers.get
     if chosen.query:
-        try:
-            pairs = urllib.parse.parse_qsl(head.query, max_num_fields=MAX_VALUES)
-        except ValueError:
-            pairs = []
+        first = "&".join(head.query.split("&", MAX_VALUES)[:MAX_VALUES])
+        pairs = urllib.parse.parse_qsl(first)
         facts.query = {name: value[:MAX_VALUE] for name, value in pairs}.get
     if chosen.claims:
         facts.claims = {
