@@ -31,7 +31,7 @@ log = logging.getLogger("trio_gw.sessions")
 
 SWEEP = 1.0  # seconds between two sweeps
 SKEW = 5.0  # seconds that a token is accepted after its expiry (spec: security §3.2)
-END_WITHIN = 0.6  # seconds within which revoked or denied sessions end, after they were found
+END_WITHIN = 0.4  # seconds within which revoked or denied sessions end, after they were found
 PAUSE = 0.1  # seconds between two searches for them: many changes cost as much as one
 SLICE = 500  # sessions to look at before other tasks run: about 1 ms
 RESOLUTION = 1e-6  # seconds: of two clocks, one may be behind after a wait
