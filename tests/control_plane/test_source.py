@@ -165,13 +165,13 @@ async def test_one_change_loads_one_project(
         apis = Apis(first.writer, tmp_path)
         found = [(await apis.deploy(name)).digest for name in ("One", "Two", "Three")]
         await first.until("One:1.0.0", "Two:1.0.0", "Three:1.0.0")
-        assert loads == found
+        assert sorted(loads) == sorted(found)  # two that come together are loaded in any order
         routes = dict(first.live.table.apis)
         changed = await apis.deploy("Two", apiThrottlingPolicy="Gold")
         with trio.fail_after(10):
             while project_of(first, "Two:1.0.0").tier == "Unlimited":
                 await first.live.wait_changed()
-        assert loads == [*found, changed.digest]
+        assert sorted(loads) == sorted([*found, changed.digest])
         kept = [name for name, each in first.live.table.apis.items() if each is routes[name]]
         assert len(kept) == 2
         # Where it is served, and whether it is the default version, need no load.
@@ -183,7 +183,7 @@ async def test_one_change_loads_one_project(
                 await first.live.wait_changed()
         await apis.deploy("Two", EDGE, apiThrottlingPolicy="Gold")
         await first.until("Two:1.0.0", host="edge.example")
-        assert loads == [*found, changed.digest]
+        assert sorted(loads) == sorted([*found, changed.digest])
         # A change of rows that no project needs publishes nothing.
         published = first.published
         await first.writer.change(StateChange(Change((ApiRow("other"), SubscriptionRow(1)))))

@@ -178,6 +178,8 @@ async def test_without_a_cache_a_private_folder_goes_at_the_end(
                 await trio.lowlevel.checkpoint()
         (private,) = folder.iterdir()
         assert private.stat().st_mode & 0o777 == 0o700
+        assert planes[0].writer is not None
+        await planes[0].writer.flush()  # a change is served before it is written
         assert (private / "state").exists()
         nursery.cancel_scope.cancel()
     assert not list(folder.iterdir())
