@@ -166,9 +166,12 @@ class StateWriter:
         """Write the whole state to a new file, unless that has failed a moment ago."""
         if not self.opened.is_set() or trio.current_time() < self._retry_at:
             return
-        self._queue.clear()  # the state has these changes
+        # The state has changes that the file before it never had: no reader may skip the state.
+        follows = not self._queue
+        self._queue.clear()
+        work = partial(self._replace_file, self.current, follows=follows)
         try:
-            self._file = await self._in_thread(partial(self._replace_file, self.current))
+            self._file = await self._in_thread(work)
         except OSError as error:
             self._fail(error)
             return
@@ -258,7 +261,7 @@ class StateWriter:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
-    def _replace_file(self, state: ControlPlaneState) -> AppendedFile:
+    def _replace_file(self, state: ControlPlaneState, *, follows: bool) -> AppendedFile:
         """Replace the file by one with this state. Raises OSError."""
         if not self._try_lock():
             raise BlockingIOError(errno.EAGAIN, "another process writes there")
@@ -270,7 +273,7 @@ class StateWriter:
             for record in state_file.encode(state.as_change()):
                 file.write(record)
                 pause()
-            replaces = (bytes(16), 0) if before is None else (before.identity, before.end)
+            replaces = (before.identity, before.end) if before and follows else (bytes(16), 0)
             end = file.tell()
             prefix = Prefix(state_file.new_identity(), *replaces, end, self._reader.source)
             file.seek(0)
