@@ -202,6 +202,31 @@ async def test_readers_do_not_read_a_new_file_again(
         assert seen == [change_number(each) for each in range(2, number + 1)]
 
 
+async def test_a_change_while_the_file_is_written_anew_reaches_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appended_file, "GROWN", 0)
+    async with writing(tmp_path) as writer, reading(tmp_path) as reader:
+        await change(writer, change_number(1))
+        await until(reader, 1)
+        append, last = writer._append, 60
+
+        async def append_and_change() -> None:
+            await append()
+            number = int(writer.current.pulled_at)
+            if writer._file is not None and writer._file.grown and number < last:
+                await until(reader, number)  # it has read all of the old file
+                await writer.change(change_number(last))
+
+        monkeypatch.setattr(writer, "_append", append_and_change)
+        for number in range(2, last):
+            if writer.current.pulled_at < last:
+                await change(writer, change_number(number))
+        assert writer.current.pulled_at == last
+        await until(reader, last)
+        assert not difference(reader.current, writer.current)
+
+
 async def test_a_reader_that_missed_files_gets_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
