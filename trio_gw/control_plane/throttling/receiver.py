@@ -148,7 +148,7 @@ class Receiver:
                 self._session = await self._log_in()
         except ReceiverError:
             self._session = b""
-            await self.close()
+            await self.close()  # noqa: ASYNC120 - returns without waiting
             raise
 
     async def close(self) -> None:
@@ -182,31 +182,29 @@ class Receiver:
         try:
             return await channel.ask(message)
         finally:
-            await channel.close()
+            await channel.close()  # noqa: ASYNC102 - returns without waiting
 
     async def _connect(self, address: ReceiverAddress) -> trio.abc.Stream:
-        stream: trio.abc.Stream | None = None
         try:
             with trio.fail_after(CONNECT):
                 stream = await trio.open_tcp_stream(address.host, address.port)
-                if address.tls:
-                    secure = trio.SSLStream(
-                        stream, self._tls, server_hostname=address.host, https_compatible=True
-                    )
-                    await secure.do_handshake()
-                    return secure
-                return stream
-        except BaseException as error:
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
-            raised = _explained(error, address)
-            if raised is None:
-                raise
-            raise raised from None
+                return await self._secure(stream, address.host) if address.tls else stream
+        except (trio.TooSlowError, trio.BrokenResourceError, OSError, ValueError) as error:
+            raise _explained(error, address) from None
+
+    async def _secure(self, stream: trio.SocketStream, host: str) -> trio.abc.Stream:
+        """Do the TLS handshake; closes the stream if it fails."""
+        try:
+            secure = trio.SSLStream(stream, self._tls, server_hostname=host, https_compatible=True)
+            await secure.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)  # noqa: ASYNC120 - returns without waiting
+            raise
+        return secure
 
 
-def _explained(error: BaseException, address: ReceiverAddress) -> ReceiverError | None:
-    """Say why a connection failed; None for what is no fault of the connection."""
+def _explained(error: Exception, address: ReceiverAddress) -> ReceiverError:
+    """Say why a connection failed."""
     if isinstance(error, trio.TooSlowError):
         return ReceiverError(f"no connection to {address} within {CONNECT:g} s")
     if isinstance(error, trio.BrokenResourceError):
@@ -214,10 +212,8 @@ def _explained(error: BaseException, address: ReceiverAddress) -> ReceiverError 
             why = f"{cause.verify_message}; check control_plane.ca"
             return ReceiverError(f"the certificate of {address} is not accepted: {why}")
         return ReceiverError(f"the TLS handshake with {address} failed")
-    if isinstance(error, (OSError, ValueError)):
-        why = getattr(error, "strerror", None) or "no address of it can be reached"
-        return ReceiverError(f"no connection to {address}: {why}")
-    return None
+    why = getattr(error, "strerror", None) or "no address of it can be reached"
+    return ReceiverError(f"no connection to {address}: {why}")
 
 
 def _shown(reply: BridgeReply) -> str:
