@@ -36,12 +36,12 @@ function ask() {
       event.preventDefault();
       send.disabled = true;
       error.textContent = "";
-      const body = new URLSearchParams({ username: user.value, password: password.value, next: "/portal/" });
+      const body = new URLSearchParams({ user: user.value, password: password.value });
       try {
-        const response = await fetch("/portal/login", { method: "POST", body, redirect: "manual" });
-        done = response.type === "opaqueredirect" || response.ok;
+        const response = await fetch("/portal/login", { method: "POST", body, headers: { Accept: "application/json" } });
+        done = response.ok;
         if (done) return dialog.close();
-        error.textContent = response.status === 429 ? "Too many attempts: wait a little." : "User or password is wrong.";
+        error.textContent = (await response.json()).message;
       } catch {
         error.textContent = "The gateway does not answer.";
       } finally {
