@@ -10,75 +10,28 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from trio_gw.cli.common import print_problems
-from trio_gw.config import (
-    adoption,
-    asyncapi,
-    bundle,
-    channel_name,
-    document,
-    endpoint,
-    extensions,
-    project,
-    scaffold,
-    yamltext,
-)
-from trio_gw.config.convert import convert
+from trio_gw.config import adoption, channel_name, document, endpoint, new_project, scaffold
 from trio_gw.config.faults import WrongError, printable
-from trio_gw.config.findings import Findings
-from trio_gw.errors import Problem, UnusableError, has_errors
+from trio_gw.errors import Problem, UnusableError
 from trio_gw.escaping import escape
 
 if TYPE_CHECKING:
     import argparse
 
-    from trio_gw.config.api import ApiProject
-    from trio_gw.config.document import Document
 
-DEFAULT_VERSION = "1.0.0"
-EVERYTHING = "/*"
-
-
-class UsageError(Exception):
-    """The arguments cannot be used; the text gives the reason and a hint."""
-
-
-class Source(NamedTuple):
-    """An AsyncAPI document: its complete text and its content.
-
-    `files` are the referenced files that were included.
-    """
-
-    path: Path
-    text: str
-    found: Document
-    major: int
-    title: str
-    version: str
-    problems: tuple[Problem, ...]
-    files: tuple[str, ...]
-
-
-class Planned(NamedTuple):
-    """The planned project: its files by name, and messages for the user."""
-
-    plan: scaffold.Plan
-    files: dict[str, str]
-    problems: tuple[Problem, ...] = ()
-    messages: tuple[str, ...] = ()
-
-
-class _Info(msgspec.Struct, frozen=True):
-    title: str = ""
-    version: str = ""
-
-
-class _Root(msgspec.Struct, frozen=True):
-    info: _Info = _Info()
+# The options of the inputs, and how to give those that are missing.
+_OPTIONS: dict[new_project.Field, str] = {"topics": "--topic", "backend": "--backend"}
+_MISSING: dict[new_project.Field, str] = {
+    "name": "add --name, such as --name Chat",
+    "backend": "add --backend, such as --backend ws://…",
+}
+_UNSUITED: dict[new_project.Field, str] = {
+    "topics": "--topic goes with a new definition; add it to the file of --from instead",
+    "server": "--server names one of a document's servers; add --from FILE",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +61,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--topic",
         metavar="/PATH",
         action="append",
-        help=f"a topic, such as /rooms/{{id}}; may be given several times (default: {EVERYTHING})",
+        help="a topic, such as /rooms/{id}; may be given several times"
+        f" (default: {new_project.EVERYTHING})",
     )
     parser.add_argument(
         "--version",
         metavar="TEXT",
-        help=f"the API's version (default: the document's, else {DEFAULT_VERSION})",
+        help=f"the API's version (default: the document's, else {new_project.DEFAULT_VERSION})",
     )
     parser.add_argument(
         "--output",
@@ -127,43 +81,77 @@ def main(options: argparse.Namespace) -> int:
     """Make the project; return 0, 1 if that is not possible, 2 for wrong arguments."""
     try:
         source = None if options.source is None else _read(options.source)
-        planned = _planned(options, source)
-        output: Path = options.output or Path("apis", scaffold.folder_from(planned.plan))
-        made = _checked(planned, output, source)
-        _write(planned.files, output)
-    except (UsageError, adoption.AmbiguousError) as error:
-        print(f"trio-gw init: {printable(str(error))}", file=sys.stderr)
-        return 2
+        made, output = _made(options, source)
+        print_problems(made.problems)
+        _write(made.files, output)
+    except new_project.InputError as error:
+        return _wrong(_said(error, options))
+    except adoption.AmbiguousError as error:
+        return _wrong(str(error))
     except UnusableError as error:
         print_problems(error.problems)
         return 1
-    print("\n".join(map(escape, _next_steps(made, output, planned))))
+    print("\n".join(map(escape, _next_steps(made, output))))
     return 0
 
 
-def _read(path: Path) -> Source:
+def _wrong(said: str) -> int:
+    print(f"trio-gw init: {printable(said)}", file=sys.stderr)
+    return 2
+
+
+def _said(error: new_project.InputError, options: argparse.Namespace) -> str:
+    """Say what is wrong with an input in terms of the options."""
+    given_document = options.source is not None
+    if (error.field == "topics" and given_document) or error.field == "server":
+        return _UNSUITED[error.field]
+    if error.missing:
+        hint = _MISSING[error.field]
+        named = given_document and error.field == "backend"
+        return f"{error.what}; {hint}{', or name a server `production`' if named else ''}"
+    prefix = f"{_OPTIONS[error.field]}: " if error.field in _OPTIONS else ""
+    other = "; or name another with --version" if error.field == "version" else ""
+    return f"{prefix}{error.what}; {error.hint}{other}"
+
+
+def _made(
+    options: argparse.Namespace, source: new_project.SourceDocument | None
+) -> tuple[new_project.NewProject, Path]:
+    """Make the project, and choose its folder."""
+    inputs = new_project.Inputs(
+        name=options.name or "",
+        version=options.version or "",
+        context=options.context or "",
+        backend=_given(options.backend),
+        topics=tuple(options.topic or ()),
+        server=options.server or "",
+    )
+
+    def place(plan: scaffold.Plan) -> Path:
+        return options.output or Path("apis", scaffold.folder_from(plan))
+
+    made = new_project.make(inputs, source, lambda plan: str(place(plan)))
+    return made, place(made.plan)
+
+
+def _given(backend: str | None) -> str:
+    """Refuse an option that is given, but empty."""
+    if backend is not None and not backend:
+        try:
+            endpoint.parse(backend)
+        except WrongError as error:
+            raise new_project.InputError("backend", error.what, error.hint) from None
+    return backend or ""
+
+
+def _read(path: Path) -> new_project.SourceDocument:
     """Read the document and the files to which it refers."""
     try:
         data = path.read_bytes()
     except OSError as error:
         what = f"the document cannot be read: {error.strerror}"
         raise UnusableError([Problem(str(path), 0, 0, what, "name another file")]) from None
-    found = document.read(data, str(path))
-    text = data.decode("utf-8-sig")
-    problems: tuple[Problem, ...] = ()
-    files: tuple[str, ...] = ()
-    if bundle.needed(found.root):
-        whole = document.read(data, str(path), whole=True)
-        made = bundle.bundle(whole, path.name, partial(_beside, path.parent))
-        problems, files = made.problems, made.files
-        text = yamltext.dump(made.root)
-        found = document.read(text.encode(), str(path))
-    findings = Findings(found)
-    info = convert(_Root, findings).info
-    version = asyncapi.version(findings)
-    if version is None or has_errors(findings.problems):
-        raise UnusableError([*problems, *findings.problems])
-    return Source(path, text, found, version[0], info.title, info.version, problems, files)
+    return new_project.read_document(data, str(path), path.name, partial(_beside, path.parent))
 
 
 def _beside(folder: Path, name: str) -> bytes:
@@ -176,98 +164,6 @@ def _beside(folder: Path, name: str) -> bytes:
     if real.stat().st_size > document.MAX_SIZE:
         raise OSError(errno.EFBIG, f"it has more than {document.MAX_SIZE:,} bytes")
     return real.read_bytes()
-
-
-def _planned(options: argparse.Namespace, source: Source | None) -> Planned:
-    """Plan the project and the text of its files."""
-    name = options.name or scaffold.name_from("" if source is None else source.title)
-    if not name.strip():
-        raise UsageError("the API has no name; add --name, such as --name Chat")
-    if source is not None and options.topic:
-        raise UsageError("--topic goes with a new definition; add it to the file of --from instead")
-    if source is None and options.server:
-        raise UsageError("--server names one of a document's servers; add --from FILE")
-    version = options.version or (source and source.version) or DEFAULT_VERSION
-    context = options.context or scaffold.context_from(name)
-    plan = scaffold.Plan(name, version, context, production=options.backend or "")
-    if options.backend is not None:
-        try:
-            endpoint.parse(options.backend)
-        except WrongError as error:
-            raise UsageError(f"--backend: {error.what}; {error.hint}") from None
-    if source is None:
-        if not plan.production:
-            raise UsageError("the API has no backend; add --backend, such as --backend ws://…")
-        topics = list(dict.fromkeys(options.topic or [EVERYTHING]))
-        definition = scaffold.asyncapi_yaml(plan, topics)
-        return Planned(plan, _files(plan, "asyncapi.yaml", definition))
-    return _adopted(plan, source, options.server or "")
-
-
-def _adopted(plan: scaffold.Plan, source: Source, server: str) -> Planned:
-    """Determine the backend and the topics of a document, and write them into it."""
-    found, major = source.found, source.major
-    choice = adoption.choose(found, major, named=server, backend=plan.production)
-    if not (choice.production or choice.sandbox or adoption.has_servers(found)):
-        raise UsageError(
-            f"{source.path} has no server that is the backend; add --backend, such as"
-            " --backend ws://…, or name a server `production`"
-        )
-    names = adoption.names(found, major, choice)
-    plan = msgspec.structs.replace(plan, production=choice.production, sandbox=choice.sandbox)
-    keys: dict[str, str | bool] = {extensions.PASS_PATH: True}
-    if choice.server:
-        keys[extensions.SERVER] = choice.server
-    if names.kind:
-        keys[extensions.CHANNEL_NAMES] = names.kind
-    text = adoption.marked(source.text, keys, scaffold.KEYS)
-    is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
-    files = _files(plan, "asyncapi.json" if is_json else "asyncapi.yaml", text)
-    messages = []
-    if source.files:
-        messages.append(f"included: {_some(source.files)}")
-    if names.left_out:
-        messages.append(f"left out, channels of other servers: {_some(names.left_out)}")
-    messages += [
-        f"`{name[:80]}` is served as {channel_name.placed(name, subjects=False)[:80]}"
-        for name in names.relative[: adoption.MAX_NAMES]
-    ]
-    if more := names.relative[adoption.MAX_NAMES :]:
-        messages.append(f"{len(more)} more names are served with `/` in front")
-    return Planned(plan, files, (*choice.problems, *names.problems), tuple(messages))
-
-
-def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{name[:80]}`" for name in names[: adoption.MAX_NAMES])
-    more = len(names) - adoption.MAX_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _files(plan: scaffold.Plan, name: str, definition: str) -> dict[str, str]:
-    return {"api.yaml": scaffold.api_yaml(plan), f"Definitions/{name}": definition}
-
-
-def _checked(planned: Planned, output: Path, source: Source | None) -> ApiProject:
-    """Read the project as the gateway does; report problems in terms of the arguments."""
-    held = {name: text.encode() for name, text in planned.files.items()}
-    loaded = project.load(held, str(output))
-    found = [*(source.problems if source else ()), *planned.problems]
-    for problem in loaded.problems:
-        if source is not None and "/Definitions/" in problem.file:
-            # In a text made from several files, line numbers have no meaning.
-            line = 0 if source.files else problem.line
-            problem = msgspec.structs.replace(problem, file=str(source.path), line=line)
-        elif problem.severity == "error":
-            option = "--topic: " if "/Definitions/" in problem.file else ""
-            hint = problem.hint
-            if "`version`" in problem.what:
-                hint += "; or name another with --version"
-            raise UsageError(f"{option}{problem.what}; {hint}")
-        found.append(problem)
-    if loaded.project is None:
-        raise UnusableError(found)
-    print_problems(found)
-    return loaded.project
 
 
 def _write(files: dict[str, str], output: Path) -> None:
@@ -295,10 +191,10 @@ def _write(files: dict[str, str], output: Path) -> None:
         raise UnusableError([Problem(str(output), 0, 0, what, hint)]) from None
 
 
-def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, ...]:
+def _next_steps(new: new_project.NewProject, output: Path) -> tuple[str, ...]:
     """Return lines with the result and the next commands."""
     shown = shlex.quote(str(output))
-    where = output.parent
+    where, made = output.parent, new.project
     run = "" if where == Path("apis") else f"TRIO_GW_APIS={shlex.quote(str(where))} "
     topic = made.topics[0]
     path = topic.name.removesuffix("/*")
@@ -312,8 +208,8 @@ def _next_steps(made: ApiProject, output: Path, planned: Planned) -> tuple[str, 
     topics = f"{len(made.topics)} topic{'s' if len(made.topics) != 1 else ''}"
     return (
         f"made {output}: {made.title} at {made.base_path}, {topics}",
-        *(f"  {output / name}" for name in planned.files),
-        *planned.messages,
+        *(f"  {output / name}" for name in new.files),
+        *new.messages,
         *([f"not enforced: {', '.join(made.unenforced)}"] if made.unenforced else ()),
         "",
         "Next:",
