@@ -29,7 +29,7 @@ class NotEditableError(Exception):
     """The text cannot be changed in this way; the text gives the reason."""
 
 
-class _Entry(NamedTuple):
+class _EntryLines(NamedTuple):
     """An entry of a block mapping, and the lines [`first`, `end`) that it has, from 0."""
 
     holder: Mapping
@@ -181,11 +181,11 @@ class YamlText:
             raise NotEditableError("this place has an unusual form; change it in the text")
         self._lines, self._root, self.values = lines, root, expected
 
-    def _entries(self, path: Items[str]) -> list[_Entry]:
+    def _entries(self, path: Items[str]) -> list[_EntryLines]:
         """Find the entries on the way to a path, as long as they are lines of a block mapping."""
         node: object = self._root
         first, end = 0, len(self._lines)
-        found: list[_Entry] = []
+        found: list[_EntryLines] = []
         for key in path:
             if not isinstance(node, Mapping) or self._is_flow(node) or not node.entries:
                 break
@@ -197,7 +197,7 @@ class YamlText:
             ]
             first, end = entry.line - 1, min(later, default=end)
             end = yaml_lines.content_end(self._lines, first, end)
-            found.append(_Entry(node, key, entry, first, end))
+            found.append(_EntryLines(node, key, entry, first, end))
             node = entry.node
             if isinstance(node, Mapping) and not first <= node.line - 1 < end:
                 break
@@ -207,7 +207,7 @@ class YamlText:
         line = self._lines[node.line - 1] if 0 < node.line <= len(self._lines) else ""
         return line[node.column - 1 : node.column] == "{"
 
-    def _replaced(self, entry: _Entry, value: Plain) -> list[str]:
+    def _replaced(self, entry: _EntryLines, value: Plain) -> list[str]:
         """Write the value of an entry anew; its key and a comment behind it stay."""
         line, node = self._lines[entry.first], entry.found.node
         if yaml_lines.has_property(line, entry.found.column - 1):
@@ -234,7 +234,7 @@ class YamlText:
         return [*self._lines[: entry.first], *new_lines, *self._lines[entry.end :]]
 
     def _added(
-        self, held: list[_Entry], key: str, value: Plain, expected: dict[str, Any]
+        self, held: list[_EntryLines], key: str, value: Plain, expected: dict[str, Any]
     ) -> list[str]:
         """Add an entry to the mapping that the last of `held` is, or to the root."""
         node = held[-1].found.node if held else self._root
@@ -252,7 +252,7 @@ class YamlText:
         new_lines = yaml_lines.entry(head, value, column, self._step(), self._offset())
         return [*self._lines[:last], *new_lines, *self._lines[last:]]
 
-    def _outer(self, held: list[_Entry], expected: dict[str, Any]) -> list[str]:
+    def _outer(self, held: list[_EntryLines], expected: dict[str, Any]) -> list[str]:
         """Write the last entry of `held` anew as a whole: it is empty, or written in braces."""
         if not held:
             raise NotEditableError("the file has an unusual form; change it in the text")
@@ -269,7 +269,7 @@ class YamlText:
         """Return by how many columns the file indents the items of lists."""
         return yaml_lines.offset(self._root, self._lines)
 
-    def _refuse(self, entry: _Entry) -> NoReturn:
+    def _refuse(self, entry: _EntryLines) -> NoReturn:
         what = f"`{entry.key[:80]}` on line {entry.first + 1} has an unusual form"
         raise NotEditableError(f"{what}; change it in the text")
 
