@@ -22,20 +22,28 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="API"'}
 
 
 class FaultError(Exception):
-    """A refused request: an HTTP status, and a more specific code if there is one."""
+    """A refused request: an HTTP status, a more specific code and problems if there are any."""
 
     def __init__(
-        self, status: int, message: str, code: int = 0, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        code: int = 0,
+        headers: Mapping[str, str] | None = None,
+        problems: Iterable[Problem] = (),
     ) -> None:
         self.status = status
         self.code = code or status
         self.message = message
         self.headers = dict(headers or {})
+        self.problems = tuple(problems)
         super().__init__(f"{status} {message}")
 
     def response(self) -> Response:
         """Create the response."""
-        body = {"code": self.code, "message": self.message}
+        body: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.problems:
+            body["problems"] = problem_list(self.problems)
         return json_response(body, self.status, self.headers)
 
 

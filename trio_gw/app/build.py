@@ -21,7 +21,13 @@ from trio_gw.admin.server import AdminServer
 from trio_gw.admin.worker_status import WorkerStatus
 from trio_gw.app.data_plane import build_data_plane
 from trio_gw.app.key_material import load_keys, reloaded_files
-from trio_gw.app.listeners import admin_names, bind_all
+from trio_gw.app.listeners import (
+    admin_names,
+    bind_all,
+    bound_addresses,
+    handler_of,
+    portal_names,
+)
 from trio_gw.app.observers import Observers
 from trio_gw.config.api import ApiProject, Cluster, Topic
 from trio_gw.config.placement import vhosts
@@ -39,6 +45,8 @@ from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
+from trio_gw.portal.mount import LazyPortal, PortalMount
+from trio_gw.portal.services import make_services
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.live import Live
 from trio_gw.workers.rpc import WorkerRpc
@@ -231,6 +239,19 @@ async def build(
         deploys=not from_plane,
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
+    if settings.portal.enabled:
+        portal = LazyPortal(
+            make_services(
+                *(settings, base, operations, services),
+                catalog=catalog,
+                keys=keys.ring,
+                testkeys=keys.testkeys,
+                front_door=handler_of(services, shared_state, None),
+                addresses=bound_addresses(listeners),
+                names=portal_names(settings, keys.tls),
+            )
+        )
+        app = PortalMount(portal, app)
     return Parts(
         settings,
         base,

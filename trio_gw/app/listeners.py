@@ -62,6 +62,12 @@ def admin_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
     return AuthorityNames(names, lambda: tls.hosts, local=True)
 
 
+def portal_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
+    """Return the host names that the portal accepts; of one label only those that are known."""
+    names = (*_names(settings.listen.admin), *settings.admin.hosts, *settings.portal.hosts)
+    return AuthorityNames(names, lambda: tls.hosts)
+
+
 def metrics_names(settings: Settings) -> AuthorityNames | None:
     """Return the host names that the metrics listener accepts. None means any.
 
@@ -104,6 +110,12 @@ def log_addresses(listeners: Sockets) -> None:
 def addresses_of(listeners: Sockets) -> Addresses:
     """Return the address of each listener."""
     return Addresses(*(_address(listeners, name) for name in Addresses._fields))
+
+
+def bound_addresses(listeners: Sockets) -> dict[str, tuple[str, int]]:
+    """Return the first address of each listener that is bound, by its name."""
+    found = {name: _address(listeners, name) for name in listeners}
+    return {name: address for name, address in found.items() if address is not None}
 
 
 def _address(listeners: Sockets, name: str) -> tuple[str, int] | None:

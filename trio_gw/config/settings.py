@@ -20,6 +20,7 @@ from trio_gw.config.observing import (
     MetricsSettings,
     TracingSettings,
 )
+from trio_gw.config.portal import PortalSettings
 from trio_gw.config.tiers import LimitSettings, TierTable
 
 if TYPE_CHECKING:
@@ -156,6 +157,15 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [("username", self.username), ("password", "<hidden>")]
 
 
+class AdminUser(User, frozen=True, forbid_unknown_fields=True):
+    """A user of the admin API and of the portal. `role` is `admin`, `publisher` or `consumer`."""
+
+    role: str = "admin"
+
+    def __repr__(self) -> str:
+        return f"AdminUser(username={self.username!r}, password=<hidden>, role={self.role!r})"
+
+
 class TestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The built-in token issuer at `/testkey`; `validity` in seconds."""
 
@@ -193,7 +203,7 @@ class Admin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     are like `minimum` and `ciphers` of `[tls]`.
     """
 
-    users: tuple[User, ...] = (User("admin", "admin"),)
+    users: tuple[AdminUser, ...] = (AdminUser("admin", "admin"),)
     hosts: tuple[str, ...] = ()
     token_validity: int = 3600
     max_upload: int = 128
@@ -274,6 +284,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     testkey: TestKey = TestKey()
     backend_jwt: BackendJwt = BackendJwt()
     admin: Admin = Admin()
+    portal: PortalSettings = PortalSettings()
     git: GitSettings = GitSettings()
     control_plane: ControlPlaneSettings = ControlPlaneSettings()
     environments: tuple[Environment, ...] = (Environment(),)

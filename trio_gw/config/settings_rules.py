@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_gw.config.rules import control_plane, general, git, limits, observing, tls, tokens, users
+from trio_gw.config.rules import (
+    control_plane,
+    general,
+    git,
+    limits,
+    observing,
+    portal,
+    tls,
+    tokens,
+    users,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +32,7 @@ _GROUPS = (
     tokens.check,
     users.testkey,
     users.admin,
+    portal.check,
     git.check,
     control_plane.check,
     tokens.backend_jwt,

@@ -15,6 +15,7 @@ import jwt.types
 
 from trio_gw.guard.accounts import Accounts
 from trio_gw.guard.assertion import algorithm_of
+from trio_gw.guard.roles import Role, role_of
 
 if TYPE_CHECKING:
     from trio_gw.config.settings import Admin
@@ -31,6 +32,7 @@ class Operators:
 
     def __init__(self, settings: Admin, pair: KeyPair) -> None:
         self._accounts = Accounts(settings.users)
+        self._roles = {user.username: role_of(user.role) for user in settings.users}
         self._validity = settings.token_validity
         self.use(pair)
 
@@ -43,10 +45,20 @@ class Operators:
         self, username: str, password: str, *, address: str, at: float, now: float
     ) -> str | None:
         """Return a token, None if name or password is wrong. Raises `SlowDownError`."""
-        user = await self._accounts.authenticate(
+        user = await self.authenticate(username, password, address=address, at=at)
+        return None if user is None else self.mint(user, now)
+
+    async def authenticate(
+        self, username: str, password: str, *, address: str, at: float
+    ) -> str | None:
+        """Return the user's name, None if name or password is wrong. Raises `SlowDownError`."""
+        return await self._accounts.authenticate(
             username.encode(), password.encode(), address=address, at=at
         )
-        return None if user is None else self.mint(user, now)
+
+    def role(self, user: str) -> Role:
+        """Return the role of a user."""
+        return self._roles.get(user, Role.NOBODY)
 
     def mint(self, user: str, now: float) -> str:
         """Make a token."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trio_gw.config.faults import KeyPath
     from trio_gw.config.settings import Settings, User
 
+ROLES = ("consumer", "publisher", "admin")
 _DEFAULT_PASSWORD = "admin"  # noqa: S105 - publicly known, hence the rule below
 
 
@@ -51,7 +52,7 @@ def _default_password(
         return
     named = " and ".join(f"listen.{name}" for name in exposed)
     for index, user in enumerate(users):
-        if _is_default(user):
+        if is_default(user):
             yield SettingsFault(
                 ("listen", exposed[0]),
                 f"{named} can be reached from other machines while the {kind}"
@@ -73,7 +74,8 @@ def _password(path: KeyPath, user: User) -> Iterator[SettingsFault]:
             )
 
 
-def _is_default(user: User) -> bool:
+def is_default(user: User) -> bool:
+    """Return whether a user has the default password."""
     if not passwords.is_hash(user.password):
         return user.password == _DEFAULT_PASSWORD
     try:
@@ -124,6 +126,12 @@ def admin(settings: Settings) -> Iterator[SettingsFault]:
     """Yield the broken rules of the admin API."""
     table = settings.admin
     yield from _users("admin", table.users)
+    for index, user in enumerate(table.users):
+        if user.role not in ROLES:
+            yield SettingsFault(
+                ("admin", "users", index, "role"),
+                f"admin.users[{index}].role must be one of {', '.join(ROLES)}",
+            )
     if not 1 <= table.token_validity <= LONGEST_TOKEN:
         yield SettingsFault(
             ("admin", "token_validity"),
