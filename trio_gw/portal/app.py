@@ -24,7 +24,7 @@ from trio_gw.portal.compression import compress
 from trio_gw.portal.errors import error_page
 from trio_gw.portal.render import STATIC, offer
 from trio_gw.portal.request import PortalRequest
-from trio_gw.portal.routes import Kind, PortalRoute, RouteTable
+from trio_gw.portal.routes import Kind, PortalRoute, PortalRoutes
 from trio_gw.portal.session import set_cookie
 from trio_gw.portal.streams import Streams
 
@@ -68,7 +68,7 @@ class PortalApp:
         self, services: PortalServices, routes: Iterable[PortalRoute] | None = None
     ) -> None:
         self._services = services
-        self._table = RouteTable(all_routes() if routes is None else routes)
+        self._table = PortalRoutes(all_routes() if routes is None else routes)
         self._streams = Streams()
         offer(route.path for route in self._table.routes)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trio_gw.portal.request import PortalRequest
 
-__all__ = ["Caller", "Kind", "PortalRoute", "Role", "RouteTable"]
+__all__ = ["Caller", "Kind", "PortalRoute", "PortalRoutes", "Role"]
 
 
 class Kind(Enum):
@@ -47,7 +47,7 @@ class PortalRoute(NamedTuple):
     anonymous: bool = False
 
 
-class RouteTable:
+class PortalRoutes:
     """Finds the route of a request. Segments with fixed text win over parameters."""
 
     def __init__(self, routes: Iterable[PortalRoute]) -> None:
