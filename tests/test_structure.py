@@ -33,10 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "proxy": {"config", "guard", "relay", "routing", "telemetry", "wire", "workers"},
     "feed": {"config", "routing", "telemetry", "watch", "wire"},
     "echo": {"proxy"},
+    "documents": {"config", "feed", "routing"},
     "control_plane": {"config", "feed", "guard", "routing", "telemetry", "watch", "wire"},
     "admin": {
-        *("config", "control_plane", "feed", "guard", "proxy", "relay", "routing", "telemetry"),
-        "workers",
+        *("config", "control_plane", "documents", "feed", "guard", "proxy", "relay", "routing"),
+        *("telemetry", "workers"),
     },
     "portal": {
         *("admin", "config", "control_plane", "feed", "guard", "proxy", "relay", "routing"),
@@ -47,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
         *("routing", "telemetry", "watch", "workers"),
     },
     "cli": {
-        *("app", "compiled", "config", "control_plane", "echo", "feed", "guard", "proxy"),
-        *("routing", "telemetry"),
+        *("app", "compiled", "config", "control_plane", "documents", "echo", "feed", "guard"),
+        *("proxy", "routing", "telemetry"),
     },
     "testing": {"app", "config", "feed", "guard", "routing", "telemetry"},
     "pytest_plugin": {"testing"},

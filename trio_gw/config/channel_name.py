@@ -27,6 +27,11 @@ def parameters(name: str) -> frozenset[str]:
     return frozenset(_PARAMETER.findall(name))
 
 
+def ordered_parameters(name: str) -> list[str]:
+    """Return the names of a channel's `{parameters}` in their order, each once."""
+    return list(dict.fromkeys(_PARAMETER.findall(name)))
+
+
 def is_url(name: str) -> bool:
     """Return whether a channel's name is a whole URL."""
     return _URL.fullmatch(name) is not None

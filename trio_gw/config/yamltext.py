@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trio_gw.config.nodes import Node
 
 _WORD = re.compile(r"[A-Za-z/$_][A-Za-z0-9_/$.{}-]*")
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _NO_TEXT = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
 
 
@@ -48,7 +49,7 @@ def _value(head: str, node: Node, indent: str) -> Iterator[str]:
 
 
 def _scalar(node: Scalar) -> str:
-    if node.plain and not isinstance(node.value, str):
+    if node.plain and (not isinstance(node.value, str) or _NUMBER.fullmatch(node.text)):
         return node.text or "null"
     return _text(node.text)
 

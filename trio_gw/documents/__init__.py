@@ -1,0 +1,1 @@
+"""What the documents of an API say, read for people: topics, messages, schemas, files."""
