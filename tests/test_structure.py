@@ -40,8 +40,8 @@ ALLOWED: dict[str, set[str]] = {
         *("telemetry", "workers"),
     },
     "portal": {
-        *("admin", "config", "control_plane", "feed", "guard", "proxy", "relay", "routing"),
-        *("telemetry", "watch", "wire", "workers"),
+        *("admin", "config", "control_plane", "documents", "feed", "guard", "proxy", "relay"),
+        *("routing", "telemetry", "watch", "wire", "workers"),
     },
     "app": {
         *("admin", "config", "control_plane", "feed", "guard", "portal", "proxy", "relay"),
@@ -99,6 +99,8 @@ LIBRARIES: dict[str, set[str]] = {
         *("testing/backend.py", "testing/connection.py", "testing/gateway.py"),
     },
     "watchfiles": {"watch/directories.py"},
+    "markdown_it": {"portal/markdown.py"},
+    "nh3": {"portal/markdown.py"},
     "yaml": {"config/document.py"},
     "cryptography": {
         *("guard/anchors.py", "guard/assertion.py", "guard/certificates.py"),

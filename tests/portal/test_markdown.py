@@ -74,7 +74,9 @@ def test_nothing_active_is_left(text: str) -> None:
 
 def test_each_cleaning_alone_holds_for_scripts() -> None:
     assert "<script" not in markdown._parser.render("<script>alert(1)</script>")
-    assert "javascript:" not in markdown._parser.render("[x](javascript:alert(1))").partition("(")[0]
+    assert (
+        "javascript:" not in markdown._parser.render("[x](javascript:alert(1))").partition("(")[0]
+    )
 
 
 def test_text_links_and_tables() -> None:
@@ -120,3 +122,9 @@ def test_a_long_text_is_cut_and_results_are_kept_within_bounds() -> None:
         to_html(f"text {number}")
     assert len(markdown._kept) <= markdown.MOST_KEPT
     assert to_html("same") is to_html("same")
+
+
+def test_a_panic_of_the_library_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The library panics when it is called with these.
+    monkeypatch.setattr(markdown, "_ATTRIBUTES", {"span": {"class"}})
+    assert to_html("<panic>").startswith("<p>&lt;panic&gt;")

@@ -1,4 +1,4 @@
-"""Descriptions in Markdown as safe HTML. Blocks; used in the worker thread.
+"""Descriptions in Markdown as safe HTML: `await markdown(services, text)`, in the worker thread.
 
 HTML in the text stays text, images are off, and what comes out is cleaned once more by a list of
 allowed elements. Links lead to absolute addresses only, and their host is shown beside them.
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
+    from trio_gw.portal.services import PortalServices
+
 MOST_TEXT = 16 << 10  # characters; the rest is cut
 MOST_KEPT = 128  # results in the cache
 
@@ -32,7 +35,7 @@ _TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "a", "span"),
     *("ul", "ol", "li", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
 }
-_ATTRIBUTES = {"a": {"href"}, "ol": {"start"}}
+_ATTRIBUTES: dict[str, set[str]] = {"*": set(), "a": {"href"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
 _ABSOLUTE = re.compile(r"(?:https?://|mailto:)[^\s]+", re.IGNORECASE)
 # Controls, and what changes the direction or the place of other characters. The joiners of
@@ -46,13 +49,20 @@ _kept: OrderedDict[bytes, str] = OrderedDict()
 _lock = Lock()
 
 
+async def markdown(services: PortalServices, text: str) -> Markup:
+    """Return Markdown as HTML that templates print as it is; empty for an empty text."""
+    if not text.strip():
+        return Markup("")
+    return Markup(await services.in_thread(lambda: to_html(text)))  # noqa: S704 - cleaned
+
+
 def visible(text: str) -> str:
     """Show characters that hide, reorder or end text as their code points: `[U+202E]`."""
     return _HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def to_html(text: str) -> str:
-    """Turn Markdown into HTML that holds no active element, whatever the text is."""
+    """Turn Markdown into HTML that holds no active element, whatever the text is. Blocks."""
     text = text[: MOST_TEXT + 1]
     key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     with _lock:
@@ -71,7 +81,7 @@ def _cleaned(text: str) -> str:
     if len(text) > MOST_TEXT:
         text = text[:MOST_TEXT] + "…"
     html = _parser.render(visible(text))
-    try:
+    with _NoPanic():
         return nh3.clean(
             html,
             tags=_TAGS,
@@ -81,11 +91,20 @@ def _cleaned(text: str) -> str:
             link_rel="noopener noreferrer nofollow",
             strip_comments=True,
         )
-    except BaseException as error:
-        # A fault in the library, which is no `Exception` and would end the gateway.
-        if type(error).__name__ != "PanicException":
-            raise
-        return f"<p>{escapeHtml(text)}</p>"
+    return f"<p>{escapeHtml(text)}</p>"
+
+
+class _NoPanic:
+    """Leaves the block when the library panics: that is no `Exception`, and would end the gateway.
+
+    Its class cannot be imported.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and kind.__name__ == "PanicException"
 
 
 def _is_absolute(url: str) -> bool:
