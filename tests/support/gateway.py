@@ -63,6 +63,8 @@ class RunningGateway:
         self.port = running.addresses.http[1]
         self.tls_port = running.addresses.https[1]
         self.admin_port = 0 if running.addresses.admin is None else running.addresses.admin[1]
+        portal = running.addresses.portal
+        self.portal_port = 0 if portal is None else portal[1]
         self.metrics_port = running.addresses.metrics[1] if running.addresses.metrics else 0
 
     def token(self, *scopes: str) -> str:
@@ -183,6 +185,7 @@ async def start_gateway(
         settings["admin"] = settings.pop("admin_settings")
     (base / "apis").mkdir(exist_ok=True)
     settings.setdefault("listen", {"http": "localhost:0", "https": "localhost:0", "admin": ""})
+    settings["portal"] = {"local": "localhost:0", **settings.get("portal", {})}
     _keep_secrets(settings)
     if admin:
         settings["listen"] = {**settings["listen"], "admin": "localhost:0"}

@@ -24,7 +24,7 @@ PASSWORDS = {user["username"]: user["password"] for user in USERS}
 
 
 class PortalClient:
-    """One browser's worth of requests to one gateway; `plain`: to the listener without TLS."""
+    """One browser's worth of requests to one gateway."""
 
     def __init__(self, http: httpx2.AsyncClient, origin: str) -> None:
         self.http = http
@@ -61,10 +61,12 @@ class PortalClient:
 
 @contextlib.asynccontextmanager
 async def portal_client(
-    gateway: RunningGateway, user: str = "", *, host: str = "localhost"
+    gateway: RunningGateway, user: str = "", *, plain: bool = False
 ) -> AsyncIterator[PortalClient]:
-    """Make a client of the admin listener, logged in as `user` if one is given."""
-    origin = f"https://{host}:{gateway.admin_port}"
+    """Make a client, logged in as `user` if one is given; `plain`: of the listener without TLS."""
+    origin = f"https://localhost:{gateway.admin_port}"
+    if plain:
+        origin = f"http://localhost:{gateway.portal_port}"
     async with httpx2.AsyncClient(
         base_url=origin, verify=gateway.trust(), trust_env=False, timeout=60
     ) as http:

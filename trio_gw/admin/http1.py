@@ -21,13 +21,15 @@ import trio
 from trio_gw.admin.json_responses import FaultError
 from trio_gw.proxy.tls_handshake import shake_hands
 from trio_gw.relay.lingering_close import BROKEN
+from trio_gw.relay.secure import SecureStream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Scope
 
-    from trio_gw.relay.secure import SecureStream
+    from trio_gw.relay.plain import PlainStream
 
 AUTHENTICATED = "trio_gw.authenticated"  # name of a callback in the ASGI scope
 
@@ -56,14 +58,16 @@ class Http1Connection:
     def __init__(
         self,
         app: ASGIApp,
-        stream: SecureStream,
+        stream: SecureStream | PlainStream,
         peer: str,
         on_authenticated: Callable[[], None],
     ) -> None:
         self._app = app
         self._stream = stream
         self._client = (peer, 0)
-        self._server = stream.tls.getsockname()[:2]
+        self._scheme = "https" if isinstance(stream, SecureStream) else "http"
+        sock: socket.socket = stream.tls if isinstance(stream, SecureStream) else stream.socket
+        self._server = sock.getsockname()[:2]
         self._on_authenticated = on_authenticated
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._deadline = trio.current_time() + REQUEST_TIMEOUT  # of the current request or response
@@ -75,7 +79,8 @@ class Http1Connection:
 
     async def serve(self) -> None:
         """Serve until the end. Raises `GoneError` or one of `BROKEN` if the client ends it."""
-        await shake_hands(self._stream, self._deadline, REQUEST_TIMEOUT)
+        if isinstance(self._stream, SecureStream):
+            await shake_hands(self._stream, self._deadline, REQUEST_TIMEOUT)
         while (request := await self._request()) is not None:
             self._no_body = request.method == b"HEAD"
             await self._app(self._scope(request), self.receive, self.send)
@@ -120,7 +125,7 @@ class Http1Connection:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": request.http_version.decode("ascii"),
             "method": request.method.decode("ascii").upper(),
-            "scheme": "https",
+            "scheme": self._scheme,
             "path": unquote(path.decode("ascii")),
             "raw_path": path,
             "query_string": query,
@@ -138,6 +143,7 @@ class Http1Connection:
     async def receive(self) -> Message:
         """Return the next part of the body to the application (ASGI `receive`).
 
+        After the body it waits until the client disconnects, for answers that last for hours.
         Raises `FaultError`: 408 if it takes too long, 400 if it is malformed.
         """
         try:
@@ -155,7 +161,19 @@ class Http1Connection:
         except h11.RemoteProtocolError as error:
             if not self._eof:
                 raise FaultError(error.error_status_hint, f"malformed body: {error}") from None
+        if self._http.their_state is h11.DONE:
+            await self._wait_gone()
         return {"type": "http.disconnect"}
+
+    async def _wait_gone(self) -> None:
+        """Wait until the client disconnects. A further request that it sends has to wait."""
+        with contextlib.suppress(*BROKEN):
+            while not self._eof and not self._http.trailing_data[0]:
+                data = await self._stream.receive_some(CHUNK)
+                self._eof = not data
+                self._http.receive_data(bytes(data))
+            if not self._eof:
+                await trio.sleep_forever()
 
     async def _receive_more(self, what: str) -> bool:
         """Receive once. Returns whether there was data; a broken connection counts as the end.
@@ -213,7 +231,7 @@ class Http1Connection:
             return
         forgotten = 0
         with trio.move_on_after(LINGER), contextlib.suppress(FaultError):
-            while forgotten <= MAX_DISCARD:
+            while forgotten <= MAX_DISCARD and self._http.their_state is h11.SEND_BODY:
                 message = await self.receive()
                 forgotten += len(message.get("body", b""))
                 if not message.get("more_body"):
@@ -236,10 +254,15 @@ class Http1Connection:
         with trio.move_on_after(CLOSE_TIMEOUT), contextlib.suppress(*BROKEN):
             if not self._eof and self._http.their_state in (h11.SEND_BODY, h11.ERROR):
                 # Closing with unread data in the socket would reset the connection.
-                while await self._stream.receive_raw():
+                while await self._receive_raw():
                     pass
         with trio.move_on_after(CLOSE_TIMEOUT), contextlib.suppress(*BROKEN):
             await self._stream.aclose()
+
+    async def _receive_raw(self) -> int:
+        if isinstance(self._stream, SecureStream):
+            return await self._stream.receive_raw()
+        return len(await self._stream.receive_some(CHUNK))
 
 
 _CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")

@@ -33,11 +33,14 @@ log = logging.getLogger("trio_gw.admin")
 class AdminServer:
     """Serves the application over connections accepted elsewhere.
 
-    `context` returns the TLS context for the next connection.
+    `context` returns the TLS context for the next connection; without it there is no TLS.
     """
 
     def __init__(
-        self, app: ASGIApp, context: Callable[[], ssl.SSLContext], tls_failures: TlsFailures
+        self,
+        app: ASGIApp,
+        context: Callable[[], ssl.SSLContext] | None,
+        tls_failures: TlsFailures,
     ) -> None:
         self._app = app
         self._tls_failures = tls_failures
@@ -60,9 +63,11 @@ class AdminServer:
         secure: SecureStream | None = None
         try:
             with slot.scope as ended:
-                secure = SecureStream(stream, self._tls(), server_side=True)
+                if self._tls is not None:
+                    secure = SecureStream(stream, self._tls(), server_side=True)
                 authenticated = partial(self._slots.mark_authenticated, slot)
-                await Http1Connection(self._app, secure, peer, authenticated).serve()
+                served = stream if secure is None else secure
+                await Http1Connection(self._app, served, peer, authenticated).serve()
             if ended.cancelled_caught:
                 log.debug("%s: closed to make room for another connection", peer)
         except TlsHandshakeError as error:

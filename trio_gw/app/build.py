@@ -108,6 +108,7 @@ class Parts(NamedTuple):
     files: list[Reloaded[Any]]
     worker_status: WorkerStatus
     admin: AdminServer
+    portal: AdminServer | None  # at its listener without TLS
 
 
 def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
@@ -239,6 +240,7 @@ async def build(
         deploys=not from_plane,
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
+    local = None
     if settings.portal.enabled:
         portal = LazyPortal(
             make_services(
@@ -252,6 +254,7 @@ async def build(
             )
         )
         app = PortalMount(portal, app)
+        local = AdminServer(PortalMount(portal), None, services.tls_failures)
     return Parts(
         settings,
         base,
@@ -273,6 +276,7 @@ async def build(
         files=files,
         worker_status=worker_status,
         admin=AdminServer(app, lambda: keys.tls.admin, services.tls_failures),
+        portal=local,
     )
 
 

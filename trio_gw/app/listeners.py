@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from trio_gw.config.addresses import is_loopback, parse_address
+from trio_gw.config.portal import PortalSettings
+from trio_gw.errors import UnusableError
 from trio_gw.guard.authority import AuthorityNames
 from trio_gw.proxy.connection import serve
 from trio_gw.proxy.listener import bind, drop
@@ -39,6 +41,7 @@ class Addresses(NamedTuple):
     https: tuple[str, int] | None
     admin: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
+    portal: tuple[str, int] | None = None
 
 
 def bind_all(settings: Settings) -> Sockets:
@@ -50,10 +53,24 @@ def bind_all(settings: Settings) -> Sockets:
                 listeners[name] = bind(name, *parse_address(text))
         if text := settings.metrics.listen:
             listeners["metrics"] = bind("metrics.listen", *parse_address(text))
+        if settings.portal.enabled and settings.portal.local and settings.listen.admin:
+            listeners["portal"] = _bind_portal(settings.portal.local)
     except BaseException:
         close_all(listeners)
         raise
     return listeners
+
+
+def _bind_portal(text: str) -> list[socket.socket]:
+    """Bind the plain listener of the portal. A second gateway starts without it, by default."""
+    try:
+        return bind("portal.local", *parse_address(text))
+    except UnusableError as error:
+        if text != PortalSettings().local:
+            raise
+        for problem in error.problems:
+            log.warning("the portal is at the admin listener only: %s", problem)
+        return []
 
 
 def admin_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
@@ -103,6 +120,8 @@ def log_addresses(listeners: Sockets) -> None:
             where = f"[{host}]" if ":" in host else host
             if name == "admin":
                 log.info("admin API on https://%s:%d", where, port)
+            elif name == "portal":
+                log.info("portal on http://%s:%d/portal/", where, port)
             else:
                 log.info("listening on %s://%s:%d", name, where, port)
 

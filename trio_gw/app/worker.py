@@ -260,7 +260,7 @@ def _accept_clients(parts: Parts, accepting: trio.Nursery, connections: trio.Nur
 
 
 def _accept_operators(parts: Parts, accepting: trio.Nursery, connections: trio.Nursery) -> None:
-    """Accept connections from the listeners of the admin API and of metrics."""
+    """Accept connections from the listeners of the admin API, of the portal and of metrics."""
     accept = partial(
         accept_all,
         connections=connections,
@@ -269,6 +269,9 @@ def _accept_operators(parts: Parts, accepting: trio.Nursery, connections: trio.N
     )
     for sock in parts.listeners.get("admin", ()):
         accepting.start_soon(accept, sock, contain_errors(parts.admin.handle))
+    if parts.portal is not None:
+        for sock in parts.listeners.get("portal", ()):
+            accepting.start_soon(accept, sock, contain_errors(parts.portal.handle))
     if (metrics := parts.observers.metrics) is not None:
         names = metrics_names(parts.settings)
         handler = contain_errors(metrics_handler(metrics.expose, CONTENT_TYPE, names))

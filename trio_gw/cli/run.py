@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from trio_gw.app.listeners import Addresses
     from trio_gw.app.worker_context import WorkerContext
     from trio_gw.config.api import Endpoint
     from trio_gw.config.settings import Settings
@@ -284,6 +285,8 @@ def greeting(running: worker.Running, trial: Endpoint | None = None) -> str:
     """
     lines = [f"trio-gw {trio_gw.__version__} is ready."]
     http, https = running.addresses.http, running.addresses.https
+    if portal := _portal(running.addresses):
+        lines.append(f"portal: {portal}")
     rows = list(running.live.table.rows())
     base = f"ws://localhost:{http[1]}" if http else f"wss://localhost:{https[1] if https else 0}"
     for _, prefix, route in rows:
@@ -298,6 +301,13 @@ def greeting(running: worker.Running, trial: Endpoint | None = None) -> str:
     if rows:
         lines += ["", "Try it (then type something, Ctrl-C leaves):", f"  {_wscat(running, base)}"]
     return "\n".join(map(escape, lines))
+
+
+def _portal(addresses: Addresses) -> str:
+    """Return the URL of the portal on this machine; empty if there is none."""
+    if addresses.portal is not None:
+        return f"http://localhost:{addresses.portal[1]}/portal/"
+    return ""
 
 
 def _wscat(running: worker.Running, base: str) -> str:

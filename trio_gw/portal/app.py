@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from trio_gw.admin.context import authenticated
 from trio_gw.admin.json_responses import FaultError
+from trio_gw.guard.authority import AuthorityNames
 from trio_gw.guard.crosssite import SAFE
 from trio_gw.portal import catalogue, login, security
 from trio_gw.portal.addresses import host_name, policy_sources
@@ -41,6 +42,7 @@ log = logging.getLogger("trio_gw.portal")
 FEATURES = (catalogue, login)
 
 MARK = "x-trio-gw"  # header that only scripts of the portal send
+_LOCAL = AuthorityNames(("localhost",))  # of the listener without TLS
 _NO_STORE = {"Cache-Control": "no-store"}
 RULED = "API Manager rules here: what it does not do is not done at the gateway either."
 
@@ -134,7 +136,8 @@ class PortalApp:
 
     def _check_host(self, http: Request) -> None:
         authority, server = http.headers.get("host", ""), http.scope["server"][0]
-        if not security.is_known_host(authority, self._services.names, server):
+        names = self._services.names if http.scope["scheme"] == "https" else _LOCAL
+        if not security.is_known_host(authority, names, server):
             what = f'"{authority[:80]}" is not a name of this gateway; add it to portal.hosts'
             raise FaultError(421, f"{what} if it should be")
 
