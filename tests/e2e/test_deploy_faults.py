@@ -48,7 +48,7 @@ def tidy(base: Path) -> bool:
     """Tell whether the folder holds the index and what that names, nothing else."""
     entries = json.loads((base / "deployed" / "index.json").read_text())["entries"]
     found = {path.name for path in (base / "deployed").iterdir()}
-    found.discard("precedence.json")  # is there once anything has been served
+    found -= {"history", "precedence.json"}  # old revisions; who is served first
     return found == {".lock", "index.json", *(entry["file"] for entry in entries)}
 
 

@@ -179,7 +179,7 @@ class Crashes:
         named: set[str] = set()
         if index.exists():
             named = {entry["file"] for entry in json.loads(index.read_text())["entries"]}
-        found = set(os.listdir(folder)) - {".lock", "index.json", "precedence.json"}
+        found = set(os.listdir(folder)) - {".lock", "history", "index.json", "precedence.json"}
         assert found == named
 
     def _ask(

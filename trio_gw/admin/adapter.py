@@ -27,6 +27,7 @@ from trio_gw.admin.json_responses import (
 from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.upload import receive_upload
 from trio_gw.errors import UnusableError
+from trio_gw.feed.deployer import Author
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
@@ -43,7 +44,14 @@ PART = "file"
 UPLOADS = 8  # concurrent
 QUEUE = 5.0  # seconds to wait for a free upload slot
 MAX_BODY = 64 * 1024  # bytes of a token request
-_STATUS = {"deployed": 200, "nowhere": 200, "exists": 409, "conflict": 409, "broken": 500}
+_STATUS = {
+    "deployed": 200,
+    "nowhere": 200,
+    "exists": 409,
+    "conflict": 409,
+    "broken": 500,
+    "busy": 500,
+}
 _PASSWORD = TextParameter(
     "password", "body", required=True, most=100, pattern=parameters.CREDENTIAL
 )
@@ -101,7 +109,7 @@ async def token(context: Context, request: Request, _: str) -> Response:
     return json_response({"accessToken": made}, headers={"Cache-Control": "no-store"})
 
 
-async def deploy(context: Context, request: Request, _: str) -> Response:
+async def deploy(context: Context, request: Request, user: str) -> Response:
     """`POST /apis`: deploy the zip file in the part `file`."""
     settings = context.settings
     override = parameters.boolean("override", request.query_params)
@@ -115,7 +123,9 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
                 request, PART, context.store.upload, limit=limit, seconds=settings.upload_timeout
             ) as (name, file),
         ):
-            outcome = await context.deployer.deploy(file, name, override=override)
+            outcome = await context.deployer.deploy(
+                file, name, override=override, author=Author(user)
+            )
     except OSError as error:
         message = f"cannot store the upload: {os.strerror(error.errno or 0)}"
         raise FaultError(500, message) from None
@@ -128,6 +138,7 @@ async def deploy(context: Context, request: Request, _: str) -> Response:
         "exists": "API already exists",
         "conflict": "the API conflicts with another one",
         "broken": "the project cannot be deployed",
+        "busy": "the project cannot be deployed",
     }[outcome.status]
     return _failed(status, message, outcome.problems)
 

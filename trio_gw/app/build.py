@@ -189,7 +189,7 @@ async def build(
         await shared_state.wait_converged()
 
     vhost_of = vhosts(settings.known_environments)
-    store = DeploymentStore(base / settings.deployed, settings.deployed)
+    store = DeploymentStore(base / settings.deployed, settings.deployed, settings.portal.revisions)
     deployed = DeploymentSource(store, catalog.publish, vhost_of)
     git = remote = None
     if from_git:

@@ -30,6 +30,7 @@ from trio_gw.feed.git_source import either
 from trio_gw.feed.origins import APIS, DEPLOYED, GIT
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.denials import declared
+from trio_gw.proxy.blocked_apis import end_blocked
 from trio_gw.proxy.health import watch
 from trio_gw.proxy.listener import accept_all, contain_errors
 from trio_gw.proxy.scrape import metrics_handler
@@ -195,6 +196,8 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
         policies = services.limiter_factory.follow_policies
         entitled = EntitledSessions(services.sessions, parts.live, policies)
         keep(TaskName.ENTITLED, entitled.run)
+    within = settings.timeouts.drain
+    keep(TaskName.BLOCKED_APIS, partial(end_blocked, services.sessions, parts.live, within))
     if settings.evict:
         keep(TaskName.EVICTIONS, partial(sweeper.evict, parts.live))
     keep(TaskName.HEALTH, partial(watch, data_plane.balancers, parts.live, settings.health))

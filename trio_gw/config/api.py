@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from trio_gw.config.cors import CorsSettings  # noqa: TC001 - needed to decode a project
+from trio_gw.config.lifecycle import Managed  # noqa: TC001 - needed to decode a project
 
 
 class BasicAuth(msgspec.Struct, frozen=True):
@@ -167,6 +168,7 @@ class ApiProject(msgspec.Struct, frozen=True):
     mutual_tls: Literal["ignored", "optional", "required"] = "ignored"
     unenforced: tuple[str, ...] = ()
     preserve_host: bool | None = None
+    managed: Managed | None = None
 
     @property
     def base_path(self) -> str:

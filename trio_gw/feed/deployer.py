@@ -1,18 +1,18 @@
-"""Deploy an uploaded project, or undeploy one: checked, stored, and live when the call returns.
+"""Deploy a project, undeploy one, or set its state: checked, stored, and live when a call returns.
 
-Called by the admin API. An upload is read and loaded by the same code as projects in `apis/`. If
-it has problems, they are returned and nothing changes. Otherwise the index in the deployment store
-is replaced. The result is returned when the resulting table is live in every worker.
-spec: adapter-rest §4, §5.2.
+Called by the admin API and the portal. An upload is read and loaded by the same code as projects in
+`apis/`. If it has problems, they are returned and nothing changes. Otherwise the index in the
+deployment store is replaced. The result is returned when the resulting table is live in every
+worker. spec: adapter-rest §4, §5.2; portal §2.8.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import time
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import trio
 
@@ -20,34 +20,53 @@ from trio_gw.config.placement import Placement, host_name, placements
 from trio_gw.config.project import load
 from trio_gw.errors import Problem, UnusableError, has_errors, renamed
 from trio_gw.feed import archive
-from trio_gw.feed.deployment_index import HiddenProject
+from trio_gw.feed.deployment_conflicts import conflicts
+from trio_gw.feed.deployment_index import HiddenProject, Revision, is_same_api
+from trio_gw.feed.index_changes import IndexChanges, acquired
+from trio_gw.feed.revision_store import digest_of
+from trio_gw.feed.revisions import Revisions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from trio_gw.config.api import ApiProject
     from trio_gw.config.project import LoadedProject
     from trio_gw.feed.catalog import Catalog
-    from trio_gw.feed.deployment_index import DeploymentIndex
+    from trio_gw.feed.deployment_index import ApiState
     from trio_gw.feed.deployment_source import DeploymentSource
     from trio_gw.routing.live import Live
 
 log = logging.getLogger("trio_gw.deploy")
 
-T = TypeVar("T")
-
-CHANGE_TIMEOUT = 4.0  # seconds to wait for another change; apictl gives up after 10 in total
 UPLOAD_TIMEOUT = 20.0  # seconds to wait until other uploads are unpacked and checked
 NAME_LENGTH = 120  # characters of the name of an upload in problems
+NOTE_LENGTH = 500  # characters of the note of a revision
+
+Status = Literal["deployed", "nowhere", "exists", "conflict", "broken", "changed", "busy"]
+
+
+class Author(NamedTuple):
+    """Who deploys, through which door, and what for."""
+
+    user: str = ""
+    via: Literal["portal", "api"] = "api"
+    note: str = ""
 
 
 class Outcome(NamedTuple):
-    """The result of a deployment. `nowhere`: no problem, but its environments are unknown here."""
+    """The result of a deployment. `nowhere`: no problem, but its environments are unknown here.
 
-    status: Literal["deployed", "nowhere", "exists", "conflict", "broken"]
+    `changed`: the API is not any more what the caller began with; `busy`: other deployments took
+    too long. `revision` is the new one, or the one that is there instead. Without `converged`, some
+    workers do not serve it yet.
+    """
+
+    status: Status
     problems: tuple[Problem, ...] = ()
     project: ApiProject | None = None
     where: tuple[Placement, ...] = ()
+    revision: Revision | None = None
+    converged: bool = True
 
 
 class Served(NamedTuple):
@@ -69,15 +88,14 @@ class Deployer:
         vhost_of: Mapping[str, str],
         converge: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.changes = IndexChanges(deployments, catalog, converge)
+        self.revisions = Revisions(self.changes)
         self._deployments = deployments
         self._deployment_store = deployments.store
         self._catalog = catalog
         self._live = live
         self._vhost_of = vhost_of
-        self._converge = converge
-        self._changes = trio.Lock()
         self._loading = trio.Lock()  # only one upload is in memory at a time
-        self._limiter = trio.CapacityLimiter(2)  # one deployment and one undeployment at a time
 
     def served(self) -> list[Served]:
         """List the APIs of the current table, one item per API and host."""
@@ -89,23 +107,75 @@ class Deployer:
                 seen[host, api.folder] = Served(host, api, names)
         return list(seen.values())
 
-    async def deploy(self, upload: BinaryIO, name: str, *, override: bool) -> Outcome:
-        """Deploy the zip in this file; `name` is its name in problems."""
+    async def deploy(
+        self,
+        upload: BinaryIO,
+        name: str,
+        *,
+        override: bool,
+        author: Author = Author(),  # noqa: B008 - a frozen value
+        expected: str | None = None,
+    ) -> Outcome:
+        """Deploy the zip in this file; `name` is its name in problems.
+
+        `expected` is the tag of what it replaces (`Revisions.tag`); None if that does not matter.
+        """
         label = "".join(c if c.isprintable() else "?" for c in name)[:NAME_LENGTH] or "upload"
+        unpack = partial(archive.unpack, upload, label)
+        return await self._guarded(unpack, label, author, override=override, expected=expected)
+
+    async def deploy_files(
+        self,
+        files: Mapping[str, bytes],
+        label: str,
+        *,
+        override: bool,
+        author: Author,
+        expected: str | None = None,
+    ) -> Outcome:
+        """Deploy these files of a project, as `deploy` does; `label` is its name in problems."""
+
+        def read() -> dict[str, bytes]:
+            return dict(files)
+
+        return await self._guarded(read, label, author, override=override, expected=expected)
+
+    async def _guarded(
+        self,
+        read: Callable[[], dict[str, bytes]],
+        label: str,
+        author: Author,
+        *,
+        override: bool,
+        expected: str | None,
+    ) -> Outcome:
         try:
-            async with _acquired(self._loading, UPLOAD_TIMEOUT):
-                return await self._deploy(upload, label, override=override)
+            async with acquired(self._loading, UPLOAD_TIMEOUT):
+                return await self._deploy(read, label, author, override=override, expected=expected)
         except UnusableError as error:
             return Outcome("broken", error.problems)
+        except TimeoutError:
+            what = "timed out waiting for other deployments"
+            return Outcome("busy", (Problem(label, 0, 0, what, "try again"),))
         except OSError as error:
-            return Outcome("broken", (_failed(label, error),))
+            what = f"cannot be stored ({os.strerror(error.errno or 0)})"
+            hint = "check the folder `deployed` of the gateway"
+            return Outcome("broken", (Problem(label, 0, 0, what, hint),))
 
-    async def _deploy(self, upload: BinaryIO, label: str, *, override: bool) -> Outcome:
-        def opened() -> tuple[Mapping[str, bytes], LoadedProject]:
-            files = archive.unpack(upload, label)
-            return files, load(files, label, os.environ)
+    async def _deploy(
+        self,
+        read: Callable[[], dict[str, bytes]],
+        label: str,
+        author: Author,
+        *,
+        override: bool,
+        expected: str | None,
+    ) -> Outcome:
+        def opened() -> tuple[Mapping[str, bytes], LoadedProject, str]:
+            files = read()
+            return files, load(files, label, os.environ), digest_of(files)
 
-        files, loaded = await self._in_thread(opened)
+        files, loaded, digest = await self.changes.in_thread(opened)
         project = loaded.project
         if project is None or has_errors(loaded.problems):
             return Outcome("broken", loaded.problems)
@@ -116,22 +186,42 @@ class Deployer:
             hint = "use one of these in deployment_environments.yaml, or add [[environments]]"
             problem = Problem(label, 0, 0, what, hint, "warning")
             return Outcome("nowhere", (*loaded.problems, problem), project)
-        async with self._changing():
-            problems = tuple(self._conflicts(project, where, override=override))
-            if problems:
-                exists = all(problem.severity == "warning" for problem in problems)
-                return Outcome("exists" if exists else "conflict", problems, project)
-            place = await self._store(files, project, loaded.problems, where)
+        async with self.changes.begin():
+            if expected is not None and expected != self.revisions.tag(project):
+                return Outcome("changed", (), project, revision=self.revisions.current(project))
+            found = tuple(conflicts(self._live.table, project, where, override=override))
+            if found:
+                exists = all(problem.severity == "warning" for problem in found)
+                return Outcome("exists" if exists else "conflict", found, project)
+            revision = Revision(
+                number=await self.revisions.next_number(project),
+                serial=self.changes.index.serial + 1,
+                at=int(time.time()),
+                user=author.user[:NAME_LENGTH],
+                via=author.via,
+                note=author.note[:NOTE_LENGTH],
+                digest=digest,
+                hosts=tuple(dict.fromkeys(one.host for one in where)),
+            )
+            place, converged = await self._store(files, project, loaded.problems, where, revision)
             # Some conflicts, for example about the default version, only appear in the table.
-            conflicts = [each for each in self._catalog.conflicts if each.file == place]
-        hosts = ", ".join(dict.fromkeys(one.host for one in where))
-        log.info("deployed %s on %s", project.title, hosts)
-        problems = (*loaded.problems, *renamed(conflicts, place, label))
-        return Outcome("deployed", problems, project, where)
+            late = [each for each in self._catalog.conflicts if each.file == place]
+        hosts = ", ".join(revision.hosts)
+        log.info("deployed %s on %s (r%d)", project.title, hosts, revision.number)
+        problems = (*loaded.problems, *renamed(late, place, label))
+        return Outcome("deployed", problems, project, where, revision, converged)
 
-    async def undeploy(self, title: str, vhost: str = "", environments: Sequence[str] = ()) -> bool:
+    async def undeploy(
+        self,
+        title: str,
+        vhost: str = "",
+        environments: Sequence[str] = (),
+        *,
+        copy: bool = False,
+    ) -> bool:
         """Undeploy `<name>:<version>`, optionally from one host or some environments only.
 
+        With `copy` only what was deployed goes, so that a folder or git serves its own version.
         Returns False if it is not deployed. Raises OSError or `UnusableError` if that fails.
         """
         host = host_name(vhost) if vhost else ""
@@ -140,13 +230,14 @@ class Deployer:
             there = not host or one.host == host
             return there and (not environments or one.environment in environments)
 
-        async with self._changing():
-            index = self._deployments.index
+        async with self.changes.begin():
+            index = self.changes.index
             present = [
                 each for entry in index.entries if entry.title == title for each in entry.where
             ]
             raw = self._deployments.folder_projects()
-            for project in self._deployments.remaining(raw).values():
+            gone = {} if copy else raw
+            for project in self._deployments.remaining(gone).values():
                 if project.title == title:
                     present += placements(project.deployments, self._vhost_of)
             if not any(not host or one.host == host for one in present):
@@ -154,64 +245,20 @@ class Deployer:
             if not any(map(removes, present)):
                 return True  # none of these environments: nothing to do (spec: adapter-rest §5.2)
             hidden = []
-            for name, project in raw.items():
+            for name, project in gone.items():
                 where = tuple(filter(removes, placements(project.deployments, self._vhost_of)))
                 if project.title == title and where:
                     hidden.append(
                         HiddenProject(name, self._deployments.digests.get(name, ""), where)
                     )
-            await self._commit(index.undeployed(title, removes, hidden))
+
+            def kept(state: ApiState) -> bool:
+                """Whether a folder or git still has the API: it may come back, blocked as it is."""
+                return any(is_same_api(state, project) for project in raw.values())
+
+            await self.changes.commit(index.undeployed(title, removes, hidden, kept))
         log.info("undeployed %s%s", title, f" from {host}" if host else "")
         return True
-
-    def _conflicts(
-        self, project: ApiProject, where: Sequence[Placement], *, override: bool
-    ) -> Iterator[Problem]:
-        """Find conflicts with deployed APIs; a warning for the same API, otherwise an error."""
-        hosts = {one.host for one in where}
-        reported = set()
-        for host, base, api in self._live.table.bases():
-            if host not in hosts or (host, api.folder) in reported:
-                continue
-            same_id = api.id == project.id
-            if same_id and api.organization == project.organization:
-                reported.add((host, api.folder))
-                if not override:
-                    what = f"{project.title} is already deployed on {host}"
-                    hint = "deploy it with override, or undeploy it first"
-                    yield Problem(project.folder, 0, 0, what, hint, "warning")
-                continue
-            if base == project.base_path.rstrip("/"):
-                what = f"base path {base or '/'} on {host} belongs to {api.title}"
-                hint = "change the context or the version, or undeploy that API"
-            elif same_id:
-                what = f"{api.title} on {host} has the same id"
-                hint = "change its `id`, or undeploy that API"
-            elif (api.organization, api.title) == (project.organization, project.title):
-                what = f"another {api.title} is deployed on {host}, with the id {api.id}"
-                hint = "use that `id`, or change the name or version"
-            else:
-                continue
-            reported.add((host, api.folder))
-            yield Problem(project.folder, 0, 0, what, hint)
-
-    @contextlib.asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
-        """Hold the lock for changing the index, after reading its current state.
-
-        Raises OSError or `UnusableError` if that fails.
-        """
-        async with _acquired(self._changes, CHANGE_TIMEOUT):
-            lock = self._deployment_store.locked(CHANGE_TIMEOUT)
-            await self._in_thread(lock.__enter__)
-            try:
-                await self._deployments.refresh()
-                if self._deployments.broken:
-                    raise UnusableError(self._deployments.broken)
-                await self._catalog.applied()
-                yield
-            finally:
-                lock.__exit__(None, None, None)
 
     async def _store(
         self,
@@ -219,62 +266,16 @@ class Deployer:
         project: ApiProject,
         problems: Sequence[Problem],
         where: tuple[Placement, ...],
-    ) -> str:
-        """Store the files of the project as a zip and add it to the index; return its place."""
-        index = self._deployments.index
-        file = await self._in_thread(
-            partial(self._deployment_store.store, files, project.title, index.serial + 1)
+        revision: Revision,
+    ) -> tuple[str, bool]:
+        """Store the files of the project as a zip and add it to the index.
+
+        Returns its place, and whether all workers serve it.
+        """
+        file = await self.changes.in_thread(
+            partial(self._deployment_store.store, files, project.title, revision.serial)
         )
         with self._deployments.expecting(file, project, problems):
-            await self._commit(index.deployed(file, project, where), file)
-        return f"{self._deployment_store.label}/{file}"
-
-    async def _commit(self, index: DeploymentIndex, file: str = "") -> None:
-        """Replace the index, and wait until it is live in all workers.
-
-        `file` is a zip that only the new index lists.
-        """
-        before = self._deployments.index
-        index = index.pruned(self._deployments.hides)
-        try:
-            await self._in_thread(partial(self._deployment_store.commit, index))
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await self._in_thread(
-                    partial(self._deployment_store.discard, [file] if file else [])
-                )
-            raise
-        await self._deployments.refresh()
-        await self._catalog.applied()
-        if self._converge is not None:
-            with trio.move_on_after(CHANGE_TIMEOUT) as waited:
-                await self._converge()
-            if waited.cancelled_caught:
-                log.warning("deployment change %d is not live in all workers yet", index.serial)
-        left = {entry.file for entry in index.entries}
-        gone = [entry.file for entry in before.entries if entry.file not in left]
-        if gone:
-            await self._in_thread(partial(self._deployment_store.discard, gone))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
-
-
-@contextlib.asynccontextmanager
-async def _acquired(lock: trio.Lock, timeout: float) -> AsyncIterator[None]:
-    """Hold a lock. Raises TimeoutError if another task holds it for longer than `timeout`."""
-    with trio.move_on_after(timeout) as waited:
-        await lock.acquire()
-    if waited.cancelled_caught:
-        raise TimeoutError
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _failed(label: str, error: OSError) -> Problem:
-    if isinstance(error, TimeoutError):
-        return Problem(label, 0, 0, "timed out waiting for other deployments", "try again")
-    what = f"cannot be stored ({os.strerror(error.errno or 0)})"
-    return Problem(label, 0, 0, what, "check the folder `deployed` of the gateway")
+            index = self.changes.index.deployed(file, project, where, revision)
+            converged = await self.changes.commit(index, file)
+        return f"{self._deployment_store.label}/{file}", converged

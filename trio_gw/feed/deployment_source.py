@@ -27,6 +27,7 @@ from trio_gw.errors import Problem, UnusableError, renamed
 from trio_gw.feed import origins
 from trio_gw.feed.deployment_index import DeploymentIndex
 from trio_gw.feed.examine import examine
+from trio_gw.feed.managed_states import managed
 from trio_gw.feed.project_state import LoadResult
 from trio_gw.feed.walk import access_hint
 
@@ -217,7 +218,8 @@ class DeploymentSource:
     def _publish_changed(
         self, origin: str, projects: dict[str, ApiProject], problems: tuple[Problem, ...]
     ) -> None:
-        """Publish a snapshot if it differs from the last one."""
+        """Publish a snapshot, with the states of the index, if it differs from the last one."""
+        projects = managed(projects, self.index)
         if self._published.get(origin) != (projects, problems):
             self._published[origin] = projects, problems
             self._publish(origin, dict(projects), problems)

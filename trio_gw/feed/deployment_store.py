@@ -25,14 +25,16 @@ from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
 from trio_gw.feed import precedence
 from trio_gw.feed.atomic_file import TEMPORARY, file_version, replacing
-from trio_gw.feed.deployment_index import DeploymentIndex, decode, encode
+from trio_gw.feed.deployment_index import DeploymentIndex, NewerError, decode, encode
 from trio_gw.feed.remove_tree import remove_tree
+from trio_gw.feed.revision_store import KEEP, RevisionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trio_gw.feed.atomic_file import FileVersion
+    from trio_gw.feed.deployment_index import DeployedZip
 
 INDEX = "index.json"
 INDEX_BYTES = 16 << 20
@@ -42,11 +44,15 @@ _LOCK_RETRY = 0.02  # seconds
 
 
 class DeploymentStore:
-    """The folder; created with the first upload. `label` is its name in problems."""
+    """The folder; created with the first upload. `label` is its name in problems.
 
-    def __init__(self, root: Path, label: str) -> None:
+    `keep` is the number of revisions of an API to keep.
+    """
+
+    def __init__(self, root: Path, label: str, keep: int = KEEP) -> None:
         self.root = root
         self.label = label
+        self.revisions = RevisionStore(root, keep)
 
     def version(self) -> FileVersion | None:
         """Return the version of the index file; None if there is none."""
@@ -66,6 +72,11 @@ class DeploymentStore:
             return DeploymentIndex()
         try:
             return decode(data)
+        except NewerError as error:
+            hint = "run that version again; nothing that it stored is changed"
+            raise UnusableError(
+                [Problem(f"{self.label}/{INDEX}", 0, 0, str(error), hint)]
+            ) from None
         except ValueError as error:
             what = f"is damaged: {error}"
             hint = "repair it, or remove it and deploy the APIs again"
@@ -104,14 +115,17 @@ class DeploymentStore:
                 packed.writestr(zipfile.ZipInfo(path, _EPOCH), data, zipfile.ZIP_DEFLATED)
         return name
 
-    def commit(self, index: DeploymentIndex) -> None:
-        """Replace the index and sync it to disk. Hold the lock.
+    def commit(self, index: DeploymentIndex, gone: Sequence[DeployedZip] = ()) -> None:
+        """Replace the index and sync it to disk; `gone` become old revisions. Hold the lock.
 
         When it raises, the index on disk may be the old one or the new one.
         """
         data = encode(index)
         if len(data) > INDEX_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self.revisions.take(gone)
+        if gone:
+            self.revisions.limit(index)
         self._sync_folder()  # The names of the zip files must be on disk first.
         with replacing(self.root / INDEX) as file:
             file.write(data)
@@ -137,6 +151,7 @@ class DeploymentStore:
             if forget:
                 for name in (INDEX, precedence.FILE):
                     (self.root / name).unlink(missing_ok=True)
+                self.revisions.forget()
             listed = self._listed()
             with os.scandir(self.root) as entries:
                 for entry in list(entries):

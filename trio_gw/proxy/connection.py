@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from trio_gw.errors import Ending, Phase, Refusal, Side
+from trio_gw.guard.refusals import api_blocked
 from trio_gw.proxy import (
     deny_check,
     forwarding,
@@ -177,6 +178,8 @@ class _Connection:
                 allow = exchange.ALLOW if match.route.topic.plain_http else ALLOW
                 await self.responder.send(204, allow, b"")
             return None
+        if match.route.blocked:
+            raise api_blocked()
         path_confusion.check(head.path, head.query, match)
         return match
 
@@ -261,7 +264,7 @@ class _Connection:
             return None
         services.upstream.warn_of_case(route.api.id, route.api.title, backend.accepted)
         chosen = admitted.chosen(backend.accepted.protocol)
-        extra = (*chosen, *self.responder.headers)
+        extra = (*chosen, *route.notice, *self.responder.headers)
         try:
             await send(self.stream, handshake.client_response(backend.answer, extra))
         except BROKEN as error:

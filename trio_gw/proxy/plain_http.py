@@ -209,7 +209,8 @@ class PlainHttp:
         exchange, session = self._exchange, self._session
         answer = await self._head(backend, seconds)
         session.status, self._begun = answer.status, True
-        head = exchange.head(answer, self._responder.headers)
+        notice = session.route.notice if session.route is not None else ()
+        head = exchange.head(answer, (*notice, *self._responder.headers))
         piece, whole = exchange.read_body()
         idle = self._services.settings.timeouts.idle
         while True:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.routing.backend_target import BackendTarget
+from trio_gw.routing.deprecation import deprecation_headers
 from trio_gw.routing.topics import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trio_gw.config.api import ApiProject, Cluster, Endpoint, Topic
+    from trio_gw.errors import Headers
     from trio_gw.routing.access_index import AccessIndex
 
 
@@ -19,16 +21,19 @@ class Route:
 
     `rank` is the position among the topics of the API, in the order in which they are tried.
     `access` indexes the access rules of all topics of the API. It is None if no other topic is
-    stricter than this one.
+    stricter than this one. `blocked` and `notice`, the headers of a deprecated API, follow from
+    its state; they are fixed here so that a connection looks at one attribute.
     """
 
-    __slots__ = ("access", "api", "parameters", "rank", "target", "topic")
+    __slots__ = ("access", "api", "blocked", "notice", "parameters", "rank", "target", "topic")
 
     def __init__(self, api: ApiProject, topic: Topic, rank: int = 0) -> None:
         self.api = api
         self.topic = topic
         self.rank = rank
         self.access: AccessIndex | None = None
+        self.blocked = api.managed is not None and api.managed.state == "BLOCKED"
+        self.notice: Headers = deprecation_headers(api.managed)
         self.parameters = parameters_of(topic.name)
         self.target = BackendTarget(topic.mapping, passed=topic.name if topic.pass_path else None)
 

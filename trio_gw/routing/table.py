@@ -46,6 +46,12 @@ class RouteTable:
         self.apis = apis
         self.digest = digest
         self.held = held
+        # Organization and id of each API whose connections are refused.
+        self.blocked = frozenset(
+            (each.project.organization, each.project.id)
+            for each in apis.values()
+            if each.project.managed is not None and each.project.managed.state == "BLOCKED"
+        )
         self._topics: frozenset[tuple[str, str]] | None = None
         self._cache: dict[tuple[str, str], Match] = {}
 
