@@ -44,11 +44,11 @@ class RandomChanges:
         self.paths: dict[str, int] = {"/chat/1.0.0/x": 101}  # of APIs, and their status
 
     async def change(self, publisher: Publisher) -> None:
-        """Make one change."""
+        """Make one change, and send its event."""
         self._number += 1
         kinds = (self._subscription, self._application, self._mapping, self._policy)
         key, body = self._random.choice((*kinds, self._revoke, self._deploy, self._undeploy))()
-        await publisher.publish(key, body)
+        await publisher.put(key, body)
 
     def _row(self, table: str) -> dict[str, Any] | None:
         """Choose a row to change or delete, sometimes none: then a new one is made."""
@@ -185,6 +185,8 @@ async def test_the_state_equals_rest_after_changes_while_the_broker_was_away(
         await controlled.current()
         for number in range(CHANGES):
             if number == 20:  # some before, some in the middle, most while it is away
+                await publisher.flush()
+                # RabbitMQ 4.3 may not confirm a message that meets a queue while it is deleted.
                 forwarder.cut()
             await changes.change(publisher)
         forwarder.open = True
