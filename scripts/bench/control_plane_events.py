@@ -2,7 +2,7 @@
 
     python scripts/bench/control_plane_events.py [APIS] [SUBSCRIPTIONS] [SECONDS]
 
-Starts a gateway, a fake API Manager and RabbitMQ, and prints
+Needs `scripts/bench/prepare`. Starts a gateway, a fake API Manager and RabbitMQ, and prints
 * the seconds until the gateway is ready without a cache, its memory and processor time,
 * the milliseconds from the publication of a deployment to the first request that finds it,
 * the time of messages on 100 connections, alone and beside 500 events a second, and whether all
@@ -25,12 +25,11 @@ from typing import Any
 
 import trio
 from control_plane_start import used
-from websockets.trio.client import connect
+from processes import backend, load_command
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from support.apim import FakeApiManager, start_apim
-from support.backends import start_echo
 from support.crashes import start
 from support.publisher import Publisher, notification, publishing
 from support.rabbitmq import RabbitMQ
@@ -40,30 +39,20 @@ RATE, CONNECTIONS, PAUSE = 500, 100, 0.1  # events a second; connections, second
 DEPLOYMENTS = 40
 TICK = 0.05
 OPEN = {"/*": {"publish": {}, "x-auth-type": "None"}}
-LOAD = "load"  # the command of the process with the connections
 
 
-async def load(port: int, seconds: float) -> None:
-    """Exchange messages on all connections; print their times in milliseconds."""
-    times: list[float] = []
-
-    async def one(number: int) -> None:
-        url = f"ws://localhost:{port}/api0/1.0.0/x"
-        async with connect(url, proxy=None, compression=None, ping_interval=None) as client:
-            await trio.sleep(PAUSE * number / CONNECTIONS)
-            while trio.current_time() < until:
-                began = time.perf_counter()
-                await client.send(b"x" * 128)
-                await client.recv()
-                times.append((time.perf_counter() - began) * 1000)
-                await trio.sleep(PAUSE)
-
-    until = trio.current_time() + seconds
-    async with trio.open_nursery() as nursery:
-        for number in range(CONNECTIONS):
-            nursery.start_soon(one, number)
-    cuts = statistics.quantiles(times, n=100)
-    print(f"{len(times)} messages, {cuts[49]:.2f} ms (median), {cuts[98]:.2f} ms (p99)", flush=True)
+async def load(port: int, seconds: float) -> str:
+    """Exchange messages on all connections; return their times in milliseconds."""
+    options: dict[str, str | float] = {
+        "conns": CONNECTIONS,
+        "pause": PAUSE * 1000,
+        "seconds": seconds,
+    }
+    command = load_command("echo", port, {"path": "/api0/1.0.0/x", **options})
+    done = await trio.run_process(command, capture_stdout=True)
+    found = json.loads(done.stdout)
+    middle, tail = found["p50"] / 1000, found["p99"] / 1000
+    return f"{found['messages']} messages, {middle:.2f} ms (median), {tail:.2f} ms (p99)"
 
 
 def fill(apim: FakeApiManager, backend: str, apis: int, subscriptions: int) -> None:
@@ -158,13 +147,14 @@ def view(port: int, tls: ssl.SSLContext) -> dict[str, Any]:
         connection.close()
 
 
-async def run(base: Path, broker: RabbitMQ, apis: int, subscriptions: int, seconds: float) -> None:
-    """Measure."""
+async def run(
+    base: Path, broker: RabbitMQ, echo: int, apis: int, subscriptions: int, seconds: float
+) -> None:
+    """Measure, with an echo server at this port."""
     tls = ssl.create_default_context(cafile=str(base / "certs" / "mg.pem"))
     async with trio.open_nursery() as nursery:
         apim = await start_apim(nursery)
-        backend = await start_echo(nursery)
-        fill(apim, backend.url, apis, subscriptions)
+        fill(apim, f"ws://localhost:{echo}", apis, subscriptions)
         table = apim.settings(base, events=[broker.url()])
         lines = (f"{name} = {json.dumps(value)}" for name, value in table.items())
         (base / "gateway.toml").write_text("\n".join(("[control_plane]", *lines)) + "\n")
@@ -182,14 +172,17 @@ async def run(base: Path, broker: RabbitMQ, apis: int, subscriptions: int, secon
                 f"deployments: {middle:.0f} ms (median), {worst:.0f} ms (worst);"
                 f" {cost:.0f} ms of processor time each"
             )
-            command = [sys.executable, __file__, LOAD, str(ports["http"]), str(seconds)]
-            print("alone: ", end="", flush=True)
-            await trio.run_process(command)
-            print(f"beside {RATE} events a second: ", end="", flush=True)
-            before = used(process.pid)[1]
+            print("alone:", await load(ports["http"], seconds), flush=True)
+            before, beside = used(process.pid)[1], ""
             async with trio.open_nursery() as both:
-                both.start_soon(trio.run_process, command)
+
+                async def measure() -> None:
+                    nonlocal beside
+                    beside = await load(ports["http"], seconds)
+
+                both.start_soon(measure)
                 sent = await events(publisher, apis, subscriptions, seconds)
+            print(f"beside {RATE} events a second: {beside}", flush=True)
             spent = used(process.pid)[1] - before
             found: dict[str, int] = {}
             with trio.move_on_after(60):
@@ -204,10 +197,7 @@ async def run(base: Path, broker: RabbitMQ, apis: int, subscriptions: int, secon
 
 
 def main() -> None:
-    """Start a broker, and measure."""
-    if sys.argv[1:2] == [LOAD]:
-        trio.run(load, int(sys.argv[2]), float(sys.argv[3]))
-        return
+    """Start a broker and an echo server, and measure."""
     apis, subscriptions, seconds = (
         int(sys.argv[place]) if len(sys.argv) > place else default
         for place, default in ((1, 2000), (2, 50_000), (3, 20))
@@ -221,7 +211,8 @@ def main() -> None:
         broker = RabbitMQ(base / "rabbitmq")
         try:
             broker.start()
-            trio.run(run, base, broker, apis, subscriptions, seconds)
+            with backend(base / "echo.log") as echo:
+                trio.run(run, base, broker, echo, apis, subscriptions, seconds)
         finally:
             broker.close()
 

@@ -1,6 +1,7 @@
 /* The load generator of the benchmarks: WebSocket clients on 127.0.0.1, one thread, one epoll set.
  *
- *   echo     --conns connections, each with --window messages under way; echoes verified
+ *   echo     --conns connections, each with --window messages under way; echoes verified;
+ *            --pause: one message at a time, and so many milliseconds between two
  *   churn    --conns connections at a time: connect, --per echoes, Close, again
  *   listen   receives what a `/push` backend sends, and verifies it
  *   hold     connects, prints `ready`, and keeps the connections until stdin ends;
@@ -32,6 +33,7 @@ struct conn {
     uint32_t id, epoch;
     uint32_t watching;
     uint64_t began, sent, received, wanted; /* messages */
+    uint64_t due; /* time of the next message; 0: none is planned */
     uint64_t times[MAX_WINDOW];
     struct header header;
     int in_payload;
@@ -46,7 +48,7 @@ static struct {
     enum mode mode;
     int port, conns, window, per, tls, deaf;
     size_t least, most;
-    double warm, seconds;
+    double warm, seconds, pause;
     const char *path, *header, *host;
     pid_t pids[MAX_PIDS];
     int pid_count;
@@ -203,7 +205,9 @@ static void received(struct conn *c) {
         if (want.mode != CHURN) note_time(now - then);
     }
     if (want.mode == LISTEN || !running) return;
-    if (c->sent < c->wanted) {
+    if (want.pause > 0) {
+        c->due = now + (uint64_t)(want.pause * 1e6);
+    } else if (c->sent < c->wanted) {
         put_message(c);
     } else if (want.mode == CHURN && c->received == c->wanted) {
         static const uint8_t normal[STAMP] = {1000 >> 8, 1000 & 255};
@@ -344,6 +348,16 @@ static void serve(struct conn *c, uint32_t events) {
     }
 }
 
+/* Sends the messages whose time has come. */
+static void send_due(uint64_t now) {
+    for (int i = 0; i < want.conns; i++) {
+        if (!all[i].due || all[i].due > now) continue;
+        all[i].due = 0;
+        put_message(&all[i]);
+        flush(&all[i]);
+    }
+}
+
 static void loop(uint64_t until, int all_open) {
     for (;;) {
         while (next_conn < want.conns && opening < AT_ONCE) begin_conn(&all[next_conn++]);
@@ -353,8 +367,10 @@ static void loop(uint64_t until, int all_open) {
             if (all_open) die("load: only %d of %d connected in time", open_count, want.conns);
             return;
         }
+        int wait = (int)((until - now) / 1000000) + 1;
+        if (want.pause > 0) send_due(now), wait = 1;
         struct epoll_event ready[256];
-        int n = epoll_wait(poller, ready, 256, (int)((until - now) / 1000000) + 1);
+        int n = epoll_wait(poller, ready, 256, wait);
         for (int i = 0; i < n; i++) serve(ready[i].data.ptr, ready[i].events);
     }
 }
@@ -380,7 +396,7 @@ static void options(int argc, char **argv) {
         {"port", 1, 0, 'p'}, {"path", 1, 0, 'u'},   {"header", 1, 0, 'H'},  {"host", 1, 0, 'h'},
         {"conns", 1, 0, 'c'}, {"window", 1, 0, 'w'}, {"size", 1, 0, 's'},    {"most", 1, 0, 'm'},
         {"per", 1, 0, 'n'},   {"warm", 1, 0, 'W'},   {"seconds", 1, 0, 't'}, {"cpu", 1, 0, 'P'},
-        {"tls", 0, 0, 'T'},   {"deaf", 0, 0, 'd'},   {0, 0, 0, 0}};
+        {"tls", 0, 0, 'T'},   {"pause", 1, 0, 'p' + 256},   {"deaf", 0, 0, 'd'},   {0, 0, 0, 0}};
     static const char *const modes[] = {"echo", "churn", "listen", "hold"};
     int found = 0;
     for (int i = 0; argc > 1 && i < 4; i++)
@@ -401,6 +417,7 @@ static void options(int argc, char **argv) {
         case 'W': want.warm = atof(optarg); break;
         case 't': want.seconds = atof(optarg); break;
         case 'T': want.tls = 1; break;
+        case 'p' + 256: want.pause = atof(optarg); break;
         case 'd': want.deaf = 1; break;
         case 'P':
             for (char *one = strtok(optarg, ","); one; one = strtok(NULL, ",")) {
@@ -446,8 +463,12 @@ int main(int argc, char **argv) {
     else loop(nanoseconds() + 60 * second, 1);
     if (want.mode == HOLD) hold();
     running = 1;
-    if (want.mode == ECHO)
-        for (int i = 0; i < want.conns; i++) start_messages(&all[i]);
+    for (int i = 0; want.mode == ECHO && i < want.conns; i++) {
+        if (want.pause > 0) /* spread over one pause */
+            all[i].due = nanoseconds() + (uint64_t)(want.pause * 1e6 * i / want.conns) + 1;
+        else
+            start_messages(&all[i]);
+    }
     loop(nanoseconds() + (uint64_t)(want.warm * 1e9), 0);
     double before = processor_seconds();
     uint64_t start = nanoseconds();

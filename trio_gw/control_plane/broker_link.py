@@ -36,6 +36,7 @@ _SILENT = 2.5  # intervals of the heartbeat
 _SEND = 30.0  # seconds that a broker without heartbeats may take to read
 _CLOSE = 1.0
 _CHUNK = 65536
+_TURN = 4  # messages decoded in one pass of the event loop
 _ACK_AFTER = 50  # processed messages
 _ACK_SECONDS = 0.1
 _KEEPALIVE = (
@@ -221,13 +222,17 @@ class _Link:
             self._usable = False
             raise self._amqp.end()
         self._amqp.feed(bytes(data))
+        decoded = 0
         while (event := self._amqp.next_event()) is not None:
             if isinstance(event, AmqpReady):
                 self._ready = True
                 continue
             self._waiting.append(event)
             self._octets += len(event.body) if isinstance(event, AmqpMessage) else 0
-        self._arrived.set()
+            self._arrived.set()
+            decoded += 1
+            if decoded % _TURN == 0:  # a chunk has up to a hundred: connections wait meanwhile
+                await trio.lowlevel.checkpoint()
 
     async def _send(self) -> bool:
         """Send what is queued; return whether there was anything."""
