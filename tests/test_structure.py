@@ -80,6 +80,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/http1.py",
         "admin/server.py",
         "admin/upload.py",
+        "admin/operation_views.py",
         "admin/views.py",
         "portal/",  # its handlers take requests and return responses
     },

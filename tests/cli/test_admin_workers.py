@@ -2,106 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import signal
-import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from websockets.trio.client import ClientConnection, connect
 
-from support.adminapi import BASIC
-from support.backends import start_echo
-from support.commands import Serving, port_of, start
-from support.gateway import Answer
-from support.projects import api, asyncapi, write
+from support.admin_workers import CLIENTS, AdminWorkers, connected, start_admin_workers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-CLIENTS = 12  # more than one worker takes
-
-
-class WorkerGroup(Serving):
-    """Three workers, and a way to ask any of them."""
-
-    def __init__(self, process: trio.Process, base: Path) -> None:
-        super().__init__(process)
-        self._trust = ssl.create_default_context(cafile=str(base / "certs" / "mg.pem"))
-        self.admin_port = 0
-        self.port = 0
-
-    async def says(self, text: str, times: int = 1) -> None:
-        assert self.process.stderr is not None
-        with trio.fail_after(30):
-            while self.err.count(text) < times:
-                data = await self.process.stderr.receive_some()
-                assert data, f"ended: {self.err}"
-                self.err += data.decode()
-
-    @property
-    def pids(self) -> list[int]:
-        """The process of each worker, by place."""
-        found = {}
-        for place, pid in re.findall(r"process (\d+) started \(pid (\d+)\)", self.err):
-            found[int(place)] = int(pid)
-        return [found[place] for place in sorted(found)]
-
-    async def ask(self, path: str, method: str = "GET") -> Answer:
-        """Make a request on a connection of its own, so whoever is free answers."""
-        with trio.fail_after(20):
-            stream = await trio.open_ssl_over_tcp_stream(
-                "localhost", self.admin_port, ssl_context=self._trust, https_compatible=True
-            )
-            async with stream:
-                head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                await stream.send_all(f"{head}Authorization: {BASIC}\r\n\r\n".encode())
-                raw = bytearray()
-                while data := await stream.receive_some():
-                    raw += data
-        return Answer(bytes(raw))
-
-    async def get(self, path: str) -> Any:
-        answer = await self.ask(path)
-        assert answer.status == 200, answer.body
-        return answer.json()
+    from support.commands import Serving
 
 
 @pytest.fixture
-async def group(base: Path, running: list[Serving], nursery: trio.Nursery) -> WorkerGroup:
-    backend = await start_echo(nursery)
-    topics = asyncapi({"/t/{name}": {"publish": {}, "x-auth-type": "None"}})
-    write(base / "apis", "one", api("One", "/one", backend.url), topics)
-    (base / "gateway.toml").write_text('workers = 3\n[log]\nlevel = "debug"\n')
-    group = WorkerGroup((await start(base, "run")).process, base)
-    running.append(group)
-    await group.says(" trio_gw: ready", 3)
-    group.port = port_of(group.err)
-    line = next(line for line in group.err.splitlines() if "admin API on https://127" in line)
-    group.admin_port = int(line.rpartition(":")[2])
-    return group
+async def group(base: Path, running: list[Serving], nursery: trio.Nursery) -> AdminWorkers:
+    return await start_admin_workers(base, running, nursery)
 
 
-@contextlib.asynccontextmanager
-async def connected(group: WorkerGroup) -> AsyncIterator[list[ClientConnection]]:
-    """Twelve clients, each of whom has exchanged one message."""
-    async with contextlib.AsyncExitStack() as stack:
-        clients = []
-        for number in range(CLIENTS):
-            url = f"ws://127.0.0.1:{group.port}/one/1.0.0/t/c{number}"
-            client = await stack.enter_async_context(connect(url, proxy=None, compression=None))
-            await client.send("hello")
-            assert await client.recv() == "hello"
-            clients.append(client)
-        yield clients
-
-
-async def test_connections_of_all_workers_are_listed_in_one_order(group: WorkerGroup) -> None:
+async def test_connections_of_all_workers_are_listed_in_one_order(group: AdminWorkers) -> None:
     async with connected(group) as clients:
         for _ in range(4):
             found = await group.get("/admin/connections")
@@ -123,7 +45,7 @@ async def test_connections_of_all_workers_are_listed_in_one_order(group: WorkerG
         assert len(found["connections"]) == 3
 
 
-async def test_the_busiest_come_first(group: WorkerGroup, nursery: trio.Nursery) -> None:
+async def test_the_busiest_come_first(group: AdminWorkers, nursery: trio.Nursery) -> None:
     async with connected(group) as clients:
 
         async def chatter() -> None:
@@ -142,7 +64,7 @@ async def test_the_busiest_come_first(group: WorkerGroup, nursery: trio.Nursery)
         nursery.cancel_scope.cancel()
 
 
-async def test_one_is_closed_wherever_it_is(group: WorkerGroup) -> None:
+async def test_one_is_closed_wherever_it_is(group: AdminWorkers) -> None:
     async with connected(group) as clients:
         for listed in (await group.get("/admin/connections"))["connections"]:
             path = f"/admin/connections/{listed['id']}"
@@ -155,7 +77,7 @@ async def test_one_is_closed_wherever_it_is(group: WorkerGroup) -> None:
         assert (await group.ask(path, "DELETE")).status == 404
 
 
-async def test_stats_add_up_and_survive_a_worker(group: WorkerGroup) -> None:
+async def test_stats_add_up_and_survive_a_worker(group: AdminWorkers) -> None:
     async with connected(group):
         stats = await group.get("/admin/stats")
         (row,) = stats["apis"]
@@ -183,7 +105,7 @@ async def test_stats_add_up_and_survive_a_worker(group: WorkerGroup) -> None:
         assert row["in"]["messages"] == CLIENTS
 
 
-async def hold(group: WorkerGroup, place: int) -> None:
+async def hold(group: AdminWorkers, place: int) -> None:
     """Stop a worker in the middle of whatever it does, once it has shown what it counted."""
     while True:
         os.kill(group.pids[place], signal.SIGSTOP)
@@ -196,7 +118,7 @@ async def hold(group: WorkerGroup, place: int) -> None:
             pass
 
 
-async def test_a_worker_without_an_answer_is_named(group: WorkerGroup) -> None:
+async def test_a_worker_without_an_answer_is_named(group: AdminWorkers) -> None:
     async with connected(group):
         await hold(group, 2)
         try:

@@ -34,8 +34,8 @@ ALLOWED = (
     ("open ", "feed/git_command.py:run", "a descriptor of a process, by Trio; no path"),
     ("os.waitpid ", "feed/git_command.py:", "a process that has ended, by Trio"),
     ("os.killpg ", "feed/git_command.py:_kill", "a signal to a process"),
-    ("open '/proc/self/", "proxy/stats_observer.py", "procfs"),
-    ("os.listdir '/proc/self/fd'", "proxy/stats_observer.py", "procfs"),
+    ("open '/proc/self/", "proxy/process_gauges.py", "procfs"),
+    ("os.listdir '/proc/self/fd'", "proxy/process_gauges.py", "procfs"),
 )
 
 

@@ -28,6 +28,9 @@ from trio_gw.telemetry.metrics import merge, unpack
 from trio_gw.workers.shared_state import WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio_gw.admin.operation_messages import OperationRequest
     from trio_gw.admin.rpc_messages import RpcRequest
     from trio_gw.admin.worker_status import WorkerStatus
     from trio_gw.control_plane.status import ControlPlaneStatus
@@ -118,8 +121,32 @@ class Aggregate(NamedTuple):
             snapshots.append(unpack(fresh[index]) if here else page)
         return merge(snapshots), missing
 
+    async def ask(
+        self,
+        question: OperationRequest,
+        kind: type[T],
+        number: int,
+        own: Callable[[OperationRequest], Awaitable[object]],
+        within: float,
+    ) -> tuple[dict[int, T], Missing]:
+        """Ask this worker, which has this `number`, and the others at the same time.
+
+        Returns the answers by number, and the missing workers.
+        """
+        found: dict[int, T] = {}
+
+        async def answer() -> None:
+            found[number] = await own(question)  # type: ignore[assignment]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            responses, missing = await self._others(question, within)
+        for index, part in self._decode(responses, kind, missing).items():
+            found[index + 1] = part
+        return found, missing
+
     async def _others(
-        self, question: RpcRequest, within: float
+        self, question: RpcRequest | OperationRequest, within: float
     ) -> tuple[dict[int, bytes], Missing]:
         """Send a request to the others. Returns the responses by index, and the missing workers."""
         gone = [index for index, state in enumerate(self.shared_state.states()) if state in _GONE]

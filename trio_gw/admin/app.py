@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, openapi_page, views
+from trio_gw.admin import adapter, openapi_page, operation_views, views
 from trio_gw.admin.context import authenticate, authenticated
 from trio_gw.admin.form_token import PeekableBody
 from trio_gw.admin.json_responses import JSON, FaultError, json_response
@@ -154,11 +154,23 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
         "/swagger.json": {"GET": Operation(describe, secured=False)},
         "/admin/apis": {"GET": Operation(views.apis)},
         "/admin/routes": {"GET": Operation(views.routes)},
-        "/admin/denials": {"GET": Operation(views.denials)},
+        "/admin/denials": {
+            "GET": Operation(views.denials),
+            "POST": Operation(operation_views.deny_request, consumes=JSON),
+            "DELETE": Operation(operation_views.allow_request),
+        },
+        "/admin/history": {"GET": Operation(operation_views.history)},
+        "/admin/endings": {"GET": Operation(operation_views.endings)},
+        "/admin/limits": {"GET": Operation(operation_views.limits)},
+        "/admin/backends": {"GET": Operation(operation_views.backends)},
+        "/admin/log": {"GET": Operation(operation_views.log_lines)},
         "/admin/control-plane": {"GET": Operation(views.control_plane)},
         "/admin/problems": {"GET": Operation(views.problems)},
         "/admin/stats": {"GET": Operation(views.counts)},
         "/admin/connections": {"GET": Operation(views.connections)},
+        "/admin/connections/close": {
+            "POST": Operation(operation_views.close_request, consumes=JSON),
+        },
         "/admin/connections/{id}": {"DELETE": Operation(views.close)},
     }
     routes = [Route(path, _Resource(context, found)) for path, found in paths.items()]

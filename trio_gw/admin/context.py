@@ -13,9 +13,12 @@ from trio_gw.admin.json_responses import CHALLENGE, FaultError
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
 
     from trio_gw.admin.aggregate import Aggregate
+    from trio_gw.admin.all_workers import AllWorkers
     from trio_gw.admin.form_token import PeekableBody
     from trio_gw.config.settings import Admin
     from trio_gw.feed.deployer import Deployer
@@ -33,7 +36,8 @@ _BAD_TOKEN = "unauthenticated for The provided token is not valid"  # noqa: S105
 class Context(NamedTuple):
     """The services of the operations. `uploads` limits how many uploads run at the same time.
 
-    Without `deploys`, only the control plane deploys and undeploys.
+    Without `deploys`, only the control plane deploys and undeploys. `denials` is the file of the
+    deny conditions.
     """
 
     settings: Admin
@@ -46,6 +50,8 @@ class Context(NamedTuple):
     uploads: trio.Semaphore
     metrics: Metrics | None = None
     deploys: bool = True
+    workers: AllWorkers | None = None
+    denials: Path | None = None
 
 
 def address_of(request: Request) -> str:

@@ -76,6 +76,10 @@ class ConnectionInfo(msgspec.Struct, frozen=True):
     dropped: int
     publish: DirectionStats
     subscribe: DirectionStats
+    address: str = ""  # of the client, behind trusted proxies
+    backend: str = ""
+    user_agent: str = ""
+    closing: bool = False
 
 
 class ConnectionList(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from trio_gw.admin import parameters
 from trio_gw.admin.aggregate import RPC_TIMEOUT
 from trio_gw.admin.control_plane_view import describe
 from trio_gw.admin.json_responses import FaultError, empty_response, json_response, problem_list
+from trio_gw.admin.matching import Matcher
 from trio_gw.admin.parameters import TextParameter
 from trio_gw.admin.rpc_messages import LISTED, MOST_LISTED, CloseConnection, ListConnections, Sort
 from trio_gw.config import conditions
@@ -26,6 +27,8 @@ from trio_gw.telemetry import families
 from trio_gw.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from trio_gw.admin.context import Context
@@ -40,7 +43,7 @@ _SORT = TextParameter("sort", pattern=f"^({'|'.join(get_args(Sort))})$")
 LONGEST_SAMPLE = 5000  # milliseconds
 _RATE_SAMPLE = 1000  # milliseconds; default if sorted by rate
 # Close codes that a server may send (RFC 6455 §7.4), in addition to 3000 to 4999.
-_CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013))
+CODES = frozenset((1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013))
 
 _COUNTED = {"messages": families.MESSAGES, "frames": families.FRAMES, "bytes": families.OCTETS}
 # Statuses that are not refusals: client left, upgraded, answered by the gateway.
@@ -155,9 +158,19 @@ async def connections(context: Context, request: Request, _: str) -> Response:
     sample = parameters.whole_number("sample", given, most=LONGEST_SAMPLE)
     if sample is None:
         sample = _RATE_SAMPLE if sort == "rate" else 0
-    asked = ListConnections(limit or LISTED, sort, _MATCH.read(given), sample / 1000)
+    asked = ListConnections(limit or LISTED, sort, read_match(given), sample / 1000)
     found, missing = await context.aggregate.connections(asked)
     return json_response({**msgspec.structs.asdict(found), "missing": missing})
+
+
+def read_match(given: Mapping[str, str]) -> str:
+    """Read the filter of connections from a query. Raises `FaultError`."""
+    text = _MATCH.read(given)
+    try:
+        Matcher(text)
+    except ValueError as error:
+        raise FaultError(422, str(error), 605) from None
+    return text
 
 
 async def close(context: Context, request: Request, _: str) -> Response:
@@ -165,7 +178,7 @@ async def close(context: Context, request: Request, _: str) -> Response:
     number = request.path_params["id"][:200]
     reason = _REASON.read(request.query_params) or REASON
     code = parameters.whole_number("code", request.query_params) or CloseCode.POLICY
-    if not (code in _CODES or 3000 <= code <= 4999):
+    if not (code in CODES or 3000 <= code <= 4999):
         message = "code in query is not a close code that a gateway may send: 1008, or 3000 to 4999"
         raise FaultError(422, message, 605)
     found, missing = await context.aggregate.close(CloseConnection(number, code, reason))

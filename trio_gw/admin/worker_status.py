@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import trio
 
+from trio_gw.admin.matching import Matcher, names
+from trio_gw.admin.operation_messages import OperationRequest
 from trio_gw.admin.rpc_messages import (
     CloseConnection,
     ConnectionInfo,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from trio_gw.admin.rpc_messages import Sort
+    from trio_gw.admin.worker_operation import WorkerOperation
     from trio_gw.control_plane.status import ControlPlaneStatus
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from trio_gw.supervision.background import BackgroundTasks
     from trio_gw.telemetry.metrics import Metrics
 
-_DECODER = msgspec.msgpack.Decoder(RpcRequest)
+_DECODER: msgspec.msgpack.Decoder[RpcRequest | OperationRequest]
+_DECODER = msgspec.msgpack.Decoder(RpcRequest | OperationRequest)
 _Counts = tuple[int, int, int, int]  # messages and octets from the client, and from the backend
 _NOTHING: _Counts = (0, 0, 0, 0)
 BATCH = 500  # connections to look at before other tasks run
@@ -56,10 +60,11 @@ class WorkerStatus(NamedTuple):
     metrics: Metrics | None
     background: BackgroundTasks
     control_plane: ControlPlaneStatus | None = None
+    operation: WorkerOperation | None = None
 
     async def handle(self, asked: bytes) -> bytes:
         """Answer the request of another worker."""
-        request: RpcRequest = _DECODER.decode(asked)
+        request = _DECODER.decode(asked)
         match request:
             case ListConnections():
                 return _fitting(await self.connections(request))
@@ -71,6 +76,9 @@ class WorkerStatus(NamedTuple):
                 return b"" if self.metrics is None else pack(self.metrics.snapshot())
             case GetControlPlane():
                 return msgspec.msgpack.encode(self.control_plane)
+            case _:
+                assert self.operation is not None
+                return await self.operation.handle(request)
 
     async def connections(self, asked: ListConnections) -> ConnectionList:
         """List relayed connections."""
@@ -81,11 +89,11 @@ class WorkerStatus(NamedTuple):
                 past[session] = _counts(session)
             await trio.sleep(asked.sample)
         seconds = trio.current_time() - began if asked.sample else 0.0
-        wanted, total = asked.match.casefold(), 0
+        matches, total = Matcher(asked.match), 0
         ranked: list[tuple[float, Session]] = []
         async for session in self._relayed():
             total += 1
-            if not wanted or any(wanted in text.casefold() for text in _texts(session)):
+            if matches(session):
                 ranked.append((_rank(session, asked.sort, past.get(session, _NOTHING)), session))
         listed: list[ConnectionInfo] = []
         for _, session in nlargest(asked.limit, ranked, key=itemgetter(0)):
@@ -120,7 +128,7 @@ class WorkerStatus(NamedTuple):
         publish, subscribe, now = session.publish, session.subscribe, trio.current_time()
         assert publish is not None
         assert subscribe is not None
-        api, topic, subject, application = (cut(text) or None for text in _names(session))
+        api, topic, subject, application = (cut(text) or None for text in names(session))
         expires = None if session.caller is None else session.caller.expires_at
         return ConnectionInfo(
             id=session.request_id,
@@ -137,21 +145,11 @@ class WorkerStatus(NamedTuple):
             dropped=session.dropped,
             publish=_direction_stats(publish, past[:2], seconds),
             subscribe=_direction_stats(subscribe, past[2:], seconds),
+            address=session.info.address,
+            backend=session.backend,
+            user_agent=cut(session.info.user_agent),
+            closing=session.end_requested is not None,
         )
-
-
-def _names(session: Session) -> tuple[str, str, str, str]:
-    """Return API, topic, subject and application, as far as they are known."""
-    route, caller = session.route, session.caller
-    api, topic = ("", "") if route is None else (route.api.title, route.topic.name)
-    if caller is None:
-        return api, topic, "", ""
-    return api, topic, "" if caller.anonymous else caller.subject, caller.application.name
-
-
-def _texts(session: Session) -> tuple[str, ...]:
-    """Return the texts to search in."""
-    return (*_names(session), session.request_id, session.peer, session.request)
 
 
 def _fitting(listing: ConnectionList) -> bytes:

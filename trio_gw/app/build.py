@@ -15,9 +15,11 @@ import trio
 import trio_gw
 from trio_gw.admin.adapter import UPLOADS
 from trio_gw.admin.aggregate import Aggregate
+from trio_gw.admin.all_workers import AllWorkers
 from trio_gw.admin.app import build_app
 from trio_gw.admin.context import Context
 from trio_gw.admin.server import AdminServer
+from trio_gw.admin.worker_operation import WorkerOperation
 from trio_gw.admin.worker_status import WorkerStatus
 from trio_gw.app.data_plane import build_data_plane
 from trio_gw.app.key_material import load_keys, reloaded_files
@@ -226,7 +228,12 @@ async def build(
         shared_state.index + 1,
         *(sessions, catalog, observers.metrics, background),
         None if plane is None else plane.status,
+        operation := WorkerOperation(
+            shared_state.index + 1,
+            *(services, data_plane.balancers, observers.endings, observers.history),
+        ),
     )
+    aggregate = Aggregate(worker_status, shared_state, rpc)
     operations = Context(
         settings.admin,
         operators=keys.operators,
@@ -234,10 +241,12 @@ async def build(
         store=store,
         live=live,
         blocklist=blocklist,
-        aggregate=Aggregate(worker_status, shared_state, rpc),
+        aggregate=aggregate,
         uploads=trio.Semaphore(UPLOADS),
         metrics=observers.metrics,
         deploys=not from_plane,
+        workers=AllWorkers(operation, aggregate),
+        denials=base / settings.denials,
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
     local = None

@@ -10,12 +10,15 @@ import trio
 
 import trio_gw
 from trio_gw.proxy.analytics_observer import AnalyticsObserver
-from trio_gw.proxy.stats_observer import ProcessGauges, StatsObserver
+from trio_gw.proxy.ending_log import EndingLog
+from trio_gw.proxy.process_gauges import ProcessGauges
+from trio_gw.proxy.stats_observer import StatsObserver
 from trio_gw.proxy.tracing_observer import TracingObserver
 from trio_gw.supervision.background import BackgroundTasks, TaskName
 from trio_gw.telemetry import families, logs, tracing
 from trio_gw.telemetry.analytics import Analytics
 from trio_gw.telemetry.file_sink import FileSink
+from trio_gw.telemetry.history import History
 from trio_gw.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -44,14 +47,17 @@ class Observers:
         sessions: Sessions,
         background: BackgroundTasks,
     ) -> None:
-        observers: list[Observer] = []
+        self.endings = EndingLog()
+        self.history: History | None = None
+        observers: list[Observer] = [self.endings]
         self.metrics: Metrics | None = None
         self._stats_observer: StatsObserver | None = None
         if settings.metrics.enabled:
             self.metrics = Metrics(
                 shared_state.pages, shared_state.index, series=settings.metrics.series
             )
-            self._stats_observer = StatsObserver(self.metrics, sessions)
+            self.history = History()
+            self._stats_observer = StatsObserver(self.metrics, sessions, self.history)
             self.metrics.probes.append(self._put_dropped_lines)
             self.metrics.common = partial(_silence, shared_state)
             counted = self.metrics

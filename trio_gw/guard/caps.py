@@ -71,6 +71,14 @@ class Caps:
         pairs = zip(caps, held, strict=True)
         return held, tuple(cap for cap, one in pairs if self._count(one) > cap.most)
 
+    def counted(self, name: str) -> dict[str, int]:
+        """Return how many connections are open, by key, of the caps with this name."""
+        return {
+            key: self._count(_held(ConnectionCap(kind, key, 0)))
+            for kind, key in list(self._held)
+            if kind == name
+        }
+
     def leave(self, held: Iterable[HeldConnection]) -> None:
         """Stop counting a connection."""
         for key, places in held:

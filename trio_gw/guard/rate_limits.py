@@ -40,6 +40,20 @@ class Level(NamedTuple):
     key: str
 
 
+class FullLimit(NamedTuple):
+    """A limit that is reached: the level and its key, and until when (epoch seconds).
+
+    `way` is what the tier counts: `publish`, `subscribe`, `both`, or with a count for each
+    direction, `each` and `back`.
+    """
+
+    level: str
+    key: str
+    way: str
+    tier: Tier
+    until: float
+
+
 class SessionLimiters(NamedTuple):
     """Both directions of a session. `drops` tells whether messages may be dropped.
 
@@ -91,6 +105,8 @@ class RateLimits:
         self._blocks = WindowBlocks(self._table, tiers, policies=policies)
         self._keys: dict[int, KeyCells] = {}
         self._first_full: deque[WindowCounter] = deque(maxlen=MOST_FULL)
+        self._names: dict[int, tuple[str, str]] = {}  # key and way, by fingerprint
+        self._most_names = MOST_FULL
 
     def __len__(self) -> int:
         """Return the number of counters in use."""
@@ -100,6 +116,17 @@ class RateLimits:
     def shared(self) -> int:
         """How often a key had to share its cells since the start: the table was full."""
         return sum(keys.shared for keys in self._keys.values())
+
+    def full(self, now: float) -> list[FullLimit]:
+        """Return the limits that refused a message of this process in the current window."""
+        found = []
+        for counter in set(self._first_full):
+            window = int(now // counter.per)
+            if counter.notified == window:
+                key, way = self._names.get(counter.fingerprint, ("", ""))
+                until = (window + 1) * counter.per
+                found.append(FullLimit(counter.level, key, way, counter.tier, until))
+        return found
 
     def limiters(
         self, levels: Iterable[Level], now: float, *, suspendable: bool = False
@@ -163,7 +190,16 @@ class RateLimits:
             keys = self._cells(tier.per)
             counter = WindowCounter(level.name, tier, self._table, keys, fingerprint, now)
             self._counters[fingerprint] = counter
+            self._keep_name(fingerprint, level.key, direction)
         return counter
+
+    def _keep_name(self, fingerprint: int, key: str, way: str) -> None:
+        """Remember what a counter counts; forget now and then those that are gone."""
+        if len(self._names) >= self._most_names:
+            names = self._names
+            self._names = {one: names[one] for one in self._counters if one in names}
+            self._most_names = max(MOST_FULL, 2 * len(self._names))
+        self._names[fingerprint] = key, way
 
     def _cells(self, per: int) -> KeyCells:
         if (found := self._keys.get(per)) is None:

@@ -11,7 +11,8 @@ tried, last: a wrong guess must not keep clients out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,15 +20,34 @@ if TYPE_CHECKING:
     from trio_gw.config.api import Cluster, Endpoint
 
 
+class EndpointHealth(NamedTuple):
+    """What is known of an endpoint: whether it is healthy and since when (epoch seconds).
+
+    `failures` is the number of failures in a row, `checked` tells whether it is checked regularly.
+    """
+
+    origin: str
+    healthy: bool
+    since: float
+    failures: int
+    checked: bool
+
+
 class _EndpointState:
     """The health of one endpoint."""
 
-    __slots__ = ("endpoint", "failures", "healthy", "successes")
+    __slots__ = ("endpoint", "failures", "healthy", "since", "successes")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.healthy = True
         self.failures = self.successes = 0  # failures, and successful checks, in a row
+        self.since = time.time()  # of the last change, in epoch seconds
+
+    def become(self, *, healthy: bool) -> None:
+        """Set the health."""
+        if healthy is not self.healthy:
+            self.healthy, self.since = healthy, time.time()
 
 
 class Balancer:
@@ -54,6 +74,12 @@ class Balancer:
         """Whether this endpoint is healthy."""
         return all(state.healthy for state in self._states if state.endpoint == endpoint)
 
+    def health(self) -> Iterator[EndpointHealth]:
+        """Describe every endpoint."""
+        for one in self._states:
+            checked = self.needing_checks
+            yield EndpointHealth(one.endpoint.origin, one.healthy, one.since, one.failures, checked)
+
     def order(self) -> list[Endpoint]:
         """List all endpoints in the order in which one handshake tries them."""
         states = self._states
@@ -69,7 +95,8 @@ class Balancer:
         """Note that a client's connection to this endpoint has succeeded."""
         for state in self._states:
             if state.endpoint == endpoint:
-                state.healthy, state.failures = True, 0
+                state.failures = 0
+                state.become(healthy=True)
 
     def failed(self, endpoint: Endpoint) -> None:
         """Note that a connection or a check has failed."""
@@ -77,7 +104,7 @@ class Balancer:
             state.successes = 0
             state.failures += 1
             if state.failures >= self._unhealthy_after:
-                state.healthy = False
+                state.become(healthy=False)
 
     def checked(self, endpoint: Endpoint) -> None:
         """Note that a check has succeeded."""
@@ -85,7 +112,7 @@ class Balancer:
             state.failures = 0
             state.successes += 1
             if state.successes >= self._healthy_after:
-                state.healthy = True
+                state.become(healthy=True)
 
     def _of(self, endpoint: Endpoint) -> Iterator[_EndpointState]:
         return (state for state in self._states if state.endpoint == endpoint)
@@ -120,6 +147,12 @@ class Balancers:
         for balancer in self._all.values():
             for endpoint in balancer.cluster.endpoints:
                 yield endpoint.origin, balancer.healthy(endpoint)
+
+    def details(self) -> Iterator[tuple[Cluster, EndpointHealth]]:
+        """List every endpoint of every used cluster."""
+        for cluster, balancer in self._all.items():
+            for one in balancer.health():
+                yield cluster, one
 
     def needing_checks(self) -> list[Balancer]:
         """List the balancers that need health checks."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trio_gw.config.tiers import Tier
     from trio_gw.guard.caller import Caller
     from trio_gw.guard.counter import WindowCounter
-    from trio_gw.guard.rate_limits import SessionLimiters
+    from trio_gw.guard.rate_limits import FullLimit, SessionLimiters
     from trio_gw.routing.route import Route
 
 log = logging.getLogger("trio_gw.limits")
@@ -127,6 +127,27 @@ class LimiterFactory:
     def shared_keys(self) -> int:
         """How many keys had to share their count since the start."""
         return self._limits.shared
+
+    def full(self) -> list[FullLimit]:
+        """Return the limits on messages that are reached now, as this process knows."""
+        return self._limits.full(time.time())
+
+    def full_caps(self) -> list[tuple[ConnectionCap, int]]:
+        """Return the caps on connections that are reached, with the number of connections."""
+        limits = self._settings
+        most = {
+            "gateway": limits.connections,
+            "API": limits.connections_per_api,
+            "address": limits.connections_per_address,
+            "application": limits.connections_per_application,
+        }
+        return [
+            (ConnectionCap(name, key, cap), count)
+            for name, cap in most.items()
+            if cap
+            for key, count in self.caps.counted(name).items()
+            if count >= cap
+        ]
 
     def rate_limits(self, limiters: SessionLimiters | None) -> dict[Side, RateLimit]:
         """Create the rate limit of each direction; empty if nothing is limited."""

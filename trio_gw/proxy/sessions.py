@@ -193,7 +193,7 @@ class Sessions:
     async def end(
         self,
         sessions: Iterable[Session],
-        code: CloseCode,
+        code: int,
         reason: str,
         *,
         within: float | None = None,

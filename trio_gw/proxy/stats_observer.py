@@ -7,9 +7,7 @@ to the metrics.
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
 import time
 from collections import Counter, defaultdict
 from functools import partial
@@ -17,20 +15,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_gw.config.conditions import KINDS
 from trio_gw.errors import Phase
 from trio_gw.guard.refusals import BLOCKED
 from trio_gw.proxy.access_log import ending_of
-from trio_gw.telemetry import families
+from trio_gw.proxy.process_gauges import resident_memory
+from trio_gw.telemetry import families, history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from trio_gw.errors import Problem, Side
+    from trio_gw.errors import Side
     from trio_gw.guard.counter import WindowCounter
     from trio_gw.guard.decisions import Decided
-    from trio_gw.proxy.balancer import Balancers
-    from trio_gw.proxy.services import Services
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
     from trio_gw.telemetry.metrics import Labels, Metrics
@@ -39,12 +33,14 @@ INTERVAL = 1.0  # seconds between two collections
 BATCH = 64  # handshakes to add at a time; cheaper than one by one
 MAX_CODES = 20  # application-defined close codes that have a series of their own, per topic
 MAX_TOPICS = 1000  # topics with remembered codes
-REASONS = ("address", "all", "closed", "descriptors", "memory")  # of evictions
 _APPLICATION_CODES = range(3000, 5000)  # RFC 6455 §7.4.2
 _IN, _OUT = "in", "out"
 _PHASES = {phase: (phase.value,) for phase in Phase}  # as labels
 _SWITCHED = "101"
+_FIRST_REFUSAL = 400  # status
 _COUNTERS = (families.FRAMES, families.MESSAGES, families.OCTETS, families.PAYLOAD)
+_SHOWN = (1, 5, 2, 6)  # places of what the history keeps: messages in, out, and octets in, out
+COLLECT_SHARE = 0.001  # of the time, to look at all sessions for the history
 
 
 class _Topic:
@@ -61,12 +57,18 @@ class _Topic:
 class StatsObserver:
     """Counts what happens to the sessions of this process."""
 
-    def __init__(self, metrics: Metrics, sessions: Sessions) -> None:
+    def __init__(
+        self, metrics: Metrics, sessions: Sessions, kept: history.History | None = None
+    ) -> None:
+        """Count in `metrics`, and in the history if one is `kept`."""
         self._metrics = metrics
+        self._history = kept
         self._sessions = sessions
         self._topics: dict[Labels, _Topic] = {}
         # Per session: frames, messages, octets and payload of both lanes that are counted already.
-        self._counted: dict[Session, list[int]] = {}
+        self._counted: dict[Session, tuple[Lane, Lane, list[int]]] = {}
+        self._collected = False  # in this second
+        self._collect_at = 0.0
         self._codes: dict[Labels, set[int]] = {}  # application-defined close codes, by topic
         # Finished handshakes: their start, and the end of each phase.
         self._tls_failures: list[tuple[float, list[tuple[Phase, float]]]] = []
@@ -78,8 +80,32 @@ class StatsObserver:
         while True:
             due = trio.current_time() + INTERVAL
             await trio.sleep_until(due)
-            self._metrics.observe(families.LAG, (), trio.current_time() - due)
+            lag = trio.current_time() - due
+            self._metrics.observe(families.LAG, (), lag)
             self._metrics.publish()
+            if self._history is not None:
+                self._end_second(self._history, lag)
+
+    def _end_second(self, kept: history.History, lag: float) -> None:
+        """End a second of the history.
+
+        Looking at all sessions takes long if there are very many, so it is done only as often as
+        takes `COLLECT_SHARE` of the time.
+        """
+        now = time.perf_counter()
+        if now >= self._collect_at:
+            self._collect()
+            took = time.perf_counter() - now
+            self._collect_at = now + took / COLLECT_SHARE - INTERVAL / 2
+        times = os.times()
+        kept.tick(
+            time.time(),
+            lag=lag,
+            cpu=times.user + times.system,
+            memory=resident_memory(),
+            collected=self._collected,
+        )
+        self._collected = False
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -87,7 +113,10 @@ class StatsObserver:
         """Count a session after its 101; its handshake is over."""
         labels = _labels(session)
         self._topic(labels).opened += 1
-        self._counted[session] = [0] * 8
+        publish, subscribe = session.publish, session.subscribe
+        assert publish is not None
+        assert subscribe is not None
+        self._counted[session] = publish, subscribe, [0] * 8
         if session.limiters is not None:
             listeners = (partial(self._throttled, (*labels, way)) for way in (_IN, _OUT))
             session.limiters.add_listeners(*listeners)
@@ -101,7 +130,7 @@ class StatsObserver:
             return
         labels = _labels(session)
         topic = self._topic(labels)
-        _add_traffic(session, topic, counted)
+        _add_traffic(topic, *counted)
         ending = ending_of(session)
         assert ending is not None
         how = ending.code, ending.by
@@ -115,6 +144,8 @@ class StatsObserver:
     def _refused(self, session: Session) -> None:
         api = ("", "") if session.route is None else _labels(session)[:2]
         self._metrics.add(families.HANDSHAKES, (*api, str(session.status), session.code))
+        if self._history is not None and session.status >= _FIRST_REFUSAL:
+            self._history.add((api[0], api[1]), history.REFUSED, 1)
         if session.limit:
             self._metrics.add(families.REFUSED, (*api, session.limit.lower()))
         if session.denied and session.code == BLOCKED:
@@ -142,6 +173,8 @@ class StatsObserver:
             self._lifetimes.clear()
 
     def _throttled(self, labels: Labels, counter: WindowCounter | Decided, messages: int) -> None:
+        if self._history is not None:
+            self._history.add((labels[0], labels[1]), history.THROTTLED, messages)
         labels = (*labels, counter.level.lower(), counter.tier.on_exceed)
         self._metrics.add(families.THROTTLED, labels, messages)
 
@@ -153,11 +186,14 @@ class StatsObserver:
 
     def _collect(self) -> None:
         held: Counter[Labels] = Counter()
-        for session, counted in self._counted.items():
-            labels = _labels(session)
-            _add_traffic(session, self._topic(labels), counted)
+        self._collected = True
+        # Most sessions of many are idle, so this loop does as little as possible for those.
+        for session, (publish, subscribe, counted) in self._counted.items():
+            if publish.octets != counted[2] or subscribe.octets != counted[6]:
+                topic = self._topic(_labels(session))
+                _add_traffic(topic, publish, subscribe, counted)
             if session.rate_limits and session.holding:
-                held[labels] += 1
+                held[_labels(session)] += 1
         metrics = self._metrics
         metrics.clear(families.HELD)
         for labels, count in held.items():
@@ -173,6 +209,10 @@ class StatsObserver:
         metrics.add(families.OPENED, labels, topic.opened)
         metrics.add(families.OPEN, labels, topic.opened - sum(topic.closed.values()))
         metrics.add(families.HANDSHAKES, (*labels[:2], _SWITCHED, ""), topic.opened)
+        if self._history is not None:
+            moved = [topic.traffic[place] for place in _SHOWN]
+            closed = sum(topic.closed.values())
+            self._history.add_topic((labels[0], labels[1]), topic.opened, closed, moved)
         for (code, by), count in topic.closed.items():
             how = self._code(labels, code), by.value
             metrics.add(families.CLOSED, (*labels, *how), count)
@@ -194,11 +234,8 @@ class StatsObserver:
         return str(int(code))
 
 
-def _add_traffic(session: Session, topic: _Topic, counted: list[int]) -> None:
+def _add_traffic(topic: _Topic, publish: Lane, subscribe: Lane, counted: list[int]) -> None:
     """Add the traffic of a session since the last time."""
-    publish, subscribe = session.publish, session.subscribe
-    assert publish is not None
-    assert subscribe is not None
     if publish.octets == counted[2] and subscribe.octets == counted[6]:
         return
     for place, value in enumerate((*_numbers(publish), *_numbers(subscribe))):
@@ -216,68 +253,3 @@ def _labels(session: Session) -> Labels:
     route = session.route
     assert route is not None
     return route.api.name, route.api.version, route.topic.name
-
-
-class ProcessGauges:
-    """Measures this process, its backends and its route table at each collection."""
-
-    def __init__(
-        self,
-        metrics: Metrics,
-        services: Services,
-        balancers: Balancers,
-        problems: Callable[[], tuple[Problem, ...]],
-    ) -> None:
-        self._metrics = metrics
-        self._live = services.live
-        self._balancers = balancers
-        self._problems = problems
-        self._blocklist = services.blocklist
-        self._pending = services.pending
-        self._memory = services.memory
-        self._limiter_factory = services.limiter_factory
-        self._tls_failures = services.tls_failures
-        self._started = time.time()
-        metrics.probes.append(self._collect)
-
-    def _collect(self) -> None:
-        metrics, worker = self._metrics, (self._metrics.worker,)
-        metrics.put(families.RELOADS, worker, self._live.generation)
-        metrics.put(families.APIS, worker, len(self._live.table.apis))
-        found = [problem.severity for problem in self._problems()]
-        for severity in ("error", "warning"):
-            metrics.put(families.PROBLEMS, (severity, *worker), found.count(severity))
-        for kind in KINDS:
-            count = sum(denials.counts[kind] for denials in self._blocklist.current)
-            metrics.put(families.CONDITIONS, (kind, *worker), count)
-        metrics.put(families.PENDING, worker, len(self._pending))
-        for reason in REASONS:
-            metrics.put(families.EVICTED, (reason, *worker), self._pending.evicted[reason])
-        self._tls_failures.log_suppressed()
-        for (listener, reason), count in self._tls_failures.refused.items():
-            metrics.put(families.TLS_FAILED, (listener, reason, *worker), count)
-        for gauge in self._memory.gauges:
-            if not gauge.limit:
-                continue
-            metrics.put(families.MEMORY_USED, (gauge.name, *worker), gauge.used)
-            metrics.put(families.MEMORY_LIMIT, (gauge.name, *worker), gauge.limit)
-        metrics.put(families.OVERLOADED, worker, int(self._memory.short))
-        metrics.put(families.SHED, worker, self._memory.shed)
-        metrics.put(families.SHARED_KEYS, worker, self._limiter_factory.shared_keys)
-        metrics.clear(families.BACKEND_UP)
-        for name, healthy in self._balancers.health():
-            metrics.put(families.BACKEND_UP, (name, *worker), int(healthy))
-        times = os.times()
-        metrics.put(families.CPU, worker, times.user + times.system)
-        metrics.put(families.STARTED, worker, self._started)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        metrics.put(families.MOST_DESCRIPTORS, worker, most)
-        try:
-            metrics.put(families.DESCRIPTORS, worker, len(os.listdir("/proc/self/fd")))
-            with open("/proc/self/statm") as file:
-                pages = int(file.read().split()[1])
-            metrics.put(families.MEMORY, worker, pages * os.sysconf("SC_PAGE_SIZE"))
-        except OSError as error:
-            # There is no `/proc`, or no descriptor is left to open it.
-            if error.errno == errno.EMFILE:
-                metrics.put(families.DESCRIPTORS, worker, most)

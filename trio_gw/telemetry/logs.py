@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import msgspec
 
 from trio_gw.escaping import escape
+from trio_gw.telemetry.log_ring import ring
 from trio_gw.telemetry.writer import LineWriter
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def event(
         line = handler.formatter.simple(level, logger.name, message, shown, more)
         if line:
             handler.writer.put(line)
+            ring.append(time.time(), level, logger.name, line)
             return
     logger.log(level, "%s", message, extra={"shown": shown, "fields": more})
 
@@ -87,7 +89,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.writer.put(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            line = self.format(record)
+            self.writer.put(line.encode("utf-8", "backslashreplace") + b"\n")
+            ring.append(record.created, record.levelno, record.name, line)
         except Exception:
             self.handleError(record)
 
@@ -239,6 +243,8 @@ def configure(
     for before in (_handler, _access):
         if before is not None:
             before.writer.close()
+    if name:  # after a fork: the lines so far are those of the parent
+        ring.clear()
     _handler = _Handler(LineWriter(stderr, lost), formatter)
     stdout: TextIO | None = sys.stdout
     _access = _Handler(
