@@ -84,7 +84,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/views.py",
         "portal/",  # its handlers take requests and return responses
     },
-    "jinja2": {"portal/render.py"},
+    "jinja2": {"portal/render.py", "portal/template_helpers.py"},
     "jwt": {
         "guard/jwks.py",
         "guard/operators.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from playwright.sync_api import sync_playwright
@@ -37,11 +37,14 @@ class Browser:
         self._thread.submit(self._stop).result()
         self._thread.shutdown()
 
-    async def visit(self, look: Callable[[Page], T]) -> T:
-        """Call `look` with a page of a fresh profile that takes every certificate."""
+    async def visit(self, look: Callable[[Page], T], **options: Any) -> T:
+        """Call `look` with a page of a fresh profile that takes every certificate.
+
+        `options` are those of the profile, such as `viewport` and `color_scheme`.
+        """
 
         def run() -> T:
-            with self._browser.new_context(ignore_https_errors=True) as profile:
+            with self._browser.new_context(ignore_https_errors=True, **options) as profile:
                 return look(profile.new_page())
 
         return await trio.to_thread.run_sync(lambda: self._thread.submit(run).result())

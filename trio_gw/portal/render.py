@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 import trio_gw
 from trio_gw.config.rules.users import is_default
+from trio_gw.portal import template_helpers
 from trio_gw.portal.compression import compress
 from trio_gw.portal.routes import Role
 from trio_gw.portal.static_files import StaticFiles
@@ -37,6 +38,7 @@ environment = Environment(
 environment.globals["static"] = STATIC.url
 environment.globals["Role"] = Role
 environment.globals["version"] = trio_gw.__version__
+template_helpers.install(environment)
 
 
 def offer(paths: Iterable[str]) -> None:

@@ -1,0 +1,175 @@
+"""The portal in a real browser: pages of a logged-in user, accessibility, pictures, bytes.
+
+    async with portal(tmp_path) as running:
+        def look(seen: Seen) -> None:
+            seen.open("/operate")
+            seen.check("operate")
+        await running.visit(look, user="ada", width=360, theme="dark")
+
+Pictures go to the folder that the environment variable PORTAL_PICTURES names, if there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+from axe_playwright_python.sync_playwright import Axe
+
+from support.browser import Browser
+from support.gateway import start_gateway
+from support.portal_client import PASSWORDS, USERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from playwright.sync_api import Page, Request
+
+    from support.gateway import RunningGateway
+
+PICTURES = os.environ.get("PORTAL_PICTURES", "")
+ECHO = Path(__file__).parents[2] / "apis" / "Echo-1.0.0"
+WIDTHS = (360, 1440)
+THEMES = ("light", "dark")
+HEIGHT = 900
+
+T = TypeVar("T")
+
+
+class Seen:
+    """A page of the portal as one user sees it. Blocks: only used in functions given to `visit`."""
+
+    def __init__(self, page: Page, origin: str, label: str) -> None:
+        self.page = page
+        self.origin = origin
+        self.label = label
+        self.faults: list[str] = []
+        self.requested: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        page.on("console", self._on_console)
+        page.on("request", self._on_request)
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def _on_request(self, request: Request) -> None:
+        self.requested.append(request.url)
+
+    def open(self, path: str, *, status: int = 200) -> None:
+        """Go to a page below /portal."""
+        answer = self.page.goto(f"{self.origin}/portal{path}", wait_until="load")
+        assert answer is not None
+        assert answer.status == status, f"{path}: {answer.status}"
+
+    def login(self, user: str) -> None:
+        """Log in with the form."""
+        self.open("/login")
+        self.page.get_by_label("User").fill(user)
+        self.page.get_by_label("Password").fill(PASSWORDS[user])
+        self.page.get_by_role("button", name="Log in").click()
+        self.page.wait_for_url(f"{self.origin}/portal/")
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds in the page as it is."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+    def overflow(self) -> int:
+        """Return by how many pixels the page is wider than its window."""
+        width: int = self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return width
+
+    def first_paint(self) -> float:
+        """Return the milliseconds until the browser painted the first content."""
+        milliseconds: float = self.page.evaluate(
+            "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
+        )
+        return milliseconds
+
+    def transferred(self) -> dict[str, int]:
+        """Return the compressed bytes of the page, `html`, and of `css` and `js`."""
+        rows: list[list[Any]] = self.page.evaluate(
+            "[...performance.getEntriesByType('navigation'),"
+            " ...performance.getEntriesByType('resource')].map(one =>"
+            " [one.entryType === 'navigation' ? 'html' :"
+            " new URL(one.name).pathname.split('.').pop(), one.encodedBodySize])"
+        )
+        found = {"html": 0, "css": 0, "js": 0}
+        for kind, size in rows:
+            found[kind] = found.get(kind, 0) + size
+        return found
+
+    def foreign(self) -> list[str]:
+        """Return the requests that went to another origin."""
+        own = (self.origin, self.origin.replace("https:", "wss:").replace("http:", "ws:"), "data:")
+        return [url for url in self.requested if not url.startswith(own)]
+
+    def picture(self, name: str, *, whole: bool = True) -> None:
+        """Take a picture of the page, if somebody wants to look at it."""
+        if PICTURES:
+            path = Path(PICTURES) / f"{name}-{self.label}.png"
+            self.page.screenshot(path=path, full_page=whole, animations="disabled")
+
+    def check(self, name: str) -> None:
+        """Take a picture, and assert what holds for every page: axe, width, scripts, origins."""
+        self.picture(name)
+        assert self.violations() == [], f"{name} {self.label}"
+        assert self.overflow() <= 0, f"{name} {self.label} scrolls sideways"
+        assert self.faults == [], f"{name} {self.label}"
+        assert self.foreign() == [], f"{name} {self.label}"
+
+
+class Portal:
+    """A running gateway, and a browser for its portal."""
+
+    def __init__(self, gateway: RunningGateway, browser: Browser) -> None:
+        self.gateway = gateway
+        self.browser = browser
+        self.origin = f"https://localhost:{gateway.admin_port}"
+        self._sessions: dict[str, Any] = {}
+
+    async def visit(
+        self, look: Callable[[Seen], T], *, user: str = "", width: int = 1440,
+        theme: str = "light", **options: Any,
+    ) -> T:  # fmt: skip
+        """Call `look` with an empty page; with `user` there is a session, made once by the form."""
+        if user and user not in self._sessions:
+            await self._log_in(user)
+        options.setdefault("viewport", {"width": width, "height": HEIGHT})
+        options |= {"color_scheme": theme, "reduced_motion": "reduce"}
+        if user:
+            options["storage_state"] = self._sessions[user]
+        label = f"{width}-{theme}"
+        return await self.browser.visit(
+            lambda page: look(Seen(page, self.origin, label)), **options
+        )
+
+    async def _log_in(self, user: str) -> None:
+        def look(page: Page) -> Any:
+            Seen(page, self.origin, "").login(user)
+            return page.context.storage_state()
+
+        self._sessions[user] = await self.browser.visit(look)
+
+
+@contextlib.asynccontextmanager
+async def portal(base: Path, *, echo: bool = True, **settings: Any) -> AsyncIterator[Portal]:
+    """Run a gateway with the users of `portal_client`, and a browser.
+
+    With `echo` it serves the sample API. Settings as in gateway.toml.
+    """
+    if echo:
+        shutil.copytree(ECHO, base / "apis" / ECHO.name, dirs_exist_ok=True)
+    settings.setdefault("admin_settings", {"users": USERS})
+    async with trio.open_nursery() as nursery:
+        gateway = await start_gateway(nursery, base, admin=True, **settings)
+        with Browser() as browser:
+            yield Portal(gateway, browser)
+        nursery.cancel_scope.cancel()
