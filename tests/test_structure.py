@@ -119,6 +119,7 @@ PURE = (
         "guard/key_cells.py",
         "guard/condition_groups.py",
         "guard/decisions.py",
+        "guard/pattern_syntax.py",
         "guard/patterns.py",
         "guard/ranges.py",
         "guard/window_blocks.py",

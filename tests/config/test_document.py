@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio_gw.config import document
 from trio_gw.config.convert import MAX_TEXT, convert
 from trio_gw.config.findings import MAX_FINDINGS, Findings
-from trio_gw.config.nodes import IncompleteError
+from trio_gw.config.node_builder import IncompleteError
 from trio_gw.errors import Problem, UnusableError, has_errors
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from support.examples import examples
 from trio_gw.config import project
-from trio_gw.config.nodes import IncompleteError
+from trio_gw.config.node_builder import IncompleteError
 from trio_gw.errors import UnusableError
 from trio_gw.feed import archive, zip_directory
 from trio_gw.feed.archive import unpack

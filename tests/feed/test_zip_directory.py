@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from trio_gw.config.nodes import IncompleteError
+from trio_gw.config.node_builder import IncompleteError
 from trio_gw.errors import UnusableError
 from trio_gw.feed import zip_directory
 from trio_gw.feed.zip_directory import CentralDirectory, ZipReader

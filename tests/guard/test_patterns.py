@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_gw.guard import patterns
-from trio_gw.guard.patterns import Budget, Pattern, UnsupportedPatternError, compiled
+from trio_gw.guard import pattern_syntax, patterns
+from trio_gw.guard.pattern_syntax import UnsupportedPatternError
+from trio_gw.guard.patterns import Budget, Pattern, compiled
 
 
 def found(expression: str, text: str) -> bool:
@@ -71,7 +72,7 @@ def test_any_expression_answers_as_re(alternatives: list[list[tuple[str, str]]],
         *("(", ")", "a)", "(a", "*", "+a", "a**", "a*+", "[", "[a", "a{", "a{2", "a{3,2}", "\\"),
         *("(?=a)", "(?!a)", "(?<a>b)", r"(a)\1", r"\b", r"\p{L}", "[[:alpha:]]", "[b-a]"),
         *("a{9999}", "a{300}", "(a{20}){20}", "(" * 40 + ")" * 40, "x" * 513, "[a&&b]"),
-        "[" + "a-b" * (patterns.MAX_RANGES + 1) + "]",
+        "[" + "a-b" * (pattern_syntax.MAX_RANGES + 1) + "]",
     ],
 )
 def test_what_is_wrong_or_not_supported_is_refused(expression: str) -> None:

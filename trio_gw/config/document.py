@@ -16,8 +16,8 @@ import yaml
 
 from trio_gw.config import jsontext
 from trio_gw.config.jsontext import BREAK, Lines
+from trio_gw.config.node_builder import Builder
 from trio_gw.config.nodes import (
-    Builder,
     Mapping,
     MappingEntry,
     Node,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from trio_gw.config.nodes import Scalar, plain_scalar
 
 if TYPE_CHECKING:
-    from trio_gw.config.nodes import Builder
+    from trio_gw.config.node_builder import Builder
 
 BREAK = re.compile("\r\n|\r|\n")
 

@@ -27,7 +27,7 @@ from trio_gw.config import (
 from trio_gw.config.api import ApiProject, ClientCertificate
 from trio_gw.config.faults import WrongError, printable
 from trio_gw.config.findings import Findings
-from trio_gw.config.nodes import IncompleteError
+from trio_gw.config.node_builder import IncompleteError
 from trio_gw.errors import Problem, UnusableError, has_errors
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import zipfile
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from trio_gw.config.faults import printable
-from trio_gw.config.nodes import IncompleteError
+from trio_gw.config.node_builder import IncompleteError
 from trio_gw.errors import Problem, UnusableError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ need exponential time for both, and would stop the event loop meanwhile. So the 
 compiled to a state machine that reads each character once (Thompson's construction). A `Budget`
 bounds the steps of several searches together.
 
-The syntax is what conditions use: literals, `.`, classes, groups, `|`, `* + ? {m,n}`, `^`, `$`,
-`\\d \\w \\s` and `(?i)` at the beginning. Look-around, backreferences and the like are refused.
+The syntax is that of `pattern_syntax`, with `(?i)` at the beginning.
 """
 
 from __future__ import annotations
@@ -14,22 +13,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from trio_gw.guard.pattern_syntax import BEGIN, END, UnsupportedPatternError, parse
 
-    CharacterTest = Callable[[str], bool]
+if TYPE_CHECKING:
+    from trio_gw.guard.pattern_syntax import CharacterTest, PatternPart
 
 MAX_PATTERN = 512  # characters of an expression
 MAX_STATES = 256  # of its machine, with repetitions written out
-MAX_RANGES = 16  # and escapes of one class: each costs as much as a state
 MAX_TEXT = 1024  # characters that are searched
 STEPS = 20_000  # of one budget: some milliseconds
 
-_ANY, _BEGIN, _END, _SPLIT, _MATCH = ".", "^", "$", "split", "match"
-
-
-class UnsupportedPatternError(ValueError):
-    """An expression that is wrong, too large, or uses what is not supported."""
+_SPLIT, _MATCH = "split", "match"
 
 
 class Budget:
@@ -79,23 +73,16 @@ def compiled(expression: str) -> Pattern | None:
 
 
 class _Compiler:
-    """Parses an expression into states: (kind, test, next states)."""
+    """Turns an expression into states: (kind, test, next states)."""
 
     def __init__(self, expression: str) -> None:
         self.ignores_case = expression.startswith("(?i)")
-        self._text = expression.removeprefix("(?i)")
-        if self.ignores_case:
-            self._text = self._text.lower()
-        self._at = 0
-        self._depth = 0
+        text = expression.removeprefix("(?i)")
         self._kinds: list[str] = []
         self._tests: list[CharacterTest | None] = []
         self._next: list[list[int]] = []
         last = self._state(_MATCH)
-        node = self._alternatives()
-        if self._at < len(self._text):
-            raise UnsupportedPatternError("a group ends that has not begun")
-        self.start = self._build(node, last)
+        self.start = self._build(parse(text.lower() if self.ignores_case else text), last)
 
     # -- matching ----------------------------------------------------------------------------
 
@@ -108,7 +95,7 @@ class _Compiler:
             if kind == _MATCH:
                 return True
             budget.left -= 1
-            passes = kind == _SPLIT or (kind == _BEGIN and begins) or (kind == _END and ends)
+            passes = kind == _SPLIT or (kind == BEGIN and begins) or (kind == END and ends)
             if passes:
                 for other in self._next[state]:
                     if other not in current:
@@ -135,7 +122,7 @@ class _Compiler:
         self._next.append([])
         return len(self._kinds) - 1
 
-    def _build(self, node: _Part, last: int) -> int:
+    def _build(self, node: PatternPart, last: int) -> int:
         """Add the states of a node that goes on to the state `last`; returns its first one."""
         if node.kind == "sequence":
             for part in reversed(node.parts):
@@ -151,7 +138,7 @@ class _Compiler:
         self._next[state] = [last]
         return state
 
-    def _repeated(self, node: _Part, last: int) -> int:
+    def _repeated(self, node: PatternPart, last: int) -> int:
         (part,) = node.parts
         if node.most < 0:
             loop = self._state(_SPLIT)
@@ -169,174 +156,3 @@ class _Compiler:
             if len(self._kinds) == states:
                 break  # the part is empty, however often it is repeated
         return last
-
-    # -- the syntax --------------------------------------------------------------------------
-
-    def _peek(self) -> str:
-        return self._text[self._at] if self._at < len(self._text) else ""
-
-    def _take(self) -> str:
-        character = self._peek()
-        if not character:
-            raise UnsupportedPatternError("an expression ends too early")
-        self._at += 1
-        return character
-
-    def _alternatives(self) -> _Part:
-        self._depth += 1
-        if self._depth > 30:
-            raise UnsupportedPatternError("groups are nested too deep")
-        parts = [self._sequence()]
-        while self._peek() == "|":
-            self._at += 1
-            parts.append(self._sequence())
-        self._depth -= 1
-        return parts[0] if len(parts) == 1 else _Part("choice", parts)
-
-    def _sequence(self) -> _Part:
-        parts: list[_Part] = []
-        while self._peek() not in ("", "|", ")"):
-            parts.append(self._quantified(self._atom()))
-        return _Part("sequence", parts)
-
-    def _quantified(self, node: _Part) -> _Part:
-        character = self._peek()
-        bounds = {"*": (0, -1), "+": (1, -1), "?": (0, 1)}.get(character)
-        if bounds is not None:
-            self._at += 1
-        elif character == "{":
-            bounds = self._bounds()
-        else:
-            return node
-        if self._peek() == "?":
-            self._at += 1  # lazy: the same answer to whether there is a match
-        elif self._peek() in ("+", "*", "{") and self._peek():
-            raise UnsupportedPatternError("possessive and double quantifiers are not supported")
-        return _Part("repeat", [node], least=bounds[0], most=bounds[1])
-
-    def _bounds(self) -> tuple[int, int]:
-        end = self._text.find("}", self._at)
-        inner = self._text[self._at + 1 : end] if end > 0 else ""
-        least, comma, most = inner.partition(",")
-        numbers = [number for number in (least, most) if number]
-        if not least or not all(text.isascii() and text.isdigit() for text in numbers):
-            raise UnsupportedPatternError("the bounds of a repetition are wrong")
-        if any(len(text) > 4 for text in numbers):
-            raise UnsupportedPatternError("an expression has too many states")
-        self._at = end + 1
-        first = int(least)
-        last = first if not comma else (int(most) if most else -1)
-        if 0 <= last < first:
-            raise UnsupportedPatternError("the bounds of a repetition are wrong")
-        return first, last
-
-    def _atom(self) -> _Part:
-        character = self._take()
-        if character == "(":
-            if self._peek() == "?":
-                if self._text[self._at : self._at + 2] != "?:":
-                    raise UnsupportedPatternError("this kind of group is not supported")
-                self._at += 2
-            node = self._alternatives()
-            if self._take() != ")":
-                raise UnsupportedPatternError("a group does not end")
-            return node
-        if character in "^$":
-            return _Part(character)
-        if character == ".":
-            return _Part(_ANY, test=lambda one: one not in "\n\r")
-        if character == "[":
-            return _Part(_ANY, test=self._class())
-        if character == "\\":
-            return _Part(_ANY, test=self._escape())
-        if character in "*+?{":
-            raise UnsupportedPatternError("a quantifier has nothing to repeat")
-        return _Part(_ANY, test=character.__eq__)
-
-    def _escape(self) -> CharacterTest:
-        character = self._take()
-        if (test := _CLASSES.get(character)) is not None:
-            return test
-        if character in _CONTROLS:
-            return _CONTROLS[character].__eq__
-        if character.isalnum():
-            raise UnsupportedPatternError("this escape is not supported")
-        return character.__eq__
-
-    def _class(self) -> CharacterTest:
-        inverted = self._peek() == "^"
-        self._at += inverted
-        tests: list[CharacterTest] = []
-        singles: set[str] = set()
-        first = True
-        while (character := self._take()) != "]" or first:
-            first = False
-            if character in "[&" and self._peek() in (":", "&"):
-                raise UnsupportedPatternError("this kind of class is not supported")
-            if character == "\\":
-                tests.append(self._escape())
-                continue
-            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in ("]", ""):
-                self._at += 1
-                if (last := self._take()) == "\\":
-                    last = self._take()
-                if last < character or last.isalnum() != character.isalnum():
-                    raise UnsupportedPatternError("the range of a class is wrong")
-                tests.append(functools.partial(_within, character, last))
-            else:
-                singles.add(character)
-        if len(tests) > MAX_RANGES:
-            raise UnsupportedPatternError("a class has too many ranges")
-        tests.append(singles.__contains__)
-        return functools.partial(_one_of, tuple(tests), inverted)
-
-
-class _Part:
-    """A part of an expression."""
-
-    __slots__ = ("kind", "least", "most", "parts", "test")
-
-    def __init__(
-        self,
-        kind: str,
-        parts: list[_Part] | None = None,
-        *,
-        test: CharacterTest | None = None,
-        least: int = 0,
-        most: int = 0,
-    ) -> None:
-        self.kind = kind
-        self.parts = parts or []
-        self.test = test
-        self.least, self.most = least, most
-
-
-def _within(first: str, last: str, character: str) -> bool:
-    return first <= character <= last
-
-
-def _one_of(tests: tuple[CharacterTest, ...], inverted: bool, character: str) -> bool:
-    return any(test(character) for test in tests) != inverted
-
-
-def _digit(character: str) -> bool:
-    return "0" <= character <= "9"
-
-
-def _word(character: str) -> bool:
-    return character == "_" or (character.isascii() and character.isalnum())
-
-
-def _space(character: str) -> bool:
-    return character in " \t\n\x0b\f\r"
-
-
-_CLASSES: dict[str, CharacterTest] = {
-    "d": _digit,
-    "D": lambda one: not _digit(one),
-    "w": _word,
-    "W": lambda one: not _word(one),
-    "s": _space,
-    "S": lambda one: not _space(one),
-}
-_CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
