@@ -38,9 +38,14 @@ class MessageExample(msgspec.Struct, frozen=True):
 
 
 class MessageView(msgspec.Struct, frozen=True):
-    """One message. `foreign` is the text of a schema that is no JSON schema; `format` names it."""
+    """One message. `foreign` is the text of a schema that is no JSON schema; `format` names it.
+
+    `same_as` is the anchor of the same message further up, which is not described again.
+    """
 
     name: str
+    anchor: str = ""
+    same_as: str = ""
     title: str = ""
     summary: str = ""
     description: str = ""
@@ -56,11 +61,20 @@ class MessageView(msgspec.Struct, frozen=True):
     examples: tuple[MessageExample, ...] = ()
 
 
-class NodeBudget:
-    """The number of schema nodes that one page may still show."""
+class PageBudget:
+    """What one page shows: schema nodes that are left, and messages that it has, by anchor."""
 
     def __init__(self, most: int) -> None:
         self.left = most
+        self._shown: list[tuple[Node, str]] = []
+
+    def shown_before(self, message: Node, anchor: str) -> str:
+        """Return the anchor under which the page has this message; note it if it is new."""
+        for known, before in self._shown:
+            if known is message:
+                return before
+        self._shown.append((message, anchor))
+        return ""
 
     def take(self, tree: SchemaNode) -> SchemaNode:
         """Count the nodes of a tree and return it."""
@@ -106,12 +120,16 @@ def _resolved_all(root: Mapping, listed: list[tuple[str, Node]]) -> list[tuple[s
 
 
 def message_view(
-    root: Mapping, key: str, node: Node, anchor: str, budget: NodeBudget
+    root: Mapping, key: str, node: Node, anchor: str, budget: PageBudget
 ) -> MessageView:
     """Describe one message; anchors of its schemas begin with `anchor`."""
     assert isinstance(node, Mapping)
+    before = budget.shown_before(node, anchor)
     node = _with_traits(root, node)
     name = values.text(node, "name", values.SHORT) or key or values.text(node, "messageId", 200)
+    title = values.text(node, "title", values.SHORT)
+    if before:
+        return MessageView(name or "message", anchor, before, title=title, line=node.line)
     payload, kind = _payload(root, node)
     foreign = ""
     tree = None
@@ -129,7 +147,8 @@ def message_view(
     content = values.text(node, "contentType", 100)
     return MessageView(
         name=name or "message",
-        title=values.text(node, "title", values.SHORT),
+        anchor=anchor,
+        title=title,
         summary=values.text(node, "summary", values.SHORT),
         description=values.text(node, "description"),
         content_type=content or values.text(root, "defaultContentType", 100),

@@ -6,7 +6,10 @@ the whole project are read, by the code that reads projects, and one of them is 
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from trio_gw.config import layout
@@ -21,24 +24,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
+    from trio_gw.config.project import LoadedProject
     from trio_gw.config.settings import Settings
     from trio_gw.documents.definition import WholeDefinition
 
 ATTEMPTS = 3  # a commit may be replaced while it is read
+MOST_LOADED = 16  # projects that are kept as loaded
+
+_loaded: OrderedDict[bytes, LoadedProject] = OrderedDict()
+_lock = Lock()
 
 
 class ProjectDocuments(NamedTuple):
     """The files of a project by path, and its definition.
 
     `path` is that of the definition, empty if there is none. `definition` is None if it cannot be
-    read; `problems` say why. `differs`: the files say something else than what is served, because
-    they were changed and are broken, or are not loaded yet.
+    read; `problems` say why, and `findings` are those of loading the project. `differs`: the files
+    say something else than what is served: they were changed and are broken, or not loaded yet.
     """
 
     files: Mapping[str, bytes]
     path: str
     definition: WholeDefinition | None
     problems: tuple[Problem, ...]
+    findings: tuple[Problem, ...]
     differs: bool
 
 
@@ -50,20 +59,22 @@ def read_documents(settings: Settings, base: Path, project: ApiProject) -> Proje
         what = f"cannot be read ({os.strerror(error.errno or 0)})"
         hint = "what was loaded before is still served"
         problem = Problem(project.folder, 0, 0, what, hint)
-        return ProjectDocuments({}, "", None, (problem,), differs=False)
+        return ProjectDocuments({}, "", None, (problem,), (), differs=False)
     path = definition_path(files)
     if not path:
         if not files:
             what = "its files are not at hand here, so only what is served can be shown"
             problems = problems or (Problem(project.folder, 0, 0, what, severity="warning"),)
-        return ProjectDocuments(files, "", None, problems, differs=False)
+        return ProjectDocuments(files, "", None, problems, (), differs=False)
     definition = None
     try:
         definition = definition_of(files[path], f"{project.folder}/{path}")
         problems = (*problems, *definition.problems)
     except UnusableError as error:
         problems = (*problems, *error.problems)
-    return ProjectDocuments(files, path, definition, problems, _differs(settings, project, files))
+    loaded = _load(files, project.folder)
+    differs = loaded.project is None or loaded.project.topics != project.topics
+    return ProjectDocuments(files, path, definition, problems, loaded.problems, differs)
 
 
 def read_files(
@@ -108,8 +119,19 @@ def definition_path(files: Mapping[str, bytes]) -> str:
     return min(names, key=lambda name: (name.count("/"), name), default="")
 
 
-def _differs(settings: Settings, project: ApiProject, files: Mapping[str, bytes]) -> bool:
-    if project.folder.startswith(f"{settings.deployed}/"):
-        return False  # A zip never changes.
-    loaded = load(files, project.folder, os.environ).project
-    return loaded is None or loaded.topics != project.topics
+def _load(files: Mapping[str, bytes], folder: str) -> LoadedProject:
+    """Load a project as the gateway does, to compare; the last results are kept by digest."""
+    digest = hashlib.sha256(folder.encode())
+    for path, data in sorted(files.items()):
+        digest.update(f"\0{path}\0{len(data)}\0".encode())
+        digest.update(data)
+    key = digest.digest()
+    with _lock:
+        found = _loaded.get(key)
+    if found is None:
+        found = load(files, folder, os.environ)
+        with _lock:
+            _loaded[key] = found
+            while len(_loaded) > MOST_LOADED:
+                _loaded.popitem(last=False)
+    return found

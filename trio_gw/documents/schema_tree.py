@@ -248,7 +248,7 @@ def _parts(schema: Mapping) -> Iterator[tuple[str, bool, Node]]:
     for key in ("prefixItems", "items"):
         if (entry := found.get(key)) is None:
             continue
-        if isinstance(entry.node, Mapping):
+        if isinstance(entry.node, Mapping) and not _is_type_alone(entry.node):
             yield "each item", True, entry.node
         for index, node in enumerate(values.items(entry.node), 1):
             yield f"item {index}", True, node
@@ -259,6 +259,12 @@ def _parts(schema: Mapping) -> Iterator[tuple[str, bool, Node]]:
     for key, words in _SINGLE.items():
         if (entry := found.get(key)) is not None:
             yield words, True, entry.node
+
+
+def _is_type_alone(schema: Mapping) -> bool:
+    """Return whether a schema says no more than a type, which the array above it shows."""
+    entry = schema.entries.get("type")
+    return len(schema.entries) == 1 and entry is not None and isinstance(entry.node, Scalar)
 
 
 def _found(above: _Above | None, schema: Node) -> str | None:

@@ -16,7 +16,7 @@ from trio_gw.documents.access import AccessView, access_of
 from trio_gw.documents.messages import (
     MOST_MESSAGES,
     MessageView,
-    NodeBudget,
+    PageBudget,
     channel_messages,
     message_view,
     messages_of,
@@ -131,7 +131,7 @@ def topic_view(
     channel = channels[0] if channels else None
     operations = [(each, one) for each in channels for one in each.operations]
     speaker = _speaker([one for _, one in operations])
-    budget = NodeBudget(PAGE_NODES)
+    budget = PageBudget(PAGE_NODES)
     shown: tuple[OperationView, ...] = ()
     parameters: tuple[ParameterView, ...] = ()
     if definition is not None:
@@ -193,7 +193,7 @@ def _operation(
     operation: DeclaredOperation,
     anchor: str,
     speaker: DeclaredOperation | None,
-    budget: NodeBudget,
+    budget: PageBudget,
 ) -> OperationView:
     root, node = definition.root, operation.node
     if definition.version[0] == 2:

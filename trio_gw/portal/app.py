@@ -18,7 +18,16 @@ from trio_gw.admin.context import authenticated
 from trio_gw.admin.json_responses import FaultError
 from trio_gw.guard.authority import AuthorityNames
 from trio_gw.guard.crosssite import SAFE
-from trio_gw.portal import catalogue, deployments, lifecycle, login, revisions, security
+from trio_gw.portal import (
+    catalogue,
+    deployments,
+    document_page,
+    lifecycle,
+    login,
+    revisions,
+    security,
+    topics,
+)
 from trio_gw.portal.addresses import host_name, policy_sources
 from trio_gw.portal.caller import Caller
 from trio_gw.portal.compression import compress
@@ -39,7 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.portal")
 
 # Modules that have pages or endpoints, each with its `ROUTES`.
-FEATURES = (catalogue, deployments, lifecycle, login, revisions)
+FEATURES = (catalogue, deployments, document_page, lifecycle, login, revisions, topics)
 
 MARK = "x-trio-gw"  # header that only scripts of the portal send
 _LOCAL = AuthorityNames(("localhost",))  # of the listener without TLS
