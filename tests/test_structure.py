@@ -90,6 +90,7 @@ LIBRARIES: dict[str, set[str]] = {
         "guard/operators.py",
         "guard/assertion.py",
         "guard/testkey.py",
+        "guard/token_endpoint.py",
         "guard/tokens.py",
         "portal/session_token.py",
     },

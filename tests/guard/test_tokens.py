@@ -257,6 +257,7 @@ async def test_j1_a_valid_token_names_its_caller(world: World, tokens: Tokens) -
         subscription=Subscription(""),
         payload=caller.payload,
         scheme="oauth2",
+        issued_at=NOW,
     )
     assert caller.claims()["aud"] == "http://org.wso2.apimgt/gateway"
     assert not caller.anonymous

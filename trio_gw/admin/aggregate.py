@@ -21,6 +21,7 @@ from trio_gw.admin.rpc_messages import (
     GetStats,
     ListConnections,
     ListProblems,
+    RefreshRegistry,
     sort_connections,
 )
 from trio_gw.errors import Problem
@@ -101,6 +102,11 @@ class Aggregate(NamedTuple):
         }
         found[self.worker_status.number] = own
         return dict(sorted(found.items())), missing
+
+    async def refresh_registry(self) -> Missing:
+        """Let all workers read the registry of applications again. Returns who did not answer."""
+        _, missing = await self._others(RefreshRegistry(), RPC_TIMEOUT)
+        return missing
 
     async def stats(self) -> tuple[Snapshot, Missing] | None:
         """Add the current counts of all workers; None if metrics are disabled.

@@ -46,7 +46,13 @@ class GetControlPlane(msgspec.Struct, frozen=True, tag=True):
     """Get the status of the control plane. The response is a `ControlPlaneStatus`."""
 
 
-RpcRequest = ListConnections | CloseConnection | ListProblems | GetStats | GetControlPlane
+class RefreshRegistry(msgspec.Struct, frozen=True, tag=True):
+    """Read the registry of applications again. The response comes when it is in force."""
+
+
+RpcRequest = (
+    ListConnections | CloseConnection | ListProblems | GetStats | GetControlPlane | RefreshRegistry
+)
 
 
 class DirectionStats(msgspec.Struct, frozen=True, omit_defaults=True):

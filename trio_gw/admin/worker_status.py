@@ -21,6 +21,7 @@ from trio_gw.admin.rpc_messages import (
     GetStats,
     ListConnections,
     ListProblems,
+    RefreshRegistry,
     RpcRequest,
 )
 from trio_gw.admin.timestamps import iso
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from trio_gw.control_plane.status import ControlPlaneStatus
     from trio_gw.errors import Problem
     from trio_gw.feed.catalog import Catalog
+    from trio_gw.feed.registry_source import RegistrySource
     from trio_gw.proxy.sessions import Session, Sessions
     from trio_gw.relay.lane import Lane
     from trio_gw.supervision.background import BackgroundTasks
@@ -51,7 +53,7 @@ BATCH = 500  # connections to look at before other tasks run
 class WorkerStatus(NamedTuple):
     """The status of the worker with this `number`.
 
-    `metrics` is None if they are disabled, `control_plane` if there is none.
+    `metrics` is None if they are disabled, `control_plane` and `registry` if there is none.
     """
 
     number: int
@@ -61,6 +63,7 @@ class WorkerStatus(NamedTuple):
     background: BackgroundTasks
     control_plane: ControlPlaneStatus | None = None
     operation: WorkerOperation | None = None
+    registry: RegistrySource | None = None
 
     async def handle(self, asked: bytes) -> bytes:
         """Answer the request of another worker."""
@@ -76,6 +79,10 @@ class WorkerStatus(NamedTuple):
                 return b"" if self.metrics is None else pack(self.metrics.snapshot())
             case GetControlPlane():
                 return msgspec.msgpack.encode(self.control_plane)
+            case RefreshRegistry():
+                if self.registry is not None:
+                    await self.registry.refresh()
+                return b""
             case _:
                 assert self.operation is not None
                 return await self.operation.handle(request)
@@ -119,9 +126,10 @@ class WorkerStatus(NamedTuple):
         return False
 
     def problems(self) -> tuple[Problem, ...]:
-        """List the problems with the projects, with the control plane and in this worker."""
+        """List the problems with projects, control plane, applications and in this worker."""
         plane = () if self.control_plane is None else self.control_plane.all_problems()
-        return (*self.catalog.problems, *plane, *self.background.problems())
+        registry = () if self.registry is None else self.registry.problems
+        return (*self.catalog.problems, *plane, *registry, *self.background.problems())
 
     def _connection(self, session: Session, past: _Counts, seconds: float) -> ConnectionInfo:
         """Describe a connection. Its rates are the traffic beyond `past` in the last `seconds`."""

@@ -21,6 +21,7 @@ from trio_gw.admin.context import Context
 from trio_gw.admin.server import AdminServer
 from trio_gw.admin.worker_operation import WorkerOperation
 from trio_gw.admin.worker_status import WorkerStatus
+from trio_gw.app.applications import Applications
 from trio_gw.app.data_plane import build_data_plane
 from trio_gw.app.key_material import load_keys, reloaded_files
 from trio_gw.app.listeners import (
@@ -43,6 +44,7 @@ from trio_gw.feed.git_poller import GitPoller
 from trio_gw.feed.git_source import GitSource
 from trio_gw.feed.origins import APIS, CONTROL_PLANE, DEPLOYED, GIT
 from trio_gw.feed.precedence import Precedence
+from trio_gw.feed.registry_store import RegistryStore
 from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
@@ -111,10 +113,11 @@ class Parts(NamedTuple):
     worker_status: WorkerStatus
     admin: AdminServer
     portal: AdminServer | None  # at its listener without TLS
+    applications: Applications | None
 
 
 def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
-    """Remove what a crash left in the folder of deployed projects. Blocks.
+    """Remove what a crash left in the folders of deployed projects and of the portal. Blocks.
 
     Called once before the first worker starts, and with `again` by a worker that replaces another.
     """
@@ -126,6 +129,10 @@ def cleanup(settings: Settings, base: Path, *, again: bool = False) -> None:
             log.error("%s", problem)
     except OSError as error:
         log.warning("%s cannot be cleaned up: %s", base / settings.deployed, error)
+    try:
+        RegistryStore(base / settings.portal.folder, settings.portal.folder).sweep()
+    except OSError as error:
+        log.warning("%s cannot be cleaned up: %s", base / settings.portal.folder, error)
 
 
 async def build(
@@ -162,6 +169,9 @@ async def build(
         precedence=_precedence(settings, base, shared_state) if trial is None else None,
     )
     revocations, blocklist = Revocations(), Blocklist()
+    applications = None
+    if settings.registers_applications and trial is None:
+        applications = Applications(settings, base, keys.tls.pair, live, revocations)
     blocklist.publish(conditions.SETTINGS, declared(settings.deny))
     data_plane = build_data_plane(
         settings,
@@ -172,6 +182,7 @@ async def build(
         shared_state=shared_state,
         shared=None if context is None else context.shared,
         exclusive=alone,
+        applications=applications,
     )
     sessions = data_plane.services.sessions
     observers = Observers(settings, base, shared_state, sessions, background)
@@ -180,7 +191,8 @@ async def build(
         listeners = await _in_thread(partial(bind_all, settings))
     else:
         listeners = context.sockets
-    files = reloaded_files(keys, data_plane.dialer, settings, base)
+    signers = [applications.endpoint] if applications is not None else []
+    files = reloaded_files(keys, data_plane.dialer, settings, base, signers)
     files.append(from_file(base / settings.revocations, revocations))
     files.append(conditions.from_file(base / settings.denials, blocklist))
 
@@ -232,6 +244,7 @@ async def build(
             shared_state.index + 1,
             *(services, data_plane.balancers, observers.endings, observers.history),
         ),
+        None if applications is None else applications.source,
     )
     aggregate = Aggregate(worker_status, shared_state, rpc)
     operations = Context(
@@ -286,6 +299,7 @@ async def build(
         worker_status=worker_status,
         admin=AdminServer(app, lambda: keys.tls.admin, services.tls_failures),
         portal=local,
+        applications=applications,
     )
 
 

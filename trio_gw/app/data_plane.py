@@ -31,6 +31,7 @@ from trio_gw.proxy.upstream import Upstream
 from trio_gw.relay.tunnel import Tunnels
 
 if TYPE_CHECKING:
+    from trio_gw.app.applications import Applications
     from trio_gw.app.key_material import KeyMaterial
     from trio_gw.config.settings import Settings
     from trio_gw.guard.blocklist import Blocklist
@@ -68,10 +69,12 @@ def build_data_plane(
     shared_state: SharedState,
     shared: SharedCounters | None,
     exclusive: bool,
+    applications: Applications | None = None,
 ) -> DataPlane:
     """Build the parts that serve the routes of `live`. None of them runs yet.
 
-    `exclusive` means that no other process accepts connections from the same sockets.
+    `exclusive` means that no other process accepts connections from the same sockets. Tokens are
+    issued to `applications`, if there are any.
     """
     timeouts, health = settings.timeouts, settings.health
     balancers = Balancers(unhealthy_after=health.unhealthy, healthy_after=health.healthy)
@@ -85,14 +88,16 @@ def build_data_plane(
     pages = testkey_cors(settings.cors)
     introspection = Introspection(settings.issuers)
     entitlements = (lambda: live.entitlements) if settings.control_plane.url else None
+    registers = settings.registers_applications
     guard = Verifiers(
         Tokens(keys.ring),
         revocations,
         introspection or None,
         internal_key=_signer(settings, settings.internal_key.issuer),
         api_key=_signer(settings, settings.api_key.issuer),
-        entitlements=entitlements,
+        entitlements=(lambda: live.entitlements) if registers else entitlements,
         tenant=settings.control_plane.tenant,
+        registered=settings.application_issuer if registers else "",
     )
     trusted = tuple(ip_network(network, strict=False) for network in settings.trusted_proxies)
     limiter_factory = LimiterFactory(settings, shared, shared_state.index, entitlements)
@@ -116,7 +121,13 @@ def build_data_plane(
         blocklist=blocklist,
         tls=keys.tls,
         builtin=Builtin(
-            keys.testkeys, time.time, shared_state, public, pages, lambda: memory.short
+            keys.testkeys,
+            time.time,
+            shared_state,
+            public,
+            pages,
+            lambda: memory.short,
+            None if applications is None else applications.endpoint,
         ),
         sessions=sessions,
         upstream=Upstream(

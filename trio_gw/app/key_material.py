@@ -23,10 +23,12 @@ from trio_gw.guard.tls import ServerTls
 from trio_gw.watch.files import Reloaded, combined
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from trio_gw.config.settings import Settings
     from trio_gw.guard.certificates import KeyPair
+    from trio_gw.guard.token_endpoint import TokenEndpoint
     from trio_gw.proxy.dial import Dialer
     from trio_gw.routing.live import Live
 
@@ -61,7 +63,7 @@ def load_keys(settings: Settings, base: Path) -> KeyMaterial:
             key,
         )
     tls = ServerTls(settings.tls, base, settings.admin)
-    ring = KeyRing(settings.issuers, base)
+    ring = KeyRing(settings.trusted_issuers, base)
     for problem in dict.fromkeys((*ring.warnings(now), *tls.warnings(now))):
         log.warning("%s", problem)
     testkeys = TestKeys(settings.testkey, tls.pair) if settings.testkey.enabled else None
@@ -84,9 +86,13 @@ def _assertions(settings: Settings, base: Path, own: KeyPair) -> Assertions | No
 
 
 def reloaded_files(
-    keys: KeyMaterial, dialer: Dialer, settings: Settings, base: Path
+    keys: KeyMaterial,
+    dialer: Dialer,
+    settings: Settings,
+    base: Path,
+    signers: Iterable[TokenEndpoint] = (),
 ) -> list[Reloaded[Any]]:
-    """List the files that are reloaded when they change.
+    """List the files that are reloaded when they change. `signers` sign with the own key, too.
 
     The default certificate, the tokens signed with its key, and an issuer that is checked with it
     change together, so that a certificate whose key is not copied yet does not separate them.
@@ -97,6 +103,8 @@ def reloaded_files(
         if keys.testkeys is not None:
             keys.testkeys.use(keys.tls.pair)
         keys.operators.use(keys.tls.pair)
+        for signer in signers:
+            signer.use(keys.tls.pair)
         await trio.lowlevel.checkpoint()
         return False
 

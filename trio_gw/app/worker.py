@@ -181,6 +181,8 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
     if data_plane.introspection:
         await nursery.start(start, TaskName.INTROSPECTION, data_plane.introspection.run)
     await nursery.start(start, TaskName.FILES, partial(keep_loaded, parts.files))
+    if (applications := parts.applications) is not None:
+        await nursery.start(start, TaskName.APPLICATIONS, applications.source.run)
     keep(TaskName.MEMORY, services.memory.run)
     expiry = settings.on_token_expiry == "close"  # noqa: S105 - no password
     sweeper = Sweeper(services.sessions, settings.timeouts, expiry=expiry, clock=time.time)
@@ -190,7 +192,7 @@ async def _start_checks(parts: Parts, nursery: trio.Nursery) -> None:
         parts.traffic.start(nursery, background)
     keep(TaskName.REVOCATIONS, partial(sweeper.revoke, parts.revocations))
     keep(TaskName.DENIALS, partial(sweeper.block, parts.blocklist))
-    if settings.control_plane.url:
+    if settings.control_plane.url or parts.applications is not None:
         from trio_gw.proxy.entitled_sessions import EntitledSessions
 
         policies = services.limiter_factory.follow_policies

@@ -1,4 +1,4 @@
-"""What a control plane says of callers: subscriptions, applications, policies, blocks. Pure.
+"""What a control plane, or the own registry, says of callers: subscriptions, blocks, … Pure.
 
 A frozen value: `Live` holds the current one, `Entitlements.apply` makes the next one. The rows are
 those of API Manager (spec: control-plane §4), with the fields that this gateway uses.
@@ -61,7 +61,10 @@ class KeyMappingRow(msgspec.Struct, frozen=True, tag="key_mapping"):
 
 
 class SubscriptionRow(msgspec.Struct, frozen=True, tag="subscription"):
-    """The subscription of an application to an API. `tier` is the name of its policy."""
+    """The subscription of an application to an API. `tier` is the name of its policy.
+
+    Tokens issued before `since` (epoch seconds) do not have it.
+    """
 
     id: int
     api_uuid: str = ""
@@ -70,6 +73,7 @@ class SubscriptionRow(msgspec.Struct, frozen=True, tag="subscription"):
     state: str = "UNBLOCKED"
     uuid: str = ""
     timestamp: int = 0
+    since: int = 0
 
 
 class PolicyRow(msgspec.Struct, frozen=True, tag="policy"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trio_gw.config import registry
 from trio_gw.config.conditions import Deny  # noqa: TC001 - needed to read the tables
 from trio_gw.config.control_plane import ControlPlaneSettings
 from trio_gw.config.cors import CorsSettings
@@ -248,6 +249,10 @@ class RelaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bypass: bool = True
 
 
+TOKEN_PATH = "/oauth2/token"  # noqa: S105 - a path
+# Those that the gateway's own key may sign with.
+OWN_ALGORITHMS = ("RS256", "ES256", "ES384", "ES512", "EdDSA")
+
 MGW = Issuer(name="MGW", issuer="https://localhost:9095/testkey", certificate="certs/mg.pem")
 
 
@@ -309,6 +314,35 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = {one.name for one in self.environments}
         more = (name for name in self.control_plane.environments if name not in names)
         return (*self.environments, *(Environment(name) for name in more))
+
+    @property
+    def registers_applications(self) -> bool:
+        """Whether the gateway has applications of its own, and issues tokens to them."""
+        return self.portal.enabled and not self.control_plane.url
+
+    @property
+    def application_issuer(self) -> str:
+        """The issuer of the tokens of registered applications: the URL of their endpoint."""
+        if self.portal.public_https:
+            return f"{self.portal.public_https.rstrip('/')}{TOKEN_PATH}"
+        host, _, port = self.listen.https.rpartition(":")
+        if host in ("", "0.0.0.0", "[::]", "*"):  # noqa: S104 - nothing is bound here
+            host = "localhost"
+        return f"https://{host}:{port or '9095'}{TOKEN_PATH}"
+
+    @property
+    def trusted_issuers(self) -> tuple[Issuer, ...]:
+        """The issuers whose tokens are accepted: those of the settings, and applications' own."""
+        if not self.registers_applications:
+            return self.issuers
+        own = Issuer(
+            name=registry.ISSUER,
+            issuer=self.application_issuer,
+            certificate=self.tls.cert,
+            algorithms=OWN_ALGORITHMS,
+            validate_subscription=True,
+        )
+        return (*self.issuers, own)
 
     def path(self, base: Path, name: str) -> Path:
         """Resolve a path relative to the folder of the settings file."""

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import tempfile
-import time
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from trio_gw.config import regular
 from trio_gw.errors import Problem, UnusableError
-from trio_gw.feed import precedence
-from trio_gw.feed.atomic_file import TEMPORARY, file_version, replacing
+from trio_gw.feed import folder_lock, precedence
+from trio_gw.feed.atomic_file import TEMPORARY, file_version, replacing, sync_folder
 from trio_gw.feed.deployment_index import DeploymentIndex, NewerError, decode, encode
 from trio_gw.feed.remove_tree import remove_tree
 from trio_gw.feed.revision_store import KEEP, RevisionStore
@@ -38,9 +36,7 @@ if TYPE_CHECKING:
 
 INDEX = "index.json"
 INDEX_BYTES = 16 << 20
-_LOCK = ".lock"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # constant, so that the same files give the same zip
-_LOCK_RETRY = 0.02  # seconds
 
 
 class DeploymentStore:
@@ -85,17 +81,7 @@ class DeploymentStore:
     @contextlib.contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
         """Hold the lock. Raises TimeoutError after `timeout` seconds."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / _LOCK, "ab", opener=regular.opener) as file:
-            until = time.monotonic() + timeout
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise TimeoutError from None
-                    time.sleep(_LOCK_RETRY)
+        with folder_lock.held(self.root, timeout):
             yield
 
     def upload(self) -> BinaryIO:
@@ -164,8 +150,4 @@ class DeploymentStore:
         return {entry.file for entry in self.read().entries}
 
     def _sync_folder(self) -> None:
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.root)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trio_gw.config.settings import Issuer
 
 
+LAST_SECOND = 1e11  # of the year 5138: a larger number is in milliseconds
+LAST_TIME = 1e15
 Scheme = Literal["none", "oauth2", "internal-key", "api-key"]
 
 
@@ -49,7 +51,8 @@ class Caller(msgspec.Struct, frozen=True):
     the token; then `signature_id` is that of its signature. `key_type` is upper-case. `expires_at`
     is in epoch seconds, None without expiry. `payload` holds all claims as signed; the names of
     `renamed` are replaced for backends. With `entitled` the subscription is that of the control
-    plane, found by `consumer_key` and `issuer_name`. The repr shows no claims.
+    plane or of the registry, found by `consumer_key` and `issuer_name`. `issued_at` is in epoch
+    seconds, None if the token does not say it. The repr shows no claims.
     """
 
     subject: str
@@ -67,6 +70,7 @@ class Caller(msgspec.Struct, frozen=True):
     signature_id: str = ""
     renamed: tuple[tuple[str, str], ...] = ()
     entitled: bool = False
+    issued_at: float | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -114,7 +118,7 @@ def from_claims(
         else claims.get("consumerKey") or claims.get("azp")
     )
     key_type = member(claims, names.key_type)
-    expires_at = claims.get("exp")
+    expires_at, issued_at = claims.get("exp"), claims.get("iat")
     token_id = text(member(claims, names.token_id))
     return Caller(
         subject=text(member(claims, names.subject)),
@@ -129,7 +133,17 @@ def from_claims(
         payload=payload,
         scheme=scheme,
         signature_id="" if token_id or not signature else signature_id(signature),
+        issued_at=_seconds(issued_at),
     )
+
+
+def _seconds(claim: object) -> float | None:
+    """Return a claim that is a time, in seconds or milliseconds; None for any other."""
+    if not isinstance(claim, int | float) or isinstance(claim, bool):
+        return None
+    if not abs(claim) < LAST_TIME:  # also for what is not a number
+        return None
+    return claim / 1000 if claim > LAST_SECOND else float(claim)
 
 
 def signature_id(signature: bytes) -> str:

@@ -1,7 +1,8 @@
-"""Looks up the subscription of an application in the rows of the control plane. Pure.
+"""Looks up the subscription of an application in the rows of the entitlements. Pure.
 
-Called by `schemes` at every handshake whose token carries no subscriptions, and by `proxy.sweeper`
-for open connections after a change. Six look-ups in dictionaries, however many rows there are.
+The rows come from the control plane, or from the registry of applications. Called by `schemes` at
+every handshake whose subscription is looked up, and by `proxy.entitled_sessions` for open
+connections after a change. Six look-ups in dictionaries, however many rows there are.
 spec: control-plane §5.
 """
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 class Denial(enum.Enum):
     """Why an application may not use an API. The value is the reason in logs and Close frames."""
 
-    NO_API = "API not known to the control plane"
+    NO_API = "nobody is subscribed to the API"
     NO_KEY = "application key removed"
     NO_APPLICATION = "application removed"
     NO_SUBSCRIPTION = "subscription removed"
+    ENDED = "subscription ended"
     BLOCKED = "subscription blocked"
     INACTIVE = "subscription not active"
     API_BLOCKED = "API blocked"
@@ -47,10 +49,11 @@ class Denial(enum.Enum):
 
 
 _WHY = {
-    Denial.NO_API: "the control plane does not know the API",
-    Denial.NO_KEY: "the control plane does not know the consumer key",
-    Denial.NO_APPLICATION: "the control plane does not know the application",
+    Denial.NO_API: "the API is not known, so nobody is subscribed to it",
+    Denial.NO_KEY: "the consumer key is not known",
+    Denial.NO_APPLICATION: "the application is not known",
     Denial.NO_SUBSCRIPTION: "the application is not subscribed to the API",
+    Denial.ENDED: "the application has unsubscribed since the token was issued",
 }
 
 
@@ -68,10 +71,12 @@ def find(
     key_manager: str,
     api_uuid: str,
     tenant: str = "",
+    issued_at: float | None = None,
 ) -> Grant | Denial:
     """Find the subscription to an API of the application with this key of this key manager.
 
-    `tenant` is that of the control plane: its applications name none.
+    `tenant` is that of the control plane: its applications name none. `issued_at` is the time of
+    the token (epoch seconds).
     """
     api = entitlements.apis.get(api_uuid)
     if api is None:
@@ -86,6 +91,8 @@ def find(
     if not ids:
         return Denial.NO_SUBSCRIPTION
     subscription = entitlements.subscriptions[ids[-1]]
+    if subscription.since and (issued_at is None or issued_at < subscription.since):
+        return Denial.ENDED
     key_type = mapping.key_type.upper() or "PRODUCTION"
     if (denial := _denied(subscription.state.upper(), key_type)) is not None:
         return denial

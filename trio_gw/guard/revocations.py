@@ -1,8 +1,9 @@
 """Revoked tokens: not accepted, although their signature and times are valid.
 
-Each process has one. Its sources are the file of the setting `revocations`, and a control plane,
-which names tokens one by one (`revoke`). `schemes` asks at every handshake, also for a token that
-was verified before; `proxy.sweeper` ends the open connections of a token that is revoked.
+Each process has one. Its sources are the file of the setting `revocations`, the registry of
+applications, and a control plane, which names tokens one by one (`revoke`). `schemes` asks at every
+handshake, also for a token that was verified before; `proxy.sweeper` ends the open connections of a
+token that is revoked.
 
 The file has one entry per line; a `#` at its start or after a space begins a comment:
 
@@ -20,7 +21,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trio_gw.revocations")
 
+NameKind = Literal["subject", "consumer_key"]
+
 FILE = "file"  # the origin of the entries of the file
 MAX_BYTES = 32 << 20  # some 800,000 token ids
 MAX_FAULTS = 20  # each is a line of the log
@@ -45,20 +49,33 @@ _ENTRY = re.compile(r"(?:(token|subject|consumer_key)\s*=\s*)?(\S.{0,1023})")
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """The revocations of one source. `tokens` are ids as in `Caller.token_id`."""
+    """The revocations of one source. `tokens` are ids as in `Caller.token_id`.
+
+    `owned` are tokens by id and subject: that of another subject is not meant. `before` has a time
+    (epoch seconds) by kind and name: tokens of that subject or consumer key that were issued before
+    it are revoked, and those that do not say when.
+    """
 
     tokens: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
     consumer_keys: frozenset[str] = frozenset()
+    owned: frozenset[tuple[str, str]] = frozenset()
+    before: Mapping[tuple[NameKind, str], float] = MappingProxyType({})
 
     def __len__(self) -> int:
-        return len(self.tokens) + len(self.subjects) + len(self.consumer_keys)
+        named = len(self.tokens) + len(self.subjects) + len(self.consumer_keys)
+        return named + len(self.owned) + len(self.before)
 
     def __or__(self, other: Revoked) -> Revoked:
         return Revoked(
             self.tokens | other.tokens,
             self.subjects | other.subjects,
             self.consumer_keys | other.consumer_keys,
+            self.owned | other.owned,
+            {
+                key: max(self.before.get(key, 0), other.before.get(key, 0))
+                for key in (*self.before, *other.before)
+            },
         )
 
 
@@ -124,7 +141,19 @@ class Revocations:
             or (bool(subject) and subject in known.subjects)
             or (bool(consumer_key) and consumer_key in known.consumer_keys)
             or (bool(named) and (token_id in named or caller.signature_id in named))
+            or (bool(known.owned) and (token_id, subject) in known.owned)
+            or (bool(known.before) and self._is_too_old(caller))
         )
+
+    def earliest(self, subject: str, consumer_key: str) -> float:
+        """Return the time (epoch seconds) before which no token of these may be issued."""
+        before = self._all.before
+        by_key = before.get(("consumer_key", consumer_key), 0)
+        return max(before.get(("subject", subject), 0), by_key)
+
+    def _is_too_old(self, caller: Caller) -> bool:
+        earliest = self.earliest(caller.subject, caller.consumer_key)
+        return earliest > 0 and (caller.issued_at is None or caller.issued_at < earliest)
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()

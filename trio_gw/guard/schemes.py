@@ -53,7 +53,9 @@ class Verifiers(NamedTuple):
     """What verifies credentials.
 
     `internal_key` and `api_key` name the issuers of these keys; empty if they are off.
-    `entitlements` returns the current ones of the control plane, for `tenant`; None without one.
+    `entitlements` returns the current ones: those of the control plane, for `tenant`, or those of
+    the registry of applications; None without either. Then `registered` names the issuer of the
+    registry's tokens: their subscriptions must be in force, too, not only in the token.
     """
 
     tokens: Tokens
@@ -63,6 +65,7 @@ class Verifiers(NamedTuple):
     api_key: str = ""
     entitlements: Callable[[], Entitlements] | None = None
     tenant: str = ""
+    registered: str = ""
 
 
 async def authenticate(guard: Verifiers, demand: AccessPolicy, visit: Handshake) -> Caller:
@@ -158,13 +161,17 @@ def _check_not_blocked(guard: Verifiers, demand: AccessPolicy) -> None:
 
 
 def _subscribed(guard: Verifiers, found: Verified, demand: AccessPolicy) -> Caller:
-    """Find the subscription to this API: in the token, else in the entitlements (§3.5)."""
+    """Find the subscription to this API: in the token, else in the entitlements (§3.5).
+
+    For a token of the registry of applications: in both.
+    """
     caller = found.caller
     if found.carried.declared:
         subscription = found.carried.by_name.get((demand.api, demand.version))
         if subscription is None:
             raise refusals.forbidden("the token's subscriptions are to other APIs")
-        return msgspec.structs.replace(caller, subscription=subscription)
+        if not guard.registered or found.issuer.issuer != guard.registered:
+            return msgspec.structs.replace(caller, subscription=subscription)
     if not caller.consumer_key:
         raise refusals.forbidden("the token names neither subscriptions nor a consumer key")
     if guard.entitlements is None:
@@ -175,6 +182,7 @@ def _subscribed(guard: Verifiers, found: Verified, demand: AccessPolicy) -> Call
         caller.issuer_name,
         demand.api_uuid,
         guard.tenant,
+        caller.issued_at,
     )
     if isinstance(grant, Denial):
         raise grant.refusal()

@@ -1,8 +1,8 @@
 """The built-in endpoints on the traffic ports.
 
 `/health`, `/ready` and `/testkey` accept any method on their exact path, `/.wellknown/jwks` only
-GET (spec: routing §12). They do not answer WebSocket upgrades, so an API with topics that match
-every path does not hide them.
+GET (spec: routing §12), `/oauth2/token` only POST. They do not answer WebSocket upgrades, so an API
+with topics that match every path does not hide them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import trio
 from msgspec import structs
 
 from trio_gw.config.cors import CorsSettings as Policy
+from trio_gw.config.settings import TOKEN_PATH
 from trio_gw.errors import JSON_TYPE
 from trio_gw.guard.crosssite import is_foreign, own_origins
+from trio_gw.guard.token_request import TokenRequest
 from trio_gw.proxy.cors_policy import CorsPolicy
 from trio_gw.proxy.refusals import foreign_page, not_found, only_get, too_many
 from trio_gw.wire.http import bad_request
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Headers
     from trio_gw.guard.testkey import TestKeys
+    from trio_gw.guard.token_endpoint import TokenEndpoint
     from trio_gw.wire.head import RequestHead
     from trio_gw.workers.shared_state import SharedState
 
@@ -97,6 +100,7 @@ class Builtin:
         public: PublicKeys | None = None,
         pages: CorsPolicy = NO_PAGES,
         short: Callable[[], bool] = lambda: False,
+        tokens: TokenEndpoint | None = None,
     ) -> None:
         """`pages` is the CORS policy for pages of other origins that may request keys.
 
@@ -108,6 +112,7 @@ class Builtin:
         self._testkeys = testkeys
         self._public = public
         self._clock = clock
+        self._tokens = tokens
 
     @property
     def starting(self) -> bool:
@@ -124,6 +129,7 @@ class Builtin:
             path in ("/health", "/ready")
             or (path == "/testkey" and self._testkeys is not None)
             or (path == JWKS and self._public is not None)
+            or (path == TOKEN_PATH and self._tokens is not None)
         )
 
     def cors(self, head: RequestHead) -> Headers:
@@ -138,10 +144,11 @@ class Builtin:
         *,
         scheme: str = "http",
         port: int = 0,
+        secure: bool = False,
     ) -> Answer:
         """Answer a request to a built-in path. `body` reads its body, `client` is the address.
 
-        `scheme` and `port` are those of the listener.
+        `scheme` and `port` are those of the listener. `secure`: nobody between can read along.
 
         Raises `Refusal` if the body is malformed or the rate limit is reached, and 404 while the
         path does not exist yet.
@@ -152,6 +159,8 @@ class Builtin:
             return await self._ready()
         if head.path == JWKS:
             return self._jwks(head)
+        if head.path == TOKEN_PATH:
+            return await self._token(head, body, client, scheme, port, secure=secure)
         assert self._testkeys is not None
         self._check_page(head, scheme, port)
         if head.method == "OPTIONS" and (preflight := self._pages.preflight(head)) is not None:
@@ -168,6 +177,31 @@ class Builtin:
             content_type=b", ".join(head.values(b"content-type")).decode("latin-1"),
         )
         return status, (*TEXT, NO_STORE), text.encode()
+
+    async def _token(
+        self,
+        head: RequestHead,
+        body: Callable[[], Awaitable[bytes]],
+        client: str,
+        scheme: str,
+        port: int,
+        *,
+        secure: bool,
+    ) -> Answer:
+        """Issue a token to an application; for no web page, as a page cannot keep a secret."""
+        assert self._tokens is not None
+        own = own_origins(scheme, head.authority, port)
+        if is_foreign(head.values(b"sec-fetch-site"), head.values(b"origin"), own):
+            raise foreign_page()
+        request = TokenRequest(
+            head.method,
+            tuple(head.values(b"authorization")),
+            b", ".join(head.values(b"content-type")).decode("latin-1"),
+            await body(),
+            client,
+            secure,
+        )
+        return await self._tokens.answer(request, self._clock(), trio.current_time())
 
     def _check_page(self, head: RequestHead, scheme: str, port: int) -> None:
         """Refuse pages that are neither our own nor named in the settings, for every method.

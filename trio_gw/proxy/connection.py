@@ -156,8 +156,9 @@ class _Connection:
         ):
             client, self.responder.extra = session.info.address, services.builtin.cors(head)
             scheme, port = ("https" if self.tls else "http"), self.request.port
+            secure = self.tls or forwarding.is_private(head, session.peer, services.trusted)
             status, headers, body = await services.builtin.answer(
-                head, self.request.body, client, scheme=scheme, port=port
+                head, self.request.body, client, scheme=scheme, port=port, secure=secure
             )
             await self.responder.send(status, headers, body, head_only=head.method == "HEAD")
             return None

@@ -36,7 +36,7 @@ LARGE = 1000  # changed rows; after more, every session is compared
 
 
 class EntitledSessions:
-    """Ends the sessions of one process that the control plane does not permit any more.
+    """Ends the sessions of one process that the entitlements do not permit any more.
 
     `follow_policies` is called after each change, so that open connections follow policies, too.
     """
@@ -145,7 +145,8 @@ def _denial(entitlements: Entitlements, session: Session) -> Denial | None:
     assert route is not None
     assert caller is not None
     if caller.entitled:
-        found = find(entitlements, caller.consumer_key, caller.issuer_name, route.api.id)
+        key = caller.consumer_key, caller.issuer_name
+        found = find(entitlements, *key, route.api.id, issued_at=caller.issued_at)
         if isinstance(found, Denial) and found is not Denial.NO_API:
             return found
     return Denial.API_BLOCKED if is_blocked(entitlements, route.api.id) else None

@@ -11,6 +11,7 @@ import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from trio_gw.config.addresses import host_of, is_loopback
 from trio_gw.proxy.sessions import RequestInfo
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ def client_address(head: RequestHead, peer: str, trusted: Sequence[Network]) -> 
         if not is_in(address, trusted):
             break
     return address
+
+
+def is_private(head: RequestHead, peer: str, trusted: Sequence[Network]) -> bool:
+    """Return whether a request without TLS came a way that nobody can listen to.
+
+    That is a connection of this machine, or one to a trusted proxy that says it had TLS.
+    """
+    told = head.values(b"x-forwarded-proto")
+    if told and trusted and is_in(peer, trusted):
+        return told[-1].split(b",")[-1].strip().lower() in (b"https", b"wss")
+    return is_loopback(peer) or is_loopback(host_of(peer))
 
 
 def request_info(head: RequestHead, peer: str, trusted: Sequence[Network]) -> RequestInfo:

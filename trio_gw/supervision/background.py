@@ -37,6 +37,7 @@ class TaskName(enum.Enum):
     ACKNOWLEDGEMENTS = "acknowledgements"
     ANALYTICS = "analytics"
     APIS = "apis"
+    APPLICATIONS = "applications"
     BLOCKED_APIS = "blocked_apis"
     CLIENT_TRUST = "client_trust"
     CONTROL_PLANE = "control_plane"

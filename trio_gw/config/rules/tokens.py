@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from trio_gw.config.addresses import is_loopback
 from trio_gw.config.faults import KeyPath, SettingsFault, dotted, duplicates
+from trio_gw.config.registry import ISSUER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ def check(settings: Settings) -> Iterator[SettingsFault]:
     for index, issuer in enumerate(settings.issuers):
         yield from _issuer(("issuers", index), issuer)
     yield from duplicates("issuers", "issuer", [one.issuer for one in settings.issuers])
+    yield from _own(settings)
     for table, name in (
         ("internal_key", settings.internal_key.issuer),
         ("api_key", settings.api_key.issuer),
@@ -44,6 +46,20 @@ def check(settings: Settings) -> Iterator[SettingsFault]:
     yield from header(("internal_key", "header"), settings.internal_key.header)
     if settings.authorization_header.lower() != "authorization":
         yield from header(("authorization_header",), settings.authorization_header)
+
+
+def _own(settings: Settings) -> Iterator[SettingsFault]:
+    """Refuse an entry that could stand in for the issuer of registered applications."""
+    if not settings.registers_applications:
+        return
+    for index, issuer in enumerate(settings.issuers):
+        for field, own in (("issuer", settings.application_issuer), ("name", ISSUER)):
+            if getattr(issuer, field) == own:
+                yield SettingsFault(
+                    ("issuers", index, field),
+                    f"issuers[{index}].{field}: {own!r} is the issuer of the portal's applications",
+                    "choose another, or set portal.enabled = false",
+                )
 
 
 def header(path: KeyPath, name: str) -> Iterator[SettingsFault]:
