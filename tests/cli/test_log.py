@@ -67,7 +67,9 @@ async def test_json_without_a_terminal(base: Path, running: list[Serving]) -> No
     running.append(serving)
     log = await serving.read_until("err", "listening on https://[")
     (said,) = [
-        one for one in map(json.loads, log.splitlines()[:-1]) if "http://127" in one["message"]
+        one
+        for one in map(json.loads, log.splitlines()[:-1])
+        if "listening on http://127" in one["message"]
     ]
     answer = await get(int(said["message"].rpartition(":")[2]), "/nowhere")
     log = await serving.read_until("err", '"status":404')
