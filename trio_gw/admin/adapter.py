@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from trio_gw.admin import parameters
-from trio_gw.admin.context import address_of, authenticated, too_many_attempts
+from trio_gw.admin.context import address_of, authenticated, check_role, too_many_attempts
 from trio_gw.admin.json_responses import (
     CHALLENGE,
     FaultError,
@@ -29,6 +29,7 @@ from trio_gw.admin.upload import receive_upload
 from trio_gw.errors import UnusableError
 from trio_gw.feed.deployer import Author
 from trio_gw.guard.accounts import SlowDownError
+from trio_gw.guard.roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,6 +106,7 @@ async def token(context: Context, request: Request, _: str) -> Response:
         raise too_many_attempts(error) from None
     if made is None:
         return empty_response(401, CHALLENGE)
+    check_role(context, username, Role.PUBLISHER)
     authenticated(request)
     return json_response({"accessToken": made}, headers={"Cache-Control": "no-store"})
 

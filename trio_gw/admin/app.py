@@ -18,11 +18,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trio_gw.admin import adapter, openapi_page, operation_views, views
-from trio_gw.admin.context import authenticate, authenticated
+from trio_gw.admin.context import authenticate, authenticated, check_role
 from trio_gw.admin.form_token import PeekableBody
 from trio_gw.admin.json_responses import JSON, FaultError, json_response
 from trio_gw.admin.openapi import document
 from trio_gw.admin.origin_check import OriginCheck
+from trio_gw.guard.roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,12 +45,16 @@ _NEVER = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
 class Operation(NamedTuple):
-    """The operation for one method of a path. `consumes`: the type of its body, if it has one."""
+    """The operation for one method of a path. `consumes`: the type of its body, if it has one.
+
+    `role` is the least role of its callers, if it is `secured`.
+    """
 
     handle: Handle
     consumes: str = ""
     secured: bool = True
     produces: str = JSON
+    role: Role = Role.ADMIN
 
 
 class _Resource:
@@ -84,6 +89,7 @@ class _Resource:
         user = ""
         if operation.secured:
             user = await authenticate(self._context, request, form)
+            check_role(self._context, user, operation.role)
             authenticated(request)
         _check_types(request, operation)
         return await operation.handle(self._context, request, user)
@@ -145,9 +151,9 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
             "POST": Operation(adapter.token, consumes=JSON, secured=False),
         },
         f"{base}/apis": {
-            "GET": Operation(adapter.apis),
-            "POST": Operation(adapter.deploy, consumes=FORM),
-            "DELETE": Operation(adapter.undeploy),
+            "GET": Operation(adapter.apis, role=Role.PUBLISHER),
+            "POST": Operation(adapter.deploy, consumes=FORM, role=Role.PUBLISHER),
+            "DELETE": Operation(adapter.undeploy, role=Role.PUBLISHER),
         },
         f"{base}/docs": {"GET": Operation(show, secured=False, produces=HTML)},
         "/metrics": {"GET": Operation(views.metrics)},

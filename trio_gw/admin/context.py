@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trio_gw.feed.deployment_store import DeploymentStore
     from trio_gw.guard.blocklist import Blocklist
     from trio_gw.guard.operators import Operators
+    from trio_gw.guard.roles import Role
     from trio_gw.routing.live import Live
     from trio_gw.telemetry.metrics import Metrics
 
@@ -62,6 +63,13 @@ def address_of(request: Request) -> str:
 def authenticated(request: Request) -> None:
     """Tell the server that the client has valid credentials."""
     request.scope["extensions"][AUTHENTICATED]()
+
+
+def check_role(context: Context, user: str, least: Role) -> None:
+    """Refuse a user whose role is not enough. Raises `FaultError`."""
+    if (role := context.operators.role(user)) < least:
+        what = f"the role {role.name.lower()} may not do this, it needs {least.name.lower()}"
+        raise FaultError(403, what)
 
 
 def too_many_attempts(error: SlowDownError) -> FaultError:

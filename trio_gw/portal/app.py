@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from trio_gw.admin.context import authenticated
-from trio_gw.admin.json_responses import FaultError
+from trio_gw.admin.json_responses import JSON, FaultError
 from trio_gw.guard.authority import AuthorityNames
 from trio_gw.guard.crosssite import SAFE
 from trio_gw.portal import (
@@ -52,6 +52,7 @@ FEATURES = (catalogue, deployments, document_page, lifecycle, login, revisions, 
 
 MARK = "x-trio-gw"  # header that only scripts of the portal send
 _LOCAL = AuthorityNames(("localhost",))  # of the listener without TLS
+_HTML = "text/html; charset=utf-8"
 _NO_STORE = {"Cache-Control": "no-store"}
 RULED = "API Manager rules here: what it does not do is not done at the gateway either."
 
@@ -120,6 +121,8 @@ class PortalApp:
             response = await route.handle(request)
             _finish(http, response, kind, renewed)
         except _ElsewhereError as error:
+            if http.headers.get("sec-fetch-site") == "cross-site" and http.method in SAFE:
+                return _ask_again(http)
             return RedirectResponse(error.path, 303, headers=_NO_STORE)
         except FaultError as error:
             return await self._refusal(http, error, kind, caller)
@@ -156,9 +159,7 @@ class PortalApp:
             if caller.role:
                 raise FaultError(403, f"this needs the role {route.role.name.lower()}")
             if route.kind in (Kind.PAGE, Kind.FORM):
-                asked = http.url.path + (f"?{http.url.query}" if http.url.query else "")
-                query = f"?next={quote(asked)}" if route.kind is Kind.PAGE else ""
-                raise _ElsewhereError(f"/portal/login{query}")
+                raise _ElsewhereError(_login_path(http, route.kind))
             raise FaultError(401, "log in first")
         if route.writes and self._services.ruled:
             raise FaultError(403, RULED)
@@ -166,7 +167,9 @@ class PortalApp:
     async def _refusal(
         self, http: Request, fault: FaultError, kind: Kind, caller: Caller
     ) -> Response:
-        if kind in (Kind.PAGE, Kind.FORM) and fault.status != 421:
+        # Scripts send the login form too, and read why it was refused.
+        scripted = kind is Kind.FORM and JSON in http.headers.get("accept", "")
+        if kind in (Kind.PAGE, Kind.FORM) and fault.status != 421 and not scripted:
             response = await error_page(PortalRequest(self._services, caller, {}, http), fault)
         else:
             response = fault.response()
@@ -177,6 +180,26 @@ class PortalApp:
         host = host_name(http.headers.get("host", ""))
         services = self._services
         return security.policy(policy_sources(services.settings, services.addresses, host))
+
+
+def _login_path(http: Request, kind: Kind) -> str:
+    """Return the path of the login, which leads back to the page that was asked for."""
+    return f"/portal/login?next={quote(_asked(http))}" if kind is Kind.PAGE else "/portal/login"
+
+
+def _asked(http: Request) -> str:
+    raw, query = http.scope["raw_path"], http.scope["query_string"]
+    return str((raw + (b"?" + query if query else b"")).decode("ascii", "replace"))
+
+
+def _ask_again(http: Request) -> Response:
+    """Let the browser ask from a page of the portal.
+
+    It sends no cookie with `SameSite=Strict` where a link on a page of another site leads to, also
+    if the user is logged in.
+    """
+    headers = {**_NO_STORE, "Refresh": f"0; url={_asked(http)}"}
+    return Response("<!doctype html><title>trio-gw</title>", headers=headers, media_type=_HTML)
 
 
 def _check_origin(http: Request, kind: Kind) -> None:

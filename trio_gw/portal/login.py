@@ -30,13 +30,15 @@ WRONG = "User name or password is wrong."
 MAX_FORM = 4096  # bytes
 MAX_FIELD = 256  # characters of a user name or password
 _OWN_PAGE = re.compile(r"/portal/[!-~]{0,500}")
+_NEVER = ("\\", "//", "/.", "%2e")  # nothing that a browser takes for another place
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 def own_page(text: str) -> str:
     """Return a path of the portal to go to after the login: this one, if it is one."""
-    whole = _OWN_PAGE.fullmatch(text) and "\\" not in text and "//" not in text
-    return text if whole and not text.startswith(("/portal/login", "/portal/api/")) else HOME
+    if not _OWN_PAGE.fullmatch(text) or any(one in text.lower() for one in _NEVER):
+        return HOME
+    return HOME if text.startswith(("/portal/login", "/portal/api/")) else text
 
 
 async def show_login(request: PortalRequest) -> Response:

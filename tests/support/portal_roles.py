@@ -1,0 +1,51 @@
+"""Who may use each route of the portal. A route without a row here fails a test (`test_matrix`)."""
+
+from __future__ import annotations
+
+# By the least role: nobody (no session needed), consumer, publisher, admin.
+ROLES = {
+    "nobody": """
+        GET /static/{digest}/{name}
+        GET /login
+        POST /login
+        POST /logout
+    """,
+    "consumer": """
+        GET /
+        GET /api/apis
+        GET /api/session
+    """,
+    "publisher": """
+        POST /api/deployments
+        DELETE /api/deployments/{id}
+        GET /api/apis/{id}/lifecycle
+        PUT /api/apis/{id}/lifecycle
+        GET /api/apis/{id}/revisions
+        GET /api/apis/{id}/revisions/{n}/diff
+        GET /api/apis/{id}/revisions/{n}/zip
+    """,
+    "admin": """
+    """,
+}
+# What changes something, and is refused while API Manager rules.
+WRITES = """
+    POST /api/deployments
+    DELETE /api/deployments/{id}
+    PUT /api/apis/{id}/lifecycle
+"""
+# What the setting `portal.anonymous` opens.
+ANONYMOUS = """
+    GET /
+    GET /api/apis
+"""
+
+
+def lines(text: str) -> list[tuple[str, str]]:
+    """Read rows: a method and a path each."""
+    rows = (line.split() for line in text.strip().splitlines())
+    return [(method, path) for method, path in rows]
+
+
+def expected() -> dict[tuple[str, str], str]:
+    """Return the least role of each route."""
+    return {row: role for role, text in ROLES.items() for row in lines(text)}
