@@ -89,7 +89,7 @@ def test_a_token_of_another_algorithm_is_none(pair: KeyPair) -> None:
     token, _ = tokens.begin("ada", NOW)
     claims = jwt.decode(token, options={"verify_signature": False})
     kind = {"typ": "trio-gw-session"}
-    made = [jwt.encode(claims, None, "none", headers=kind)]
+    made = [jwt.encode(claims, "", "none", headers=kind)]
     made.append(jwt.encode(claims, pair.private_key, "RS256", headers=kind))
     made.append(jwt.encode(claims, b"eing3Hai" * 4, "HS256", headers=kind))
     assert [tokens.read(one, NOW) for one in made] == [None] * 3
