@@ -16,6 +16,9 @@ async def test_pages_are_accessible_and_fit(tmp_path: Path) -> None:
     def look(seen: Seen) -> None:
         seen.open("/")
         seen.check("catalogue")
+        seen.page.get_by_role("link", name="Echo:1.0.0").click()
+        seen.page.get_by_role("heading", name="Echo").wait_for()
+        seen.check("overview")
 
     async with portal(tmp_path) as running:
         for width in WIDTHS:

@@ -118,7 +118,7 @@ def _access(served: ServedApi, settings: Settings) -> ApiAccess:
 
 def _tiers(api: ApiProject, settings: Settings) -> Iterable[TierFact]:
     known = tiers.known(settings.tiers)
-    named: dict[tuple[str, str], None] = {(api.tier, "each application"): None}
+    named: dict[tuple[str, str], None] = {(api.tier, "the whole API"): None}
     for topic in api.topics:
         if topic.tier:
             named[topic.tier, f"topic {topic.name}"] = None

@@ -24,6 +24,7 @@ from trio_gw.portal import (
     document_page,
     lifecycle,
     login,
+    overview,
     revisions,
     security,
     topics,
@@ -48,7 +49,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("trio_gw.portal")
 
 # Modules that have pages or endpoints, each with its `ROUTES`.
-FEATURES = (catalogue, deployments, document_page, lifecycle, login, revisions, topics)
+FEATURES = (
+    catalogue,
+    deployments,
+    document_page,
+    lifecycle,
+    login,
+    overview,
+    revisions,
+    topics,
+)
 
 MARK = "x-trio-gw"  # header that only scripts of the portal send
 _LOCAL = AuthorityNames(("localhost",))  # of the listener without TLS

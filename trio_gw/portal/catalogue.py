@@ -48,7 +48,7 @@ class CataloguePage(NamedTuple):
 
 async def _find(request: PortalRequest) -> CataloguePage:
     services, asked = request.services, catalogue_query.read(request.query)
-    index = await catalogue_index(request)
+    index = await catalogue_index(request, texts=bool(asked.words) or asked.sort == "changed")
     publishes = request.caller.role >= Role.PUBLISHER
     # Traffic and problems are not for consumers.
     counts = await open_connections(services) if publishes else {}

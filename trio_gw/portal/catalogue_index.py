@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from trio_gw.portal.catalogue_query import CatalogueEntry, CatalogueRow, entry
+from trio_gw.portal.catalogue_texts import ProjectTexts, catalogue_texts
 from trio_gw.portal.served_apis import is_visible, served_apis
 from trio_gw.telemetry import families
 
@@ -33,22 +34,31 @@ class CatalogueIndex(NamedTuple):
     hosts: tuple[str, ...]
 
 
-_made: WeakKeyDictionary[RouteTable, dict[Role, CatalogueIndex]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[RouteTable, dict[tuple[Role, bool], CatalogueIndex]] = WeakKeyDictionary()
 
 
-async def catalogue_index(request: PortalRequest) -> CatalogueIndex:
-    """Return the entries that the caller may see."""
+async def catalogue_index(request: PortalRequest, *, texts: bool) -> CatalogueIndex:
+    """Return the entries that the caller may see; with `texts` also what their files say."""
     services, role = request.services, request.caller.role
     served = await served_apis(services)
-    by_role = _made.setdefault(services.context.live.table, {})
-    if role not in by_role:
-        by_role[role] = await services.in_thread(lambda: make_index(served, role))
-    return by_role[role]
+    made = _made.setdefault(services.context.live.table, {})
+    if (role, texts) not in made:
+        known: Mapping[str, ProjectTexts] = {}
+        if texts:
+            projects = [one.project for one in served.rows]
+            known = await catalogue_texts(services).read(services, projects)
+        made[role, texts] = await services.in_thread(lambda: make_index(served, role, known))
+    return made[role, texts]
 
 
-def make_index(served: ServedApis, role: Role) -> CatalogueIndex:
-    """Make the entries of the APIs that a role sees."""
-    entries = [_entry(one) for one in served.rows if is_visible(one.state, role)]
+def make_index(served: ServedApis, role: Role, known: Mapping[str, ProjectTexts]) -> CatalogueIndex:
+    """Make the entries of the APIs that a role sees; `known` are texts by folder."""
+    nothing = ProjectTexts()
+    entries = [
+        _entry(one, known.get(one.project.folder, nothing))
+        for one in served.rows
+        if is_visible(one.state, role)
+    ]
     rows = [one.row for one in entries]
     return CatalogueIndex(
         tuple(entries),
@@ -58,7 +68,7 @@ def make_index(served: ServedApis, role: Role) -> CatalogueIndex:
     )
 
 
-def _entry(api: ServedApi) -> CatalogueEntry:
+def _entry(api: ServedApi, known: ProjectTexts) -> CatalogueEntry:
     project = api.project
     row = CatalogueRow(
         project.id,
@@ -70,8 +80,9 @@ def _entry(api: ServedApi) -> CatalogueEntry:
         len(project.topics),
         is_secured(api),
         project.tier,
+        known.changed,
     )
-    return entry(row, (topic.name for topic in project.topics))
+    return entry(row, (*(topic.name for topic in project.topics), *known.texts))
 
 
 def is_secured(api: ServedApi) -> bool:
