@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
 from axe_playwright_python.sync_playwright import Axe
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PICTURES = os.environ.get("PORTAL_PICTURES", "")
 ECHO = Path(__file__).parents[2] / "apis" / "Echo-1.0.0"
 WIDTHS = (360, 1440)
-THEMES = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 HEIGHT = 900
 
 T = TypeVar("T")
@@ -74,9 +74,10 @@ class Seen:
         self.page.get_by_role("button", name="Log in").click()
         self.page.wait_for_url(f"{self.origin}/portal/")
 
-    def violations(self) -> list[str]:
-        """Return what axe-core finds in the page as it is."""
-        found = Axe().run(self.page).response["violations"]
+    def violations(self, *rules: str) -> list[str]:
+        """Return what axe-core finds in the page as it is, by all rules or these."""
+        options = {"runOnly": list(rules)} if rules else None
+        found = Axe().run(self.page, options=options).response["violations"]
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
     def overflow(self) -> int:
@@ -117,6 +118,28 @@ class Seen:
             path = Path(PICTURES) / f"{name}-{self.label}.png"
             self.page.screenshot(path=path, full_page=whole, animations="disabled")
 
+    def look_around(self, name: str) -> list[str]:
+        """Look at the page as it is at each width and in each theme; return what is wrong.
+
+        The page stays open: only the window and the colours change.
+        """
+        found = []
+        for width in WIDTHS:
+            self.page.set_viewport_size({"width": width, "height": HEIGHT})
+            for theme in THEMES:
+                self.page.emulate_media(color_scheme=theme)
+                self.label = f"{width}-{theme}"
+                self.picture(name)
+                # Only colours differ between the themes.
+                rules = () if theme == THEMES[0] else ("color-contrast",)
+                found += [f"{name} {self.label}: {one}" for one in self.violations(*rules)]
+            if self.overflow() > 0:
+                found.append(f"{name} {width}: scrolls sideways by {self.overflow()} px")
+        found += [f"{name}: {one}" for one in (*self.faults, *self.foreign())]
+        self.faults.clear()
+        self.requested.clear()
+        return found
+
     def check(self, name: str) -> None:
         """Take a picture, and assert what holds for every page: axe, width, scripts, origins."""
         self.picture(name)
@@ -132,7 +155,8 @@ class Portal:
     def __init__(self, gateway: RunningGateway, browser: Browser) -> None:
         self.gateway = gateway
         self.browser = browser
-        self.origin = f"https://localhost:{gateway.admin_port}"
+        # The listener on loopback: Chromium does not know the gateway's certificate.
+        self.origin = f"http://localhost:{gateway.portal_port}"
         self._sessions: dict[str, Any] = {}
 
     async def visit(
