@@ -30,6 +30,15 @@ def test_texts_of_json() -> None:
     assert summaries(data) == ("Chat", "All of it")
 
 
+def test_texts_in_one_line() -> None:
+    assert summaries(b"info: {title: A, description: Number 7 of many}") == (
+        "A",
+        "Number 7 of many",
+    )
+    data = b'{"info":{"title":"A, b","description":"of \\"many\\""},"x":1}'
+    assert summaries(data) == ("A, b", 'of \\"many\\')
+
+
 def test_keys_that_only_end_alike_are_no_texts() -> None:
     assert summaries(b"subtitle: no\nmy-description: no\n# title: no\n") == ()
 

@@ -90,7 +90,10 @@ class Seen:
     def first_paint(self) -> float:
         """Return the milliseconds until the browser painted the first content."""
         milliseconds: float = self.page.evaluate(
-            "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
+            "new Promise(done => new PerformanceObserver(list => {"
+            " const found = list.getEntriesByName('first-contentful-paint')[0];"
+            " if (found) done(found.startTime);"
+            " }).observe({type: 'paint', buffered: true}))"
         )
         return milliseconds
 

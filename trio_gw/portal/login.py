@@ -74,7 +74,7 @@ async def login(request: PortalRequest) -> Response:
             return response
         fault = FaultError(401, WRONG)
     if scripted:
-        raise fault
+        return fault.response()
     values = {"target": target, "user": user[:MAX_FIELD], "fault": fault.message}
     response = await page(request, "login.html", title="Log in", status=fault.status, **values)
     response.headers.update(fault.headers)

@@ -12,9 +12,12 @@ MOST_TEXTS = 200  # of one definition
 LONGEST = 300  # characters of one
 MOST_BYTES = 1 << 20  # of a definition; the rest is not searched
 
+_KEY = r"""["']?(?:summary|description|title)["']?[ \t]*:[ \t]*"""
+_QUOTED = r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*'"""
+# At the beginning of a line, where the value has the rest of it, or within braces.
 _LINE = re.compile(
-    r"""^[ \t,{]*(?:-\ +)?["']?(?:summary|description|title)["']?[ \t]*:[ \t]*(.*)$""",
-    re.MULTILINE | re.VERBOSE,
+    rf"(?:^[ \t]*(?:-[ ]+)?{_KEY}{_QUOTED}|[^\n]*)|[{{,][ \t]*{_KEY}{_QUOTED}|[^\n,}}]*))",
+    re.MULTILINE,
 )
 _BLOCK = re.compile(r"[|>][-+0-9]*\s*(?:#.*)?")
 
@@ -24,7 +27,7 @@ def summaries(data: bytes) -> tuple[str, ...]:
     text = data[:MOST_BYTES].decode(errors="replace")
     found: dict[str, None] = {}
     for match in _LINE.finditer(text):
-        value = match[1].strip()
+        value = (match[1] or match[2] or "").strip()
         if not value or _BLOCK.fullmatch(value):
             value = _block(text, match.end())
         value = value.rstrip(",").strip("\"'").strip()[:LONGEST]

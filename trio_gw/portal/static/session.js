@@ -41,7 +41,8 @@ function ask() {
         const response = await fetch("/portal/login", { method: "POST", body, headers: { Accept: "application/json" } });
         done = response.ok;
         if (done) return dialog.close();
-        error.textContent = (await response.json()).message;
+        const fault = await response.json().catch(() => null);
+        error.textContent = fault?.message ?? "The gateway refused that.";
       } catch {
         error.textContent = "The gateway does not answer.";
       } finally {
