@@ -62,6 +62,7 @@ async def page(
         "ruled": request.services.ruled,
         "portal": request.services.settings.portal,
         **values,
+        "here": request.http.url.path,  # for the frame, whatever a page calls its values
     }
 
     def render() -> Response:
