@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "control_plane": {"config", "feed", "guard", "routing", "telemetry", "watch", "wire"},
     "admin": {
         *("config", "control_plane", "documents", "feed", "guard", "proxy", "relay", "routing"),
-        *("telemetry", "workers"),
+        *("telemetry", "wire", "workers"),
     },
     "portal": {
         *("admin", "config", "control_plane", "documents", "feed", "guard", "proxy", "relay"),
@@ -82,6 +82,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/upload.py",
         "admin/operation_views.py",
         "admin/views.py",
+        "admin/websocket.py",
         "portal/",  # its handlers take requests and return responses
     },
     "jinja2": {"portal/render.py", "portal/template_helpers.py"},

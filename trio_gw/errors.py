@@ -28,6 +28,7 @@ class CloseCode(enum.IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
     NO_STATUS = 1005  # Never on the wire: a Close frame without a code.
     ABNORMAL = 1006  # Never on the wire: no Close frame at all.
     INVALID_PAYLOAD = 1007

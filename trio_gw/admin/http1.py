@@ -5,6 +5,8 @@ application calls `AUTHENTICATED`, a request and its response each have `REQUEST
 in total. After that each chunk has its own deadline, so a large upload over a slow line is fine.
 If an operation does not read the whole body, the rest is read and discarded before the response,
 within bounds: a client that is still sending when the connection closes may never see the response.
+
+An application may answer a request for an upgrade with a WebSocket (`websocket`).
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from __future__ import annotations
 import contextlib
 import http
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import h11
 import trio
 
+from trio_gw.admin import websocket
 from trio_gw.admin.json_responses import FaultError
 from trio_gw.proxy.tls_handshake import shake_hands
 from trio_gw.relay.lingering_close import BROKEN
@@ -133,12 +137,33 @@ class Http1Connection:
             "headers": list(request.headers),
             "client": self._client,
             "server": self._server,
-            "extensions": {AUTHENTICATED: self._authenticate},
+            "extensions": {
+                AUTHENTICATED: self._authenticate,
+                websocket.UPGRADE: partial(self._upgrade, request),
+            },
         }
 
     def _authenticate(self) -> None:
         self._authenticated = True
         self._on_authenticated()
+
+    async def _upgrade(self, request: h11.Request) -> websocket.WebSocket:
+        """Accept an upgrade; nothing but the WebSocket uses the connection after that.
+
+        Raises `FaultError` for a request that is not one.
+        """
+        if request.method != b"GET" or request.http_version != b"1.1":
+            raise FaultError(400, "a WebSocket is opened with GET and HTTP/1.1")
+        headers = websocket.accept(list(request.headers))
+        if not isinstance(self._http.next_event(), h11.EndOfMessage):
+            raise FaultError(400, "a request for a WebSocket has no body")
+        phrase = http.HTTPStatus.SWITCHING_PROTOCOLS.phrase.encode("ascii")
+        await self._write(
+            self._http.send(
+                h11.InformationalResponse(status_code=101, headers=headers, reason=phrase)
+            )
+        )
+        return websocket.WebSocket(self._stream, bytes(self._http.trailing_data[0]))
 
     async def receive(self) -> Message:
         """Return the next part of the body to the application (ASGI `receive`).

@@ -32,6 +32,7 @@ from trio_gw.portal import (
 from trio_gw.portal.addresses import host_name, policy_sources
 from trio_gw.portal.caller import Caller
 from trio_gw.portal.compression import compress
+from trio_gw.portal.console import ROUTES as CONSOLE
 from trio_gw.portal.errors import error_page
 from trio_gw.portal.render import STATIC, offer
 from trio_gw.portal.request import PortalRequest
@@ -72,6 +73,7 @@ def all_routes() -> tuple[PortalRoute, ...]:
     found: list[PortalRoute] = [STATIC.route()]
     for feature in FEATURES:
         found += feature.ROUTES
+    found += CONSOLE
     return tuple(found)
 
 

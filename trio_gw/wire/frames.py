@@ -68,8 +68,12 @@ def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
 
 def data_frame(payload: bytes, *, text: bool, masked: bool) -> bytes:
     """Build the one frame of a message (§5.2); `masked` towards a backend (§5.3)."""
+    return frame(FIN | (TEXT if text else BINARY), payload, masked=masked)
+
+
+def frame(first: int, payload: bytes, *, masked: bool) -> bytes:
+    """Build any frame; `first` holds FIN, RSV and opcode."""
     size, bit = len(payload), MASK if masked else 0
-    first = FIN | (TEXT if text else BINARY)
     if size < 126:
         head = bytes((first, size | bit))
     elif size < 65536:
