@@ -101,7 +101,7 @@ async def test_a_project_from_the_portal(
     # Undeployed, with the lines of the audit log.
     answer = await publisher.send("DELETE", f"/api/deployments/{ID}?host=other.example")
     assert answer.status_code == 404
-    assert (await publisher.send("DELETE", f"/api/deployments/{ID}")).status_code == 200
+    assert (await publisher.send("DELETE", f"/api/deployments/{ID}")).status_code == 204
     assert (await publisher.send("DELETE", f"/api/deployments/{ID}")).status_code == 404
     lines = (gateway.base / "portal" / "audit.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]

@@ -28,7 +28,7 @@ MEANINGS: Mapping[State, str] = {
     "CREATED": "Served. Publishers see it in the catalogue; nobody new subscribes.",
     "PROTOTYPED": "Served to everybody: no token is asked for. In the catalogue for all.",
     "PUBLISHED": "Served. In the catalogue for all, and open for new subscriptions.",
-    "BLOCKED": "Not served: new connections get 503 `API blocked`, open ones are closed (1008).",
+    "BLOCKED": "Not served: new connections get 503 (API blocked), open ones are closed (1008).",
     "DEPRECATED": "Served, and clients are told. Nobody new subscribes.",
     "RETIRED": "Not served any more: new connections get 404. Its revisions are kept.",
 }

@@ -117,6 +117,16 @@ class Revisions:
                 return project
         return None
 
+    def replaced(self, api: ApiProject | KnownApi) -> list[str]:
+        """Name the projects of folders and git that have the same API."""
+        found = self._changes.deployments.folder_projects()
+        return [
+            project.folder
+            for project in found.values()
+            if project.organization == api.organization
+            and (project.id == api.id or project.title == api.title)
+        ]
+
     def find(self, title: str) -> list[KnownApi]:
         """List the APIs with this `<name>:<version>` that a source has, also retired ones."""
         found = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from trio_gw.admin.json_responses import FaultError, json_response, problem_list
+from trio_gw.admin.json_responses import FaultError, empty_response, json_response, problem_list
 from trio_gw.config import lifecycle
 from trio_gw.config.project import wanted
 from trio_gw.errors import UnusableError
@@ -25,7 +25,7 @@ from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.routes import PortalRoute, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from starlette.responses import Response
 
@@ -69,28 +69,10 @@ async def deploy(request: PortalRequest) -> Response:
     """`POST /portal/api/deployments`: deploy, and answer when it is live in all workers."""
     began = trio.current_time()
     asked = await request.body(DeploymentRequest, MOST_BODY)
-    note = " ".join(asked.note.split())[:NOTE_LENGTH]
-    files, label, note = await _files(request, asked, note)
-    deployer = request.services.context.deployer
-    author = Author(request.caller.user, "portal", note)
-    expected = if_match(request)
-    outcome = await deployer.deploy_files(
-        files, label, override=asked.override, author=author, expected=expected
-    )
+    outcome = await perform(request, asked, if_match(request))
     project, revision = outcome.project, outcome.revision
     if outcome.status != "deployed" or project is None or revision is None:
         return _refused(outcome)
-    api = KnownApi(project.organization, project.id, project.title)
-    if asked.publish:
-        await _publish(request, api)
-    await audit(
-        *(request, "deploy", project.title),
-        revision=revision.number,
-        hosts=", ".join(revision.hosts),
-        note=note,
-        override=asked.override,
-        digest=revision.digest,
-    )
     body: dict[str, Any] = {
         "revision": f"r{revision.number}",
         "number": revision.number,
@@ -106,6 +88,32 @@ async def deploy(request: PortalRequest) -> Response:
     return json_response(body, headers={"ETag": f'"r{revision.number}"'})
 
 
+async def perform(
+    request: PortalRequest, asked: DeploymentRequest, expected: str | None
+) -> Outcome:
+    """Deploy what was asked for, and note it. Raises `FaultError`."""
+    note = " ".join(asked.note.split())[:NOTE_LENGTH]
+    files, label, note = await _files(request, asked, note)
+    deployer = request.services.context.deployer
+    author = Author(request.caller.user, "portal", note)
+    outcome = await deployer.deploy_files(
+        files, label, override=asked.override, author=author, expected=expected
+    )
+    project, revision = outcome.project, outcome.revision
+    if outcome.status == "deployed" and project is not None and revision is not None:
+        if asked.publish:
+            await _publish(request, KnownApi(project.organization, project.id, project.title))
+        await audit(
+            *(request, "deploy", project.title),
+            revision=revision.number,
+            hosts=", ".join(revision.hosts),
+            note=note,
+            override=asked.override,
+            digest=revision.digest,
+        )
+    return outcome
+
+
 async def undeploy(request: PortalRequest) -> Response:
     """`DELETE /portal/api/deployments/{id}`: undeploy, from one host or some environments only.
 
@@ -113,7 +121,20 @@ async def undeploy(request: PortalRequest) -> Response:
     """
     api, query = await find_known(request), request.query
     environments = [name for name in query.get("environments", "").split(",") if name]
-    host, copy = query.get("host", ""), query.get("copy", "") == "true"
+    copy = query.get("copy", "") == "true"
+    await remove(request, api, query.get("host", ""), environments, copy=copy)
+    return empty_response(204)
+
+
+async def remove(
+    request: PortalRequest,
+    api: KnownApi,
+    host: str = "",
+    environments: Sequence[str] = (),
+    *,
+    copy: bool = False,
+) -> None:
+    """Undeploy an API, and note it. Raises `FaultError`."""
     try:
         found = await request.services.context.deployer.undeploy(
             api.title, host, environments, copy=copy
@@ -134,7 +155,6 @@ async def undeploy(request: PortalRequest) -> Response:
         environments=",".join(environments),
         copy=copy,
     )
-    return json_response({}, 200)
 
 
 def if_match(request: PortalRequest) -> str | None:
@@ -215,16 +235,22 @@ async def _publish(request: PortalRequest, api: KnownApi) -> None:
             raise FaultError(503, "deployed, but not published; publish it again") from None
 
 
+def refusal_of(outcome: Outcome) -> tuple[int, str]:
+    """Return status and message of a deployment that was refused."""
+    if outcome.status != "changed":
+        return _STATUS.get(outcome.status, 503), _MESSAGES[outcome.status]
+    current = outcome.revision
+    what = f"r{current.number} was deployed" if current else "it was undeployed"
+    by = f" by {current.user}" if current and current.user else ""
+    return 412, f"the API has changed meanwhile: {what}{by}"
+
+
 def _refused(outcome: Outcome) -> Response:
-    status = _STATUS.get(outcome.status, 503)
-    if outcome.status == "changed":
+    status, message = refusal_of(outcome)
+    body: dict[str, Any] = {"code": status, "message": message}
+    if status == 412:
         current = outcome.revision
-        what = f"r{current.number} was deployed" if current else "it was undeployed"
-        by = f" by {current.user}" if current and current.user else ""
-        message = f"the API has changed meanwhile: {what}{by}"
-        body = {"code": 412, "message": message, "current": current and described(current)}
-        return json_response(body, 412)
-    body = {"code": status, "message": _MESSAGES[outcome.status]}
+        return json_response({**body, "current": current and described(current)}, 412)
     headers = {"Retry-After": "1"} if status == 503 else None
     return json_response(
         {**body, "problems": problem_list(_relative(outcome.problems))}, status, headers

@@ -45,6 +45,12 @@ async def change(request: PortalRequest) -> Response:
     """`PUT /portal/api/apis/{id}/lifecycle`: set the state, and answer when all workers act."""
     asked = await request.body(StateRequest)
     api = await find_known(request)
+    await set_state(request, api, asked)
+    return json_response(facts(request, api))
+
+
+async def set_state(request: PortalRequest, api: KnownApi, asked: StateRequest) -> None:
+    """Take the step that was asked for, and note it. Raises `FaultError`."""
     revisions = request.services.context.deployer.revisions
     if asked.state == "RETIRED" and asked.confirm not in (api.title, api.title.partition(":")[0]):
         raise FaultError(422, "type the name of the API as `confirm` to retire it")
@@ -77,7 +83,6 @@ async def change(request: PortalRequest) -> Response:
     )
     if not converged:
         raise FaultError(503, "the state is set, but some workers do not follow yet")
-    return json_response(facts(request, api))
 
 
 def facts(request: PortalRequest, api: KnownApi) -> dict[str, Any]:
