@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, openapi_page, operation_views, views
+from trio_gw.admin import adapter, openapi_page, operation_views, topics, views
 from trio_gw.admin.context import authenticate, authenticated, check_role
 from trio_gw.admin.form_token import PeekableBody
 from trio_gw.admin.json_responses import JSON, FaultError, json_response
@@ -159,6 +159,7 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
         "/metrics": {"GET": Operation(views.metrics)},
         "/swagger.json": {"GET": Operation(describe, secured=False)},
         "/admin/apis": {"GET": Operation(views.apis)},
+        "/admin/topics": {"GET": Operation(topics.topics, role=Role.PUBLISHER)},
         "/admin/routes": {"GET": Operation(views.routes)},
         "/admin/denials": {
             "GET": Operation(views.denials),

@@ -13,6 +13,7 @@ from trio_gw.admin.json_responses import CHALLENGE, FaultError
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from trio_gw.admin.aggregate import Aggregate
     from trio_gw.admin.all_workers import AllWorkers
     from trio_gw.admin.form_token import PeekableBody
+    from trio_gw.config.api import ApiProject
     from trio_gw.config.settings import Admin
+    from trio_gw.documents.project_reading import ProjectDocuments
     from trio_gw.feed.deployer import Deployer
     from trio_gw.feed.deployment_store import DeploymentStore
     from trio_gw.guard.blocklist import Blocklist
@@ -38,7 +41,7 @@ class Context(NamedTuple):
     """The services of the operations. `uploads` limits how many uploads run at the same time.
 
     Without `deploys`, only the control plane deploys and undeploys. `denials` is the file of the
-    deny conditions.
+    deny conditions. `documents` reads the documents of a served project; it blocks.
     """
 
     settings: Admin
@@ -53,6 +56,7 @@ class Context(NamedTuple):
     deploys: bool = True
     workers: AllWorkers | None = None
     denials: Path | None = None
+    documents: Callable[[ApiProject], ProjectDocuments] | None = None
 
 
 def address_of(request: Request) -> str:

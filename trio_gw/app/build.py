@@ -18,6 +18,7 @@ from trio_gw.admin.aggregate import Aggregate
 from trio_gw.admin.all_workers import AllWorkers
 from trio_gw.admin.app import build_app
 from trio_gw.admin.context import Context
+from trio_gw.admin.project_documents import document_reader
 from trio_gw.admin.server import AdminServer
 from trio_gw.admin.worker_operation import WorkerOperation
 from trio_gw.admin.worker_status import WorkerStatus
@@ -260,6 +261,7 @@ async def build(
         deploys=not from_plane,
         workers=AllWorkers(operation, aggregate),
         denials=base / settings.denials,
+        documents=document_reader(settings, base),
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
     local = None

@@ -1,4 +1,4 @@
-"""`trio-gw apis`: list what a running gateway serves."""
+"""`trio-gw apis`: list what a running gateway serves, or the topics of one API."""
 
 from __future__ import annotations
 
@@ -35,10 +35,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     admin_options.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--topics", metavar="NAME:VERSION", help="list the topics of this API instead"
+    )
+    parser.add_argument("--topic", metavar="TOPIC", help="with --topics: describe this topic")
+    parser.add_argument("--host", metavar="HOST", help="with --topics: the API on this host")
 
 
 def main(options: argparse.Namespace) -> int:
     """List the APIs; return 0, or 1 if the gateway does not answer."""
+    if options.topics:
+        from trio_gw.cli.topics import show_topics
+
+        return show_topics(options)
     try:
         with client.AdminClient(options) as gateway:
             body = gateway.ask("GET", f"{client.BASE}/apis")

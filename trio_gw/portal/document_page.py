@@ -6,12 +6,11 @@ in the zip. spec: portal §2.4.
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from trio_gw.admin.json_responses import FaultError
 from trio_gw.config.jsontext import BREAK
@@ -19,20 +18,19 @@ from trio_gw.documents.conversion import as_json, as_yaml
 from trio_gw.documents.masking import UnmaskableError, masked
 from trio_gw.errors import UnusableError
 from trio_gw.portal.api_documents import PAGE_LINES, open_api, page_number
+from trio_gw.portal.audit import audit
 from trio_gw.portal.render import page
+from trio_gw.portal.revisions import packed, read_number
 from trio_gw.portal.routes import Kind, PortalRoute, Role
 from trio_gw.portal.served_apis import api_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from trio_gw.errors import Problem
     from trio_gw.portal.api_documents import OpenedApi
     from trio_gw.portal.request import PortalRequest
 
 LINE_LENGTH = 4000  # characters of one line on a page
 PAGE_LENGTH = 1 << 20  # characters of one page
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # constant, so that the same files give the same zip
 _FORMATS = {"json": as_json, "yaml": as_yaml}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -112,23 +110,20 @@ async def file(request: PortalRequest) -> Response:
 
 
 async def project_zip(request: PortalRequest) -> Response:
-    """`GET /portal/api/apis/{id}/zip`: the files of the project that is served."""
+    """`GET /portal/api/apis/{id}/zip`: the files of the project that is served, or `revision`."""
+    if wanted := request.query.get("revision", ""):
+        number = quote(str(read_number(wanted)))
+        path = f"/portal/api/apis/{quote(request.params['id'], safe='')}/revisions/{number}/zip"
+        return RedirectResponse(path, 303)
     opened = await open_api(request)
     files = opened.documents.files
     if not files:
         raise FaultError(404, "the files of this API are not at hand here")
-    data = await request.services.in_thread(lambda: pack(files))
-    title = opened.served.project.title.replace(":", "-")
-    return _download(data, f"{title}.zip", "application/zip")
-
-
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """Pack files into a zip. Blocks."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as into:
-        for path, data in sorted(files.items()):
-            into.writestr(zipfile.ZipInfo(path, _EPOCH), data, zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
+    project = opened.served.project
+    state = "" if project.managed is None else project.managed.state
+    data = await request.services.in_thread(lambda: packed(files, state))
+    await audit(request, "download", project.title)
+    return _download(data, f"{project.title}.zip".replace(":", "-"), "application/zip")
 
 
 def _download(data: bytes, name: str, kind: str) -> Response:
