@@ -79,6 +79,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/origin_check.py",
         "admin/http1.py",
         "admin/server.py",
+        "admin/topics.py",
         "admin/upload.py",
         "admin/operation_views.py",
         "admin/views.py",

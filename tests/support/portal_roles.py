@@ -14,6 +14,12 @@ ROLES = {
         GET /
         GET /api/apis
         GET /api/session
+        GET /apis/{id}/topics
+        GET /apis/{id}/topics/{n}
+        GET /apis/{id}/document
+        GET /api/apis/{id}/topics
+        GET /api/apis/{id}/topics/{n}
+        GET /api/apis/{id}/files/{path:path}
     """,
     "publisher": """
         POST /api/deployments
@@ -23,6 +29,7 @@ ROLES = {
         GET /api/apis/{id}/revisions
         GET /api/apis/{id}/revisions/{n}/diff
         GET /api/apis/{id}/revisions/{n}/zip
+        GET /api/apis/{id}/zip
     """,
     "admin": """
     """,
@@ -37,6 +44,10 @@ WRITES = """
 ANONYMOUS = """
     GET /
     GET /api/apis
+    GET /apis/{id}/topics
+    GET /apis/{id}/topics/{n}
+    GET /api/apis/{id}/topics
+    GET /api/apis/{id}/topics/{n}
 """
 
 
