@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 
 from support.browser import Browser
 from support.gateway import start_gateway
@@ -76,8 +76,14 @@ class Seen:
 
     def violations(self, *rules: str) -> list[str]:
         """Return what axe-core finds in the page as it is, by all rules or these."""
-        options = {"runOnly": list(rules)} if rules else None
-        found = Axe().run(self.page, options=options).response["violations"]
+        if not self.page.evaluate("typeof axe === 'object'"):
+            self.page.evaluate(AXE_SCRIPT)
+        options: dict[str, Any] = {"resultTypes": ["violations"]}
+        if rules:
+            options["runOnly"] = list(rules)
+        found = self.page.evaluate(
+            "async options => (await axe.run(document, options)).violations", options
+        )
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
     def overflow(self) -> int:
