@@ -35,8 +35,8 @@ async function search(page = 1) {
  * @param {Record<string, any>} values
  */
 function show(found, values) {
-  const publishes = byId("apis").dataset.publishes === "1";
-  fill(byId("rows"), found.items.map((item) => row(item, publishes)));
+  const { publishes, rates } = byId("apis").dataset;
+  fill(byId("rows"), found.items.map((item) => row(item, publishes === "1", rates === "1")));
   byId("none").hidden = found.items.length > 0;
   byId("count").textContent = `${number(found.total)} found`;
   const link = (/** @type {number} */ page, /** @type {string} */ label, /** @type {string} */ rel) =>
@@ -52,11 +52,12 @@ function show(found, values) {
 /**
  * @param {any} item
  * @param {boolean} publishes
+ * @param {boolean} rates
  */
-function row(item, publishes) {
+function row(item, publishes, rates) {
   const kind = KINDS[/** @type {keyof KINDS} */ (item.state)] ?? "";
   const state = item.state.toLowerCase() + (item.state === "PROTOTYPED" ? ", open" : "");
-  return el("tr", null,
+  return el("tr", { data: { api: item.title } },
     el("th", { scope: "row" }, el("a", { href: item.address, dir: "auto" }, item.title),
       el("code", { class: "sub" }, item.host + item.path),
       item.hit && el("span", { class: "sub", dir: "auto" }, item.hit)),
@@ -64,7 +65,8 @@ function row(item, publishes) {
       !item.secured && item.state !== "PROTOTYPED" && el("span", { class: "badge warn", title: "Topics that ask for no token" }, "some topics open"),
       item.problems > 0 && el("span", { class: "badge bad" }, `${item.problems} ${item.problems > 1 ? "problems" : "problem"}`))),
     el("td", { "data-label": "Topics", class: "number" }, number(item.topics)),
-    publishes && el("td", { "data-label": "Open", class: "number live" }, number(item.open)),
+    publishes && el("td", { "data-label": "Open", class: "number live", "data-open": true }, number(item.open)),
+    rates && el("td", { "data-label": "Messages/s", class: "number live", "data-rate": true }, "–"),
     publishes && el("td", { "data-label": "Source" }, el("span", { class: "badge" }, SOURCES[/** @type {keyof SOURCES} */ (item.source)] ?? item.source)));
 }
 
