@@ -36,6 +36,8 @@ ECHO = Path(__file__).parents[2] / "apis" / "Echo-1.0.0"
 WIDTHS = (360, 1440)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 HEIGHT = 900
+# Compressed bytes of one page and what it loads (spec: portal §4).
+BUDGET = {"html": 30 << 10, "css": 12 << 10, "js": 45 << 10, "svg": 4 << 10}
 
 T = TypeVar("T")
 
@@ -128,11 +130,15 @@ class Seen:
             self.page.screenshot(path=path, full_page=whole, animations="disabled")
 
     def look_around(self, name: str) -> list[str]:
-        """Look at the page as it is at each width and in each theme; return what is wrong.
+        """Look at the page at each width and in each theme, and weigh it; return what is wrong.
 
         The page stays open: only the window and the colours change.
         """
-        found = []
+        found = [
+            f"{name}: {size} bytes of {kind}"
+            for kind, size in self.transferred().items()
+            if size > BUDGET.get(kind, 0)
+        ]
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": HEIGHT})
             for theme in THEMES:

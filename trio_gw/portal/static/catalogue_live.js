@@ -5,7 +5,7 @@ import { all, one } from "./dom.js";
 import { number, rate } from "./format.js";
 import { live } from "./live.js";
 
-const FEW = 20;
+const FEW = 2000;
 
 live("stats", (data) => {
   for (const row of all("#rows [data-api]")) {
