@@ -93,3 +93,20 @@ def test_names_from_titles(title: str, name: str, context: str) -> None:
 )
 def test_folders(name: str, folder: str) -> None:
     assert scaffold.folder_from(scaffold.Plan(name, "1.0.0", "/c")) == folder
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("ws://localhost:2360", "MyApi"),
+        ("ws://127.0.0.1:2360", "MyApi"),
+        ("ws://[::1]:2360/", "MyApi"),
+        ("wss://chat.internal:8443/v2", "Chat"),
+        ("wss://ws.chat.example/v2/live-rooms?x=y", "LiveRooms"),
+        ("stream", "Stream"),
+        ("wss://u:secret@x.test/1.0", "X"),
+        ("", "MyApi"),
+    ],
+)
+def test_names_from_backends(url: str, name: str) -> None:
+    assert scaffold.name_from_backend(url) == name

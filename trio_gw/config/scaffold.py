@@ -15,6 +15,7 @@ from trio_gw.config.faults import WrongError
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PLAIN = re.compile(r"/[A-Za-z0-9~/_.{}*$!@;()=+-]*|wss?://[A-Za-z0-9~/_.:-]*[A-Za-z0-9~/_.-]")
+_NO_NAME = re.compile(r"v?[0-9.]*|wss?|websockets?|www|api|localhost", re.IGNORECASE)
 _NO_TEXT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
 
 _SECURITY = """\
@@ -61,6 +62,22 @@ def name_from(title: str) -> str:
     """Make a project's name from a title: `My chat API` gives `MyChatAPI`."""
     words = re.findall(r"[A-Za-z0-9]+", title)
     return "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def name_from_backend(url: str) -> str:
+    """Make a project's name from the URL of its backend: `wss://chat.test/v2/rooms` gives `Rooms`.
+
+    The path says most, then the host; an address or `localhost` says nothing.
+    """
+    rest = url.partition("://")[2] or url
+    authority, _, path = rest.partition("?")[0].partition("/")
+    host = authority.rpartition("@")[2].partition(":")[0]
+    labels = [] if re.search(r"[0-9\]]$", host) else host.split(".")[:-1] or [host]
+    for part in (*reversed(path.split("/")), *labels):
+        name = name_from(part)
+        if name and not _NO_NAME.fullmatch(part) and not name[0].isdigit():
+            return name[:50]
+    return "MyApi"
 
 
 def context_from(name: str) -> str:

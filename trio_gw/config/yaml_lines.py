@@ -18,8 +18,8 @@ _PLAIN = re.compile(
 )
 _NO_TEXT = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
 _SAME_STYLE = re.compile(r"[A-Za-z0-9/][\w./-]*")
-_DOUBLE = re.compile(r'"(?:[^"\\]|\\.)*"')
-_SINGLE = re.compile(r"'(?:[^']|'')*'")
+DOUBLE = re.compile(r'"(?:[^"\\]|\\.)*"')
+SINGLE = re.compile(r"'(?:[^']|'')*'")
 _PLAIN_KEY = re.compile(r"[^\s#&*!|>'\"%@`{\[\]},?:-](?:[^:#]|:(?=\S)|(?<=\S)#)*?(?=\s*:(?:\s|$))")
 _PLAIN_VALUE = re.compile(r"[^\s&*!|>'\"%@`{\[\]},#](?:(?!\s#).)*?(?=\s*$|\s+#)")
 _COMMENT = re.compile(r"(?P<comment>\s+#.*)$")
@@ -102,7 +102,7 @@ def token_end(line: str, at: int, *, key: bool = False) -> int | None:
     rest = line[at:]
     if key and rest.startswith("- "):
         return None
-    for pattern in (_DOUBLE, _SINGLE, _PLAIN_KEY if key else _PLAIN_VALUE):
+    for pattern in (DOUBLE, SINGLE, _PLAIN_KEY if key else _PLAIN_VALUE):
         if found := pattern.match(rest):
             break
     else:

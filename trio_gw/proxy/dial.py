@@ -66,7 +66,7 @@ class Dialer:
                 return stream
             tls: SecureStream | None = None
             try:
-                context = self._context(endpoint.trust or self.anchors)
+                context = self.context(endpoint)
                 tls = SecureStream(stream, context, server_hostname=endpoint.host)
                 await tls.do_handshake()
             except BROKEN as error:
@@ -78,8 +78,12 @@ class Dialer:
             return tls
         raise refusals.unreachable(f"{endpoint}: no connection within {seconds:g} s")
 
-    def _context(self, trust: tuple[str, ...]) -> ssl.SSLContext:
-        """Return the TLS context that trusts these certificates; the system's if there are none."""
+    def context(self, endpoint: Endpoint) -> ssl.SSLContext:
+        """Return the TLS context for an endpoint, which trusts its certificates, else `anchors`.
+
+        If there are none, it trusts those of the system.
+        """
+        trust = endpoint.trust or self.anchors
         context = self._contexts.get(trust)
         if context is None:
             context = ssl.create_default_context(cadata="\n".join(trust) or None)

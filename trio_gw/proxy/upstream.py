@@ -67,7 +67,7 @@ class Upstream:
         retry: Retry,
         strict_subprotocols: bool = False,
     ) -> None:
-        self._dialer = dialer
+        self.dialer = dialer
         self._balancers = balancers
         self._timeouts = timeouts
         self._retry = retry
@@ -172,11 +172,11 @@ class Upstream:
         """Connect to one endpoint. If others are `remaining`, it gets only its share of the
         timeout.
         """
-        started = self._dialer.begin(endpoint)
+        started = self.dialer.begin(endpoint)
         if isinstance(started, PlainStream) and endpoint.scheme == "ws":
             return started
         with client.cancel_on_disconnect():
-            return await self._dialer.open(endpoint, self._timeouts.connect / remaining, started)
+            return await self.dialer.open(endpoint, self._timeouts.connect / remaining, started)
 
     async def _ask(
         self,

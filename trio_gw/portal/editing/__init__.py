@@ -1,0 +1,1 @@
+"""Making, changing, checking and reviewing API projects before they are deployed."""
