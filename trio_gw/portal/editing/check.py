@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trio_gw.config.api import ApiProject
     from trio_gw.portal.editing.meaning import ProjectChange
-    from trio_gw.portal.editing.text_diff import FileDiff
+    from trio_gw.portal.editing.text_diff import DraftFileDiff
     from trio_gw.routing.table import RouteTable
 
 _FOLDER = "project"  # how the loader calls the draft; not shown
@@ -57,7 +57,7 @@ class Checked(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...]
     routes: tuple[RouteRow, ...] = ()
     hosts: tuple[str, ...] = ()
-    diff: tuple[FileDiff, ...] = ()
+    diff: tuple[DraftFileDiff, ...] = ()
     meaning: tuple[ProjectChange, ...] = ()
     conflicts: tuple[Problem, ...] = ()
     title: str = ""

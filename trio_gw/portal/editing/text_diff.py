@@ -17,7 +17,7 @@ CONTEXT = 3
 _BREAK = re.compile(r"\r\n|\n|\r")
 
 
-class FileDiff(msgspec.Struct, frozen=True):
+class DraftFileDiff(msgspec.Struct, frozen=True):
     """One file that differs. `lines` begin with `+`, `-`, `@` or a space."""
 
     path: str
@@ -28,7 +28,7 @@ class FileDiff(msgspec.Struct, frozen=True):
     cut: bool = False
 
 
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[FileDiff]:
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[DraftFileDiff]:
     """List the files that differ, by path."""
     return [
         _difference(path, before.get(path), after.get(path))
@@ -37,7 +37,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[Fil
     ]
 
 
-def _difference(path: str, before: str | None, after: str | None) -> FileDiff:
+def _difference(path: str, before: str | None, after: str | None) -> DraftFileDiff:
     old, new = _lines(before), _lines(after)
     kind = "added" if before is None else "removed" if after is None else "changed"
     head = 0
@@ -47,7 +47,9 @@ def _difference(path: str, before: str | None, after: str | None) -> FileDiff:
     while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
     if max(len(old), len(new)) - head - tail > MOST_LINES:
-        return FileDiff(path, kind, len(new) - head - tail, len(old) - head - tail, (), cut=True)
+        return DraftFileDiff(
+            path, kind, len(new) - head - tail, len(old) - head - tail, (), cut=True
+        )
     start = max(head - CONTEXT, 0)
     end = max(tail - CONTEXT, 0)
     made = list(
@@ -59,7 +61,7 @@ def _difference(path: str, before: str | None, after: str | None) -> FileDiff:
     added = sum(line.startswith("+") for line in lines)
     removed = sum(line.startswith("-") for line in lines)
     cut = len(lines) > MOST_SHOWN
-    return FileDiff(path, kind, added, removed, tuple(lines[:MOST_SHOWN]), cut)
+    return DraftFileDiff(path, kind, added, removed, tuple(lines[:MOST_SHOWN]), cut)
 
 
 def _lines(text: str | None) -> list[str]:
