@@ -33,6 +33,19 @@ ROLES = {
         GET /api/apis/{id}/revisions/{n}/diff
         GET /api/apis/{id}/revisions/{n}/zip
         GET /api/apis/{id}/zip
+        GET /new
+        POST /new
+        GET /new/edit
+        GET /apis/{id}/edit
+        GET /api/new
+        GET /api/apis/{id}/source
+        POST /api/projects
+        POST /api/check
+        POST /api/edit
+        POST /api/probe
+        GET /api/drafts/{key}
+        PUT /api/drafts/{key}
+        DELETE /api/drafts/{key}
     """,
     "admin": """
     """,
@@ -42,6 +55,14 @@ WRITES = """
     POST /api/deployments
     DELETE /api/deployments/{id}
     PUT /api/apis/{id}/lifecycle
+    GET /new
+    POST /new
+    GET /new/edit
+    GET /apis/{id}/edit
+    POST /api/projects
+    POST /api/edit
+    POST /api/probe
+    PUT /api/drafts/{key}
 """
 # What the setting `portal.anonymous` opens.
 ANONYMOUS = """

@@ -28,7 +28,7 @@ from trio_gw.config.addresses import is_loopback, parse_address
 from trio_gw.config.faults import WrongError
 from trio_gw.errors import UnusableError
 from trio_gw.escaping import escape
-from trio_gw.proxy import descriptors
+from trio_gw.proxy import descriptors, local_echo
 from trio_gw.supervision import heartbeat
 from trio_gw.supervision.background import BackgroundTasks
 from trio_gw.telemetry import logs
@@ -87,6 +87,8 @@ def main(options: argparse.Namespace) -> int:
         print(escape(f"trio-gw run: {error}"), file=sys.stderr)
         return 2
     print_problems(loaded.problems)
+    if where is not None:
+        local_echo.announce(*where)
     table = loaded.settings.log
     logs.configure(table.level, style=table.format)
     descriptors.raise_limit()

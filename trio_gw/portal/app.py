@@ -35,7 +35,7 @@ from trio_gw.portal.addresses import host_name, policy_sources
 from trio_gw.portal.caller import Caller
 from trio_gw.portal.compression import compress
 from trio_gw.portal.console import ROUTES as CONSOLE
-from trio_gw.portal.editing import draft_endpoints, endpoints
+from trio_gw.portal.editing import draft_endpoints, endpoints, pages
 from trio_gw.portal.errors import error_page
 from trio_gw.portal.render import STATIC, offer
 from trio_gw.portal.request import PortalRequest
@@ -57,7 +57,16 @@ FEATURES = (
     catalogue,
     deployments,
     document_page,
-    *(draft_endpoints, endpoints, lifecycle, lifecycle_page, login, overview, revision_pages),
+    *(
+        draft_endpoints,
+        endpoints,
+        lifecycle,
+        lifecycle_page,
+        login,
+        overview,
+        pages,
+        revision_pages,
+    ),
     revisions,
     topics,
 )

@@ -13,6 +13,7 @@ from trio_gw.portal.catalogue_index import (
     problem_counts,
     with_problems,
 )
+from trio_gw.portal.editing.pages import new_api
 from trio_gw.portal.render import page
 from trio_gw.portal.routes import Kind, PortalRoute, Role
 from trio_gw.portal.served_apis import api_address, served_apis
@@ -63,6 +64,9 @@ async def _find(request: PortalRequest) -> CataloguePage:
 async def catalogue(request: PortalRequest) -> Response:
     """`GET /portal/`: the list. An empty gateway shows publishers how to make the first API."""
     found = await _find(request)
+    publishes = request.caller.role >= Role.PUBLISHER
+    if not found.within.entries and publishes and not request.services.ruled:
+        return await new_api(request, first=True)
     query = {name: request.query.get(name, "") for name in _KEPT}
     return await page(
         request,
@@ -70,7 +74,7 @@ async def catalogue(request: PortalRequest) -> Response:
         title="APIs",
         found=found,
         query=query,
-        publishes=request.caller.role >= Role.PUBLISHER,
+        publishes=publishes,
         address=lambda number: _address(query, page=number),
         sort_address=lambda sort: _address(query, sort=sort),
         problems=found.problems[:MOST_PROBLEMS],

@@ -21,6 +21,7 @@ from trio_gw.errors import UnusableError
 from trio_gw.feed.deployer import NOTE_LENGTH, Author
 from trio_gw.feed.revisions import KnownApi, LifecycleStep, StepError
 from trio_gw.portal.audit import audit
+from trio_gw.portal.editing.served_files import restored
 from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.routes import PortalRoute, Role
 
@@ -51,6 +52,7 @@ _MESSAGES = {
 class DeploymentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to deploy: `files` (and `binary` ones), a `draft`, or a `revision` of the API `api`.
 
+    In `files` a hidden password, as the editor gets it, means the one that `api` has.
     With `override` it may replace the API. With `publish` an API that would be created or a
     prototype is published.
     """
@@ -191,7 +193,8 @@ async def _files(
     if sum(given) != 1:
         raise FaultError(422, "give one of files, draft and revision")
     if asked.files is not None:
-        return read_files(asked.files, asked.binary or {}), LABEL, note
+        texts = await restored(request, asked.files, asked.api)
+        return read_files(texts, asked.binary or {}), LABEL, note
     if asked.draft:
         raise FaultError(422, "send the files of the draft")
     api = await find_known(request, asked.api)

@@ -58,6 +58,7 @@ class Checked(msgspec.Struct, frozen=True):
     routes: tuple[RouteRow, ...] = ()
     hosts: tuple[str, ...] = ()
     diff: tuple[DraftFileDiff, ...] = ()
+    theirs: tuple[DraftFileDiff, ...] = ()
     meaning: tuple[ProjectChange, ...] = ()
     conflicts: tuple[Problem, ...] = ()
     title: str = ""
@@ -78,8 +79,12 @@ def check(
     table: RouteTable,
     vhost_of: Mapping[str, str],
     known_tiers: Collection[str],
+    began: Mapping[str, str] | None = None,
 ) -> Checked:
-    """Check a draft against the base that it would replace, and what else is served."""
+    """Check a draft against the base that it would replace, and what else is served.
+
+    `began` are the files that the draft began with: what others changed since is told, too.
+    """
     texts = passwords.restored(files, base.files)
     held = {path: text.encode() for path, text in texts.items()}
     loaded = load(held, _FOLDER, os.environ)
@@ -88,8 +93,9 @@ def check(
     if project is not None:
         problems += tiers.unknown([project], known_tiers)
     diff = tuple(text_diff.differences(base.shown, files))
+    theirs = () if began is None else tuple(text_diff.differences(began, base.shown))
     if project is None:
-        return Checked(_relative(problems), diff=diff)
+        return Checked(_relative(problems), diff=diff, theirs=theirs)
     where = placements(project.deployments, vhost_of)
     hosts = tuple(dict.fromkeys(one.host for one in where))
     known = ", ".join(sorted(vhost_of))
@@ -105,6 +111,7 @@ def check(
         routes=tuple(_row(Route(project, each)) for each in project.topics[:MOST_ROUTES]),
         hosts=hosts,
         diff=diff,
+        theirs=theirs,
         meaning=tuple(meaning.changes(base.project, project)),
         conflicts=_relative(conflicts(table, project, where, override=base.project is not None)),
         title=project.title,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -23,7 +24,7 @@ from trio_gw.portal.audit import audit
 from trio_gw.portal.editing import operations, passwords, probe, project_form
 from trio_gw.portal.editing.check import Base, Checked, check
 from trio_gw.portal.editing.draft_files import BadFilesError, DraftFiles, check_files
-from trio_gw.portal.editing.served_files import read_base
+from trio_gw.portal.editing.served_files import read_base, shown
 from trio_gw.portal.routes import PortalRoute, Role
 
 if TYPE_CHECKING:
@@ -54,11 +55,15 @@ class NewProjectRequest(msgspec.Struct, frozen=True, rename={"source": "from"}):
 
 
 class CheckRequest(msgspec.Struct, frozen=True):
-    """The files of a draft, and the API that it would replace: its id and its host."""
+    """The files of a draft, and the API that it would replace: its id and its host.
+
+    `since` is the tag of the revision that it began with, for a look at what others have changed.
+    """
 
     files: dict[str, str]
     api: str = ""
     host: str = ""
+    since: str = ""
 
 
 class EditRequest(msgspec.Struct, frozen=True):
@@ -156,12 +161,14 @@ async def checked_draft(request: PortalRequest, asked: CheckRequest) -> tuple[Ch
     services = request.services
     settings, table = services.settings, services.context.live.table
     served = served_project(services, asked.api, asked.host)
+    old = await _revision(services, served, asked.since)
 
     def work() -> tuple[Checked, Base]:
+        began = None if old is None else shown(old)
         base = Base() if served is None else read_base(settings, services.base, served)
         vhost_of = vhosts(settings.known_environments)
         names = tiers.known(settings.tiers)
-        return check(asked.files, base, table, vhost_of, names), base
+        return check(asked.files, base, table, vhost_of, names, began), base
 
     try:
         checked, base = await services.in_thread(work)
@@ -171,6 +178,18 @@ async def checked_draft(request: PortalRequest, asked: CheckRequest) -> tuple[Ch
         open_ = await _connections(services, served)
         checked = msgspec.structs.replace(checked, connections=open_)
     return checked, base
+
+
+async def _revision(
+    services: PortalServices, api: ApiProject | None, tag: str
+) -> Mapping[str, bytes] | None:
+    """Read the files of a revision by its tag; None if it is not kept."""
+    if api is None or not re.fullmatch(r"r[0-9]{1,9}", tag):
+        return None
+    try:
+        return await services.context.deployer.revisions.files(api, int(tag[1:]))
+    except (OSError, UnusableError):
+        return None
 
 
 def served_project(services: PortalServices, id: str, host: str) -> ApiProject | None:  # noqa: A002
