@@ -20,9 +20,6 @@ ROLES = {
         GET /api/apis/{id}/topics
         GET /api/apis/{id}/topics/{n}
         GET /api/apis/{id}/files/{path:path}
-        GET /api/apis/{id}/try
-        GET /apis/{id}/try
-        GET /try
     """,
     "publisher": """
         POST /api/deployments

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from trio_gw.admin.all_workers import AllWorkers, EndingsAnswer
+    from trio_gw.admin.all_workers import AllWorkers
     from trio_gw.admin.context import Context
     from trio_gw.config.conditions import Condition
+    from trio_gw.proxy.ending_log import EndingRow
 
 log = logging.getLogger("trio_gw.admin")
 
@@ -96,19 +97,15 @@ async def history(context: Context, request: Request, _: str) -> Response:
     )
 
 
-def ending_rows(found: EndingsAnswer) -> list[dict[str, Any]]:
-    """Describe endings for JSON."""
-    fields = type(found.rows[0][1]).__struct_fields__ if found.rows else ()
-    return [
-        {"worker": worker, **{name: getattr(row, name) for name in fields}}
-        for worker, row in found.rows
-    ]
+def ending_row(worker: int, row: EndingRow) -> dict[str, Any]:
+    """Describe an ending for JSON."""
+    return {"worker": worker, **msgspec.structs.asdict(row)}
 
 
 async def endings(context: Context, request: Request, _: str) -> Response:
     """`GET /admin/endings`: the last connections that ended or were refused, the newest first."""
     found = await workers_of(context).endings()
-    rows = ending_rows(found)
+    rows = [ending_row(*one) for one in found.rows]
     return json_response({"endings": rows[::-1], "missing": found.missing})
 
 

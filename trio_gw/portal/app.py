@@ -37,6 +37,7 @@ from trio_gw.portal.compression import compress
 from trio_gw.portal.console import ROUTES as CONSOLE
 from trio_gw.portal.editing import draft_endpoints, endpoints, pages
 from trio_gw.portal.errors import error_page
+from trio_gw.portal.operate import ROUTES as OPERATE
 from trio_gw.portal.render import STATIC, offer
 from trio_gw.portal.request import PortalRequest
 from trio_gw.portal.routes import Kind, PortalRoute, PortalRoutes
@@ -84,6 +85,7 @@ def all_routes() -> tuple[PortalRoute, ...]:
     for feature in FEATURES:
         found += feature.ROUTES
     found += CONSOLE
+    found += OPERATE
     return tuple(found)
 
 

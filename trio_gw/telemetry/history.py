@@ -221,12 +221,24 @@ def merge(parts: Iterable[Series]) -> Series | None:
     for part in found:
         for name, values in part.columns.items():
             kept = values[: len(values) - (part.last - last)]
+            if name in LEVELS:
+                kept = _held(kept)
             merged[name] = (
                 _added(merged[name], kept, max if name in PEAKS else sum)
                 if name in merged
                 else kept
             )
     return Series(found[0].step, last, merged)
+
+
+def _held(column: list[float | None]) -> list[float | None]:
+    """Fill gaps with the value before: a process that was busy has not lost its connections."""
+    before: float | None = None
+    result = []
+    for value in column:
+        before = value if value is not None else before
+        result.append(before)
+    return result
 
 
 def _added(

@@ -96,7 +96,9 @@ def message_of(line: Line) -> str:
             made.pop(known, None)
         message = str(made.pop("message", ""))
         trace = made.pop("traceback", "")
-        fields = "".join(f" {name}={value}" for name, value in made.items())
+        # Most fields of frequent lines are in the message, too.
+        texts = ((name, str(value)) for name, value in made.items())
+        fields = "".join(f" {name}={text}" for name, text in texts if text and text not in message)
         return f"{message}{fields}" + (f"\n{trace}" if trace else "")
     _, found, rest = text.partition(f" {line.logger}: ")
     rest = rest if found else text
