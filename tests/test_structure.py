@@ -78,6 +78,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/form_token.py",
         "admin/origin_check.py",
         "admin/http1.py",
+        "admin/managing.py",
         "admin/server.py",
         "admin/topics.py",
         "admin/upload.py",

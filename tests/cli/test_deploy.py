@@ -108,6 +108,29 @@ async def test_a_zip_and_override(cli: Cli) -> None:
     assert (await cli.run("deploy", "--override", "packed.zip")).returncode == 0
 
 
+async def test_revisions_and_the_lifecycle(cli: Cli) -> None:
+    for tier in ("Unlimited", "Gold"):
+        cli.project(apiThrottlingPolicy=tier)
+        assert (await cli.run("deploy", "--override", "chat")).returncode == 0
+    done = await cli.run("rollback", "Chat:1.0.0", "r1")
+    assert done.stdout == "deployed: Chat:1.0.0 as r3, Rolled back to r1\n"
+    lines = (await cli.run("revisions", "Chat:1.0.0")).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["REVISION", "r3", "r2", "r1"]
+    assert lines[1].endswith("Rolled back to r1")
+    assert " admin " in lines[2]
+
+    done = await cli.run("lifecycle", "Chat:1.0.0", "blocked")
+    assert done.stdout == "Chat:1.0.0: BLOCKED by admin\nnext: PUBLISHED, DEPRECATED\n"
+    assert await cli.gateway.status("/chat/1.0.0/x") == 503
+    done = await cli.run("lifecycle", "Chat:1.0.0", "CREATED")
+    assert "CREATED cannot follow BLOCKED; allowed: PUBLISHED, DEPRECATED" in done.stderr
+    assert (await cli.run("lifecycle", "Chat:1.0.0", "DEPRECATED")).returncode == 0
+    done = await cli.run("lifecycle", "Chat:1.0.0", "RETIRED")
+    assert (done.returncode, done.stderr) == (1, "trio-gw lifecycle: not retired\n")
+    assert (await cli.run("lifecycle", "Chat:1.0.0", "RETIRED", "--yes")).returncode == 0
+    assert await cli.gateway.status("/chat/1.0.0/x") == 404
+
+
 async def test_what_is_wrong_is_told_with_file_and_line(cli: Cli) -> None:
     cli.project(context="no slash")
     done = await cli.run("deploy", "chat")

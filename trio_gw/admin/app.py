@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, openapi_page, operation_views, topics, views
+from trio_gw.admin import adapter, managing, openapi_page, operation_views, topics, views
 from trio_gw.admin.context import authenticate, authenticated, check_role
 from trio_gw.admin.form_token import PeekableBody
 from trio_gw.admin.json_responses import JSON, FaultError, json_response
@@ -155,6 +155,12 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
             "POST": Operation(adapter.deploy, consumes=FORM, role=Role.PUBLISHER),
             "DELETE": Operation(adapter.undeploy, role=Role.PUBLISHER),
         },
+        f"{base}/apis/lifecycle": {
+            "GET": Operation(managing.state, role=Role.PUBLISHER),
+            "PUT": Operation(managing.set_lifecycle, role=Role.PUBLISHER),
+        },
+        f"{base}/apis/revisions": {"GET": Operation(managing.revisions, role=Role.PUBLISHER)},
+        f"{base}/apis/rollback": {"POST": Operation(managing.rollback, role=Role.PUBLISHER)},
         f"{base}/docs": {"GET": Operation(show, secured=False, produces=HTML)},
         "/metrics": {"GET": Operation(views.metrics)},
         "/swagger.json": {"GET": Operation(describe, secured=False)},

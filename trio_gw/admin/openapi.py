@@ -6,6 +6,7 @@ from typing import Any
 
 from trio_gw.admin import parameters
 from trio_gw.admin.adapter import BASE, PART
+from trio_gw.admin.openapi_managing import managing_paths
 
 
 def _text(name: str, what: str, *, required: bool = False, **rules: str | int) -> dict[str, Any]:
@@ -147,6 +148,7 @@ def document(version: str) -> dict[str, Any]:
                     ),
                 },
             },
+            **managing_paths(),
         },
         "definitions": {
             "Credentials": {

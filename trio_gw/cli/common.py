@@ -81,3 +81,12 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     lines = [[escape(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def named_api(text: str, command: str) -> dict[str, str] | None:
+    """Return the query that names an API as NAME:VERSION; print what is wrong with another text."""
+    name, colon, version = text.rpartition(":")
+    if not (colon and name and version):
+        print(f"trio-gw {command}: name the API as NAME:VERSION", file=sys.stderr)
+        return None
+    return {"apiName": name, "version": version}

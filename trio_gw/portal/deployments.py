@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from trio_gw.admin.json_responses import FaultError, empty_response, json_response, problem_list
+from trio_gw.admin.managing import BUSY, busy, described
 from trio_gw.config import lifecycle
 from trio_gw.config.project import wanted
 from trio_gw.errors import UnusableError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from trio_gw.errors import Problem
     from trio_gw.feed.deployer import Outcome
-    from trio_gw.feed.deployment_index import Revision
     from trio_gw.portal.request import PortalRequest
 
 MOST_BODY = 8 << 20  # bytes of a request with files
@@ -45,7 +45,7 @@ _MESSAGES = {
     "conflict": "the API conflicts with another one",
     "broken": "the project cannot be deployed",
     "nowhere": "none of the environments of the project is known here",
-    "busy": "other deployments take too long, try again",
+    "busy": BUSY,
 }
 
 
@@ -164,25 +164,6 @@ def if_match(request: PortalRequest) -> str | None:
     given = request.http.headers.get("if-match", "").strip()
     tag = given.removeprefix("W/").strip('"')
     return f"r{tag}" if tag.isdecimal() else tag if given and tag != "*" else None
-
-
-def busy() -> FaultError:
-    """Create the response when other changes hold the lock for too long."""
-    return FaultError(503, _MESSAGES["busy"], headers={"Retry-After": "1"})
-
-
-def described(revision: Revision) -> dict[str, Any]:
-    """Describe a revision for JSON."""
-    return {
-        "revision": f"r{revision.number}",
-        "number": revision.number,
-        "at": revision.at or None,
-        "user": revision.user,
-        "via": revision.via,
-        "note": revision.note,
-        "digest": revision.digest,
-        "hosts": list(revision.hosts),
-    }
 
 
 async def _files(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trio_gw.admin.json_responses import FaultError, json_response
-from trio_gw.config import lifecycle
+from trio_gw.admin.json_responses import json_response
+from trio_gw.admin.managing import lifecycle_facts, read_sunset, take_step
 from trio_gw.config.lifecycle import State  # noqa: TC001 - needed to decode a request
-from trio_gw.errors import UnusableError
-from trio_gw.feed.revisions import LifecycleStep, StepError
+from trio_gw.feed.revisions import LifecycleStep
 from trio_gw.portal.audit import audit
-from trio_gw.portal.deployments import busy
 from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.routes import PortalRoute, Role
 
@@ -52,8 +48,6 @@ async def change(request: PortalRequest) -> Response:
 async def set_state(request: PortalRequest, api: KnownApi, asked: StateRequest) -> None:
     """Take the step that was asked for, and note it. Raises `FaultError`."""
     revisions = request.services.context.deployer.revisions
-    if asked.state == "RETIRED" and asked.confirm not in (api.title, api.title.partition(":")[0]):
-        raise FaultError(422, "type the name of the API as `confirm` to retire it")
     step = LifecycleStep(
         asked.state,
         request.caller.user,
@@ -61,17 +55,7 @@ async def set_state(request: PortalRequest, api: KnownApi, asked: StateRequest) 
         read_sunset(asked.sunset),
     )
     before = revisions.state_of(api)
-    try:
-        converged = await revisions.set_state(api, step)
-    except StepError as error:
-        raise FaultError(409, str(error)) from None
-    except UnusableError as error:
-        raise FaultError(500, error.problems[0].what) from None
-    except TimeoutError:
-        raise busy() from None
-    except OSError as error:
-        message = f"the state cannot be stored: {os.strerror(error.errno or 0)}"
-        raise FaultError(500, message) from None
+    await take_step(revisions, api, step, asked.confirm)
     await audit(
         request,
         "lifecycle",
@@ -81,44 +65,11 @@ async def set_state(request: PortalRequest, api: KnownApi, asked: StateRequest) 
         successor=step.successor,
         sunset=asked.sunset,
     )
-    if not converged:
-        raise FaultError(503, "the state is set, but some workers do not follow yet")
 
 
 def facts(request: PortalRequest, api: KnownApi) -> dict[str, Any]:
     """Describe the state of an API for JSON and its page."""
-    revisions = request.services.context.deployer.revisions
-    state, project = revisions.state_of(api), revisions.source_project(api)
-    declared = "" if project is None else project.lifecycle
-    now = state.state if state is not None else lifecycle.known(declared)
-    return {
-        "id": api.id,
-        "api": api.title,
-        "state": now,
-        "acts": state is not None,
-        "declared": declared,
-        "since": state.at if state else None,
-        "user": state.user if state else "",
-        "successor": state.successor if state else "",
-        "sunset": (state.sunset or None) if state else None,
-        "steps": list(revisions.steps(api)),
-    }
-
-
-def read_sunset(text: str) -> int:
-    """Read a date (its begin in UTC) or a time. Returns 0 for no text. Raises `FaultError` 422."""
-    if not text:
-        return 0
-    try:
-        when = datetime.datetime.fromisoformat(text)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=datetime.UTC)
-        seconds = int(when.timestamp())
-    except (ValueError, OverflowError):
-        seconds = 0
-    if seconds <= 0:
-        raise FaultError(422, f"not a date such as 2027-06-30: {text[:40]!r}")
-    return seconds
+    return lifecycle_facts(request.services.context.deployer.revisions, api)
 
 
 ROUTES = (

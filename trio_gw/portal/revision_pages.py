@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio_gw.admin.json_responses import FaultError
+from trio_gw.admin.managing import row
 from trio_gw.portal.deployments import DeploymentRequest, perform, refusal_of, remove
 from trio_gw.portal.forms import read_form, see_other
 from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.managed_header import managed_header, open_now
 from trio_gw.portal.render import page
-from trio_gw.portal.revisions import difference, read_number, row, usual_other
+from trio_gw.portal.revisions import difference, read_number, usual_other
 from trio_gw.portal.routes import Kind, PortalRoute, Role
 from trio_gw.portal.served_apis import api_address
 

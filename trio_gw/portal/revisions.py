@@ -6,16 +6,16 @@ import io
 import re
 import zipfile
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from trio_gw.admin.json_responses import FaultError, json_response
+from trio_gw.admin.managing import row
 from trio_gw.config import layout
 from trio_gw.config.text_edit import NotEditableError, editor
 from trio_gw.errors import UnusableError
 from trio_gw.portal.audit import audit
-from trio_gw.portal.deployments import described
 from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.revision_diff import FileDiff, compare
 from trio_gw.portal.routes import PortalRoute, Role
@@ -23,7 +23,6 @@ from trio_gw.portal.routes import PortalRoute, Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trio_gw.feed.revision_store import KeptRevision
     from trio_gw.feed.revisions import KnownApi
     from trio_gw.portal.request import PortalRequest
 
@@ -125,11 +124,6 @@ def read_number(text: str) -> int:
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
         raise FaultError(422, f"not the number of a revision: {text[:40]!r}")
     return int(digits)
-
-
-def row(kept: KeptRevision) -> dict[str, Any]:
-    """Describe a revision for lists."""
-    return {**described(kept.revision), "api": kept.title, "live": list(kept.live)}
 
 
 ROUTES = (
