@@ -64,7 +64,16 @@ async def test_topics_and_documents(tmp_path: Path) -> None:
     values = ", ".join(f"p{number}: x" for number in range(50_000))
     big = f"    Big: {{enum: [{{{values}}}, {{{values}}}]}}\n    Said:\n"
     bomb = CHAT.replace("    Said:\n", big)
-    for name, text in (("Chat", CHAT), ("Evil", hostile()), ("Circle", circle), ("Bomb", bomb)):
+    wide = "asyncapi: 2.6.0\nchannels:\n" + "".join(
+        f"  /topic{number}: {{publish: {{summary: number {number}}}}}\n" for number in range(1200)
+    )
+    for name, text in (
+        ("Wide", wide),
+        ("Chat", CHAT),
+        ("Evil", hostile()),
+        ("Circle", circle),
+        ("Bomb", bomb),
+    ):
         write(tmp_path / "apis", name, text)
     users = {"users": USERS}
     async with trio.open_nursery() as nursery:
@@ -74,6 +83,7 @@ async def test_topics_and_documents(tmp_path: Path) -> None:
             await downloads(gateway, pub, con)
             await attacks(gateway, pub)
             await bounds(gateway, pub)
+            await pages(gateway, con)
             await changes(gateway, pub)
         async with portal_client(gateway) as nobody:
             id_ = await identify(nobody, gateway, "Chat")
@@ -180,6 +190,21 @@ async def bounds(gateway: RunningGateway, pub: PortalClient) -> None:
     answer = await pub.get(f"/api/apis/{id_}/files/Definitions/asyncapi.yaml?as=json")
     assert answer.status_code == 409
     assert time.perf_counter() - began < 20
+
+
+async def pages(gateway: RunningGateway, con: PortalClient) -> None:
+    """Many topics come in pages, and the lines of a long document do."""
+    id_ = await identify(con, gateway, "Wide")
+    page = (await con.get(f"/apis/{id_}/topics?q=number&page=3")).text
+    assert ">/topic200<" in page
+    assert ">/topic300<" not in page
+    assert f"/portal/apis/{id_}/topics?page=4&amp;q=number" in page
+    assert "No topic has" in (await con.get(f"/apis/{id_}/topics?q=nothing")).text
+    found = (await con.get(f"/api/apis/{id_}/topics?size=5000&page=2")).json()
+    assert (len(found["topics"]), found["pages"]) == (200, 2)
+    for number in ("0", "-5", "x", "9" * 30):
+        assert (await con.get(f"/apis/{id_}/topics?page={number}")).status_code == 200
+        assert (await con.get(f"/apis/{id_}/document?from={number}")).status_code == 200
 
 
 async def changes(gateway: RunningGateway, pub: PortalClient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import JSONEncoder
 from typing import TYPE_CHECKING
 
 from trio_gw.config import yamltext
@@ -11,14 +11,18 @@ from trio_gw.config.nodes import Mapping, Scalar
 from trio_gw.documents import values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from trio_gw.config.nodes import Node
+
+_quoted = JSONEncoder(ensure_ascii=False).encode
 
 
 def json_text(node: Node) -> str:
     """Write a node as indented JSON. Numbers keep their digits."""
-    return "".join(_pieces(node, "\n"))
+    pieces: list[str] = []
+    _write(node, "\n", pieces.append)
+    return "".join(pieces)
 
 
 def as_json(data: bytes, file: str) -> str:
@@ -31,22 +35,23 @@ def as_yaml(data: bytes, file: str) -> str:
     return yamltext.dump(read(data, file, whole=True).root)
 
 
-def _pieces(node: Node, indent: str) -> Iterator[str]:
+def _write(node: Node, indent: str, add: Callable[[str], None]) -> None:
     if isinstance(node, Scalar):
-        yield values.number(node) or json.dumps(node.value, ensure_ascii=False)
+        add(values.number(node) or _quoted(node.value))
         return
     below = indent + "  "
+    between = below
     if isinstance(node, Mapping):
-        opening, closing = "{", "}"
-        parts = [
-            (json.dumps(key, ensure_ascii=False) + ": ", entry.node)
-            for key, entry in node.entries.items()
-        ]
+        add("{")
+        for key, entry in node.entries.items():
+            add(f"{between}{_quoted(key)}: ")
+            _write(entry.node, below, add)
+            between = f",{below}"
+        add(f"{indent}}}" if node.entries else "}")
     else:
-        opening, closing = "[", "]"
-        parts = [("", item) for item in node.items]
-    yield opening
-    for index, (head, each) in enumerate(parts):
-        yield f"{',' if index else ''}{below}{head}"
-        yield from _pieces(each, below)
-    yield f"{indent}{closing}" if parts else closing
+        add("[")
+        for item in node.items:
+            add(between)
+            _write(item, below, add)
+            between = f",{below}"
+        add(f"{indent}]" if node.items else "]")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from trio_gw.portal.request import PortalRequest
 
-PAGE_LINES = 4000  # lines of a document on one page
+PAGE_LINES = 2000  # lines of a document on one page
 _DESCRIPTIONS = 12  # on one page
 _DESCRIBED = 32 << 10  # characters of them together; hostile Markdown takes a while
 
@@ -50,7 +50,7 @@ class PageLinks:
         self._id = quote(id, safe="")
         self.host = host
 
-    def page(self, page: str, **query: object) -> str:
+    def page(self, page: str, /, **query: object) -> str:
         """Return the address of a page: `topics/3`."""
         return self._with_query(f"/portal/apis/{self._id}/{page}", query)
 
@@ -64,7 +64,7 @@ class PageLinks:
         more = {"from": first} if first > 1 else {}
         return f"{self.page('document', **more)}#L{line}"
 
-    def file(self, path: str, **query: object) -> str:
+    def file(self, path: str, /, **query: object) -> str:
         """Return the address of a file, for a download."""
         return self._with_query(f"/portal/api/apis/{self._id}/files/{quote(path)}", query)
 
