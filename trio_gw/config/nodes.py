@@ -25,7 +25,9 @@ _INT = re.compile(r"[-+]?[0-9]{1,18}")  # Longer ones are serial numbers, better
 _COMMENT = re.compile(r"\s//|^//(?=\s)")
 
 
-class Scalar(msgspec.Struct, frozen=True):
+# No tree has a circle, so the garbage collector need not look at it: for a large file that would
+# hold up the event loop.
+class Scalar(msgspec.Struct, frozen=True, gc=False):
     """One value. `text` is the value as written; `value` the meaning of a plain (unquoted) one."""
 
     line: int
@@ -48,7 +50,7 @@ class Scalar(msgspec.Struct, frozen=True):
         return plain_scalar(self.line, self.column, self.text[: found.start()].rstrip())
 
 
-class MappingEntry(msgspec.Struct, frozen=True):
+class MappingEntry(msgspec.Struct, frozen=True, gc=False):
     """A value of a mapping, with the place of its key."""
 
     line: int
@@ -56,7 +58,7 @@ class MappingEntry(msgspec.Struct, frozen=True):
     node: Scalar | Mapping | Sequence
 
 
-class Mapping(msgspec.Struct, frozen=True):
+class Mapping(msgspec.Struct, frozen=True, gc=False):
     """Keys and values in the order of the file; keys are always text."""
 
     line: int
@@ -71,7 +73,7 @@ class Mapping(msgspec.Struct, frozen=True):
         return self.entries.get(name) or self.entries.get(self.folded.get(name.casefold(), ""))
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class Sequence(msgspec.Struct, frozen=True, gc=False):
     """A list of nodes."""
 
     line: int

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MASK = "********"
 _QUOTED = f'"{MASK}"'
 
-_SUSPECT = re.compile(r"security|pass|secret|private|credential|token|key", re.IGNORECASE)
+_SUSPECT = ("security", "pass", "secret", "private", "credential", "token", "key")
 _LOGIN = re.compile(r"(://[^/\s\"'@:]*:)([^/\s\"'@]+)(?=@)")
 _PEM = re.compile(
     r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -44,6 +44,9 @@ _FLOW_PLAIN = re.compile(r"[^,\[\]{}\n]*")
 _BLOCK_PLAIN = re.compile(r"(?:(?! #)[^\n])*")
 
 
+_ENDPOINTS = re.compile(r"endpoint.?security")
+
+
 class UnmaskableError(Exception):
     """The secrets of a file cannot be found for certain, so it is not shown."""
 
@@ -53,10 +56,14 @@ def masked(data: bytes, path: str) -> str:
     text = data.decode("utf-8-sig", errors="replace")
     text = _PEM.sub(rf"\1\n{MASK}\n\2", text)
     text = _LOGIN.sub(rf"\g<1>{MASK}", text)
-    if not path.lower().endswith((".yaml", ".yml", ".json")) or not _SUSPECT.search(text):
-        return text
+    # Plain searches: a regular expression would hold up the event loop in a long file.
+    lowered = text.lower()
     definition = layout.kind(path) == "asyncapi"
-    if definition and not re.search(r"endpoint.?security", text, re.IGNORECASE):
+    if not path.lower().endswith((".yaml", ".yml", ".json")):
+        return text
+    if not any(word in lowered for word in _SUSPECT):
+        return text
+    if definition and not ("endpoint" in lowered and _ENDPOINTS.search(lowered)):
         return text
     found = _secrets(text, path, definition=definition)
     if not found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ from trio_gw.portal import (
 )
 from trio_gw.portal.addresses import host_name, policy_sources
 from trio_gw.portal.caller import Caller
-from trio_gw.portal.compression import compress
+from trio_gw.portal.compression import MOST_AT_ONCE, compress
 from trio_gw.portal.console import ROUTES as CONSOLE
 from trio_gw.portal.editing import draft_endpoints, endpoints, pages
 from trio_gw.portal.errors import error_page
@@ -143,7 +144,7 @@ class PortalApp:
             held.enter_context(self._streams.held(kind, caller.session))
             request = PortalRequest(self._services, caller, params, http)
             response = await route.handle(request)
-            _finish(http, response, kind, renewed)
+            await self._finish(http, response, kind, renewed)
         except _ElsewhereError as error:
             if http.headers.get("sec-fetch-site") == "cross-site" and http.method in SAFE:
                 return _ask_again(http)
@@ -158,6 +159,20 @@ class PortalApp:
             fault = FaultError(500, "internal error; see the log of the gateway")
             return await self._refusal(http, fault, kind, caller)
         return response
+
+    async def _finish(
+        self, http: Request, response: Response, kind: Kind, renewed: str | None
+    ) -> None:
+        sets = any(name == b"set-cookie" for name, _ in response.raw_headers)
+        if renewed is not None and not sets and kind in (Kind.PAGE, Kind.JSON, Kind.FORM):
+            set_cookie(http, response, renewed)
+        if kind is not Kind.FILE:
+            response.headers.setdefault("cache-control", "no-store")
+        if kind is Kind.JSON and hasattr(response, "body"):
+            if len(response.body) > MOST_AT_ONCE:
+                await self._services.in_thread(partial(compress, response, http.headers))
+            else:
+                compress(response, http.headers)
 
     def _route(self, method: str, path: str) -> tuple[PortalRoute, dict[str, str]]:
         if (found := self._table.find(path)) is None:
@@ -239,13 +254,3 @@ def _check_origin(http: Request, kind: Kind) -> None:
         raise FaultError(403, "only pages of this portal may read that (Sec-Fetch-Site)")
     if kind is Kind.JSON and not safe and http.headers.get(MARK) != "1":
         raise FaultError(403, "the header X-Trio-GW: 1 is missing")
-
-
-def _finish(http: Request, response: Response, kind: Kind, renewed: str | None) -> None:
-    sets = any(name == b"set-cookie" for name, _ in response.raw_headers)
-    if renewed is not None and not sets and kind in (Kind.PAGE, Kind.JSON, Kind.FORM):
-        set_cookie(http, response, renewed)
-    if kind is not Kind.FILE:
-        response.headers.setdefault("cache-control", "no-store")
-    if kind is Kind.JSON and hasattr(response, "body"):
-        compress(response, http.headers)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 LEAST = 1024  # bytes; shorter answers stay as they are
+MOST_AT_ONCE = 64 << 10  # bytes; compressing more takes too long for the event loop
+_PACKED = ("application/zip",)
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(;[^,]*)?(?=,|$)", re.IGNORECASE)
 _NEVER = re.compile(r";\s*q\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
@@ -25,6 +27,8 @@ def compress(response: Response, headers: Headers) -> None:
     """Compress a response that is complete, if that is worth it."""
     response.headers.add_vary_header("Accept-Encoding")
     body = bytes(response.body)
+    if response.headers.get("content-type", "").startswith(_PACKED):
+        return
     if len(body) < LEAST or "content-encoding" in response.headers or not accepts_gzip(headers):
         return
     response.body = gzip.compress(body, 6, mtime=0)
