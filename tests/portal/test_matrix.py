@@ -160,7 +160,8 @@ async def test_nothing_is_changed_while_api_manager_rules(ruled: RunningGateway)
         for route in ROUTES:
             if route.writes:
                 answer = await ask(browser, route)
-                assert (answer.status_code, answer.json()["message"]) == (403, RULED), route
+                assert answer.status_code == 403, route
+                assert RULED in answer.text, route
     async with portal_client(ruled) as browser:
         for route in ROUTES:
             if route.anonymous:

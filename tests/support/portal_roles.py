@@ -20,8 +20,33 @@ ROLES = {
         GET /api/apis/{id}/topics
         GET /api/apis/{id}/topics/{n}
         GET /api/apis/{id}/files/{path:path}
+        GET /api/apis/{id}/try
+        GET /apis/{id}/try
+        GET /try
+        GET /applications
+        POST /applications
+        GET /applications/{uuid}
+        POST /applications/{uuid}
+        POST /applications/{uuid}/remove
+        POST /applications/{uuid}/subscriptions/{api}
+        GET /apis/{id}/subscribe
+        POST /apis/{id}/subscribe
+        GET /api/applications
+        POST /api/applications
+        GET /api/applications/{uuid}
+        PATCH /api/applications/{uuid}
+        DELETE /api/applications/{uuid}
+        POST /api/applications/{uuid}/keys/{type}
+        DELETE /api/applications/{uuid}/keys/{type}
+        PUT /api/applications/{uuid}/subscriptions/{api}
+        DELETE /api/applications/{uuid}/subscriptions/{api}
+        POST /api/revocations
+        GET /api/tiers
+        GET /api/environments
     """,
     "publisher": """
+        POST /apis/{id}/subscribers/{uuid}
+        GET /api/apis/{id}/subscriptions
         POST /api/deployments
         DELETE /api/deployments/{id}
         GET /api/apis/{id}/lifecycle
@@ -60,6 +85,20 @@ WRITES = """
     POST /api/edit
     POST /api/probe
     PUT /api/drafts/{key}
+    POST /applications
+    POST /applications/{uuid}
+    POST /applications/{uuid}/remove
+    POST /applications/{uuid}/subscriptions/{api}
+    POST /apis/{id}/subscribe
+    POST /apis/{id}/subscribers/{uuid}
+    POST /api/applications
+    PATCH /api/applications/{uuid}
+    DELETE /api/applications/{uuid}
+    POST /api/applications/{uuid}/keys/{type}
+    DELETE /api/applications/{uuid}/keys/{type}
+    PUT /api/applications/{uuid}/subscriptions/{api}
+    DELETE /api/applications/{uuid}/subscriptions/{api}
+    POST /api/revocations
 """
 # What the setting `portal.anonymous` opens.
 ANONYMOUS = """

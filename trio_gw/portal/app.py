@@ -20,6 +20,8 @@ from trio_gw.admin.json_responses import JSON, FaultError
 from trio_gw.guard.authority import AuthorityNames
 from trio_gw.guard.crosssite import SAFE
 from trio_gw.portal import (
+    application_pages,
+    applications,
     catalogue,
     deployments,
     document_page,
@@ -56,6 +58,8 @@ log = logging.getLogger("trio_gw.portal")
 
 # Modules that have pages or endpoints, each with its `ROUTES`.
 FEATURES = (
+    application_pages,
+    applications,
     catalogue,
     deployments,
     document_page,
