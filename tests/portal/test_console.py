@@ -128,6 +128,9 @@ async def test_a_refusal_shows_what_a_browser_hides(gateway: RunningGateway) -> 
         assert '"code":"900901"' in refused["body"]
         await page.ask("connect", path="/chat/1.0.0/rooms/7", key={"kind": "test"})
         assert (await page.told("refused"))["explained"]["code"] == "900910"
+        sandbox = {**TEST_KEY, "key_type": "SANDBOX"}
+        await page.ask("connect", path="/chat/1.0.0/rooms/7", key=sandbox)
+        assert "this type of key" in (await page.told("refused"))["explained"]["what"]
         await page.ask("connect", path="/nowhere")
         assert (await page.told("refused"))["explained"]["code"] == "404"
 
@@ -240,6 +243,7 @@ async def test_what_a_page_may_not_ask_for(gateway: RunningGateway) -> None:
             {"path": "/a", "key": {"kind": "token", "value": "a\r\nb"}},
             {"path": "/a", "key": {"kind": "token"}},
             {"path": "/a", "key": {"kind": "test", "scopes": ["a b"]}},
+            {"path": "/chat/1.0.0/a", "key": {"kind": "test", "scopes": ["root"]}},
             {"path": "/a", "key": {"kind": "root"}},
             {},
         ]

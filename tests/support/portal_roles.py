@@ -14,6 +14,9 @@ ROLES = {
         GET /
         GET /api/apis
         GET /api/session
+        GET /api/apis/{id}/try
+        GET /apis/{id}/try
+        GET /try
         GET /apis/{id}/topics
         GET /apis/{id}/topics/{n}
         GET /apis/{id}/document

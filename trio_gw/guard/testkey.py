@@ -83,18 +83,33 @@ class TestKeys:
             return 401, _WRONG
         return 200, self.mint(user, _requested_scope(body, content_type), now)
 
-    def mint(self, user: str, scope: str | None, now: float) -> str:
-        """Make a token for a user (spec: security §5); `now` is in epoch seconds."""
+    def mint(
+        self,
+        user: str,
+        scope: str | None,
+        now: float,
+        *,
+        key_type: str = "PRODUCTION",
+        validity: int = 0,
+    ) -> str:
+        """Make a token for a user (spec: security §5); `now` is in epoch seconds.
+
+        `key_type` is `PRODUCTION` or `SANDBOX`, `validity` in seconds; 0 is that of the settings.
+        """
         issued = int(now)
         claims: dict[str, str | int] = {
             "iss": self._issuer,
             "aud": _AUDIENCE,
             "sub": user,
-            "keytype": "PRODUCTION",
+            "keytype": key_type,
         }
         if scope is not None:
             claims["scope"] = scope
-        claims |= {"iat": issued, "exp": issued + self._validity, "jti": str(uuid.uuid4())}
+        claims |= {
+            "iat": issued,
+            "exp": issued + (validity or self._validity),
+            "jti": str(uuid.uuid4()),
+        }
         return jwt.encode(
             claims,
             self._key,

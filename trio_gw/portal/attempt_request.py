@@ -145,7 +145,14 @@ def _credential(
     places = CredentialPlaces()
     if match is not None:
         places = credentials.policies.of(match.route).places
-    value = key.value.strip() if key.kind != "test" else _minted(key, credentials)
+    value = key.value.strip()
+    if key.kind == "test":
+        known = (
+            None
+            if match is None
+            else {scope for topic in match.route.api.topics for scope in topic.scopes or ()}
+        )
+        value = _minted(key, credentials, known)
     if not value or not _TARGET.fullmatch(value):
         raise RequestFaultError("the key is empty, or holds characters that no key has")
     if key.kind == "api-key":
@@ -156,11 +163,17 @@ def _credential(
     return (places.bearer, b"Bearer " + value.encode()), ""
 
 
-def _minted(key: AttemptKey, credentials: Credentials) -> str:
+def _minted(key: AttemptKey, credentials: Credentials, known: set[str] | None) -> str:
+    """Mint a test key; `known` are the scopes of the API, None if no API has the path."""
     if credentials.testkeys is None:
         raise RequestFaultError("test keys are turned off here (`testkey.enabled`)")
     for scope in key.scopes:
-        if not _SCOPE.fullmatch(scope):
-            raise RequestFaultError(f"{scope[:80]!r} is not the name of a scope")
-    scopes = " ".join(dict.fromkeys(key.scopes))
-    return credentials.testkeys.mint(credentials.user, scopes or None, time.time())
+        if not _SCOPE.fullmatch(scope) or (known is not None and scope not in known):
+            raise RequestFaultError(f"no topic of this API asks for the scope {scope[:80]!r}")
+    return credentials.testkeys.mint(
+        credentials.user,
+        " ".join(dict.fromkeys(key.scopes)) or None,
+        time.time(),
+        key_type=key.key_type,
+        validity=key.seconds,
+    )

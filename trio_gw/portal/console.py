@@ -13,6 +13,7 @@ import trio
 
 from trio_gw.admin.websocket import WebSocketClosedError, WebSocketResponse
 from trio_gw.errors import CloseCode
+from trio_gw.portal import console_page
 from trio_gw.portal.attempt import Attempt
 from trio_gw.portal.attempt_request import Credentials, RequestFaultError, build
 from trio_gw.portal.console_messages import (
@@ -164,4 +165,7 @@ def _split(payload: bytes, opcode: int, count: int) -> list[tuple[int, bytes]]:
     return list(zip(firsts, parts, strict=True))
 
 
-ROUTES = (PortalRoute("GET", "/try", Role.CONSUMER, try_out, Kind.WEBSOCKET),)
+ROUTES = (
+    PortalRoute("GET", "/try", Role.CONSUMER, try_out, Kind.WEBSOCKET),
+    *console_page.ROUTES,
+)

@@ -32,7 +32,15 @@ REFUSALS: tuple[RefusalMeaning, ...] = (
     RefusalMeaning(
         "900901",
         YOU,
-        "No token came with the handshake, or not in the place where the API expects it.",
+        "The API has no backend for this type of key: production or sandbox.",
+        "Use a key of the other type.",
+        r"[Kk]ey (offered|type)",
+    ),
+    RefusalMeaning(
+        "900901",
+        YOU,
+        "No token came with the handshake, or not in the place where the API expects it, or what"
+        " came is no token.",
         "Choose a test key, or paste a token. Browsers send it as the subprotocols bearer, TOKEN.",
         r'"Make sure you have provided',
     ),
@@ -84,8 +92,8 @@ REFUSALS: tuple[RefusalMeaning, ...] = (
     RefusalMeaning(
         "900908",
         YOU,
-        "The token is valid, but not for this API: another API, audience or type of key.",
-        "Use a token for this API; a SANDBOX key needs a sandbox backend.",
+        "The token is valid, but not for this API.",
+        "Use a token for this API.",
     ),
     RefusalMeaning(
         "900909",

@@ -180,6 +180,11 @@ REASONS: tuple[ReasonMeaning, ...] = (
         "Ask the publisher of the API to unblock or approve it.",
     ),
     ReasonMeaning(
+        "nobody is subscribed to the API|subscription ended",
+        "The application is not subscribed to this API any more.",
+        f"{_SUBSCRIBE}, then get a new token.",
+    ),
+    ReasonMeaning(
         "gateway is shutting down|stopped",
         "The gateway stops or restarts.",
         "Connect again in a moment.",

@@ -113,6 +113,7 @@ async def topic_page(request: PortalRequest) -> Response:
         problems=_shown_problems(request, opened),
         before=number - 1 if number else None,
         after=number + 1 if number + 1 < len(project.topics) else None,
+        test_keys=request.services.testkeys is not None,
     )
 
 
