@@ -14,7 +14,7 @@ from trio_gw.wire.frames import CLOSE, CONTINUATION
 if TYPE_CHECKING:
     from trio_gw.wire.frame_reader import WholeFrame
 
-MOST = 4 << 20  # octets that one frame may become
+MOST = 2 << 20  # octets that one frame may become: takes about 8 ms
 TAIL = b"\x00\x00\xff\xff"
 
 
