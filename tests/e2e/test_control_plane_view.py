@@ -157,6 +157,10 @@ async def test_a_broken_api_is_a_problem_with_its_name(
         True
     ]
     assert [one["api"] for one in await get(gateway, "/admin/apis")] == ["Chat:1.0.0"]
+    topics = await get(gateway, "/admin/topics?api=Chat:1.0.0")
+    assert topics["definition"].endswith("Definitions/asyncapi.yaml")
+    assert topics["topics"][0]["ways"]
+    assert not topics["differs"]
 
 
 async def test_what_is_wrong_with_the_connections_is_a_problem(

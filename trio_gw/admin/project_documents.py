@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from trio_gw.documents.project_reading import ProjectDocuments
 
 
-def document_reader(settings: Settings, base: Path) -> Callable[[ApiProject], ProjectDocuments]:
-    """Return a function that reads the documents of a project. It blocks."""
+def document_reader(
+    settings: Settings, base: Path, zip_of: Callable[[str], bytes | None] | None = None
+) -> Callable[[ApiProject], ProjectDocuments]:
+    """Return a function that reads the documents of a project. It blocks.
+
+    `zip_of` returns the zip of a project of the control plane.
+    """
 
     def read(project: ApiProject) -> ProjectDocuments:
         from trio_gw.documents.project_reading import read_documents
 
-        return read_documents(settings, base, project)
+        return read_documents(settings, base, project, zip_of)
 
     return read

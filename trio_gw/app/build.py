@@ -261,7 +261,7 @@ async def build(
         deploys=not from_plane,
         workers=AllWorkers(operation, aggregate),
         denials=base / settings.denials,
-        documents=document_reader(settings, base),
+        documents=document_reader(settings, base, None if plane is None else plane.zip_of),
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
     local = None

@@ -72,6 +72,10 @@ class ControlPlane:
             self.writer.on_problems = self._report
             self._follower = self._build_follower(table, self.writer)
 
+    def zip_of(self, project: str) -> bytes | None:
+        """Read the zip of a project by its name (`ControlPlaneSource.zip_of`). Blocks."""
+        return self._source.zip_of(project)
+
     async def start(
         self, nursery: trio.Nursery, background: BackgroundTasks, catalog: Catalog
     ) -> None:

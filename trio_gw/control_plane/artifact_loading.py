@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
@@ -43,13 +44,15 @@ _OTHERS = re.compile(r"[^\w.:-]+")
 class LoadedApi(NamedTuple):
     """One API: what was loaded from each source, and its projects by their names.
 
-    `incomplete`: a zip could not be read, so it should be tried again.
+    `zips` are the digests of the zips of the projects. `incomplete`: a zip could not be read, so
+    it should be tried again.
     """
 
     sources: dict[Source, LoadResult]
     projects: dict[str, ApiProject]
     problems: tuple[Problem, ...]
     incomplete: bool
+    zips: Mapping[str, str] = MappingProxyType({})
 
 
 NO_API = LoadedApi({}, {}, (), incomplete=False)
@@ -70,6 +73,7 @@ def load_api(
     sources: dict[Source, LoadResult] = {}
     projects: dict[str, ApiProject] = {}
     problems: list[Problem] = []
+    zips: dict[str, str] = {}
     for artifact in listed:
         source = (artifact.digest, artifact.production, artifact.sandbox)
         result = before.sources.get(source)
@@ -85,13 +89,14 @@ def load_api(
             name += f"@{_clean(artifact.placements[0][1])}"
         problems += renamed(result.problems, _PLACE, name)
         if project is not None:
+            zips[name] = artifact.digest
             default = project.default_version if row is None else row.is_default
             where = tuple(Deployment(each, vhost) for each, vhost in artifact.placements)
             projects[name] = structs.replace(
                 project, folder=name, default_version=default, deployments=where
             )
     incomplete = any(each.maybe_incomplete for each in sources.values())
-    return LoadedApi(sources, projects, tuple(problems), incomplete)
+    return LoadedApi(sources, projects, tuple(problems), incomplete, zips)
 
 
 def _load(folder: ArtifactFolder, source: Source) -> LoadResult:

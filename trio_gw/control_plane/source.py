@@ -94,6 +94,16 @@ class ControlPlaneSource:
                 await self._reader.wait_changed()
                 await self._apply(self._reader.take())
 
+    def zip_of(self, project: str) -> bytes | None:
+        """Read the zip of a project by its name; None if there is none. Blocks.
+
+        Raises OSError, ValueError if it is damaged.
+        """
+        for api in list(self._apis.values()):
+            if (digest := api.zips.get(project)) is not None:
+                return self._artifacts.read(digest)
+        return None
+
     # -- rows ----------------------------------------------------------------------------------
 
     async def _apply(self, taken: Taken) -> None:

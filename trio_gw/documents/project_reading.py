@@ -16,11 +16,11 @@ from trio_gw.config import layout
 from trio_gw.config.project import load
 from trio_gw.documents.definition_cache import definition_of
 from trio_gw.errors import Problem, UnusableError
-from trio_gw.feed import origins, project_files
+from trio_gw.feed import archive, origins, project_files
 from trio_gw.feed.commit_store import CommitStore, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trio_gw.config.api import ApiProject
@@ -51,10 +51,21 @@ class ProjectDocuments(NamedTuple):
     differs: bool
 
 
-def read_documents(settings: Settings, base: Path, project: ApiProject) -> ProjectDocuments:
-    """Read the documents of a served project. Never raises for what the files hold."""
+def read_documents(
+    settings: Settings,
+    base: Path,
+    project: ApiProject,
+    zip_of: Callable[[str], bytes | None] | None = None,
+) -> ProjectDocuments:
+    """Read the documents of a served project. Never raises for what the files hold.
+
+    `zip_of` returns the zip of a project of the control plane; None if there is none.
+    """
     try:
-        files, problems = read_files(settings, base, project.folder)
+        if project.folder.startswith(f"{origins.CONTROL_PLANE}/"):
+            files, problems = _unpack(project.folder, zip_of)
+        else:
+            files, problems = read_files(settings, base, project.folder)
     except OSError as error:
         what = f"cannot be read ({os.strerror(error.errno or 0)})"
         hint = "what was loaded before is still served"
@@ -97,6 +108,19 @@ def read_files(
     elif label == origins.APIS:
         found = project_files.read(base / settings.apis, name, label=label)
     return ({}, ()) if found is None else (found.files, found.problems)
+
+
+def _unpack(
+    folder: str, zip_of: Callable[[str], bytes | None] | None
+) -> tuple[Mapping[str, bytes], tuple[Problem, ...]]:
+    """Unpack a zip of the control plane. Raises OSError."""
+    try:
+        data = None if zip_of is None else zip_of(folder)
+        return ({}, ()) if data is None else (archive.unpack(data, folder), ())
+    except UnusableError as error:
+        return {}, error.problems
+    except ValueError:
+        return {}, (Problem(folder, 0, 0, "its zip is damaged", "it is fetched again"),)
 
 
 def _read_commit(settings: Settings, base: Path, name: str) -> project_files.ProjectFiles | None:

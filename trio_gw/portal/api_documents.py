@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
 from trio_gw.admin.json_responses import FaultError
-from trio_gw.documents.project_reading import ProjectDocuments, read_documents
 from trio_gw.escaping import escape
 from trio_gw.portal.markdown import to_html
 from trio_gw.portal.render import environment
@@ -17,6 +17,7 @@ from trio_gw.portal.served_apis import ServedApi, find_api, served_apis
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trio_gw.documents.project_reading import ProjectDocuments
     from trio_gw.portal.request import PortalRequest
 
 PAGE_LINES = 2000  # lines of a document on one page
@@ -81,9 +82,9 @@ async def open_api(request: PortalRequest) -> OpenedApi:
     """Find the API of a request and read its documents. Raises `FaultError` 404."""
     served = await find_api(request)
     services = request.services
-    documents = await services.in_thread(
-        lambda: read_documents(services.settings, services.base, served.project)
-    )
+    read = services.context.documents
+    assert read is not None
+    documents = await services.in_thread(partial(read, served.project))
     everywhere = (await served_apis(services)).by_id.get(served.project.id, ())
     host = served.host if len(everywhere) > 1 else ""
     return OpenedApi(served, documents, PageLinks(served.project.id, host))

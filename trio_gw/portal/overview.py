@@ -8,7 +8,6 @@ import msgspec
 
 from trio_gw.admin.json_responses import json_response, problem_list
 from trio_gw.documents import values
-from trio_gw.documents.project_reading import read_documents
 from trio_gw.portal.addresses import client_urls, host_name
 from trio_gw.portal.api_facts import api_facts, backends
 from trio_gw.portal.catalogue_index import count_open
@@ -104,7 +103,8 @@ def _described(request: PortalRequest, api: ServedApi) -> Described:
     from trio_gw.portal.markdown import to_html
 
     services = request.services
-    documents = read_documents(services.settings, services.base, api.project)
+    assert services.context.documents is not None
+    documents = services.context.documents(api.project)
     if documents.definition is None:
         return Described("", "", "", "")
     info = values.child(documents.definition.document.root, "info")
