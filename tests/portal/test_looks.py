@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from support.portal import Seen, portal
+from support.portal import ECHO, Seen, portal
 from support.portal_client import portal_client
 from trio_gw.portal.app import all_routes
 from trio_gw.portal.routes import Kind, Role
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from support.portal import Portal
 
-ECHO = "echo-api"
 # Pages that answer with a file or go elsewhere: they have no look of their own.
 ELSEWHERE = frozenset(("/zip", "/raw"))
 # Pages that have something to show without scripts.
@@ -38,10 +37,19 @@ def ends_elsewhere(path: str) -> bool:
 
 
 async def values_of(running: Portal) -> dict[str, str]:
-    """Return a value for each parameter of a path; makes an application if there can be one."""
+    """Return a value for each parameter of a path: the sample API is deployed, with a revision."""
     async with portal_client(running.gateway, "ada") as client:
-        first = (await client.get("/api/apis")).json()["items"][0]
-        values = {"id": first["id"], "n": "1"}
+        files = {
+            path.relative_to(ECHO).as_posix(): path.read_text()
+            for path in ECHO.rglob("*")
+            if path.is_file()
+        }
+        answer = await client.send("POST", "/api/deployments", {"files": files, "override": True})
+        assert answer.status_code == 200, answer.text
+        values = {"id": answer.json()["id"], "n": "1"}
+        if "/new/edit" in page_paths():
+            answer = await client.send("PUT", "/api/drafts/new", {"files": files})
+            assert answer.status_code == 200, answer.text
         body = {"name": "Looks", "description": "An application to look at", "tier": "Unlimited"}
         answer = await client.send("POST", "/api/applications", body)
         if answer.status_code == 201:
@@ -59,7 +67,7 @@ async def test_every_page_is_accessible_and_fits(tmp_path: Path) -> None:
         faults = []
         for path, target in targets.items():
             seen.open(target)
-            assert seen.page.locator("h1").count() == 1, path
+            seen.page.locator("h1").wait_for()  # exactly one
             faults += seen.look_around(path.strip("/").replace("/", "-") or "catalogue")
         return faults
 
