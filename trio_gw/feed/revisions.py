@@ -127,6 +127,11 @@ class Revisions:
             and (project.id == api.id or project.title == api.title)
         ]
 
+    def has_original(self, api: ApiProject | KnownApi) -> bool:
+        """Return whether a folder or git has this API, whatever is deployed in its place."""
+        projects = self._changes.deployments.folder_projects().values()
+        return any((each.organization, each.id) == (api.organization, api.id) for each in projects)
+
     def find(self, title: str) -> list[KnownApi]:
         """List the APIs with this `<name>:<version>` that a source has, also retired ones."""
         found = (

@@ -79,7 +79,7 @@ async def test_a_change_without_fear(nursery: trio.Nursery, tmp_path: Path) -> N
             page.get_by_role("button", name="Review").click()
             page.wait_for_selector(".meaning li")
             meaning = page.inner_text(".meaning")
-            assert "now asks for `chat:write`, any valid token before" in meaning
+            assert "now asks for chat:write, any valid token before" in meaning
             assert page.locator(".diff .ins", has_text="x-scopes").count() == 1
             look_around(seen, "review")
 

@@ -112,7 +112,7 @@ def check(
         hosts=hosts,
         diff=diff,
         theirs=theirs,
-        meaning=tuple(meaning.changes(base.project, project)),
+        meaning=tuple(meaning.changes(base.project, project, vhost_of)),
         conflicts=_relative(conflicts(table, project, where, override=base.project is not None)),
         title=project.title,
         id=project.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from trio_gw.config import layout, text_edit
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_FILES = 64
 MOST_BYTES = 2 << 20  # of all files together
+LONGEST = 5.0  # seconds for all changes of one request
 _PART = re.compile(r"[^\x00-\x1f\x7f\\/:]{1,120}")
 
 
@@ -56,6 +58,7 @@ class DraftFiles:
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self._files = dict(files)
+        self._until = time.monotonic() + LONGEST
         self._editors: dict[str, YamlText | JsonText] = {}
 
     @property
@@ -98,7 +101,9 @@ class DraftFiles:
         return values
 
     def set(self, kind: layout.Kind, path: Sequence[str], value: Plain) -> None:
-        """Set the value at a path; None removes it."""
+        """Set the value at a path; None removes it. Each change reads the whole file again."""
+        if time.monotonic() > self._until:
+            raise NotEditableError(f"it took more than {LONGEST:g} s; change it in the text")
         editor = self.editor(kind)
         where = spelled(editor.values, path)
         if value is None:

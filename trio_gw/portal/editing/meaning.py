@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from trio_gw.config.placement import placements
 from trio_gw.routing.route import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trio_gw.config.api import ApiProject, Cluster
+    from trio_gw.config.placement import Placement
 
 ChangeKind = Literal[
     "added", "removed", "opened", "secured", "scopes", "backend", "limit", "moved", "other"
@@ -28,9 +30,19 @@ class ProjectChange(msgspec.Struct, frozen=True):
     grave: bool = False
 
 
-def changes(before: ApiProject | None, after: ApiProject) -> list[ProjectChange]:
-    """List what changes, the grave ones first; everything is new without a project before."""
+def changes(
+    before: ApiProject | None, after: ApiProject, vhost_of: Mapping[str, str]
+) -> list[ProjectChange]:
+    """List what changes, the grave ones first; everything is new without a project before.
+
+    `vhost_of` maps the known environments to their hosts.
+    """
     found = list(_of_api(before, after)) if before is not None else []
+    if before is not None:
+        found += _of_places(
+            set(placements(before.deployments, vhost_of)),
+            set(placements(after.deployments, vhost_of)),
+        )
     found += _of_topics(before, after)
     found.sort(key=lambda change: not change.grave)
     if len(found) > MOST:
@@ -112,13 +124,6 @@ def _of_api(before: ApiProject, after: ApiProject) -> Iterator[ProjectChange]:
     if before.default_version != after.default_version:
         text = "answers" if after.default_version else "does not answer any more"
         yield ProjectChange("moved", "", f"it {text} without the version in the path")
-    if set(before.deployments) != set(after.deployments):
-        named = [
-            f"{one.environment}{f' on {one.vhost}' if one.vhost else ''}"
-            for one in after.deployments
-        ]
-        text = f"served in {', '.join(named) or 'Default'}"
-        yield ProjectChange("moved", "", text, grave=True)
     for kind, old, new in (
         ("production", before.production, after.production),
         ("sandbox", before.sandbox, after.sandbox),
@@ -139,6 +144,14 @@ def _of_api(before: ApiProject, after: ApiProject) -> Iterator[ProjectChange]:
         origins = ", ".join(after.cors.allow_origins[:5]) if after.cors else ""
         text = f"web pages of {origins or 'nobody'} may connect" if own else "CORS of the settings"
         yield ProjectChange("other", "", text)
+
+
+def _of_places(before: set[Placement], after: set[Placement]) -> Iterator[ProjectChange]:
+    for one in sorted(after - before):
+        yield ProjectChange("moved", "", f"also served in {one.environment} on {one.host}")
+    for one in sorted(before - after):
+        text = f"not served in {one.environment} on {one.host} any more"
+        yield ProjectChange("moved", "", text, grave=True)
 
 
 def _of_cluster(kind: str, old: Cluster | None, new: Cluster | None) -> Iterator[ProjectChange]:

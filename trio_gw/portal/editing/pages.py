@@ -13,6 +13,7 @@ from trio_gw.admin.upload import receive_upload
 from trio_gw.config import tiers
 from trio_gw.config.placement import vhosts
 from trio_gw.feed.deployer import Author
+from trio_gw.feed.origins import DEPLOYED
 from trio_gw.portal.addresses import client_urls, host_name
 from trio_gw.portal.audit import audit
 from trio_gw.portal.editing.drafts import MOST_KEY
@@ -60,13 +61,20 @@ async def edit_api(request: PortalRequest) -> Response:
     """`GET /portal/apis/{id}/edit`: the draft of a served API."""
     api = await find_api(request)
     header = await api_header(request, api, "edit")
-    title = f"Edit {api.project.title}"
-    return await page(request, "edit.html", title=title, api=header, key=draft_key(api.project))
+    deployer = request.services.context.deployer
+    return await page(
+        request,
+        "edit.html",
+        title=f"Edit {api.project.title}",
+        api=header,
+        key=draft_key(api.project),
+        original=api.source == DEPLOYED and deployer.revisions.has_original(api.project),
+    )
 
 
 async def edit_new(request: PortalRequest) -> Response:
     """`GET /portal/new/edit`: the draft of an API that is not deployed yet."""
-    return await page(request, "edit.html", title="New API", api=None, key="new")
+    return await page(request, "edit.html", title="New API", api=None, key="new", original=False)
 
 
 def draft_key(project: ApiProject) -> str:

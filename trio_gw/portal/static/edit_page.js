@@ -149,12 +149,14 @@ async function showReview() {
   if (!checked) return;
   const place = byId("review");
   const problems = [...checked.problems, ...checked.conflicts];
+  const unpublished = !api || ["CREATED", "PROTOTYPED"].includes(root.dataset.state ?? "");
+  const publish = el("input", { type: "checkbox", checked: !api });
   const note = el("input", { id: "note", class: "input", maxlength: "200", autocomplete: "off" });
   const deploy = el("button", { class: "button primary", disabled: !checked.good }, "Deploy");
   const send = async (/** @type {Event} */ event) => {
     event.preventDefault();
     deploy.setAttribute("aria-busy", "true");
-    await put(note.value);
+    await put(note.value, unpublished && publish.checked);
     deploy.removeAttribute("aria-busy");
   };
   fill(place,
@@ -165,6 +167,7 @@ async function showReview() {
     el("form", { class: "card form", on: { submit: send } },
       el("div", { class: "field" }, el("label", { for: "note" }, "Note for the list of revisions"), note),
       api && el("p", { class: "small muted" }, "It goes into the gateway's own store and takes the place of this API; files in apis/ and git are not written."),
+      unpublished && el("label", { class: "tick" }, publish, el("span", null, "Publish it, so that consumers see it")),
       !checked.good && el("p", { class: "bad" }, "It cannot be deployed before the errors are corrected."),
       el("div", { class: "row" }, deploy, el("button", { type: "button", class: "button", on: { click: asForm } }, "Back to the form"))));
   byId("editing").hidden = true;
@@ -172,12 +175,12 @@ async function showReview() {
   byId("review-title").focus();
 }
 
-/** @param {string} note */
-async function put(note) {
+/** @param {string} note @param {boolean} publish */
+async function put(note, publish) {
   /** @type {Record<string, string>} */
   const headers = draft.base ? { "If-Match": `"${draft.base}"` } : {};
   try {
-    const done = await request("POST", "/deployments", { files: draft.files, api, note, override: Boolean(api) }, { headers });
+    const done = await request("POST", "/deployments", { files: draft.files, api, note, publish, override: Boolean(api) }, { headers });
     await request("DELETE", draftPath, {}).catch(() => null);
     const topics = `${checked.routes.length} ${checked.routes.length === 1 ? "topic" : "topics"}`;
     remember({ id: done.id, text: `${done.revision} is live on ${done.hosts.join(", ")}, ${topics}, ${done.ms} ms`, topic: checked.routes[0]?.topic ?? "", host: "", problems: done.problems });
@@ -246,6 +249,21 @@ discard.addEventListener("click", async () => {
   await request("DELETE", draftPath, {}).catch(() => null);
   say("Draft discarded");
   location.reload();
+});
+document.getElementById("to-original")?.addEventListener("click", () => {
+  const back = async () => {
+    try {
+      await request("DELETE", `/deployments/${encodeURIComponent(api)}?copy=true`, {});
+      await request("DELETE", draftPath, {}).catch(() => null);
+      location.assign(apiAddress(api, root.dataset.after));
+    } catch (error) {
+      tell(error);
+    }
+  };
+  notice("warn", el("p", null, "The copy that was deployed here is taken away, and the version of the folder or of git is served. Revisions are kept."),
+    el("div", { class: "row" },
+      el("button", { type: "button", class: "button small danger", on: { click: back } }, "Serve the folder's version"),
+      el("button", { type: "button", class: "button small", on: { click: () => fill(byId("notices")) } }, "Cancel")));
 });
 byId("upload").addEventListener("change", async (event) => {
   const file = /** @type {HTMLInputElement} */ (event.target).files?.[0];

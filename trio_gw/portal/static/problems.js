@@ -18,10 +18,13 @@ export function problemList(problems, go = null) {
       : place && el("span", { class: "place" }, place);
     return el("li", { class: one.severity },
       shown,
-      el("div", null, el("strong", null, one.severity === "error" ? "Error: " : "Warning: "), one.what),
-      one.hint && el("div", { class: "muted" }, one.hint));
+      el("div", null, el("strong", null, one.severity === "error" ? "Error: " : "Warning: "), ticked(one.what)),
+      one.hint && el("div", { class: "muted" }, ticked(one.hint)));
   }));
 }
+
+/** A text with the parts between backticks as code. @param {string} text */
+export const ticked = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", null, part) : part));
 
 /** Whether one of the problems is an error. @param {Problem[]} problems */
 export const hasErrors = (problems) => problems.some((one) => one.severity === "error");

@@ -2,6 +2,7 @@
 // The review of a draft: what it means, what differs, and what others changed meanwhile.
 
 import { el } from "./dom.js";
+import { ticked } from "./problems.js";
 
 /** Lines of a unified diff. @param {any} file */
 function fileDiff(file) {
@@ -30,7 +31,7 @@ export function meaningList(checked) {
     const kept = open && one.kind !== "added" ? ` ${open} open ${open === 1 ? "connection keeps" : "connections keep"} what they have.` : "";
     return el("li", { class: one.grave ? "grave" : null },
       one.grave && el("span", { class: "badge bad" }, "look twice"),
-      one.topic && el("code", null, one.topic), one.topic && " ", `${one.text}.${kept}`);
+      one.topic && el("code", null, one.topic), one.topic && " ", ticked(`${one.text}.${kept}`));
   });
   return el("div", { class: "stack tight" },
     items.length ? el("ul", { class: "meaning" }, items) : el("p", { class: "muted" }, "Nothing changes for clients."),
