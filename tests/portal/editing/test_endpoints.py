@@ -51,6 +51,7 @@ async def test_the_editor_over_http(nursery: trio.Nursery, tmp_path: Path) -> No
         await _edit(pub)
         await _drafts(gateway, pub, tmp_path)
         await _probe(pub, backend.url, tmp_path)
+        await _deploy(gateway, pub)
     async with portal_client(gateway, "con") as con:
         for method, where in (
             *(("POST", f"/api/{name}") for name in ("projects", "check", "edit", "probe")),
@@ -208,3 +209,23 @@ async def _probe(pub: PortalClient, backend: str, base: Path) -> None:
     probes = [line for line in lines if line["action"] == "probe"]
     assert probes[0]["endpoint"].startswith(backend)
     assert probes[0]["user"] == "pub"
+
+
+async def _deploy(gateway: Any, pub: PortalClient) -> None:
+    """A password that the editor hides is kept by a deployment of what it shows."""
+    (served,) = [api for _, _, api in gateway.running.live.table.bases()]
+    source = await pub.get(f"/api/apis/{served.id}/source")
+    assert source.status_code == 200
+    assert PASSWORD not in source.text
+    given = source.json()
+    assert given["tiers"]["Unlimited"] == "no limit"
+    text = given["files"]["api.yaml"].replace("username: u", "username: v")
+    body = {"files": {**given["files"], "api.yaml": text}, "api": served.id, "override": True}
+    headers = {"If-Match": source.headers["etag"]}
+    done = await pub.send("POST", "/api/deployments", body, headers=headers)
+    assert done.status_code == 200, done.text
+    (served,) = [api for _, _, api in gateway.running.live.table.bases()]
+    basic = served.production.basic
+    assert (basic.username, basic.password) == ("v", PASSWORD)
+    late = await pub.send("POST", "/api/deployments", body, headers=headers)
+    assert late.status_code == 412
