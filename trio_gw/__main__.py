@@ -30,6 +30,8 @@ COMMANDS = {
     "revisions": "list what was deployed of an API, and by whom",
     "rollback": "deploy an old revision of an API anew",
     "apis": "list what a running gateway serves",
+    "connections": "list the open connections of a running gateway, or close some",
+    "deny": "refuse a caller from now on, or list who is refused",
     "top": "watch what a running gateway does, live in the terminal",
     "hash-password": "hash a password for the settings",
     "version": "say which version this is, and whether its relay is compiled",

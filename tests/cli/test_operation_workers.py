@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from support.admin_workers import CLIENTS, AdminWorkers, connected, start_admin_workers
+from support.commands import gw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,3 +90,48 @@ async def test_operation_of_all_workers(
         answer = await group.ask("/admin/denials?kind=address&key=127.0.0.1", "DELETE")
         assert (answer.status, answer.json()) == (200, {"in_force": False})
         assert path.read_text() == ""
+
+
+async def test_the_commands_of_an_operator(
+    base: Path, running: list[Serving], nursery: trio.Nursery
+) -> None:
+    group = await start_admin_workers(base, running, nursery)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        url = f"https://localhost:{group.admin_port}"
+        more = ("--url", url, "--ca", "certs/mg.pem", "--user", "admin")
+        call = partial(gw, base, *arguments, *more, GW_PASSWORD="admin")
+        done = await trio.to_thread.run_sync(call)
+        return done.returncode, done.stdout + done.stderr
+
+    async with connected(group) as clients:
+        code, text = await run("connections", "--match", "path:/one/1.0.0/t/c1")
+        assert code == 0
+        assert "GET /one/1.0.0/t/c10" in text
+        assert f"3 shown, 3 match, {CLIENTS} are open" in text
+        assert await run("connections", "close") == (
+            2,
+            "trio-gw connections close: --match says which; nothing was closed\n",
+        )
+        close = ("connections", "close", "--match", "path:/one/1.0.0/t/c1")
+        code, text = await run(*close)
+        assert (code, text) == (
+            1,
+            "trio-gw connections close: 3 connections match; close them with --expect 3\n",
+        )
+        code, text = await run(*close, "--expect", "2")
+        assert code == 1
+        assert "3 connections match now, not 2; nothing was closed" in text
+        code, text = await run(*close, "--expect", "3", "--code", "4001")
+        assert (code, text) == (0, "3 connections are closed\n")
+        code, text = await run("deny", "address=127.0.0.1", "--reason", "a flood")
+        assert (code, text) == (0, "address=127.0.0.1 is denied\n")
+        for client in clients:
+            await client.wait_closed()
+        code, text = await run("deny")
+        assert "127.0.0.1  a flood  file" in text
+        code, text = await run("deny", "address=127.0.0.1", "--remove")
+        assert (code, text) == (0, "address=127.0.0.1 is no longer denied\n")
+        code, text = await run("deny", "address=127.0.0.1", "--remove")
+        assert (code, "no such condition" in text) == (1, True)
+        assert (await run("deny", "planet=x"))[0] == 2

@@ -66,16 +66,16 @@ class AdminClient:
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        content: Iterator[bytes] | None = None,
+        content: Iterator[bytes] | bytes | None = None,
     ) -> bytes:
-        """Return the body of a response with 200. Raises `RefusedError` otherwise."""
+        """Return the body of a response with 200 or 201. Raises `RefusedError` otherwise."""
         try:
             answer = self._client.request(
                 method, self.url + path, params=query, headers=headers, content=content
             )
         except httpx2.HTTPError as error:
             raise unreachable(self.url, error) from None
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 201):
             raise refused(answer.status_code, answer.reason_phrase, answer.content)
         return answer.content
 

@@ -30,6 +30,7 @@ PEAKS = ("lag",)  # the largest value of a step stays
 
 SPANS: dict[Span, tuple[int, int]] = {"5m": (1, 300), "1h": (10, 360), "24h": (60, 1440)}
 API_STEP, API_STEPS = 10, 180  # half an hour
+AT_A_TIME = 256  # rings that get their row in one second
 MAX_APIS = 2000  # APIs with a ring; the one that was quiet for longest goes first
 
 ApiName = tuple[str, str]  # name and version
@@ -106,6 +107,8 @@ class History:
         self._second = [0.0] * len(TOTALS)
         self._sums: dict[Span, list[float]] = {"1h": list(self._second), "24h": list(self._second)}
         self._counts: dict[ApiName, list[float]] = {}  # in this step of the APIs
+        self._pending: list[tuple[ApiName, list[float]]] = []  # rows of the last step
+        self._step = 0
         self._rates: dict[ApiName, list[float]] = {}  # in the step before
         self._open: dict[ApiName, int] = {}
         self._cpu = 0.0
@@ -114,25 +117,32 @@ class History:
 
     def add(self, api: ApiName, place: int, amount: float) -> None:
         """Count for an API, in one of the columns."""
+        self._counts_of(api)[place] += amount
+        self._second[place] += amount
+
+    def _counts_of(self, api: ApiName) -> list[float]:
         counts = self._counts.get(api)
         if counts is None:
             counts = self._counts[api] = [0.0] * len(COLUMNS)
-        counts[place] += amount
-        self._second[place] += amount
+        return counts
 
     def add_topic(self, api: ApiName, opened: int, closed: int, traffic: Sequence[int]) -> None:
         """Count what happened on a topic; `traffic` is messages in, out, and bytes in, out."""
+        counts, second = self._counts_of(api), self._second
         if opened or closed:
-            self.add(api, OPENED, opened)
-            self._second[_CLOSED] += closed
+            counts[OPENED] += opened
+            second[OPENED] += opened
+            second[_CLOSED] += closed
             left = self._open.get(api, 0) + opened - closed
             if left > 0:
                 self._open[api] = left
             else:
                 self._open.pop(api, None)
-        for place, amount in enumerate(traffic, MESSAGES):
-            if amount:
-                self.add(api, place, amount)
+        place = MESSAGES
+        for amount in traffic:
+            counts[place] += amount
+            second[place] += amount
+            place += 1
 
     def tick(
         self, now: float, *, lag: float, cpu: float, memory: float, collected: bool = True
@@ -165,22 +175,31 @@ class History:
         self._second = [0.0] * len(TOTALS)
         if (number + 1) // API_STEP != number // API_STEP:
             self._end_step(number // API_STEP)
+        self._keep(AT_A_TIME)
 
     def _end_step(self, number: int) -> None:
         """End a step of the APIs."""
         counts, self._counts = self._counts, {}
         for api in self._open.keys() - counts.keys():
             counts[api] = [0.0] * len(COLUMNS)
-        for api, row in counts.items():
-            row[OPEN] = self._open.get(api, 0)
+        for api, held in self._open.items():
+            counts[api][OPEN] = held
+        self._keep(len(self._pending))
+        self._pending = list(counts.items())
+        self._step = number
+        self._rates = counts
+
+    def _keep(self, most: int) -> None:
+        """Put the rows of the last step into their rings: some each second, not all at once."""
+        now, self._pending = self._pending[:most], self._pending[most:]
+        for api, row in now:
             ring = self._apis.pop(api, None)
             if ring is None:
                 ring = _Ring(API_STEP, API_STEPS, len(COLUMNS), empty=0.0, kind="f")
                 if len(self._apis) >= MAX_APIS:
                     del self._apis[next(iter(self._apis))]
             self._apis[api] = ring  # at the end: the one that was quiet for longest is first
-            ring.put(number, row)
-        self._rates = counts
+            ring.put(self._step, row)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -192,6 +211,7 @@ class History:
 
     def of(self, api: ApiName, count: int = 0) -> Series:
         """Return the last steps of an API; they are zero before its first traffic."""
+        self._keep(len(self._pending))
         last = self._totals["1h"].last
         ring = self._apis.get(api) or _Ring(API_STEP, API_STEPS, len(COLUMNS), empty=0.0, kind="f")
         columns = ring.read(last, min(count or API_STEPS, API_STEPS))
