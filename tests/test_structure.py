@@ -74,6 +74,7 @@ LIBRARIES: dict[str, set[str]] = {
         "admin/adapter.py",
         "admin/json_responses.py",
         "admin/app.py",
+        "admin/explain_view.py",
         "admin/context.py",
         "admin/form_token.py",
         "admin/origin_check.py",

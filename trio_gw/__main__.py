@@ -32,6 +32,7 @@ COMMANDS = {
     "apis": "list what a running gateway serves",
     "connections": "list the open connections of a running gateway, or close some",
     "deny": "refuse a caller from now on, or list who is refused",
+    "explain": "say why a running gateway would refuse a handshake",
     "top": "watch what a running gateway does, live in the terminal",
     "hash-password": "hash a password for the settings",
     "version": "say which version this is, and whether its relay is compiled",

@@ -17,7 +17,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trio_gw.admin import adapter, managing, openapi_page, operation_views, topics, views
+from trio_gw.admin import (
+    adapter,
+    explain_view,
+    managing,
+    openapi_page,
+    operation_views,
+    topics,
+    views,
+)
 from trio_gw.admin.context import authenticate, authenticated, check_role
 from trio_gw.admin.form_token import PeekableBody
 from trio_gw.admin.json_responses import JSON, FaultError, json_response
@@ -177,6 +185,7 @@ def build_app(context: Context, version: str, names: AuthorityNames) -> ASGIApp:
         "/admin/limits": {"GET": Operation(operation_views.limits)},
         "/admin/backends": {"GET": Operation(operation_views.backends)},
         "/admin/log": {"GET": Operation(operation_views.log_lines)},
+        "/admin/explain": {"POST": Operation(explain_view.explain, consumes=JSON)},
         "/admin/control-plane": {"GET": Operation(views.control_plane)},
         "/admin/problems": {"GET": Operation(views.problems)},
         "/admin/stats": {"GET": Operation(views.counts)},

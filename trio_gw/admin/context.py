@@ -13,7 +13,7 @@ from trio_gw.admin.json_responses import CHALLENGE, FaultError
 from trio_gw.guard.accounts import SlowDownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -54,6 +54,7 @@ class Context(NamedTuple):
     uploads: trio.Semaphore
     metrics: Metrics | None = None
     deploys: bool = True
+    explain: Callable[[bytes, str], Awaitable[object]] | None = None
     workers: AllWorkers | None = None
     denials: Path | None = None
     documents: Callable[[ApiProject], ProjectDocuments] | None = None

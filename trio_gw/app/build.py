@@ -50,7 +50,7 @@ from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
-from trio_gw.portal.mount import LazyPortal, PortalMount
+from trio_gw.portal.mount import LazyPortal, PortalMount, explain_handshake
 from trio_gw.portal.services import make_services
 from trio_gw.routing.compiler import EMPTY
 from trio_gw.routing.live import Live
@@ -250,6 +250,7 @@ async def build(
     aggregate = Aggregate(worker_status, shared_state, rpc)
     operations = Context(
         settings.admin,
+        explain=partial(explain_handshake, services),
         operators=keys.operators,
         deployer=Deployer(deployed, catalog, live, vhost_of, wait_converged),
         store=store,

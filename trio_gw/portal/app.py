@@ -25,6 +25,7 @@ from trio_gw.portal import (
     catalogue,
     deployments,
     document_page,
+    explain_page,
     lifecycle,
     lifecycle_page,
     login,
@@ -32,6 +33,7 @@ from trio_gw.portal import (
     revision_pages,
     revisions,
     security,
+    testkeys,
     topics,
 )
 from trio_gw.portal.addresses import host_name, policy_sources
@@ -66,6 +68,7 @@ FEATURES = (
     *(
         draft_endpoints,
         endpoints,
+        explain_page,
         lifecycle,
         lifecycle_page,
         login,
@@ -74,6 +77,7 @@ FEATURES = (
         revision_pages,
     ),
     revisions,
+    testkeys,
     topics,
 )
 

@@ -12,9 +12,12 @@ import trio
 from trio_gw.admin.json_responses import FaultError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from trio_gw.portal.services import PortalServices
+    from trio_gw.proxy.services import Services
 
 BASE = b"/portal"
 
@@ -65,3 +68,15 @@ class LazyPortal:
         from trio_gw.portal.app import PortalApp
 
         return PortalApp(self._services)
+
+
+async def explain_handshake(services: Services, asked: bytes, address: str) -> object:
+    """Explain a handshake that is described in JSON. Raises `FaultError`."""
+    explain = await trio.to_thread.run_sync(_load_explain)
+    return await explain(services, asked, address)
+
+
+def _load_explain() -> Callable[[Services, bytes, str], Awaitable[object]]:
+    from trio_gw.portal.explain import explain_json
+
+    return explain_json

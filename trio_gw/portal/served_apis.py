@@ -33,6 +33,7 @@ _TABS = (
     ("Topics", "topics", Role.NOBODY),
     ("Document", "document", Role.CONSUMER),
     ("Try", "try", Role.CONSUMER),
+    ("Keys", "keys", Role.CONSUMER),
     ("Subscribe", "subscribe", Role.CONSUMER),
     ("Revisions", "revisions", Role.PUBLISHER),
     ("Lifecycle", "lifecycle", Role.PUBLISHER),
