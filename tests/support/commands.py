@@ -24,6 +24,7 @@ def environment(**more: str) -> dict[str, str]:
         "TRIO_GW_LISTEN_HTTPS": "localhost:0",
         "TRIO_GW_LOG_FORMAT": "text",
         "TRIO_GW_LISTEN_ADMIN": "localhost:0",
+        "TRIO_GW_PORTAL_LOCAL": "localhost:0",
         "PYTHONWARNINGS": "error",
         **more,
     }

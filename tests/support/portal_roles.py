@@ -11,6 +11,16 @@ ROLES = {
         POST /logout
     """,
     "consumer": """
+        GET /events
+        GET /api/history
+        GET /api/stats
+        POST /api/test-keys
+        GET /apis/{id}/keys
+        GET /api/apis/{id}
+        GET /apis/{id}
+        POST /api/explain
+        POST /explain
+        GET /explain
         GET /
         GET /api/apis
         GET /api/session
@@ -48,6 +58,14 @@ ROLES = {
         GET /api/environments
     """,
     "publisher": """
+        GET /api/problems
+        GET /operate/problems
+        POST /apis/{id}/undeploy
+        POST /apis/{id}/revisions/{n}
+        GET /apis/{id}/revisions/{n}
+        GET /apis/{id}/revisions
+        POST /apis/{id}/lifecycle
+        GET /apis/{id}/lifecycle
         POST /apis/{id}/subscribers/{uuid}
         GET /api/apis/{id}/subscriptions
         POST /api/deployments
@@ -73,10 +91,33 @@ ROLES = {
         DELETE /api/drafts/{key}
     """,
     "admin": """
+        GET /api/settings
+        GET /api/log
+        DELETE /api/denials
+        POST /api/denials
+        GET /api/denials
+        GET /api/endings
+        GET /api/backends
+        GET /api/limits
+        POST /api/connections/close
+        DELETE /api/connections/{id}
+        GET /api/connections
+        GET /api/attention
+        GET /operate/settings
+        GET /operate/log
+        GET /operate/denials
+        GET /operate/backends
+        GET /operate/limits
+        GET /operate/endings
+        GET /operate/connections
+        GET /operate
     """,
 }
 # What changes something, and is refused while API Manager rules.
 WRITES = """
+    POST /apis/{id}/undeploy
+    POST /apis/{id}/revisions/{n}
+    POST /apis/{id}/lifecycle
     POST /api/deployments
     DELETE /api/deployments/{id}
     PUT /api/apis/{id}/lifecycle
@@ -105,6 +146,8 @@ WRITES = """
 """
 # What the setting `portal.anonymous` opens.
 ANONYMOUS = """
+    GET /api/apis/{id}
+    GET /apis/{id}
     GET /
     GET /api/apis
     GET /apis/{id}/topics
