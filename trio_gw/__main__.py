@@ -29,6 +29,7 @@ COMMANDS = {
     "lifecycle": "show or set the state of an API of a running gateway",
     "revisions": "list what was deployed of an API, and by whom",
     "rollback": "deploy an old revision of an API anew",
+    "applications": "register applications at a running gateway: keys, subscriptions, tokens",
     "apis": "list what a running gateway serves",
     "connections": "list the open connections of a running gateway, or close some",
     "deny": "refuse a caller from now on, or list who is refused",

@@ -35,6 +35,7 @@ HEAVY |= PORTAL
         ("token --help", {"cryptography", "msgspec", "trio"}),
         ("init --help", {"cryptography", "msgspec", "yaml"}),
         ("apis --help", {"httpx2", "msgspec", "trio"}),
+        ("applications --help", {"httpx2", "msgspec", "trio"}),
         ("pull --help", {"msgspec", "trio", "yaml"}),
         ("run --help", HEAVY - PORTAL - {"httpx2", "pamqp", "trio_websocket"}),
     ],

@@ -5,6 +5,7 @@ It uses the REST API of Choreo Connect's adapter, so it also works with that.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import ssl
@@ -47,9 +48,11 @@ class AdminClient:
     def __init__(self, options: argparse.Namespace) -> None:
         """Raises `RefusedError` when there is no password, or the trust cannot be read."""
         self.url = _url(options)
+        self._user: str = options.user
+        self._password = _password(options)
         self._client = httpx2.Client(
             verify=_trust(options.ca, insecure=options.insecure),
-            auth=(options.user, _password(options)),
+            auth=(self._user, self._password),
             timeout=httpx2.Timeout(ANSWER, connect=CONNECT),
         )
 
@@ -76,6 +79,60 @@ class AdminClient:
         except httpx2.HTTPError as error:
             raise unreachable(self.url, error) from None
         if answer.status_code not in (200, 201):
+            raise refused(answer.status_code, answer.reason_phrase, answer.content)
+        return answer.content
+
+
+class PortalClient(AdminClient):
+    """A client of the portal that blocks, with a session while it is a context manager.
+
+    So every user can do what the role of the user allows.
+    """
+
+    def __enter__(self) -> PortalClient:
+        """Log in. Raises `RefusedError`."""
+        fields = {"user": self._user, "password": self._password}
+        self._exchange("POST", "/portal/login", data=fields)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(RefusedError):
+            self._exchange("POST", "/portal/logout", data={})
+        self._client.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Call an endpoint below /portal/api; return its JSON, empty without any."""
+        return _decoded(self._exchange(method, f"/portal/api{path}", query=query, json=body))
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: object = None,
+        data: Mapping[str, str] | None = None,
+    ) -> bytes:
+        headers = {"Origin": self.url, "X-Trio-GW": "1", "Accept": "application/json"}
+        try:
+            answer = self._client.request(
+                method,
+                self.url + path,
+                headers=headers,
+                params=query,
+                json=json,
+                data=data,
+                auth=None,  # the session is enough, and cheaper for the gateway
+            )
+        except httpx2.HTTPError as error:
+            raise unreachable(self.url, error) from None
+        if answer.status_code not in (200, 201, 204, 303):
             raise refused(answer.status_code, answer.reason_phrase, answer.content)
         return answer.content
 
