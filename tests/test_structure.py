@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         *("app", "compiled", "config", "control_plane", "documents", "echo", "feed", "guard"),
-        *("proxy", "routing", "telemetry"),
+        *("portal", "proxy", "routing", "telemetry", "wire"),
     },
     "testing": {"app", "config", "feed", "guard", "routing", "telemetry"},
     "pytest_plugin": {"testing"},

@@ -24,6 +24,7 @@ COMMANDS = {
     "routes": "list the routes in matching order",
     "tiers": "list the limits that projects and tokens may name",
     "token": "print a test token signed with the gateway's own key",
+    "connect": "open a WebSocket, show every frame, and explain how it ended",
     "deploy": "send an API project to a running gateway",
     "undeploy": "take an API off a running gateway",
     "lifecycle": "show or set the state of an API of a running gateway",
