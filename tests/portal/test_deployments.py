@@ -98,6 +98,15 @@ async def test_a_project_from_the_portal(
     gone = await deploy(publisher, {"api": ID, "revision": 9, "override": True})
     assert gone.status_code == 404
 
+    # A draft that the server keeps is deployed by its name.
+    mine = files(backend.url, "/e")
+    del mine["README.md"]
+    kept = {"files": mine, "base": "r4"}
+    assert (await publisher.send("PUT", "/api/drafts/mine", kept)).status_code == 200
+    drafted = await deploy(publisher, {"draft": "mine", "override": True}, "r4")
+    assert drafted.json()["revision"] == "r5", drafted.text
+    assert (await deploy(publisher, {"draft": "none", "override": True})).status_code == 404
+
     # Undeployed, with the lines of the audit log.
     answer = await publisher.send("DELETE", f"/api/deployments/{ID}?host=other.example")
     assert answer.status_code == 404
@@ -105,7 +114,7 @@ async def test_a_project_from_the_portal(
     assert (await publisher.send("DELETE", f"/api/deployments/{ID}")).status_code == 404
     lines = (gateway.base / "portal" / "audit.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    assert [one["action"] for one in records] == ["deploy", "deploy", "deploy", "undeploy"]
+    assert [one["action"] for one in records] == [*["deploy"] * 4, "undeploy"]
     assert records[0]["user"] == "pub"
     assert records[0]["address"] == "127.0.0.1"
     assert records[0]["note"] == "The first"

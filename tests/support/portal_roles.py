@@ -89,6 +89,7 @@ ROLES = {
         GET /api/drafts/{key}
         PUT /api/drafts/{key}
         DELETE /api/drafts/{key}
+        GET /unserved
     """,
     "admin": """
         GET /api/settings

@@ -75,6 +75,15 @@ class RevisionStore:
         listed = sorted(found.values(), key=lambda each: each.revision.number, reverse=True)
         return listed[: self._keep] + [each for each in listed[self._keep :] if each.live]
 
+    def apis(self) -> list[tuple[str, str, str]]:
+        """List the APIs that have old revisions: organization, id and title. Raises OSError."""
+        found = []
+        for path in sorted(self._history.glob(f"*/{LIST}")):
+            kept = self._content(path)
+            if kept is not None and kept.revisions:
+                found.append((kept.organization, kept.id, kept.revisions[-1].title))
+        return found
+
     def path(
         self, index: DeploymentIndex, organization: str, api_id: str, number: int
     ) -> Path | None:
@@ -133,16 +142,20 @@ class RevisionStore:
         return self._history / _name(organization, api_id)
 
     def _read(self, organization: str, api_id: str) -> tuple[KeptRevision, ...]:
-        """Read a list. A damaged one is reported and counts as empty."""
-        path = self._folder(organization, api_id) / LIST
+        found = self._content(self._folder(organization, api_id) / LIST)
+        return () if found is None else found.revisions
+
+    def _content(self, path: Path) -> _History | None:
+        """Read a list. A damaged one is reported and counts as missing."""
         try:
             found = msgspec.json.decode(regular.read(path, LIST_BYTES), type=_History)
         except (FileNotFoundError, NotADirectoryError):
-            return ()
+            return None
         except ValueError as error:
             log.warning("%s/%s is damaged: %s", path.parent.name, LIST, error)
-            return ()
-        return tuple(each for each in found.revisions if _is_zip(each.file))
+            return None
+        listed = tuple(each for each in found.revisions if _is_zip(each.file))
+        return msgspec.structs.replace(found, revisions=listed)
 
     def _tidy(self, folder: Path, listed: set[str]) -> None:
         """Remove zips that are not listed any more, and what a crash has left."""

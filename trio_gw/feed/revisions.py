@@ -150,6 +150,23 @@ class Revisions:
         kept = await self.listed(usual)
         return usual._replace(title=kept[0].title) if kept else None
 
+    async def unserved(self) -> list[tuple[KnownApi, str]]:
+        """List the APIs that are retired (`RETIRED`), or undeployed with revisions left (empty)."""
+        there = {(each.organization, each.id) for each in self._sourced()}
+        retired = {
+            (each.organization, each.id): each.title
+            for each in self._changes.index.states
+            if each.state == "RETIRED"
+        }
+        found = [
+            (KnownApi(organization, api_id, title), "RETIRED")
+            for (organization, api_id), title in retired.items()
+        ]
+        for organization, api_id, title in await self._changes.in_thread(self._store.apis):
+            if (organization, api_id) not in there and (organization, api_id) not in retired:
+                found.append((KnownApi(organization, api_id, title), ""))
+        return sorted(found, key=lambda each: each[0].title)
+
     def _sourced(self) -> list[ApiProject]:
         """List the projects of all sources, the latest deployed first; broken ones are left out."""
         deployments = self._changes.deployments

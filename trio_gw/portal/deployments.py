@@ -22,6 +22,7 @@ from trio_gw.errors import UnusableError
 from trio_gw.feed.deployer import NOTE_LENGTH, Author
 from trio_gw.feed.revisions import KnownApi, LifecycleStep, StepError
 from trio_gw.portal.audit import audit
+from trio_gw.portal.editing.drafts import Drafts
 from trio_gw.portal.editing.served_files import restored
 from trio_gw.portal.known_apis import find_known
 from trio_gw.portal.routes import PortalRoute, Role
@@ -177,7 +178,8 @@ async def _files(
         texts = await restored(request, asked.files, asked.api)
         return read_files(texts, asked.binary or {}), LABEL, note
     if asked.draft:
-        raise FaultError(422, "send the files of the draft")
+        texts = await restored(request, await _draft(request, asked.draft), asked.api)
+        return read_files(texts, {}), LABEL, note
     api = await find_known(request, asked.api)
     try:
         files = await request.services.context.deployer.revisions.files(api, asked.revision)
@@ -186,6 +188,18 @@ async def _files(
     if files is None:
         raise FaultError(404, f"{api.title} has no revision r{asked.revision} any more")
     return files, LABEL, note or f"Rolled back to r{asked.revision}"
+
+
+async def _draft(request: PortalRequest, key: str) -> dict[str, str]:
+    """Read the files of a draft of the caller. Raises `FaultError`."""
+    drafts, user = Drafts(request.services.folder), request.caller.user
+    try:
+        draft = await request.services.in_thread(lambda: drafts.read(user, key))
+    except OSError as error:
+        raise FaultError(500, f"the draft cannot be read ({error.strerror})") from None
+    if draft is None:
+        raise FaultError(404, "there is no such draft")
+    return draft.files
 
 
 def read_files(files: dict[str, str], binary: dict[str, bytes]) -> dict[str, bytes]:

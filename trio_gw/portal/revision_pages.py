@@ -31,6 +31,12 @@ async def show_all(request: PortalRequest) -> Response:
     return await _list(request, await find_known(request))
 
 
+async def show_unserved(request: PortalRequest) -> Response:
+    """`GET /portal/unserved`: the APIs that are retired, or undeployed with revisions left."""
+    found = await request.services.context.deployer.revisions.unserved()
+    return await page(request, "unserved.html", title="APIs that are not served", found=found)
+
+
 async def show_one(request: PortalRequest) -> Response:
     """`GET /portal/apis/{id}/revisions/{n}?with=`: what differs, and rolling back."""
     api = await find_known(request)
@@ -130,6 +136,7 @@ async def _one(
 
 
 ROUTES = (
+    PortalRoute("GET", "/unserved", Role.PUBLISHER, show_unserved, Kind.PAGE),
     PortalRoute("GET", "/apis/{id}/revisions", Role.PUBLISHER, show_all, Kind.PAGE),
     PortalRoute("GET", "/apis/{id}/revisions/{n}", Role.PUBLISHER, show_one, Kind.PAGE),
     PortalRoute(
