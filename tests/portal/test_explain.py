@@ -173,6 +173,10 @@ async def test_a_test_key_from_a_session(nursery: trio.Nursery, tmp_path: Path) 
         other = secret(answer.json()["token"])
         assert other != token
         assert (await explained(browser, ADMIN, token=other))[0] == 101
+        body = {"jti": answer.json()["id"]}
+        assert (await browser.send("POST", "/api/revocations", body)).status_code == 204
+        status, steps = await explained(browser, ADMIN, token=other)
+        assert (status, steps["revocation"]["ok"]) == (401, False)
         for body, expected in (
             ({"api": "none"}, 404),
             ({"api": name, "host": "other.example"}, 404),
