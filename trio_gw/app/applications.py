@@ -6,8 +6,9 @@ source of revocations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from trio_gw.config import registry_rows
 from trio_gw.config.registry import ISSUER
 from trio_gw.config.tiers import known
 from trio_gw.feed.registry_source import RegistrySource
@@ -18,9 +19,9 @@ from trio_gw.guard.token_endpoint import KeyOwner, ScopedApi, TokenEndpoint
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trio_gw.config.entitlements import Change, Entitlements
     from trio_gw.config.registry import Registry
     from trio_gw.config.settings import Settings
-    from trio_gw.feed.registry_source import UsedRegistry
     from trio_gw.guard.certificates import KeyPair
     from trio_gw.guard.revocations import Revocations
     from trio_gw.routing.live import Live
@@ -44,7 +45,8 @@ class Applications:
         self._live = live
         self._revocations = revocations
         self._served: tuple[RouteTable | None, dict[str, ScopedApi]] = (None, {})
-        self.source = RegistrySource(RegistryStore(base / folder, folder), self._use, _Known(live))
+        store = RegistryStore(base / folder, folder)
+        self.source = RegistrySource(store, self._prepare, self._use)
         tiers = known(settings.tiers)
         self.endpoint = TokenEndpoint(settings.application_issuer, pair, self, tiers)
 
@@ -71,22 +73,29 @@ class Applications:
         """Return the time (epoch seconds) before which no token of these may be issued."""
         return self._revocations.earliest(subject, consumer_key)
 
-    def _use(self, used: UsedRegistry) -> None:
+    def _prepare(self, before: Registry, after: Registry) -> _NextState:
+        """Work a change out; in a thread, for there may be thousands of applications."""
+        current = self._live.entitlements
+        change = registry_rows.change(before, after, current.apis)
+        revoked = None
+        if after.tokens != before.tokens or after.names != before.names:
+            revoked = _revoked(after)
+        return _NextState(current.apply(change), change, revoked)
+
+    def _use(self, after: _NextState) -> None:
         """Put a change into effect in this process."""
-        if used.after.tokens != used.before.tokens or used.after.names != used.before.names:
-            self._revocations.publish(ORIGIN, _revoked(used.after))
-        if used.change:
-            self._live.entitle(self._live.entitlements.apply(used.change), used.change)
+        if after.revoked is not None:
+            self._revocations.publish(ORIGIN, after.revoked)
+        if after.change:
+            self._live.entitle(after.entitlements, after.change)
 
 
-class _Known:
-    """The ids of the APIs that the entitlements know."""
+class _NextState(NamedTuple):
+    """What holds after a change. `revoked` is None if that has not changed."""
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def __contains__(self, api: object) -> bool:
-        return api in self._live.entitlements.apis
+    entitlements: Entitlements
+    change: Change
+    revoked: Revoked | None
 
 
 def _revoked(current: Registry) -> Revoked:

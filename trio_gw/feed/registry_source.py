@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from trio_gw.config import registry_rows
 from trio_gw.errors import UnusableError
 from trio_gw.feed.registry_store import EMPTY, StoredRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
 
-    from trio_gw.config.entitlements import Change
     from trio_gw.config.registry import Registry
     from trio_gw.errors import Problem
     from trio_gw.feed.registry_store import RegistryStore
 
 T = TypeVar("T")
+Prepared = TypeVar("Prepared")
 
 log = logging.getLogger("trio_gw.applications")
 
@@ -34,24 +33,22 @@ RETRY = 5.0  # seconds until an unusable file is read again though it has not ch
 FRESH_WITHIN = 2.0  # seconds that a check may take before the last state is used
 
 
-class UsedRegistry(NamedTuple):
-    """A registry that comes into use, the one before it, and the change of the entitlements."""
-
-    before: Registry
-    after: Registry
-    change: Change
-
-
 class RegistrySource:
-    """The registry of one process. `use` puts a change into effect; `known` has the APIs in use."""
+    """The registry of one process.
+
+    `prepare` gets a registry and the next one in a worker thread, `use` puts its result into
+    effect.
+    """
 
     def __init__(
-        self, store: RegistryStore, use: Callable[[UsedRegistry], None], known: Container[str]
+        self,
+        store: RegistryStore,
+        prepare: Callable[[Registry, Registry], Prepared],
+        use: Callable[[Prepared], None],
     ) -> None:
         self.store = store
         self.problems: tuple[Problem, ...] = ()
-        self._use = use
-        self._known = known
+        self._work = _Effect(prepare, use)
         self._stored: StoredRegistry = EMPTY
         self._failed: object = None  # the version of the file that could not be used
         self._retry_at = 0.0
@@ -109,18 +106,19 @@ class RegistrySource:
             self._put_into_use(*used)
             return self.registry
 
-    def _prepare(self, read: Callable[[], StoredRegistry]) -> tuple[StoredRegistry, UsedRegistry]:
-        """Read the file and compare; in the worker thread."""
+    def _prepare(
+        self, read: Callable[[], StoredRegistry]
+    ) -> tuple[StoredRegistry, Callable[[], None]]:
+        """Read the file and prepare its effect; in the worker thread."""
         before = self._stored.read.registry
         stored = read()
         after = stored.read.registry
-        return stored, UsedRegistry(before, after, registry_rows.change(before, after, self._known))
+        return stored, self._work.prepared(before, after)
 
-    def _put_into_use(self, stored: StoredRegistry, used: UsedRegistry) -> None:
+    def _put_into_use(self, stored: StoredRegistry, use: Callable[[], None]) -> None:
         self._stored = stored
         self._usable()
-        if used.before is not used.after:
-            self._use(used)
+        use()
 
     def _usable(self) -> None:
         if self.problems:
@@ -136,3 +134,19 @@ class RegistrySource:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+class _Effect(Generic[Prepared]):
+    """What a change of the registry does."""
+
+    def __init__(
+        self, prepare: Callable[[Registry, Registry], Prepared], use: Callable[[Prepared], None]
+    ) -> None:
+        self._prepare = prepare
+        self._use = use
+
+    def prepared(self, before: Registry, after: Registry) -> Callable[[], None]:
+        """Return what puts a change into effect."""
+        if before is after:
+            return lambda: None
+        return partial(self._use, self._prepare(before, after))

@@ -53,9 +53,18 @@ def source_of(request: PortalRequest) -> RegistrySource:
 def registry_of(request: PortalRequest) -> Registry:
     """Return the current registry: that of API Manager where it rules; empty if there is none."""
     if request.services.ruled:
-        return ruled_registry(request.services.context.live.entitlements)
+        return _ruled(request.services.context.live.entitlements)
     found = request.services.context.aggregate.worker_status.registry
     return values.NOTHING if found is None else found.registry
+
+
+def _ruled(entitlements: Entitlements) -> Registry:
+    if not _shown or _shown[0][0] is not entitlements:
+        _shown[:] = [(entitlements, ruled_registry(entitlements))]
+    return _shown[0][1]
+
+
+_shown: list[tuple[Entitlements, Registry]] = []  # the last one, while nothing changes
 
 
 def ruled_registry(entitlements: Entitlements) -> Registry:
@@ -99,7 +108,7 @@ async def find_own(request: PortalRequest, number: str = "") -> RegisteredApplic
     """Find the application of the path, as it is on disk now. Raises `FaultError` 404."""
     wanted = number or request.params["uuid"]
     if request.services.ruled:
-        found = ruled_registry(request.services.context.live.entitlements).applications.get(wanted)
+        found = _ruled(request.services.context.live.entitlements).applications.get(wanted)
     else:
         found = (await source_of(request).fresh()).applications.get(wanted)
     if found is None or not is_own(request, found):
