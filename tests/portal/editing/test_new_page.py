@@ -56,6 +56,16 @@ async def test_from_nothing_to_a_deployed_api(nursery: trio.Nursery, tmp_path: P
         page.wait_for_selector("#landed:not([hidden])")
         assert "Live on localhost, 1 topic, " in page.inner_text("#landed")
         look_around(seen, "landed")
+        # From the bar it is two clicks and a word to an echoed message.
+        page.locator("#landed a").click()
+        page.wait_for_url("**/try?topic=*")
+        page.get_by_label("{room}", exact=True).fill("7")
+        page.get_by_role("button", name="Connect", exact=True).click()
+        send = page.get_by_role("button", name="Send", exact=True)
+        page.wait_for_selector('[data-act="send"]:enabled')
+        page.get_by_label("Message", exact=True).fill("hello")
+        send.click()
+        page.wait_for_selector(".frames li:nth-of-type(2):has-text('hello')")
 
     async with portal(tmp_path, echo=False) as running:
         await running.visit(look, user="pub")
