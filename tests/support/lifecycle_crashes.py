@@ -70,6 +70,7 @@ class LifecycleCrashes(Crashes):
 
     def _deploy_until_killed(self, port: int, kill: Callable[[], None]) -> None:
         self._cookie = self._log_in(port)  # the first request loads the portal
+        assert self._change(port) is None  # the first one may be slow: nothing is killed yet
         super()._deploy_until_killed(port, kill)
 
     def _change(self, port: int) -> State | None:
