@@ -38,6 +38,12 @@ async def test_a_change_without_fear(nursery: trio.Nursery, tmp_path: Path) -> N
             page = seen.page
             seen.open(f"/apis/{api}/edit")
             page.wait_for_selector("#problems .good")
+            # Who types on while the server answers loses nothing.
+            page.get_by_label("Timeout in ms").first.fill("5000")
+            page.keyboard.press("Tab")
+            page.keyboard.type("3")
+            page.keyboard.press("Tab")
+            page.wait_for_selector("#saved:has-text('Draft kept')")
             page.locator("summary", has_text="/rooms/{room}").click()
             page.get_by_label("Scopes", exact=True).first.fill("chat:write")
             page.get_by_label("Path at the backend").first.fill("/rooms?id={uri.var.wrong}")
@@ -81,6 +87,8 @@ async def test_a_change_without_fear(nursery: trio.Nursery, tmp_path: Path) -> N
             meaning = page.inner_text(".meaning")
             assert "now asks for chat:write, any valid token before" in meaning
             assert page.locator(".diff .ins", has_text="x-scopes").count() == 1
+            for line in ('actionDuration: "5000"', 'retryTimeOut: "3"'):
+                assert page.locator(".diff .ins", has_text=line).count() == 1
             look_around(seen, "review")
 
         await running.visit(change, user="pub")

@@ -116,19 +116,20 @@ class SetScopes(_Operation, frozen=True, tag="scopes", kw_only=True):
 class SetCors(_Operation, frozen=True, tag="cors", kw_only=True):
     """Which web pages may connect; not `own`: the settings of the gateway apply."""
 
-    own: bool
-    origins: list[str] = []
-    credentials: bool = False
+    own: bool | UnsetType = UNSET
+    origins: list[str] | UnsetType = UNSET
+    credentials: bool | UnsetType = UNSET
 
     def apply(self, files: DraftFiles) -> None:
         """Change the files."""
-        if not self.own:
-            if files.value("api", *_CORS) is not None:
-                files.set("api", (*_CORS, "corsConfigurationEnabled"), False)
-            return
-        files.set("api", (*_CORS, "corsConfigurationEnabled"), True)
-        files.set("api", (*_CORS, "accessControlAllowOrigins"), list(self.origins))
-        files.set("api", (*_CORS, "accessControlAllowCredentials"), self.credentials)
+        if self.own is not UNSET and (self.own or files.value("api", *_CORS) is not None):
+            files.set("api", (*_CORS, "corsConfigurationEnabled"), self.own)
+        if self.origins is not UNSET:
+            files.set("api", (*_CORS, "accessControlAllowOrigins"), list(self.origins))
+        elif self.own is True and not files.value("api", *_CORS, "accessControlAllowOrigins"):
+            files.set("api", (*_CORS, "accessControlAllowOrigins"), ["*"])
+        if self.credentials is not UNSET:
+            files.set("api", (*_CORS, "accessControlAllowCredentials"), self.credentials)
 
 
 class Placed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,24 +239,30 @@ class SetEndpoints(_Operation, frozen=True, tag="endpoints", kw_only=True):
     """The backends of one side; with `failovers` the first gets all traffic while it is up."""
 
     side: backend_edits.BackendSide
-    urls: list[str]
-    failovers: list[str] = []
+    urls: list[str] | UnsetType = UNSET
+    failovers: list[str] | UnsetType = UNSET
 
     def apply(self, files: DraftFiles) -> None:
         """Change the files."""
-        backend_edits.set_endpoints(files, self.side, self.urls, self.failovers)
+        held = backend_edits.form(files, self.side)
+        urls = held.urls if self.urls is UNSET else self.urls
+        failovers = held.failovers if self.failovers is UNSET else self.failovers
+        backend_edits.set_endpoints(files, self.side, urls, failovers)
 
 
 class SetCalling(_Operation, frozen=True, tag="calling", kw_only=True):
     """How the backends of one side are called; null: as the gateway does."""
 
     side: backend_edits.BackendSide
-    timeout: int | None = None
-    retries: int | None = None
+    timeout: int | UnsetType | None = UNSET
+    retries: int | UnsetType | None = UNSET
 
     def apply(self, files: DraftFiles) -> None:
         """Change the files."""
-        backend_edits.set_calling(files, self.side, self.timeout, self.retries)
+        held = backend_edits.form(files, self.side)
+        timeout = held.timeout if self.timeout is UNSET else self.timeout
+        retries = held.retries if self.retries is UNSET else self.retries
+        backend_edits.set_calling(files, self.side, timeout, retries)
 
 
 class SetCredential(_Operation, frozen=True, tag="credential", kw_only=True):

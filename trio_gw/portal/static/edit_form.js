@@ -3,7 +3,7 @@
 
 import { ApiError, request } from "./api.js";
 import { el, fill } from "./dom.js";
-import { lines, off, part, select, text, tick, words } from "./form_fields.js";
+import { lines, off, part, quietly, select, text, tick, words } from "./form_fields.js";
 import { topicPart } from "./topic_form.js";
 
 /** Names of topics that are shown in full. @type {Set<string>} */
@@ -42,11 +42,11 @@ function backends(side, given, change, draft) {
   return el("details", { class: "sub-card", open: side === "production" || given.urls.length > 0 },
     el("summary", null, title),
     el("div", { class: "form" },
-      lines("Backends, one on a line", given.urls, (value) => change({ op: "endpoints", side, urls: value, failovers: given.failovers }), { hint: "Several take turns", name: `urls:${side}` }),
-      lines("Called while the first is down", given.failovers, (value) => change({ op: "endpoints", side, urls: given.urls, failovers: value }), { name: `failovers:${side}` }),
+      lines("Backends, one on a line", given.urls, (value) => change({ op: "endpoints", side, urls: value }), { hint: "Several take turns", name: `urls:${side}` }),
+      lines("Called while the first is down", given.failovers, (value) => change({ op: "endpoints", side, failovers: value }), { name: `failovers:${side}` }),
       given.urls.length > 0 && el("div", { class: "pair" },
-        text("Timeout in ms", given.timeout === null ? "" : String(given.timeout), (value) => change({ op: "calling", side, timeout: whole(value), retries: given.retries }), { type: "number", name: `timeout:${side}` }),
-        text("Retries", given.retries === null ? "" : String(given.retries), (value) => change({ op: "calling", side, timeout: given.timeout, retries: whole(value) }), { type: "number", name: `retries:${side}` })),
+        text("Timeout in ms", given.timeout === null ? "" : String(given.timeout), (value) => change({ op: "calling", side, timeout: whole(value) }), { type: "number", name: `timeout:${side}` }),
+        text("Retries", given.retries === null ? "" : String(given.retries), (value) => change({ op: "calling", side, retries: whole(value) }), { type: "number", name: `retries:${side}` })),
       credential(side, given, change),
       urls.some((url) => url.startsWith("wss:")) && certificate(urls.filter((url) => url.startsWith("wss:")), change),
       el("div", { class: "probe" }, urls.slice(0, 8).map((url) => el("button", { type: "button", class: "button small", on: { click: () => probe(url) } }, `Probe ${url}`))),
@@ -88,9 +88,9 @@ function security(form, change) {
 
 /** @param {any} api @param {(operation: any) => void} change */
 function cors(api, change) {
-  const set = (/** @type {any} */ values) => change({ op: "cors", own: api.cors, origins: api.cors_origins, credentials: api.cors_credentials, ...values });
+  const set = (/** @type {any} */ values) => change({ op: "cors", ...values });
   return part("CORS",
-    tick("Own rules for web pages, instead of those of the settings", api.cors, (own) => set({ own, origins: api.cors_origins.length ? api.cors_origins : ["*"] }), "cors"),
+    tick("Own rules for web pages, instead of those of the settings", api.cors, (own) => set({ own }), "cors"),
     api.cors && lines("Origins that may connect", api.cors_origins, (origins) => set({ origins }), { hint: "https://app.example, one on a line; * for any", name: "origins" }),
     api.cors && tick("With cookies", api.cors_credentials, (credentials) => set({ credentials }), "cors-cookies"));
 }
@@ -117,15 +117,22 @@ function deployment(form, choices, change) {
  */
 export function showForm(place, draft, change) {
   const { form, choices } = draft;
-  const focused = document.activeElement?.id ?? "";
+  const focused = /** @type {HTMLInputElement} */ (document.activeElement);
+  const { id, value, selectionStart, selectionEnd } = focused;
+  const typed = id.startsWith("f-") && focused.matches("textarea, input:not([type=checkbox], [type=file])");
   const tiers = /** @type {[string, string][]} */ (Object.entries(choices.tiers).map(([tier, what]) => [tier, `${tier}: ${what}`]));
-  fill(place,
+  quietly(() => fill(place,
     form.api ? general(form.api, change) : off("General", form.off.api),
     form.topics ? topicPart(form, choices, change, opened) : off("Topics", form.off.asyncapi),
     form.api && part("Endpoints", backends("production", form.api.production, change, draft), backends("sandbox", form.api.sandbox, change, draft)),
     form.api && security(form, change),
     form.api && part("Limits", select("Tier of the API", tiers, form.api.tier, (tier) => change({ op: "general", tier }), "tier")),
     form.api && cors(form.api, change),
-    form.deployments ? deployment(form, choices, change) : off("Deployment", form.off.deployments));
-  if (focused.startsWith("f-")) document.getElementById(focused)?.focus();
+    form.deployments ? deployment(form, choices, change) : off("Deployment", form.off.deployments)));
+  const again = /** @type {HTMLInputElement | null} */ (id.startsWith("f-") ? document.getElementById(id) : null);
+  again?.focus();
+  if (!again || !typed) return;
+  // What was typed while the answer was on its way is not lost.
+  again.value = value;
+  if (selectionStart !== null) again.setSelectionRange(selectionStart, selectionEnd);
 }

@@ -4,6 +4,17 @@
 import { el } from "./dom.js";
 
 let count = 0;
+let quiet = false;
+
+/** Replace fields: what they hold then is not sent. @param {() => void} replace */
+export function quietly(replace) {
+  quiet = true;
+  try {
+    replace();
+  } finally {
+    quiet = false;
+  }
+}
 
 /**
  * A labelled field. `change` is called with its new value when it is left.
@@ -14,11 +25,19 @@ let count = 0;
  */
 export function text(label, value, change, options = {}) {
   const id = options.name ? `f-${options.name}` : `f${++count}`;
+  let sent = value;
+  const send = (/** @type {Event} */ event) => {
+    const now = /** @type {HTMLInputElement} */ (event.target).value;
+    if (quiet || now === sent) return;
+    sent = now;
+    change(now);
+  };
   const props = {
     id, value, autocomplete: options.type === "password" ? "new-password" : "off", autocapitalize: "none", spellcheck: "false",
     placeholder: options.placeholder, list: options.list, maxlength: "4000",
     "aria-describedby": options.hint ? `${id}-hint` : null,
-    on: { change: (/** @type {Event} */ event) => change(/** @type {HTMLInputElement} */ (event.target).value) },
+    // A field whose text was put back after the form was drawn anew tells no change.
+    on: { change: send, blur: send },
   };
   const control = options.rows
     ? el("textarea", { ...props, rows: options.rows, class: "mono short" })
