@@ -17,6 +17,7 @@ from trio_gw.config.entitlements import difference, of_rows
 from trio_gw.config.registry import (
     KEY_TYPES,
     MAX_APPLICATIONS,
+    MAX_OWNED,
     MAX_SUBSCRIPTIONS,
     NOTHING,
     STATES,
@@ -173,6 +174,11 @@ def test_everything_is_bounded() -> None:
     )
     with pytest.raises(ChangeError, match="10000 applications"):
         changes.add(full, "new", "ann", "App", description="", tier="", now=NOW)
+    own = {str(n): RegisteredApplication(str(n), n, str(n), "ann") for n in range(MAX_OWNED)}
+    with pytest.raises(ChangeError, match="at most 500"):
+        changes.add(
+            Registry(applications=own), "new", "ann", "App", description="", tier="", now=NOW
+        )
     current = with_application()
     for n in range(MAX_SUBSCRIPTIONS):
         api = SubscribedApi(str(n), str(n), "1")

@@ -20,6 +20,7 @@ SubscriptionState = Literal["UNBLOCKED", "BLOCKED", "PROD_ONLY_BLOCKED"]
 STATES: tuple[SubscriptionState, ...] = ("UNBLOCKED", "BLOCKED", "PROD_ONLY_BLOCKED")
 
 MAX_APPLICATIONS = 10_000
+MAX_OWNED = 500  # applications of one user, so that nobody uses up those of all
 MAX_SUBSCRIPTIONS = 50  # of one application: its tokens list them
 MAX_REVOKED = 10_000  # tokens and names
 MAX_REVOKED_OF_USER = 1000  # by one user who is no administrator

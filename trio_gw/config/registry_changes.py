@@ -63,6 +63,9 @@ def add(
     if len(current.applications) >= registry.MAX_APPLICATIONS:
         what = f"there are {registry.MAX_APPLICATIONS} applications, which is the maximum"
         raise ChangeError("conflict", what)
+    if sum(1 for _ in current.owned(owner)) >= registry.MAX_OWNED:
+        what = f"one user has at most {registry.MAX_OWNED} applications"
+        raise ChangeError("conflict", what)
     _check_texts(name, description)
     _check_free(current, owner, name)
     number = current.last_id + 1
