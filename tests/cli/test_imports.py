@@ -18,7 +18,7 @@ HEAVY = {
     *("pamqp", "trio_websocket", "yaml"),
 }
 # Of the portal: imported with its first request.
-PORTAL = {"jinja2", "markdown_it", "nh3", "ruamel"}
+PORTAL = {"jinja2", "markdown_it", "nh3"}
 HEAVY |= PORTAL
 
 
