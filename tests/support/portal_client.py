@@ -61,10 +61,13 @@ class PortalClient:
 
 @contextlib.asynccontextmanager
 async def portal_client(
-    gateway: RunningGateway, user: str = "", *, plain: bool = False
+    gateway: RunningGateway, user: str = "", *, plain: bool = False, port: int = 0
 ) -> AsyncIterator[PortalClient]:
-    """Make a client, logged in as `user` if one is given; `plain`: of the listener without TLS."""
-    origin = f"https://localhost:{gateway.admin_port}"
+    """Make a client, logged in as `user` if one is given; `plain`: of the listener without TLS.
+
+    `port` is that of another listener with TLS than that of the admin API.
+    """
+    origin = f"https://localhost:{port or gateway.admin_port}"
     if plain:
         origin = f"http://localhost:{gateway.portal_port}"
     async with httpx2.AsyncClient(

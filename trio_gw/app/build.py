@@ -50,6 +50,7 @@ from trio_gw.guard import blocklist as conditions
 from trio_gw.guard.blocklist import Blocklist
 from trio_gw.guard.denials import declared
 from trio_gw.guard.revocations import Revocations, from_file
+from trio_gw.guard.roles import Role
 from trio_gw.portal.mount import LazyPortal, PortalMount, explain_handshake
 from trio_gw.portal.services import make_services
 from trio_gw.routing.compiler import EMPTY
@@ -114,6 +115,7 @@ class Parts(NamedTuple):
     worker_status: WorkerStatus
     admin: AdminServer
     portal: AdminServer | None  # at its listener without TLS
+    consumers: AdminServer | None  # the portal at the listener for consumers
     applications: Applications | None
 
 
@@ -265,7 +267,7 @@ async def build(
         documents=document_reader(settings, base, None if plane is None else plane.zip_of),
     )
     app = build_app(operations, trio_gw.__version__, admin_names(settings, keys.tls))
-    local = None
+    local = consumers = None
     if settings.portal.enabled:
         portal = LazyPortal(
             make_services(
@@ -280,6 +282,8 @@ async def build(
         )
         app = PortalMount(portal, app)
         local = AdminServer(PortalMount(portal), None, services.tls_failures)
+        mount = PortalMount(portal, most=Role.CONSUMER)
+        consumers = AdminServer(mount, lambda: keys.tls.admin, services.tls_failures)
     return Parts(
         settings,
         base,
@@ -302,6 +306,7 @@ async def build(
         worker_status=worker_status,
         admin=AdminServer(app, lambda: keys.tls.admin, services.tls_failures),
         portal=local,
+        consumers=consumers,
         applications=applications,
     )
 

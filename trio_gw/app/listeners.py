@@ -42,6 +42,7 @@ class Addresses(NamedTuple):
     admin: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
     portal: tuple[str, int] | None = None
+    consumers: tuple[str, int] | None = None
 
 
 def bind_all(settings: Settings) -> Sockets:
@@ -55,6 +56,8 @@ def bind_all(settings: Settings) -> Sockets:
             listeners["metrics"] = bind("metrics.listen", *parse_address(text))
         if settings.portal.enabled and settings.portal.local and settings.listen.admin:
             listeners["portal"] = _bind_portal(settings.portal.local)
+        if settings.portal.enabled and (text := settings.portal.listen):
+            listeners["consumers"] = bind("portal.listen", *parse_address(text))
     except BaseException:
         close_all(listeners)
         raise
@@ -81,7 +84,9 @@ def admin_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
 
 def portal_names(settings: Settings, tls: ServerTls) -> AuthorityNames:
     """Return the host names that the portal accepts; of one label only those that are known."""
-    names = (*_names(settings.listen.admin), *settings.admin.hosts, *settings.portal.hosts)
+    names = [*settings.admin.hosts, *settings.portal.hosts]
+    for text in (settings.listen.admin, settings.portal.listen):
+        names += _names(text)
     return AuthorityNames(names, lambda: tls.hosts)
 
 
@@ -122,6 +127,8 @@ def log_addresses(listeners: Sockets) -> None:
                 log.info("admin API on https://%s:%d", where, port)
             elif name == "portal":
                 log.info("portal on http://%s:%d/portal/", where, port)
+            elif name == "consumers":
+                log.info("portal for consumers on https://%s:%d/portal/", where, port)
             else:
                 log.info("listening on %s://%s:%d", name, where, port)
 

@@ -274,9 +274,10 @@ def _accept_operators(parts: Parts, accepting: trio.Nursery, connections: trio.N
     )
     for sock in parts.listeners.get("admin", ()):
         accepting.start_soon(accept, sock, contain_errors(parts.admin.handle))
-    if parts.portal is not None:
-        for sock in parts.listeners.get("portal", ()):
-            accepting.start_soon(accept, sock, contain_errors(parts.portal.handle))
+    for name, server in (("portal", parts.portal), ("consumers", parts.consumers)):
+        if server is not None:
+            for sock in parts.listeners.get(name, ()):
+                accepting.start_soon(accept, sock, contain_errors(server.handle))
     if (metrics := parts.observers.metrics) is not None:
         names = metrics_names(parts.settings)
         handler = contain_errors(metrics_handler(metrics.expose, CONTENT_TYPE, names))

@@ -155,12 +155,11 @@ def _trial(url: str, loaded: LoadedSettings) -> Endpoint:
 
 
 def _without_admin(loaded: LoadedSettings) -> LoadedSettings:
-    """Turn the admin API off: with `--to`, nothing can be deployed."""
-    settings = loaded.settings
-    listen = msgspec.structs.replace(settings.listen, admin="")
-    return msgspec.structs.replace(
-        loaded, settings=msgspec.structs.replace(settings, listen=listen)
-    )
+    """Turn the admin API and the portal off: with `--to`, nothing can be deployed."""
+    replace, settings = msgspec.structs.replace, loaded.settings
+    listen = replace(settings.listen, admin="")
+    portal = replace(settings.portal, enabled=False)
+    return replace(loaded, settings=replace(settings, listen=listen, portal=portal))
 
 
 async def _serve(

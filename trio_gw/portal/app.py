@@ -37,7 +37,7 @@ from trio_gw.portal import (
     topics,
 )
 from trio_gw.portal.addresses import host_name, policy_sources
-from trio_gw.portal.caller import Caller
+from trio_gw.portal.caller import MOST_ROLE, Caller
 from trio_gw.portal.compression import MOST_AT_ONCE, compress
 from trio_gw.portal.console import ROUTES as CONSOLE
 from trio_gw.portal.editing import draft_endpoints, endpoints, pages
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from trio_gw.guard.roles import Role
     from trio_gw.portal.services import PortalServices
 
 log = logging.getLogger("trio_gw.portal")
@@ -146,6 +147,8 @@ class PortalApp:
             _check_origin(http, kind)
             if kind is not Kind.FILE:
                 caller, renewed = await self._services.sessions.caller(http)
+                most: Role = http.scope["extensions"][MOST_ROLE]
+                caller = caller._replace(role=min(caller.role, most))
             if caller.role:
                 authenticated(http)
             self._check_role(http, route, caller)

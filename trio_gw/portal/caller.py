@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from trio_gw.guard.roles import Role
 
+MOST_ROLE = "trio_gw.most_role"  # name of a value in the ASGI scope: the listener allows no more
+
 
 class Caller(NamedTuple):
     """A user with a session; without one `user` and `session` are empty.

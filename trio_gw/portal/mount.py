@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_gw.admin.json_responses import FaultError
+from trio_gw.guard.roles import Role
+from trio_gw.portal.caller import MOST_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,18 +27,23 @@ BASE = b"/portal"
 class PortalMount:
     """An ASGI application: the portal below `/portal`, and `below` for all other paths.
 
-    Without `below` other paths lead to the portal, or nowhere.
+    Without `below` other paths lead to the portal, or nowhere. Users have at most the role `most`.
     """
 
-    def __init__(self, portal: LazyPortal, below: ASGIApp | None = None) -> None:
+    def __init__(
+        self, portal: LazyPortal, below: ASGIApp | None = None, *, most: Role = Role.ADMIN
+    ) -> None:
         self._portal = portal
         self._below = below
+        self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path: bytes = scope["raw_path"]
         if path == BASE or path.startswith(BASE + b"/"):
-            await (await self._portal.get())(scope, receive, send)
+            extensions = {**scope["extensions"], MOST_ROLE: self._most}
+            app = await self._portal.get()
+            await app({**scope, "extensions": extensions}, receive, send)
         elif self._below is not None:
             await self._below(scope, receive, send)
         elif path == b"/":

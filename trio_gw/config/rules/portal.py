@@ -20,6 +20,11 @@ def check(settings: Settings) -> Iterator[SettingsFault]:
     """Yield the broken rules of the portal."""
     table = settings.portal
     yield from _local(table.local)
+    if table.listen:
+        try:
+            parse_address(table.listen)
+        except ValueError as error:
+            yield SettingsFault(("portal", "listen"), f"portal.listen {table.listen!r}: {error}")
     for index, name in enumerate(table.hosts):
         if not is_host_name(name.removeprefix("*.")):
             yield SettingsFault(
