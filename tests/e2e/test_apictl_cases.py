@@ -557,7 +557,7 @@ async def test_5_1_and_5_2_undeploy(adapter: Adapter) -> None:
     adapter.agrees(answer, 404, "Not Found")
     assert answer.body == b""
     left = {path.name for path in (adapter.gateway.base / "deployed").iterdir()}
-    assert left == {".lock", "index.json", "precedence.json"}
+    assert left == {".lock", "history", "index.json", "precedence.json"}
 
 
 async def two_hosts(adapter: Adapter) -> None:
@@ -843,6 +843,10 @@ async def test_the_description_of_the_api(adapter: Adapter) -> None:
         ("/apis", "post"),
         ("/apis", "get"),
         ("/apis", "delete"),
+        ("/apis/lifecycle", "get"),
+        ("/apis/lifecycle", "put"),
+        ("/apis/revisions", "get"),
+        ("/apis/rollback", "post"),
     }
 
 

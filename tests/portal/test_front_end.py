@@ -94,8 +94,10 @@ def when_the_session_ends(seen: Seen) -> None:
 def when_the_gateway_is_lost(seen: Seen) -> None:
     """A banner says since when, and goes when the gateway answers again."""
     page = seen.page
-    seen.open("/")
-    page.context.set_offline(True)
+    with page.expect_response(lambda answer: "/portal/events" in answer.url):
+        seen.open("/")
+    page.context.set_offline(True)  # what is open already stays open
+    page.get_by_label("Search").fill("ech")
     page.get_by_text("Not connected since").wait_for()
     assert seen.violations() == []
     page.context.set_offline(False)

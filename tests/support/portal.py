@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import trio
 from axe_playwright_python.base import AXE_SCRIPT
 
+from support.backends import start_echo
 from support.browser import Browser
 from support.gateway import start_gateway
 from support.portal_client import PASSWORDS, USERS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PICTURES = os.environ.get("PORTAL_PICTURES", "")
 ECHO = Path(__file__).parents[2] / "apis" / "Echo-1.0.0"
+SAMPLE_BACKEND = "ws://localhost:2360"
 WIDTHS = (360, 1440)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 HEIGHT = 900
@@ -210,12 +212,17 @@ class Portal:
 async def portal(base: Path, *, echo: bool = True, **settings: Any) -> AsyncIterator[Portal]:
     """Run a gateway with the users of `portal_client`, and a browser.
 
-    With `echo` it serves the sample API. Settings as in gateway.toml.
+    With `echo` it serves the sample API, with an echo backend. Settings as in gateway.toml.
     """
-    if echo:
-        shutil.copytree(ECHO, base / "apis" / ECHO.name, dirs_exist_ok=True)
     settings.setdefault("admin_settings", {"users": USERS})
     async with trio.open_nursery() as nursery:
+        if echo:
+            folder = base / "apis" / ECHO.name
+            shutil.copytree(ECHO, folder, dirs_exist_ok=True)
+            text = (folder / "api.yaml").read_text()
+            assert SAMPLE_BACKEND in text
+            backend = await start_echo(nursery)
+            (folder / "api.yaml").write_text(text.replace(SAMPLE_BACKEND, backend.url))
         gateway = await start_gateway(nursery, base, admin=True, **settings)
         with Browser() as browser:
             yield Portal(gateway, browser)
