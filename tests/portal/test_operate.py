@@ -272,7 +272,7 @@ async def test_pages_in_a_browser(tmp_path: Path) -> None:
 
             for width, theme in zip(WIDTHS, THEMES, strict=True):
                 await running.visit(overview, user="ada", width=width, theme=theme)
-                await running.visit(pages, user="ada", width=width, theme=theme)
+            await running.visit(pages, user="ada", width=WIDTHS[0], theme=THEMES[1])
             await running.visit(close, user="ada")
             for client in clients:
                 await client.wait_closed()
