@@ -48,6 +48,7 @@ class Visitor(threading.Thread):
         super().__init__(daemon=True)
         self._port, self._tls = port, tls
         self._ended = threading.Event()
+        self.warm = threading.Event()  # every page was asked for once
         self.times: list[float] = []
         self.statuses: dict[str, int] = {}
 
@@ -73,6 +74,7 @@ class Visitor(threading.Thread):
                 answer.read()
                 self.times.append((time.perf_counter() - began) * 1000)
                 self.statuses[page] = answer.status
+            self.warm.set()
 
     def end(self) -> None:
         """End after the current round."""
@@ -125,8 +127,11 @@ def main() -> None:
             try:
                 visitor = Visitor(ports["admin"], tls)
                 print("alone:", trio.run(load, ports["http"], connections, seconds), flush=True)
-                before = lags(ports["admin"], tls)
                 visitor.start()
+                first = trio.run(load, ports["http"], connections, seconds)
+                print("beside its first requests:", first)
+                visitor.warm.wait()
+                before = lags(ports["admin"], tls)
                 beside = trio.run(load, ports["http"], connections, seconds)
                 visitor.end()
                 after = lags(ports["admin"], tls)
