@@ -199,6 +199,9 @@ async def _serve(
         running = await nursery.start(
             _gateway, loaded, trial, stop, nursery.cancel_scope, context, background
         )
+        # What was loaded stays, too: a full pass over thousands of APIs stops the event loop for
+        # more than 100 ms. What is replaced later is freed by its reference counts.
+        gc.freeze()
         ready.append(running)
         if current.loaded is not loaded:  # by a SIGHUP during the start
             await take(current.loaded.settings)
