@@ -312,6 +312,18 @@ async def test_who_may_open_it(gateway: RunningGateway, monkeypatch: pytest.Monk
         assert page.socket.close_code == 1001
 
 
+async def test_a_logout_ends_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "CHECK", 0.05)
+    async with portal_client(gateway, "con") as browser:
+        cookie = f"__Host-trio-gw-{gateway.admin_port}={browser.cookie}"
+        async with open_page(gateway, Cookie=cookie) as page:
+            await page.connect("/rooms/7")
+            assert (await browser.submit("/logout", {})).status_code == 303
+            with trio.fail_after(30):
+                await page.socket.wait_closed()
+            assert (page.socket.close_code, page.socket.close_reason) == (1008, "logged out")
+
+
 async def test_a_handshake_is_given_up(
     nursery: trio.Nursery, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ MAX_MESSAGE = 3 << 20  # bytes of one message from a client, and of a frame
 MAX_PARTS = 1000  # frames of one message
 IDLE = 65.0  # seconds without a frame from the client
 SEND_TIMEOUT = 30.0  # seconds to send one message
-CLOSE_TIMEOUT = 2.0  # seconds to wait for the answer to a Close frame
+CLOSE_TIMEOUT = 2.0  # seconds to send a Close frame
 CHUNK = 1 << 16  # bytes of one receive
 
 
@@ -157,7 +157,7 @@ class WebSocket:
             raise WebSocketClosedError("the client does not read")
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Send a Close frame, and wait a moment for the answer. Never raises."""
+        """Send a Close frame, if that takes no more than a moment. Never raises."""
         if self._closed:
             return
         self._closed = True

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trio_gw.portal.request import PortalRequest
 
 LIFETIME = 3600.0  # seconds
+CHECK = 5.0  # seconds between two looks at whether the user has logged out
 MAX_SEND = 1 << 20  # octets of one message
 MAX_CONTROL = frames.MAX_CONTROL
 
@@ -47,18 +48,30 @@ async def try_out(request: PortalRequest) -> Response:
 
 
 async def _converse(request: PortalRequest, socket: WebSocket) -> None:
-    """Serve one page until it leaves, for an hour at most."""
+    """Serve one page until it leaves or its user logs out, for an hour at most."""
     outbox, left = PageOutbox(), False
     with trio.move_on_after(LIFETIME) as lifetime:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outbox.run, socket)
+                nursery.start_soon(_end_with_session, request, socket, nursery.cancel_scope)
                 await _ConsolePage(request, socket, outbox).run()
                 nursery.cancel_scope.cancel()
         except* WebSocketClosedError:
             left = True
     if lifetime.cancelled_caught and not left:
         await socket.close(CloseCode.GOING_AWAY, "open for an hour")
+
+
+async def _end_with_session(
+    request: PortalRequest, socket: WebSocket, scope: trio.CancelScope
+) -> None:
+    """End the console when its user logs out: it mints test keys for that user."""
+    # A log-out may be in another worker, which sets no event here.
+    while not await request.services.sessions.has_ended(request.caller):  # noqa: ASYNC110
+        await trio.sleep(CHECK)
+    await socket.close(CloseCode.POLICY, "logged out")
+    scope.cancel()
 
 
 class _ConsolePage:

@@ -55,6 +55,10 @@ class PortalSessions:
         if caller.session:
             await self._logouts.add(caller.session, time.time())
 
+    async def has_ended(self, caller: Caller) -> bool:
+        """Return whether the user of a connection that lasts has logged out, in any worker."""
+        return bool(caller.session) and await self._logouts.has(caller.session)
+
     def _current(self) -> SessionTokens:
         pair = self._pair()
         if pair is not self._tokens.pair:
