@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
-import tempfile
 from typing import TYPE_CHECKING
 
 import trio
 
+from trio_gw.feed.atomic_file import replacing
 from trio_gw.portal.session_token import LONGEST
 
 if TYPE_CHECKING:
@@ -89,10 +88,8 @@ class Logouts:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 ended = {one: until for one, until in self._read().items() if until >= now}
                 ended[session] = now + LONGEST
-                lines = (f"{one} {int(until)}\n" for one, until in ended.items())
-                descriptor, made = tempfile.mkstemp(prefix=f"{NAME}.", dir=self._folder)
-                with os.fdopen(descriptor, "w") as file:
+                lines = (f"{one} {int(until)}\n".encode() for one, until in ended.items())
+                with replacing(self._file, 0o600) as file:
                     file.writelines(lines)
-                os.replace(made, self._file)
         except OSError as error:
             log.warning("a log-out holds in this worker only: %s: %s", self._file, error)
